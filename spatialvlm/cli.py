@@ -1,0 +1,34 @@
+"""The command line that every script shares: one dataclass of flags, YAML by `--config`, one-line errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+class UserError(Exception):
+    """Something only the user can mend. Its message is one line that names what is wrong and what to do."""
+
+
+def run(main: Callable[[Any], Any], args_class: type, argv: list[str] | None = None) -> Any:
+    """Parses flags into `args_class` (a dataclass) and calls `main(args)`.
+
+    A `UserError`, from anywhere below, ends in one line on stderr and exit code 2, without a traceback; Ctrl-C in
+    exit code 130. `--config file.yaml` sets flags that the command line may override.
+    """
+    from trl import TrlParser  # imported late: `--help` of a script without models stays quick
+
+    try:
+        parser = TrlParser(args_class, description=sys.modules[main.__module__].__doc__)
+        try:
+            (args,) = parser.parse_args_and_config(argv)
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from None
+        return main(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on where it was", file=sys.stderr)
+        raise SystemExit(130) from None

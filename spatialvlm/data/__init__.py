@@ -1,0 +1,1 @@
+"""One file a data set; every `load` gives `spatialvlm.example.Example` objects."""

@@ -1,0 +1,69 @@
+"""One question about one or more images: what every data set becomes and everything else reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from spatialvlm.cli import UserError
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question with its images and gold answer.
+
+    Args:
+        id: unique in its data set.
+        images: PIL images, or paths that are opened when needed (`open_images`).
+        question: the bare question, without choices or instructions.
+        answer: the gold answer as the benchmark writes it: `(B)` in CV-Bench, the choice's text in SAT.
+        task: the benchmark's own name of the kind of question: `Count`, `Relation`, ...
+        choices: the choices' texts in the order shown, or None for a free-form question.
+        prompt: the whole text shown to a model; the question itself where it is empty.
+        meta: anything else a data set knows (source, scene index, boxes, program).
+
+    Raises:
+        ValueError: an empty id, question, answer or task, no image, or fewer than two choices; the message names
+            the row and the field.
+    """
+
+    id: str
+    images: tuple[Image.Image | Path, ...]
+    question: str
+    answer: str
+    task: str
+    choices: tuple[str, ...] | None = None
+    prompt: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("id", "question", "answer", "task"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"row {self.id!r}: field '{name}' must be a non-empty text, not {value!r}")
+        if not self.images:
+            raise ValueError(f"row {self.id!r}: field 'images' is empty")
+        if self.choices is not None and len(self.choices) < 2:
+            raise ValueError(f"row {self.id!r}: field 'choices' needs at least two, not {self.choices!r}")
+        if not self.prompt:
+            object.__setattr__(self, "prompt", self.question)
+
+    def open_images(self) -> list[Image.Image]:
+        """The images in RGB, decoded. Raises UserError naming the file where one is missing or broken."""
+        return [open_image(image) for image in self.images]
+
+
+def open_image(image: Image.Image | Path) -> Image.Image:
+    """An RGB image, fully decoded. Raises UserError naming the file where it is missing or broken."""
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    try:
+        with Image.open(image) as opened:
+            return opened.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"image {image} does not exist") from None
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
+        raise UserError(f"image {image} cannot be read ({error}); replace the file or remove its row") from None
