@@ -14,8 +14,8 @@ class UserError(Exception):
 def run(main: Callable[[Any], Any], args_class: type, argv: list[str] | None = None) -> Any:
     """Parses flags into `args_class` (a dataclass) and calls `main(args)`.
 
-    A `UserError`, from anywhere below, ends in one line on stderr and exit code 2, without a traceback; Ctrl-C in
-    exit code 130. `--config file.yaml` sets flags that the command line may override.
+    A `UserError`, from anywhere below, ends in one line on stderr and exit code 2, without a traceback;
+    Ctrl-C in exit code 130. `--config file.yaml` sets flags that the command line may override.
     """
     from trl import TrlParser  # imported late: `--help` of a script without models stays quick
 

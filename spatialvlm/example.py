@@ -26,7 +26,8 @@ class Example:
         meta: anything else a data set knows (source, scene index, boxes, program).
 
     Raises:
-        ValueError: an empty id, question, answer or task, no image, or fewer than two choices; the message names
+        ValueError: an empty id, question, answer or task, no image, or fewer than two choices; the message
+            names
             the row and the field.
     """
 
@@ -66,4 +67,5 @@ def open_image(image: Image.Image | Path) -> Image.Image:
     except FileNotFoundError:
         raise UserError(f"image {image} does not exist") from None
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
-        raise UserError(f"image {image} cannot be read ({error}); replace the file or remove its row") from None
+        message = f"image {image} cannot be read ({error}); replace the file or remove its row"
+        raise UserError(message) from None

@@ -1,0 +1,26 @@
+# `make grpo` and `make test` need Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: grpo test lint clean
+
+grpo: $(VENV)/.installed
+	$(BIN)/python model/pali_sat_grpo.py
+
+test: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Installed once: the mark is newer than what is asked for, so a second `make` installs nothing.
+$(VENV)/.installed: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) results .pretrain

@@ -1,0 +1,80 @@
+"""Makes the embedded model: a small PaliGemma 2 that sees CLEVR's world, from random weights.
+
+python model/pretrain_embedded.py            # a GPU: minutes; 2 CPU cores: under two hours; run again to go
+on
+
+Four stages, each resumable, all under --work_dir:
+1. scenes are drawn once;
+2. the vision tower learns what lies on each patch (dense labels: `spatialvlm/pretrain/vision.py`);
+3. with vision frozen, the language side learns to answer from the image (`language.py`), under a curriculum
+of short
+   free questions, then all families, then the test's forms;
+4. everything together for a while as a true PaliGemma: its own mask, processor and pixels (`finish.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from spatialvlm import cli
+from spatialvlm.pretrain import build, corpus, finish, language, quiz, vision
+
+PLANS = ((quiz.EASY, 12, 24), (quiz.ALL, 16, 28), (quiz.FORMS, 6, 88))  # questions a scene, tokens a question
+
+
+@dataclass
+class Args:
+    output_dir: str = field(default="results/pretrain_embedded", metadata={"help": "where the model goes"})
+    work_dir: str = field(default=".pretrain", metadata={"help": "scenes, checkpoints; not needed after"})
+    scenes: int = field(default=40_000, metadata={"help": "rendered training scenes"})
+    vision_steps: int = field(default=1_700, metadata={"help": "batches of 128 images for the vision tower"})
+    easy_steps: int = field(default=600, metadata={"help": "language batches: existence, attribute, count"})
+    all_steps: int = field(default=1_500, metadata={"help": "language batches: all six families"})
+    forms_steps: int = field(default=700, metadata={"help": "language batches: the test's forms too"})
+    finish_steps: int = field(default=500, metadata={"help": "last batches, through the true model"})
+    seed: int = field(default=0, metadata={"help": "of weights, order and augmentation"})
+
+
+def main(args: Args) -> None:
+    torch.manual_seed(args.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    work = Path(args.work_dir)
+    processor = build.processor()
+    model = build.model(processor).to(device)
+
+    held_out = 1_000
+    for seed, count in (("pretrain-validation", held_out), ("pretrain", args.scenes)):
+        corpus.draw(work / seed, seed, count, build.IMAGE_SIZE, build.PATCH_SIZE)
+    validation = vision.Corpus(work / "pretrain-validation", held_out)
+    train = vision.Corpus(work / "pretrain", args.scenes)
+
+    seer = vision.Seer(model.model.vision_tower).to(device)
+    vision.train(seer, train, validation, work, args.vision_steps, 128, args.seed)
+    model.model.vision_tower.requires_grad_(False)
+    seen, seen_validation = (vision.features(model.model.vision_tower, c.images) for c in (train, validation))
+    train.classes = train.values = None  # two gigabytes that nothing needs any more
+
+    torch.manual_seed(args.seed + 1)  # a run that resumed after the vision stage draws the same start
+    language.align(model.cpu(), processor, seer.heads.cpu(), seen[:256])
+    language.match_content(model)
+    model.to(device)
+
+    def asked(name: str, scenes: list, part: int) -> quiz.Quiz:
+        plan, each, length = PLANS[part]
+        seed = f"{name}-{part}-{args.seed}"
+        return quiz.make(work / f"quiz-{name}-{part}.npz", scenes, processor, plan, each, length, seed)
+
+    steps = (args.easy_steps, args.all_steps, args.forms_steps)
+    parts = [(asked("train", train.scenes, part), steps[part]) for part in range(len(PLANS))]
+    tests = [asked("validation", validation.scenes, part) for part in range(len(PLANS))]
+    language.train(model, seen, parts, seen_validation, tests, work, 64, args.seed)
+
+    finish.train(model, processor, train, work, args.finish_steps, args.seed)
+    finish.save(model, processor, Path(args.output_dir))
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)

@@ -1,0 +1,156 @@
+"""The embedded data sets: questions over rendered scenes, each item made from (split, seed, index) alone.
+
+Nothing is stored: an item is drawn when it is asked for, and kept while there is room. Splits never share a
+scene, since a split's name is part of the seed of every one of its scenes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from itertools import count
+from random import Random
+from typing import overload
+
+from PIL import Image, ImageDraw
+
+from spatialvlm.cli import UserError
+from spatialvlm.data import questions, scenes
+from spatialvlm.data.clevr_questions import FAMILIES
+from spatialvlm.data.clevr_questions import clevr as clevr_question
+from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
+from spatialvlm.data.sat import draw_answer_form
+from spatialvlm.data.scene_facts import Scene
+from spatialvlm.example import Example
+
+SPLITS = ("train", "validation", "test")
+WIDTH, HEIGHT = 168, 112  # CLEVR's 3:2 at the height that the embedded model looks at
+KEPT = 4096  # examples held in memory, some 60 kB each
+
+Box = tuple[str, Sequence[float]]  # colour name, [x0, y0, x1, y1] in the 480 x 320 frame
+
+
+class LazyExamples(Sequence[Example]):
+    """Examples that are made when they are looked at; the last `KEPT` stay. Slices are lazy too.
+
+    Args:
+        make: makes the example with a number; it must always make the same.
+        indices: the numbers of the examples, in order.
+    """
+
+    def __init__(self, make: Callable[[int], Example], indices: Sequence[int]) -> None:
+        self._make = make if hasattr(make, "cache_info") else lru_cache(maxsize=KEPT)(make)
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> LazyExamples: ...
+    def __getitem__(self, index: int | slice) -> Example | LazyExamples:
+        if isinstance(index, slice):
+            return LazyExamples(self._make, self._indices[index])
+        return self._make(self._indices[index])
+
+
+def draw_boxes(image: Image.Image, boxes: Iterable[Box]) -> Image.Image:
+    """A copy of an image with box outlines; 1 pixel wide up to 300 pixels of width, 2 at CLEVR's own 480."""
+    drawn = image.convert("RGB")
+    if drawn is image:
+        drawn = image.copy()
+    pen = ImageDraw.Draw(drawn)
+    across, down = drawn.width / scenes.WIDTH, drawn.height / scenes.HEIGHT
+    width = max(1, round(drawn.width / 200))
+    for colour, (left, top, right, bottom) in boxes:
+        corner = min(round(right * across), drawn.width - 1), min(round(bottom * down), drawn.height - 1)
+        pen.rectangle([(round(left * across), round(top * down)), corner], outline=colour, width=width)
+    return drawn
+
+
+def highlight(image: Image.Image, scene: Scene, boxes: Iterable[tuple[str, int]]) -> Image.Image:
+    """A copy of a scene's picture with a question's boxes, (colour name, object index), drawn."""
+    places = scenes.boxes(scene)
+    return draw_boxes(image, [(colour, places[index]) for colour, index in boxes])
+
+
+def sat(
+    split: str, limit: int, seed: int = 0, answer_form: str = "natural", polarity: str = "closer"
+) -> Sequence[Example]:
+    """`limit` questions in SAT's form, the kinds in turn. `polarity` is `closer` or `balanced`."""
+
+    def ask(kind: str) -> Ask:
+        return lambda scene, rng: questions.sat(
+            scene, rng, kind, draw_answer_form(rng, answer_form), polarity=polarity
+        )
+
+    draw_answer_form(Random(0), answer_form)  # a wrong form is found before training starts
+    return _series("sat", [ask(kind) for kind in SAT_KINDS], split, limit, seed)
+
+
+def cvbench(split: str, limit: int, ood: bool = False, seed: int = 0) -> Sequence[Example]:
+    """`limit` questions in CV-Bench's form, the tasks in turn, boxes drawn.
+
+    With `ood`, Depth and Distance come with their polarity turned (the same ids, images and choices) and the
+    other tasks as they are.
+    """
+
+    def ask(task: str) -> Ask:
+        return lambda scene, rng: questions.cvbench(scene, rng, task, ood=ood)
+
+    return _series("cvbench", [ask(task) for task in CVBENCH_TASKS], split, limit, seed)
+
+
+def clevr(split: str, limit: int, seed: int = 0) -> Sequence[Example]:
+    """`limit` questions of CLEVR's official families, in turn."""
+
+    def ask(family: str) -> Ask:
+        return lambda scene, rng: clevr_question(scene, rng, family)
+
+    return _series("clevr", [ask(family) for family in FAMILIES], split, limit, seed)
+
+
+def free(split: str, limit: int, seed: int = 0, kinds: Sequence[str] = FREE_KINDS) -> Sequence[Example]:
+    """`limit` free-form questions with short answers, the kinds in turn."""
+
+    def ask(kind: str) -> Ask:
+        return lambda scene, rng: questions.free(scene, rng, kind)
+
+    return _series("free", [ask(kind) for kind in kinds], split, limit, seed)
+
+
+Ask = Callable[[Scene, Random], Question | None]
+
+
+def _series(form: str, asks: Sequence[Ask], split: str, limit: int, seed: int) -> Sequence[Example]:
+    if split not in SPLITS:
+        raise UserError(f"the embedded data has the splits {', '.join(SPLITS)}, not {split!r}")
+    return LazyExamples(lambda index: _item(form, asks[index % len(asks)], split, seed, index), range(limit))
+
+
+def _item(form: str, ask: Ask, split: str, seed: int, index: int) -> Example:
+    """Question number `index`: its scene is the first of its own series in which the question can be
+    asked.
+    """
+    name = f"{form}-{split}-{seed}-{index}"
+    for attempt in count():
+        scene = scenes.make(name, attempt)
+        if asked := ask(scene, Random(f"{name}-{attempt}")):
+            break
+    return Example(
+        id=name,
+        images=(_picture(name, attempt, asked.boxes),),
+        question=asked.question,
+        answer=asked.answer,
+        task=asked.task,
+        choices=asked.choices,
+        prompt=asked.prompt,
+        meta=asked.meta | {"scene": [name, attempt]},
+    )
+
+
+@lru_cache(maxsize=KEPT)  # a question and its out-of-distribution twin share their picture
+def _picture(series: str, index: int, boxes: tuple[tuple[str, int], ...]) -> Image.Image:
+    scene = scenes.make(series, index)
+    return highlight(scenes.picture(scene, WIDTH, HEIGHT).image, scene, boxes)

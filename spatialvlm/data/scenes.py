@@ -1,0 +1,173 @@
+"""CLEVR's world, made anew: scenes in CLEVR's own scenes-JSON form, and their pictures.
+
+`make(seed, index)` gives the scene with that number, always the same; `picture(scene)` draws it. Sizes,
+colours, camera, lamps and the rules of placing are those of the CLEVR generator (Johnson et al., CVPR 2017,
+`image_generation/render_images.py`); the drawing is our own (`render.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from spatialvlm.data import render
+from spatialvlm.data.render import COLORS, HEIGHT, LAMP_POSITION, LAMPS, RADIUS, WIDTH, Rendered, Scene
+
+SHAPES, SIZES, MATERIALS = ("cube", "sphere", "cylinder"), ("large", "small"), ("rubber", "metal")
+SIDES = ("right", "behind", "above", "below", "left", "front")
+CAMERA = (7.48113, -6.50764, 5.34367)
+CAMERA_JITTER, LAMP_JITTER = 0.5, 1.0
+MINIMUM_DISTANCE, MARGIN = 0.25, 0.4  # between surfaces; between centres along each of the four directions
+MINIMUM_PIXELS = 200  # visible at 480 x 320
+RELATION_EPSILON = 0.2
+CHECK_SCALE = 2  # visibility is counted at 240 x 160
+
+
+def make(seed: str | int, index: int, min_objects: int = 3, max_objects: int = 10) -> Scene:
+    """Scene number `index` of the series `seed`: CLEVR's scenes-JSON form, with `camera`, `lights`, and for
+    every object `bbox` (what is seen of it, [x0, y0, x1, y1] at 480 x 320) and `visible_pixels` (at 480 x
+    320).
+
+    Raises:
+        ValueError: object counts that CLEVR's ground has no room for.
+    """
+    if not 1 <= min_objects <= max_objects <= 10:
+        raise ValueError(f"1 <= min_objects <= max_objects <= 10, not {min_objects} and {max_objects}")
+    rng = random.Random(f"{seed}-{index}")
+    count = rng.randint(min_objects, max_objects)
+    while True:
+        position = [c + rng.uniform(-CAMERA_JITTER, CAMERA_JITTER) for c in CAMERA]
+        view = render.camera(np.array(position))
+        objects = _place(rng, count, view)
+        if objects is None:
+            continue
+        lights = {n: [c + rng.uniform(-LAMP_JITTER, LAMP_JITTER) for c in LAMP_POSITION[n]] for n in LAMPS}
+        scene: Scene = {
+            "image_index": index,
+            "image_filename": f"{seed}_{index:06d}.png",
+            "split": str(seed),
+            "objects": objects,
+            "directions": _directions(view),
+            "camera": position,
+            "lights": lights,
+        }
+        if _measure(scene, view):
+            scene["relationships"] = relationships(scene)
+            return scene
+
+
+def _directions(view: render.Camera) -> dict[str, list[float]]:
+    right, _, forward = view.axes
+    behind = np.array([forward[0], forward[1], 0.0])
+    behind /= np.linalg.norm(behind)
+    ways = {"right": right, "behind": behind, "above": np.array([0.0, 0.0, 1.0])}
+    ways |= {"left": -right, "front": -behind, "below": np.array([0.0, 0.0, -1.0])}
+    return {side: [float(c) for c in ways[side]] for side in SIDES}
+
+
+def _place(rng: random.Random, count: int, view: render.Camera) -> list[dict[str, Any]] | None:
+    """Objects at a distance and with a margin in every direction from each other; None after 50 tries for
+    one.
+    """
+    ways = _directions(view)
+    objects: list[dict[str, Any]] = []
+    for _ in range(count):
+        for _ in range(50):
+            size, shape = rng.choice(SIZES), rng.choice(SHAPES)
+            x, y, radius = rng.uniform(-3, 3), rng.uniform(-3, 3), RADIUS[size]
+            if all(_apart(x, y, radius, other, ways) for other in objects):
+                break
+        else:
+            return None
+        objects.append(
+            {
+                "shape": shape,
+                "size": size,
+                "material": rng.choice(MATERIALS),
+                "color": rng.choice(tuple(COLORS)),
+                "rotation": rng.uniform(0, 360),
+                "3d_coords": [x, y, radius],
+            }
+        )
+    pixels = render.project(view, np.array([o["3d_coords"] for o in objects]))
+    for thing, (column, row, depth) in zip(objects, pixels, strict=True):
+        thing["pixel_coords"] = [int(round(column)), int(round(row)), float(depth)]
+    return objects
+
+
+def _apart(x: float, y: float, radius: float, other: dict[str, Any], ways: dict[str, list[float]]) -> bool:
+    dx, dy = x - other["3d_coords"][0], y - other["3d_coords"][1]
+    if math.hypot(dx, dy) - radius - RADIUS[other["size"]] < MINIMUM_DISTANCE:
+        return False
+    return all(abs(dx * ways[side][0] + dy * ways[side][1]) >= MARGIN for side in ("right", "behind"))
+
+
+def _measure(scene: Scene, view: render.Camera) -> bool:
+    """Fills in what is seen of each object; False where one is hidden too much, as the CLEVR generator
+    refuses it.
+    """
+    _, _, ids = render.visibility(scene, view, WIDTH // CHECK_SCALE, HEIGHT // CHECK_SCALE)
+    for k, thing in enumerate(scene["objects"]):
+        rows, columns = np.nonzero(ids == k)
+        if len(rows) * CHECK_SCALE**2 < MINIMUM_PIXELS:
+            return False
+        thing["visible_pixels"] = int(len(rows) * CHECK_SCALE**2)
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        thing["bbox"] = [int(c) * CHECK_SCALE for c in box]
+    return True
+
+
+def relationships(scene: Scene) -> dict[str, list[list[int]]]:
+    """CLEVR's rule: relationships[side][i] lists the j with dot(p_j - p_i, directions[side]) > 0.2."""
+    points = np.array([o["3d_coords"] for o in scene["objects"]])
+    found = {}
+    for side in ("right", "behind", "front", "left"):
+        along = points @ np.array(scene["directions"][side])
+        ahead = along[None, :] - along[:, None] > RELATION_EPSILON
+        found[side] = [np.flatnonzero(row).tolist() for row in ahead]
+    return found
+
+
+def view(scene: Scene) -> render.Camera:
+    """The scene's camera; for a scene without one (an official file) found from its `pixel_coords`, which
+    fixes it to well under a pixel since CLEVR's camera always looks at the origin.
+    """
+    if "camera" in scene:
+        return render.camera(np.array(scene["camera"]))
+    points = np.array([o["3d_coords"] for o in scene["objects"]], float)
+    pixels = np.array([o["pixel_coords"] for o in scene["objects"]], float)
+    return render.camera(np.array(_solve(tuple(map(tuple, points)), tuple(map(tuple, pixels)))))
+
+
+@lru_cache(maxsize=4096)
+def _solve(points: tuple, pixels: tuple) -> tuple[float, ...]:
+    from scipy.optimize import least_squares
+
+    target = np.array(pixels)
+
+    def residual(position: np.ndarray) -> np.ndarray:
+        # a pixel is known to half a pixel, a distance to far better than a hundredth
+        return ((render.project(render.camera(position), np.array(points)) - target) * [1, 1, 100]).ravel()
+
+    return tuple(least_squares(residual, CAMERA).x)
+
+
+def boxes(scene: Scene) -> list[list[float]]:
+    """Each object's box [x0, y0, x1, y1] at 480 x 320: what is seen of it in our scenes; its projected
+    outline, cut at the frame, in official ones.
+    """
+    if all("bbox" in thing for thing in scene["objects"]):
+        return [list(thing["bbox"]) for thing in scene["objects"]]
+    camera = view(scene)
+    edges = [render.outline(camera, thing) for thing in scene["objects"]]
+    return [np.clip(edge, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT]).tolist() for edge in edges]
+
+
+def picture(scene: Scene, width: int = WIDTH, height: int = HEIGHT, samples: int = 2) -> Rendered:
+    """Draws any scene of this form; one without `lights` gets them where CLEVR's stand before jitter."""
+    lit = scene if "lights" in scene else {**scene, "lights": LAMP_POSITION}
+    return render.render(lit, view(scene), width, height, samples)

@@ -1,0 +1,197 @@
+"""Scores with their uncertainty: every share comes with a 95 % interval, every difference is a paired one.
+
+A *record* is a dict with at least `id`, `task` and `correct` (bool), as `spatialvlm.evaluate` writes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+Record = dict
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share of 1 (or a difference of two), its 95 % interval, and the number of questions behind it."""
+
+    value: float
+    interval: tuple[float, float]
+    n: int
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def proportion(correct: int, n: int) -> Estimate:
+    """correct / n with Wilson's score interval. Raises ValueError unless 0 <= correct <= n and n > 0."""
+    if not 0 <= correct <= n or n == 0:
+        raise ValueError(f"no proportion of {correct} in {n}")
+    low, high = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return Estimate(correct / n, (float(low), float(high)), n)
+
+
+def accuracy(records: Sequence[Record]) -> Estimate:
+    """The share of records that are correct, every question counting alike (micro)."""
+    return proportion(sum(record["correct"] for record in records), len(records))
+
+
+def group(records: Iterable[Record], key: str = "task") -> dict[str, list[Record]]:
+    """Records by a field of theirs, in order of first appearance."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record[key]].append(record)
+    return dict(groups)
+
+
+def by_task(records: Sequence[Record]) -> dict[str, Estimate]:
+    """The accuracy of each task."""
+    return {task: accuracy(part) for task, part in group(records).items()}
+
+
+def mean(parts: Sequence[Estimate], weights: Sequence[float] | None = None) -> Estimate:
+    """The weighted mean of independent estimates, the same weight for each by default.
+
+    The interval puts together the parts' own intervals (MOVER: Zou, Huang and Zhang 2009, Computational
+    Statistics and Data Analysis 53), so it stays sound at 0 and 1, and of one part alone it is that part's.
+
+    Raises:
+        ValueError: no parts.
+    """
+    if not parts:
+        raise ValueError("no mean of no parts")
+    weights = np.full(len(parts), 1.0) if weights is None else np.asarray(weights, dtype=float)
+    weights = weights / weights.sum()
+    values = np.array([part.value for part in parts])
+    lows, highs = np.array([part.interval for part in parts]).T
+    value = float(weights @ values)
+    low = value - math.hypot(*(weights * (values - lows)))
+    high = value + math.hypot(*(weights * (highs - values)))
+    return Estimate(value, (low, high), sum(part.n for part in parts))
+
+
+def mean_of_tasks(records: Sequence[Record]) -> Estimate:
+    """The plain mean of the tasks' accuracies, however many questions each has."""
+    return mean(list(by_task(records).values()))
+
+
+def chance(records: Sequence[Record]) -> float:
+    """What an answer without looking scores on the records of one task.
+
+    A uniform guess among lettered choices: the mean of 1 / `num_choices`. Of free answers the better of the
+    commonest gold answer given every time and, where known, the mean of 1 / `vocabulary_size`.
+    """
+    if all("num_choices" in record for record in records):
+        return sum(1 / record["num_choices"] for record in records) / len(records)
+    commonest = max(Counter(record["gold"] for record in records).values())
+    guessed = sum(1 / record["vocabulary_size"] for record in records if "vocabulary_size" in record)
+    return max(commonest, guessed) / len(records)
+
+
+# ---- two models on the same questions
+
+
+def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> Estimate:
+    """accuracy(after) - accuracy(before) on the same questions, in the same order.
+
+    The interval is Newcombe's for paired proportions (1998, Statistics in Medicine 17, 2635-2650, method 10):
+    Wilson's intervals of both, combined with their correlation phi.
+
+    Raises:
+        ValueError: different numbers of questions, or none.
+    """
+    if len(before) != len(after):
+        raise ValueError(f"{len(before)} answers before and {len(after)} after are not the same questions")
+    n = len(before)
+    table = Counter((bool(first), bool(second)) for first, second in zip(before, after, strict=True))
+    both, lost, won, neither = (table[cell] for cell in [(1, 1), (1, 0), (0, 1), (0, 0)])
+    old, new = proportion(both + lost, n), proportion(both + won, n)
+    covariance = both * neither - lost * won
+    if covariance > 0:
+        covariance = max(covariance - n / 2, 0)  # Newcombe's continuity correction
+    margins = (both + lost) * (won + neither) * (both + won) * (lost + neither)
+    phi = covariance / math.sqrt(margins) if margins else 0.0
+
+    def together(first: float, second: float) -> float:
+        return math.sqrt(max(first**2 - 2 * phi * first * second + second**2, 0))
+
+    difference = (won - lost) / n
+    low = difference - together(new.value - new.interval[0], old.interval[1] - old.value)
+    high = difference + together(new.interval[1] - new.value, old.value - old.interval[0])
+    return Estimate(difference, (low, high), n)
+
+
+def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
+    """The exact two-sided McNemar p-value of "before and after are right equally often"."""
+    won = sum(second and not first for first, second in zip(before, after, strict=True))
+    lost = sum(first and not second for first, second in zip(before, after, strict=True))
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
+def compare(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Estimate]:
+    """Paired differences, after - before: one a task, then `mean_of_tasks` and `micro`.
+
+    Raises:
+        ValueError: the two hold different questions.
+    """
+    newer = {record["id"]: record for record in after}
+    if len(before) != len(after) or any(record["id"] not in newer for record in before):
+        raise ValueError("records before and after are not of the same questions")
+
+    def difference(records: Sequence[Record]) -> Estimate:
+        return paired_difference(
+            [record["correct"] for record in records], [newer[record["id"]]["correct"] for record in records]
+        )
+
+    tasks = {task: difference(part) for task, part in group(before).items()}
+    return tasks | {"mean_of_tasks": mean(list(tasks.values())), "micro": difference(before)}
+
+
+# ---- several answers a question, and numbers
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """The chance that at least one of k answers, drawn from n of which `correct` are right, is right.
+
+    The unbiased estimate of Chen et al. 2021 (arXiv 2107.03374): 1 - C(n - correct, k) / C(n, k).
+
+    Raises:
+        ValueError: k is not within 1..n, or correct not within 0..n.
+    """
+    if not (1 <= k <= n and 0 <= correct <= n):
+        raise ValueError(f"no Pass@{k} of {correct} right answers in {n}")
+    return 1 - math.comb(n - correct, k) / math.comb(n, k)
+
+
+def any_of_k(correct: Sequence[Sequence[bool]]) -> Estimate:
+    """The share of questions with a right one among their answers: Pass@k where k answers were drawn."""
+    return proportion(sum(any(answers) for answers in correct), len(correct))
+
+
+def close_call(predicted: Sequence[float | None], gold: Sequence[float]) -> Estimate | None:
+    """Of the wrong counts, the share off by exactly one (an unread one is not); None where none is wrong."""
+    wrong = [(p, g) for p, g in zip(predicted, gold, strict=True) if p != g]
+    near = sum(p is not None and abs(p - g) == 1 for p, g in wrong)
+    return proportion(near, len(wrong)) if wrong else None
+
+
+def mean_relative_accuracy(predicted: float | None, gold: float) -> float:
+    """VSI-Bench's score of a number: the share of thresholds t in 0.50, 0.55, ..., 0.95 with error <= 1 - t.
+
+    The error is |predicted - gold| / gold, compared in float arithmetic as the official scorer does (an error
+    of 0.2 scores 0.6, not 0.7); an unread number scores 0.
+
+    Raises:
+        ValueError: gold is not above 0.
+    """
+    if gold <= 0:
+        raise ValueError(f"relative accuracy needs a true value above 0, not {gold}")
+    if predicted is None:
+        return 0.0
+    thresholds = np.linspace(0.5, 0.95, 10)
+    return float((abs(predicted - gold) / gold <= 1 - thresholds).mean())

@@ -1,0 +1,104 @@
+"""The embedded model's shape, words and processor: a true PaliGemma 2, only small."""
+
+from __future__ import annotations
+
+import string
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    Gemma2Config,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    PreTrainedTokenizerFast,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+)
+
+IMAGE_SIZE, PATCH_SIZE = 126, 14
+IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2  # 81
+WIDTH, HEAD_DIM, VISION_LAYERS, TEXT_LAYERS = 192, 32, 6, 4
+
+# Whole words: those of the rendered world's questions, of CLEVR's official ones, and of the worlds to come
+# (rooms, labelled points). Any other word is spelt out, so no text is lost on the way in.
+WORDS = tuple(
+    """
+cube cubes sphere spheres cylinder cylinders thing things object objects block blocks ball balls large big
+small tiny rubber metal metallic matte shiny gray red blue green brown purple cyan yellow color shape size
+material colors shapes Is Are Do Does Did What Which Where How Considering Estimate Select Choose Answer If
+There Describe describe I The Yes No is are do does did what which where how there it its the a an of on in to
+at by or and than as from with without not that this these those same have has made other else another any
+anything either both number many more fewer less greater equal visible scene image photo picture camera taking
+provided given left right front behind above below side middle closer closest nearer nearest farther further
+far farthest away between relative position positions respect located highlighted box boxes real world
+distances distance depth relation count following choices options natural language letter letters yes no think
+answer first second third one two three four five six seven eight nine ten zero chair table sofa bed desk lamp
+shelf cabinet door window room floor wall plant stool meters centimeters square area length longest you
+standing facing back backward forward turn rotated moved toward towards frame video north south east west
+northeast northwest southeast southwest point points node nodes path shortest route tour start end grid cell
+row column top bottom center upper lower corner quadrant coordinates label labelled
+""".split()  # noqa: SIM905 - a paragraph of words reads better than a list
+)
+NUMBERS = [str(number) for number in range(101)]
+CHARACTERS = sorted(set(string.printable) - set(string.whitespace))
+
+
+def processor() -> PaliGemmaProcessor:
+    """A PaliGemmaProcessor for 126 px images (81 image tokens) over about 400 whole words and every
+    character.
+    """
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", *string.ascii_uppercase, *WORDS, *NUMBERS, *CHARACTERS]
+    pieces += [f"##{character}" for character in CHARACTERS]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    text = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>", max_input_chars_per_word=64))
+    text.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
+    )
+    text.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    special = {name: f"<{name[:3]}>" for name in ("pad_token", "eos_token", "bos_token", "unk_token")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=text, clean_up_tokenization_spaces=False, **special)
+    tokenizer.add_tokens([AddedToken("\n", normalized=False)])  # PaliGemma's prompts end in it
+    images = SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    images.image_seq_length = IMAGE_TOKENS  # PaliGemmaProcessor reads it when it is made
+    return PaliGemmaProcessor(images, tokenizer)
+
+
+def model(made: PaliGemmaProcessor) -> PaliGemmaForConditionalGeneration:
+    """A PaliGemma 2 of about 5.7 million random weights for this processor's vocabulary, in float32."""
+    heads = WIDTH // HEAD_DIM
+    vision = SiglipVisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=VISION_LAYERS,
+        num_attention_heads=heads,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH_SIZE,
+        projection_dim=WIDTH,
+        vision_use_head=False,
+    )
+    text = Gemma2Config(
+        vocab_size=len(made.tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=TEXT_LAYERS,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=HEAD_DIM,
+        query_pre_attn_scalar=HEAD_DIM,
+        max_position_embeddings=1024,
+        sliding_window=1024,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    config = PaliGemmaConfig(
+        vision_config=vision,
+        text_config=text,
+        projection_dim=WIDTH,
+        hidden_size=WIDTH,
+        image_token_index=made.image_token_id,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    return PaliGemmaForConditionalGeneration._from_config(config, attn_implementation="eager")

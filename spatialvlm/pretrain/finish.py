@@ -1,0 +1,63 @@
+"""Last stage: a true PaliGemma, with its own mask, processor and pixels, every weight at a low rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import torch
+from PIL import Image
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+from spatialvlm.data.rendered import draw_boxes
+from spatialvlm.pretrain import loop, quiz, vision
+
+
+def train(
+    model: PaliGemmaForConditionalGeneration,
+    processor: PaliGemmaProcessor,
+    corpus: vision.Corpus,
+    folder: Path,
+    steps: int,
+    seed: int,
+    batch_size: int = 64,
+    learning_rate: float = 3e-4,
+) -> None:
+    """One question a row through `model(**batch)`, with the loss on the answer and its end; resumes."""
+    model.requires_grad_(True)
+    device = next(model.parameters()).device
+    batch = loop.batches(len(corpus.scenes), batch_size, f"finish-{seed}")
+    names, askers, shares = list(quiz.FORMS), *zip(*quiz.FORMS.values(), strict=True)
+
+    def rows(step: int) -> tuple[list[Image.Image], list[str], list[str]]:
+        images, prompts, answers = [], [], []
+        for i in batch(step).tolist():
+            rng, question = Random(f"finish-{seed}-{step}-{i}"), None
+            while question is None:
+                question = askers[names.index(rng.choices(names, shares)[0])](corpus.scenes[i], rng)
+            image = Image.fromarray(corpus.images[i].numpy())
+            boxes = [(color, corpus.scenes[i]["objects"][k]["bbox"]) for color, k in question.boxes]
+            images.append([draw_boxes(image, boxes)])
+            prompts.append("<image>" + question.prompt)
+            answers.append(question.answer.strip("()"))
+        return images, prompts, answers
+
+    def loss(step: int) -> torch.Tensor:
+        images, prompts, answers = rows(step)
+        inputs = processor(
+            images=images, text=prompts, suffix=answers, padding="longest", return_tensors="pt"
+        )
+        generator = torch.Generator().manual_seed(loop.hash_seed(f"finish-{seed}-{step}"))
+        inputs["pixel_values"] = vision.augment(inputs["pixel_values"], generator)
+        inputs["labels"][inputs["attention_mask"] == 0] = -100
+        with torch.autocast(device.type, torch.bfloat16):
+            return model(**inputs.to(device)).loss
+
+    loop.fit("finish", folder, model, loss, steps, learning_rate, dict, evaluations=4)
+
+
+def save(model: PaliGemmaForConditionalGeneration, processor: PaliGemmaProcessor, folder: Path) -> None:
+    """Writes model (float16) and processor in the form that `from_pretrained` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.eval().to("cpu", torch.float16).save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -1,0 +1,236 @@
+"""Stage 2: the language side learns to read the image, with the vision tower frozen and its features cached.
+
+Two streams share one set of weights: an image's keys and values are computed once for all its questions,
+which look at the image and at themselves. The image does not look at the questions here, as PaliGemma's does;
+the last stage closes that gap. Image tokens and words start in one basis (`align`), and attention starts as
+matching of like with like.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+from spatialvlm.pretrain import loop
+from spatialvlm.pretrain.quiz import Quiz
+from spatialvlm.pretrain.vision import GROUPS, REGRESSIONS, WORDS, can_compile
+
+ANSWER = 4  # tokens of an answer that count, its end among them
+
+
+@torch.no_grad()
+def align(
+    model: PaliGemmaForConditionalGeneration,
+    processor: PaliGemmaProcessor,
+    heads: nn.Linear,
+    features: torch.Tensor,
+) -> None:
+    """Sets the projector so that a patch becomes the sum of the embeddings of the words its dense heads say.
+
+    Words get unit variance (after Gemma's scaling by sqrt(hidden)), regressions and 'nothing here' random
+    directions. `features` (N, patches, width) are a few hundred images', for the scale.
+    """
+    language = model.model.language_model
+    hidden = language.config.hidden_size
+    language.embed_tokens.weight.normal_(0, 1 / math.sqrt(hidden))
+    words = language.embed_tokens.weight * math.sqrt(hidden)
+    projection, start = torch.zeros(hidden, heads.in_features), 0
+    for group in GROUPS.values():
+        rows = heads.weight[start : start + len(group)]
+        for word, row in zip(group, rows - rows.mean(0), strict=True):
+            way = torch.randn(hidden)
+            if word is not None:
+                way = words[processor.tokenizer.convert_tokens_to_ids(word)]
+            projection += torch.outer(way, row)
+        start += len(group)
+    for row in heads.weight[len(WORDS) : len(WORDS) + 1 + len(REGRESSIONS)]:
+        projection += torch.outer(1.5 * torch.randn(hidden), row)
+    image = features.float() @ projection.T
+    linear = model.model.multi_modal_projector.linear
+    linear.weight.copy_(projection / image.std())
+    linear.bias.copy_(-(image / image.std()).mean((0, 1)))
+
+
+@torch.no_grad()
+def match_content(model: PaliGemmaForConditionalGeneration, strength: float = 0.8) -> None:
+    """Per head, keys and queries start as the same random view of a token, so that like attends to like."""
+    config = model.config.text_config
+    hidden, size = config.hidden_size, config.head_dim
+    for block in model.model.language_model.layers:
+        for start in range(0, hidden, size):
+            view = torch.linalg.qr(torch.randn(hidden, size))[0].T * (2 * strength / math.sqrt(size))
+            for projection in (block.self_attn.q_proj, block.self_attn.k_proj):
+                projection.weight[start : start + size] = view + 0.02 * torch.randn(size, hidden)
+
+
+def _norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    y = x.float()
+    return (y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6) * (1 + weight.float())).to(x.dtype)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    a, b = x.chunk(2, -1)
+    return x * cos + torch.cat([-b, a], -1) * sin
+
+
+def _layer(xi, xq, own, angles, weights, norms, heads: int):
+    """One Gemma 2 layer on the image stream xi (B, N, h) and the question stream xq (B, K, L, h).
+
+    own (B, 1, K, L, L) is added where a question's token looks at its own question.
+    """
+    (ci, si, cq, sq), (n1, n2, n3, n4) = angles, norms
+    wq, wk, wv, wo, wg, wu, wd = (w.to(xi.dtype) for w in weights)
+    batch, patches, _ = xi.shape
+    _, asked, length, _ = xq.shape
+    size = wq.shape[0] // heads
+
+    def image(x, w):
+        return F.linear(x, w).view(batch, patches, heads, size).transpose(1, 2)
+
+    def question(x, w):
+        return F.linear(x, w).view(batch, asked, length, heads, size)
+
+    a, b = _norm(xi, n1), _norm(xq, n1)
+    qi, ki, vi = _rotate(image(a, wq), ci, si), _rotate(image(a, wk), ci, si), image(a, wv)
+    turned = (_rotate(question(b, wq), cq, sq), _rotate(question(b, wk), cq, sq), question(b, wv))
+    qq, kq, vq = (x.permute(0, 3, 1, 2, 4) for x in turned)  # (B, H, K, L, d)
+    oi = F.softmax(qi @ ki.transpose(2, 3) * size**-0.5, -1) @ vi
+    flat = qq.reshape(batch, heads, asked * length, size)
+    to_image = (flat @ ki.transpose(2, 3)).view(batch, heads, asked, length, patches) * size**-0.5
+    to_own = qq @ kq.transpose(3, 4) * size**-0.5 + own
+    p = F.softmax(torch.cat([to_image, to_own], -1), -1)
+    seen = p[..., :patches].reshape(batch, heads, asked * length, patches) @ vi
+    oq = seen.view(batch, heads, asked, length, size) + p[..., patches:] @ vq
+    xi = xi + _norm(F.linear(oi.transpose(1, 2).reshape(batch, patches, -1), wo), n2)
+    xq = xq + _norm(F.linear(oq.permute(0, 2, 3, 1, 4).reshape(batch, asked, length, -1), wo), n2)
+
+    def mlp(x):
+        return F.linear(F.gelu(F.linear(x, wg), approximate="tanh") * F.linear(x, wu), wd)
+
+    return xi + _norm(mlp(_norm(xi, n3)), n4), xq + _norm(mlp(_norm(xq, n3)), n4)
+
+
+class TwoStreams(nn.Module):
+    """Projector and Gemma 2 of a PaliGemma, run on K questions an image."""
+
+    def __init__(self, model: PaliGemmaForConditionalGeneration) -> None:
+        super().__init__()
+        self.projector, self.language = model.model.multi_modal_projector, model.model.language_model
+        self.bos = model.config.text_config.bos_token_id
+        device = next(model.parameters()).device
+        self.layer = torch.compile(_layer, dynamic=False) if can_compile(device) else _layer
+
+    def forward(self, features: torch.Tensor, tokens: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K, ANSWER, vocabulary) from the newline on; features (B, N, width), tokens (B, K, L)
+        int64.
+        """
+        language, config = self.language, self.language.config
+        batch, asked, length = tokens.shape
+        patches, kind = features.shape[1] + 1, torch.bfloat16
+        embed = language.embed_tokens
+        start = embed(tokens.new_full((batch, 1), self.bos))
+        xi = torch.cat([self.projector.linear(features.float()), start], 1).to(kind)
+        xq = embed(tokens).to(kind)
+        places = torch.arange(1, patches + length + 1, device=tokens.device)[None]
+        cos, sin = (x[0].to(kind) for x in language.rotary_emb(xi, places))
+        angles = (
+            cos[:patches],
+            sin[:patches],
+            cos[patches:][None, None, :, None],
+            sin[patches:][None, None, :, None],
+        )
+        at = torch.arange(length, device=tokens.device)
+        sees = (at[None, None, None] < prefix[..., None, None]) | (at[:, None] >= at)
+        own = torch.where(sees, 0.0, -1e4).to(kind)[:, None]
+        for block in language.layers:
+            attention, feed = block.self_attn, block.mlp
+            weights = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+            weights = [x.weight for x in (*weights, feed.gate_proj, feed.up_proj, feed.down_proj)]
+            norms = (block.input_layernorm, block.post_attention_layernorm)
+            norms += (block.pre_feedforward_layernorm, block.post_feedforward_layernorm)
+            norms = [x.weight for x in norms]
+            xi, xq = self.layer(xi, xq, own, angles, weights, norms, config.num_attention_heads)
+        ask = (prefix[..., None] - 1 + torch.arange(ANSWER, device=tokens.device)).clamp_max(length - 1)
+        last = xq.gather(2, ask[..., None].expand(-1, -1, -1, xq.shape[-1]))
+        logits = F.linear(_norm(last, language.norm.weight), embed.weight.to(kind)).float()
+        return 30 * torch.tanh(logits / 30)  # Gemma 2's final soft cap
+
+
+def labels(tokens: torch.Tensor, prefix: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """What should follow the newline: (B, K, ANSWER), -100 past the end."""
+    at = prefix[..., None] + torch.arange(ANSWER)
+    said = tokens.gather(2, at.clamp_max(tokens.shape[2] - 1))
+    return torch.where(at < total[..., None], said, -100)
+
+
+def rows(
+    quiz: Quiz, index: torch.Tensor, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """tokens, prefix and labels of some scenes of a quiz, on the device."""
+    tokens, prefix, total = (x[index].long() for x in (quiz.tokens, quiz.prefix, quiz.total))
+    return tokens.to(device), prefix.to(device), labels(tokens, prefix, total).to(device)
+
+
+@torch.no_grad()
+def accuracy(
+    streams: TwoStreams, features: torch.Tensor, quiz: Quiz, batch_size: int, shuffled: bool = False
+) -> dict[str, float]:
+    """Exact match by kind (greedy, since every token must be the likeliest); with `shuffled`, on other
+    images.
+    """
+    device = next(streams.parameters()).device
+    right, kinds = [], []
+    for start in range(0, len(features) // batch_size * batch_size, batch_size):
+        index = torch.arange(start, start + batch_size)
+        tokens, prefix, gold = rows(quiz, index, device)
+        seen = features[(index + len(features) // 2) % len(features) if shuffled else index].to(device)
+        said = streams(seen, tokens, prefix).argmax(-1)
+        right.append(((said == gold) | (gold == -100)).all(-1).cpu())
+        kinds.append(quiz.kinds[index])
+    right, kinds = torch.cat(right), torch.cat(kinds)
+    found = {name: right[kinds == k].float().mean().item() for k, name in enumerate(quiz.names)}
+    return {f"{name}{'-shuffled' * shuffled}": value for name, value in found.items()}
+
+
+def train(
+    model: PaliGemmaForConditionalGeneration,
+    features: torch.Tensor,
+    parts: list[tuple[Quiz, int]],
+    validation_features: torch.Tensor,
+    validation: list[Quiz],
+    folder: Path,
+    batch_size: int,
+    seed: int,
+    learning_rate: float = 1.5e-3,
+) -> None:
+    """The curriculum: each part's quiz for so many steps, under one cosine; resumes from
+    `folder/language.pt`.
+    """
+    streams = TwoStreams(model)
+    device = next(model.parameters()).device
+    batch = loop.batches(len(features), batch_size, f"language-{seed}")
+    ends = [sum(steps for _, steps in parts[: k + 1]) for k in range(len(parts))]
+
+    def part(step: int) -> int:
+        return next(k for k, end in enumerate(ends) if step < end or k == len(ends) - 1)
+
+    now = {"part": 0}
+
+    def loss(step: int) -> torch.Tensor:
+        now["part"] = part(step)
+        index = batch(step)
+        tokens, prefix, gold = rows(parts[now["part"]][0], index, device)
+        logits = streams(features[index].to(device), tokens, prefix)
+        return F.cross_entropy(logits.flatten(0, 2), gold.flatten())
+
+    def evaluate() -> dict[str, float]:
+        quiz = validation[now["part"]]
+        found = accuracy(streams, validation_features, quiz, batch_size)
+        return found | accuracy(streams, validation_features, quiz, batch_size, shuffled=True)
+
+    loop.fit("language", folder, streams, loss, ends[-1], learning_rate, evaluate, evaluations=20)

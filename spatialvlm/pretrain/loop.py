@@ -1,0 +1,130 @@
+"""One training loop for every stage: AdamW, warm-up and cosine, a curve on disk, resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+CHECKPOINT_SECONDS = 120
+
+
+def fit(
+    name: str,
+    folder: Path,
+    modules: nn.Module,
+    loss: Callable[[int], torch.Tensor],
+    steps: int,
+    learning_rate: float,
+    evaluate: Callable[[], dict[str, float]],
+    evaluations: int = 5,
+    weight_decay: float = 0.05,
+    warmup: int = 100,
+) -> None:
+    """Minimises `loss(step)` over the trainable parameters of `modules`.
+
+    `loss` must depend on nothing but the step (and the parameters), so that a resumed run sees the same
+    batches. Appends one row an evaluation to `folder/curve.jsonl` and keeps `folder/<name>.pt`, from which it
+    resumes.
+    """
+    parameters = [p for p in modules.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
+
+    def rate(step: int) -> float:
+        return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    path, start, seconds = folder / f"{name}.pt", 0, 0.0
+    if path.exists():
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        modules.load_state_dict(state["modules"])
+        if state["steps"] == steps:
+            optimizer.load_state_dict(state["optimizer"])
+            scheduler.load_state_dict(state["scheduler"])
+        start, seconds = min(state["step"], steps), state["seconds"]
+
+    def save(step: int) -> None:
+        aside = path.with_suffix(".tmp")
+        state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+        torch.save(state | {"scheduler": scheduler.state_dict(), "steps": steps, "seconds": seconds}, aside)
+        os.replace(aside, path)
+
+    every = max(1, steps // evaluations)
+    running, last, saved = float("nan"), time.perf_counter(), time.perf_counter()
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=5)
+    for step in bar:
+        value = loss(step)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        scheduler.step()
+        value = value.item()
+        running = value if math.isnan(running) else 0.98 * running + 0.02 * value
+        now = time.perf_counter()
+        seconds, last = seconds + now - last, now
+        bar.set_postfix(loss=f"{running:.3f}", refresh=False)
+        if (step + 1) % every == 0 or step + 1 == steps:
+            row = {"stage": name, "step": step + 1, "seconds": round(seconds, 1), "loss": round(running, 4)}
+            row |= {k: round(v, 4) for k, v in evaluate().items()}
+            with (folder / "curve.jsonl").open("a") as out:
+                out.write(json.dumps(row) + "\n")
+            bar.write(" ".join(f"{k}={v}" for k, v in row.items()))
+            last = time.perf_counter()
+        if now - saved > CHECKPOINT_SECONDS or step + 1 == steps:
+            save(step + 1)
+            saved = time.perf_counter()
+
+
+def batches(count: int, size: int, seed: str) -> Callable[[int], torch.Tensor]:
+    """Which items belong to a step: reshuffled each epoch, the same for the same step, whenever asked."""
+    per_epoch = count // size
+    cached: dict[int, torch.Tensor] = {}
+
+    def batch(step: int) -> torch.Tensor:
+        epoch, position = divmod(step, per_epoch)
+        if epoch not in cached:
+            cached.clear()
+            generator = torch.Generator().manual_seed(hash_seed(f"{seed}-{epoch}"))
+            cached[epoch] = torch.randperm(count, generator=generator)
+        return cached[epoch][position * size : (position + 1) * size]
+
+    return batch
+
+
+def ahead(prepare: Callable[[int], Any]) -> Callable[[int], Any]:
+    """`prepare(step)`, with the next step's made in a second thread while this one's is used."""
+    pool, waiting = ThreadPoolExecutor(1), {}
+
+    def get(step: int) -> Any:
+        found = waiting.pop(step, None) or pool.submit(prepare, step)
+        waiting[step + 1] = pool.submit(prepare, step + 1)
+        return found.result()
+
+    return get
+
+
+def hash_seed(text: str) -> int:
+    """A seed from a text, the same in every process (unlike `hash`)."""
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:
+    """The mean of each key over dictionaries that share them."""
+    rows = list(rows)
+    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}

@@ -1,0 +1,261 @@
+"""The folder that a run leaves behind: what was asked, what came out, and enough to go on after a stop.
+
+    config.json          all arguments, git commit, versions, device, data revision, seed
+    metrics.jsonl/.csv   one row a training step
+    predictions.jsonl    one row a question, in batches as they come, so that a killed run loses at most one
+    summary.json/.csv    the scores
+
+Files that are written whole appear under a temporary name and are then renamed: what is there is complete.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spatialvlm.cli import UserError
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "pillow",
+    "numpy",
+)
+
+
+class Run:
+    """A run folder, new or gone on with.
+
+    Args:
+        folder: where to write; made where it is not there.
+        config: all arguments of the run. A folder that holds a run already is gone on with where its
+            arguments are the same, and refused where not.
+        may_differ: arguments that change no result, and so may differ when a run goes on.
+        facts: more to record that does not decide about going on (device, data revision).
+
+    Raises:
+        UserError: the folder holds a run with other arguments (the message names them) or a damaged file, or
+            cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        config: Mapping[str, Any],
+        may_differ: Sequence[str] = ("output_dir", "run_name", "batch_size"),
+        facts: Mapping[str, Any] | None = None,
+    ):
+        self.folder = Path(folder)
+        arguments = json.loads(json.dumps(dict(config), default=str))  # as they will be read back
+        with _disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "config.json").exists():
+            self._check_same(arguments, may_differ)
+            self.predictions(), self.metrics()  # mends what a stop tore, before anything is appended
+        else:
+            self._write_json("config.json", {"arguments": arguments, **environment(), **(facts or {})})
+        self._columns: list[str] | None = None
+
+    def _check_same(self, arguments: dict, may_differ: Sequence[str]) -> None:
+        before = self._read_json("config.json").get("arguments", {})
+        changed = [
+            f"{name} was {before.get(name)!r}, now {arguments.get(name)!r}"
+            for name in sorted(before.keys() | arguments.keys())
+            if name not in may_differ and before.get(name) != arguments.get(name)
+        ]
+        if changed:
+            raise UserError(
+                f"{self.folder} holds a run with other arguments ({'; '.join(changed)}); "
+                "use another --output_dir or --run_name, or delete the folder"
+            )
+
+    # ---- predictions
+
+    def predictions(self) -> list[dict]:
+        """The rows written so far. A last line that a stop tore in two is cut off the file."""
+        return self._read_lines("predictions.jsonl")
+
+    def add_predictions(self, records: Sequence[Mapping]) -> None:
+        """Appends rows and flushes them to the disk."""
+        self._append("predictions.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+    # ---- metrics
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Appends one row to metrics.jsonl and metrics.csv; a metric that is new adds a column."""
+        row = {"step": step, **metrics}
+        self._append("metrics.jsonl", json.dumps(row) + "\n")
+        if self._columns is None or not row.keys() <= set(self._columns):
+            self._write_metrics_table(self.metrics())
+        else:
+            self._append("metrics.csv", _csv([row], self._columns, header=False))
+
+    def metrics(self) -> list[dict]:
+        """The rows logged so far; a torn last line is cut off the file."""
+        return self._read_lines("metrics.jsonl")
+
+    def rewind(self, step: int) -> None:
+        """Forgets the metrics after `step`: training goes on from a checkpoint made then."""
+        rows = [row for row in self.metrics() if row["step"] <= step]
+        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self._write_metrics_table(rows)
+
+    def _write_metrics_table(self, rows: Sequence[dict]) -> None:
+        self._columns = list(dict.fromkeys(name for row in rows for name in row))
+        self._write("metrics.csv", _csv(rows, self._columns))
+
+    # ---- summary
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes summary.json, and summary.csv with one row an aggregate and one a task."""
+        self._write_json("summary.json", summary)
+        scores = [
+            ("aggregate", name, {"n": summary["n"], **part}) for name, part in summary["aggregates"].items()
+        ]
+        scores += [("task", name, part) for name, part in summary["tasks"].items()]
+        rows = [
+            {"kind": kind, "name": name, "n": part["n"], "value": part.get("value", part.get("accuracy"))}
+            | {"low": part["interval"][0], "high": part["interval"][1], "chance": part.get("chance")}
+            for kind, name, part in scores
+        ]
+        self._write("summary.csv", _csv(rows, ["kind", "name", "n", "value", "low", "high", "chance"]))
+
+    def summary(self) -> dict | None:
+        """The summary written earlier, or None."""
+        return self._read_json("summary.json") if (self.folder / "summary.json").exists() else None
+
+    # ---- files
+
+    def _write_json(self, name: str, content: Mapping) -> None:
+        self._write(name, json.dumps(content, indent=2) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        temporary = path.with_name(f".{name}.tmp")
+        with _disk_errors(path):
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+
+    def _append(self, name: str, text: str) -> None:
+        path = self.folder / name
+        with _disk_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def _read_json(self, name: str) -> dict:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); delete the folder to start again") from None
+
+    def _read_lines(self, name: str) -> list[dict]:
+        path = self.folder / name
+        if not path.exists():
+            return []
+        content = path.read_bytes()
+        complete = content.rfind(b"\n") + 1
+        if complete < len(content):
+            with _disk_errors(path):
+                os.truncate(path, complete)
+        rows = []
+        for number, line in enumerate(content[:complete].splitlines(), start=1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise UserError(f"{path}, line {number} is damaged ({error}); remove that line") from None
+        return rows
+
+
+def _csv(rows: Sequence[Mapping], columns: Sequence[str], header: bool = True) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turns what a disk or its permissions refuse into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"no space left to write {path}; free some and run the same command again: "
+                "what is computed so far is kept"
+            ) from None
+        raise UserError(f"cannot write {path} ({error.strerror}); choose another --output_dir") from None
+
+
+# ---- what a result depends on
+
+
+def environment() -> dict[str, Any]:
+    """Command, git commit and whether files differ from it, versions of Python and libraries, and the device."""
+    import torch
+
+    device = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.processor() or '?'})"
+    )
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git_commit": commit,
+        "git_dirty": None if changes is None else bool(changes),
+        "versions": versions,
+        "device": device,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about the package's own repository; None without git or repository."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def fingerprint(path: str | Path) -> str | None:
+    """Tells one state of local data or weights from another: a hash of names, sizes and times of change.
+
+    Of contents it hashes none, so that gigabytes cost nothing. None where nothing local is there (a hub id).
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    described = [
+        (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]

@@ -1,0 +1,303 @@
+"""Sampling and scoring completions for PaliGemma, the prompt computed once a group.
+
+All G completions of a prompt share its image and text, and PaliGemma's prefix never looks at what follows.
+So sampling runs the prefix once and continues from its cache expanded G-fold, and scoring puts a whole group
+in one row:
+
+                  prefix   c1     c2          rows: who looks;  # = may look at
+     prefix       ######   ....   ....        the prefix sees the whole prefix (both ways)
+     c1           ######   #...   ....        a completion sees the prefix and itself, causally,
+                  ######   ##..   ....        never its neighbours
+     c2           ######   ....   #...
+                  ######   ....   ##..        positions restart after the prefix in each completion
+
+Log-probabilities while sampling, packed (`per_token_logps`) and one row a completion
+(`per_token_logps_plain`) agree to rounding. The policy that all three speak of is the model restricted to
+tokens that can stand in an answer: `<image>`, `<loc....>`, `<seg...>`, padding and ids without a token have
+probability 0 while sampling and while scoring alike, so what is sampled is exactly what is scored. Prompts
+are padded on the left; no number depends on the padding, the batch size or the neighbours in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache, PaliGemmaForConditionalGeneration
+
+from spatialvlm.cli import UserError
+from spatialvlm.encoding import Batch, Completions, ImageCache, Vocabulary, decode, encode, forbidden_tokens
+
+__all__ = [
+    "Batch",
+    "Completions",
+    "ImageCache",
+    "decode",
+    "encode",
+    "forbidden_tokens",
+    "image_features",
+    "per_token_logps",
+    "per_token_logps_plain",
+    "sample",
+]
+
+_CHUNK = 2**26  # logits turned to float32 at a time: 256 MiB
+
+
+def image_features(model, batch: Batch) -> Tensor:
+    """(N, image tokens, hidden), projected; gradients only where vision tower or projector is trained."""
+    core = _core(model)
+    parts = (core.model.vision_tower, core.model.multi_modal_projector)
+    trained = any(parameter.requires_grad for part in parts for parameter in part.parameters())
+    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        pixels = batch.pixel_values.to(core.model.vision_tower.dtype)
+        return core.get_image_features(pixel_values=pixels).pooler_output
+
+
+@torch.no_grad()
+def sample(
+    model,
+    batch: Batch,
+    num_generations: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Completions:
+    """Samples G completions a prompt, of up to `max_new_tokens` tokens with the end token; no dropout.
+
+    Args:
+        temperature: divides the logits; 0 takes the likeliest token (log-probabilities are then untempered).
+        generator: a CPU generator that one seed a prompt is drawn from, where `seeds` is not given.
+        seeds: one a prompt. A completion follows from the weights, its prompt, that seed and its number in
+            the group alone, not from the batch it is in.
+
+    Raises:
+        UserError: prompt and completion are longer than Gemma 2's sliding window.
+        ValueError: no PaliGemma, or attention other than eager.
+    """
+    core = _core(model)
+    prompts, prefix_length = batch.input_ids.shape
+    _check_window(core, prefix_length + max_new_tokens)
+    if seeds is None:
+        seeds = torch.randint(2**62, (prompts,), generator=generator).tolist()
+    uniforms = _uniforms(seeds, num_generations, max_new_tokens).to(batch.input_ids.device)  # (B * G, T)
+    running = torch.ones(prompts * num_generations, dtype=torch.bool, device=batch.input_ids.device)
+    tokens, mask, logps = [], [], []
+    with _evaluating(core):
+        logits, cache, bias, position = _prefill(core, batch, num_generations, max_new_tokens)
+        for step in range(max_new_tokens):
+            scores = _restricted(logits, batch.vocabulary, temperature).log_softmax(-1)
+            drawn = scores.argmax(-1) if temperature == 0 else _draw(scores, uniforms[:, step])
+            tokens.append(drawn.where(running, batch.vocabulary.pad))
+            logps.append(scores.gather(1, drawn[:, None]).squeeze(1).where(running, 0.0))
+            mask.append(running)
+            running = running & (drawn != batch.vocabulary.eos)
+            if step + 1 == max_new_tokens or not running.any():
+                break
+            logits = core(
+                input_ids=tokens[-1][:, None],
+                attention_mask=bias[..., : prefix_length + step + 1],
+                position_ids=position + step + 1,
+                past_key_values=cache,
+            ).logits[:, -1]
+    return Completions(
+        *(torch.stack(part, 1).view(prompts, num_generations, -1) for part in (tokens, mask, logps))
+    )
+
+
+def _prefill(
+    core, batch: Batch, num_generations: int, room: int
+) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
+    """Runs the prefix once and repeats what came of it for each completion, (B * G, ...).
+
+    Returns the next token's logits (.., V), the cache, the additive mask (.., 1, 1, P + room) and the last
+    position (.., 1).
+    """
+    valid, positions = _prefix_layout(batch)
+    embeds = _embed_prefix(core, batch)
+    bias = _additive(valid[:, None, None], embeds.dtype)  # (B, 1, 1, P): all of the prefix sees the same
+    cache = DynamicCache()  # made without a config, no layer forgets; the sliding window was checked before
+    logits = core(
+        inputs_embeds=embeds,
+        attention_mask=bias,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    cache.batch_repeat_interleave(num_generations)
+    logits, bias, last = (
+        part.repeat_interleave(num_generations, 0) for part in (logits, bias, positions[:, -1:])
+    )
+    return logits, cache, pad(bias, (0, room)), last
+
+
+def per_token_logps(model, batch: Batch, completions: Completions, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities (B, G, T) float32 of the completions' tokens, packed; 0 where masked out.
+
+    The last token of a completion predicts nothing, so it is not fed, and logits are made for the rest alone.
+    `temperature` divides the logits as in `sample`; 0 counts as 1.
+    """
+    core = _core(model)
+    tokens = completions.tokens
+    groups, num_generations, length = tokens.shape
+    prefix_length, fed = batch.input_ids.shape[1], length - 1
+    _check_window(core, prefix_length + length)
+    prefix = _embed_prefix(core, batch)
+    continuation = core.get_input_embeddings()(tokens[..., :-1].reshape(groups, num_generations * fed))
+    valid, positions = _prefix_layout(batch)
+    restarted = positions[:, -1:] + torch.arange(1, length, device=tokens.device).repeat(num_generations)
+    logits = core(
+        inputs_embeds=torch.cat([prefix, continuation.to(prefix.dtype)], 1),
+        attention_mask=_additive(_packed_allowed(valid, num_generations, fed)[:, None], prefix.dtype),
+        position_ids=torch.cat([positions, restarted], 1),
+        logits_to_keep=1 + num_generations * fed,
+        use_cache=False,
+    ).logits  # (B, 1 + G * (T - 1), V)
+    # The last prefix token predicts the first token of every completion.
+    first = _select_logps(logits[:, :1], tokens[:, None, :, 0], batch.vocabulary, temperature)  # (B, 1, G)
+    following = tokens[..., 1:].reshape(groups, num_generations * fed, 1)
+    rest = _select_logps(logits[:, 1:], following, batch.vocabulary, temperature)  # (B, G * (T - 1), 1)
+    logps = torch.cat([first.transpose(1, 2), rest.view(groups, num_generations, fed)], 2)
+    return logps.where(completions.mask, 0.0)
+
+
+def per_token_logps_plain(model, batch: Batch, completions: Completions, temperature: float = 1.0) -> Tensor:
+    """What `per_token_logps` must equal: one row a completion through the model's own inputs and masks.
+
+    Slow (the prefix and its images are computed for every completion) and independent of everything packed.
+    """
+    core = _core(model)
+    groups, num_generations, length = completions.tokens.shape
+    repeated = [group for group in range(groups) for _ in range(num_generations)]
+    tokens = completions.tokens.reshape(groups * num_generations, length)
+    attention_mask = torch.cat([batch.attention_mask[repeated], completions.mask.view_as(tokens).long()], 1)
+    prefix_type = torch.zeros_like(batch.input_ids[repeated])  # 0: both ways; 1: causal
+    logits = core(
+        input_ids=torch.cat([batch.input_ids[repeated], tokens], 1),
+        pixel_values=batch.pixel_values[batch.image_rows(repeated)].to(core.model.vision_tower.dtype),
+        token_type_ids=torch.cat([prefix_type, torch.ones_like(tokens)], 1),
+        attention_mask=attention_mask,
+        position_ids=attention_mask.cumsum(1).clamp(min=1),
+        logits_to_keep=length + 1,
+        use_cache=False,
+    ).logits[:, :-1]
+    logps = _select_logps(logits, tokens[..., None], batch.vocabulary, temperature)
+    return logps.view(groups, num_generations, length).where(completions.mask, 0.0)
+
+
+def _core(model) -> PaliGemmaForConditionalGeneration:
+    """The PaliGemma inside PEFT's wrapper; LoRA layers sit in it, so adapters act as they are switched."""
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not isinstance(core, PaliGemmaForConditionalGeneration):
+        raise ValueError(f"rollouts are written for PaliGemma, not for {type(core).__name__}")
+    if (attention := core.config.get_text_config()._attn_implementation) != "eager":
+        raise ValueError(
+            f"attention is {attention!r}, which drops PaliGemma's prefix mask or Gemma 2's soft-capping; "
+            "load the model with attn_implementation='eager'"
+        )
+    return core
+
+
+def _check_window(core, length: int) -> None:
+    window = getattr(core.config.get_text_config(), "sliding_window", None)
+    if window is not None and length > window:
+        raise UserError(
+            f"prompt and completion take {length} tokens, more than the model's sliding window of {window}; "
+            "use fewer or smaller images, or a smaller --max_completion_length"
+        )
+
+
+def _prefix_layout(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Which prefix tokens are real (B, P) bool, and their positions (B, P), from 1 on as PaliGemma counts."""
+    return batch.attention_mask.bool(), batch.attention_mask.cumsum(1).clamp(min=1)
+
+
+def _embed_prefix(core, batch: Batch) -> Tensor:
+    """(B, P, hidden): word embeddings, with image features for image tokens, as in the model's forward."""
+    features = image_features(core, batch) if batch.features is None else batch.features
+    is_image = batch.input_ids == core.config.image_token_id
+    embeds = core.get_input_embeddings()(batch.input_ids.masked_fill(is_image, 0))
+    if is_image.sum() * embeds.shape[-1] != features.numel():
+        raise ValueError(f"{int(is_image.sum())} image tokens for image features {tuple(features.shape)}")
+    return embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
+
+
+def _packed_allowed(valid: Tensor, num_generations: int, fed: int) -> Tensor:
+    """(B, S, S) bool, S = P + G * fed: who may look at whom in `[prefix | c1 | ... | cG]` (drawn above)."""
+    groups, prefix_length = valid.shape
+    causal = torch.ones(fed, fed, dtype=torch.bool, device=valid.device).tril()
+    size = prefix_length + num_generations * fed
+    pattern = torch.zeros(size, size, dtype=torch.bool, device=valid.device)
+    pattern[:, :prefix_length] = True
+    pattern[prefix_length:, prefix_length:] = torch.block_diag(*[causal] * num_generations)
+    seen = pad(valid, (0, num_generations * fed), value=True)
+    return pattern & seen[:, None]
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    bias = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return bias.masked_fill_(~allowed, torch.finfo(dtype).min)
+
+
+def _restricted(logits: Tensor, vocabulary: Vocabulary, temperature: float) -> Tensor:
+    """(..., V) float32 logits / temperature, -inf for what no answer holds (ids past the tokenizer's too)."""
+    allowed = pad(vocabulary.allowed, (0, logits.shape[-1] - len(vocabulary.allowed)))
+    return (logits.float() / (temperature or 1.0)).masked_fill(~allowed, -torch.inf)
+
+
+def _select_logps(logits: Tensor, targets: Tensor, vocabulary: Vocabulary, temperature: float) -> Tensor:
+    """(B, K, M): log-probabilities under logits (B, K, V) of targets (B, K, M).
+
+    A vocabulary of 257,216 in float32 is what fills memory, so it is worked through in pieces, which the
+    backward pass makes anew.
+    """
+
+    def piece(logits: Tensor, targets: Tensor) -> Tensor:
+        scores = _restricted(logits, vocabulary, temperature)
+        return scores.gather(-1, targets) - scores.logsumexp(-1, keepdim=True)
+
+    size = max(1, _CHUNK // (logits.shape[0] * logits.shape[2]))
+    if logits.shape[1] <= size:
+        return piece(logits, targets)
+    pieces = zip(logits.split(size, 1), targets.split(size, 1), strict=True)
+    return torch.cat([checkpoint(piece, *each, use_reentrant=False) for each in pieces], 1)
+
+
+def _uniforms(seeds: Sequence[int], num_generations: int, length: int) -> Tensor:
+    """(B * G, T) float64 in [0, 1), each row of T the same whatever B, G and T are."""
+    rows = []
+    for seed in seeds:
+        for number in range(num_generations):
+            generator = torch.Generator().manual_seed((seed + number * 0x9E3779B97F4A7C15) % 2**63)
+            rows.append(torch.rand(length, generator=generator, dtype=torch.float64))
+    return torch.stack(rows)
+
+
+def _draw(logps: Tensor, uniforms: Tensor) -> Tensor:
+    """One token id a row from (rows, V) log-probabilities and (rows,) uniforms by inversion.
+
+    An impossible token is never drawn: its step in the distribution function has no width, and float64 keeps
+    the threshold below the total.
+    """
+    cumulative = logps.double().exp().cumsum(-1)
+    threshold = uniforms[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+
+
+@contextmanager
+def _evaluating(core) -> Iterator[None]:
+    """Dropout off; afterwards every module is in the mode it was in."""
+    training = [module for module in core.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,31 @@
+"""What every test may use: real data where it lies, and a PaliGemma 2 small enough to make in a second."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the libraries are imported: no test may reach for the network
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import tiny
+import torch
+
+torch.set_num_threads(1)  # tiny matrices: more threads cost time and would let sums come out in another order
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real samples: REAL_DATA, or `shared/data` beside the repository; skips where absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("REAL_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real samples at {folder} (set REAL_DATA to their folder)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_paligemma():
+    """(model, processor): random weights, 28 px, 4 image tokens, float32, eager. Leave it as you found it."""
+    return tiny.paligemma()
