@@ -14,13 +14,14 @@ of short
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from spatialvlm import cli
-from spatialvlm.pretrain import build, corpus, finish, language, quiz, vision
+from spatialvlm.pretrain import build, card, corpus, finish, language, quiz, vision
 
 PLANS = ((quiz.EASY, 12, 24), (quiz.ALL, 16, 28), (quiz.FORMS, 6, 88))  # questions a scene, tokens a question
 
@@ -30,12 +31,18 @@ class Args:
     output_dir: str = field(default="results/pretrain_embedded", metadata={"help": "where the model goes"})
     work_dir: str = field(default=".pretrain", metadata={"help": "scenes, checkpoints; not needed after"})
     scenes: int = field(default=40_000, metadata={"help": "rendered training scenes"})
+    validation_scenes: int = field(default=1_000, metadata={"help": "rendered scenes to measure on"})
     vision_steps: int = field(default=1_700, metadata={"help": "batches of 128 images for the vision tower"})
-    easy_steps: int = field(default=600, metadata={"help": "language batches: existence, attribute, count"})
-    all_steps: int = field(default=1_500, metadata={"help": "language batches: all six families"})
-    forms_steps: int = field(default=700, metadata={"help": "language batches: the test's forms too"})
-    finish_steps: int = field(default=500, metadata={"help": "last batches, through the true model"})
+    easy_steps: int = field(default=300, metadata={"help": "language batches: existence, attribute, count"})
+    all_steps: int = field(default=900, metadata={"help": "language batches: all six families"})
+    forms_steps: int = field(default=400, metadata={"help": "language batches: the test's forms too"})
+    finish_steps: int = field(default=300, metadata={"help": "last batches, through the true model"})
     seed: int = field(default=0, metadata={"help": "of weights, order and augmentation"})
+    compile: bool = field(default=True, metadata={"help": "torch.compile, where there is a C++ compiler"})
+    card_questions: int = field(default=400, metadata={"help": "test questions of each kind for the card"})
+    official: str | None = field(
+        default=None, metadata={"help": "a CLEVR folder of official form: the card reports on it too"}
+    )
 
 
 def main(args: Args) -> None:
@@ -45,14 +52,13 @@ def main(args: Args) -> None:
     processor = build.processor()
     model = build.model(processor).to(device)
 
-    held_out = 1_000
-    for seed, count in (("pretrain-validation", held_out), ("pretrain", args.scenes)):
+    for seed, count in (("pretrain-validation", args.validation_scenes), ("pretrain", args.scenes)):
         corpus.draw(work / seed, seed, count, build.IMAGE_SIZE, build.PATCH_SIZE)
-    validation = vision.Corpus(work / "pretrain-validation", held_out)
+    validation = vision.Corpus(work / "pretrain-validation", args.validation_scenes)
     train = vision.Corpus(work / "pretrain", args.scenes)
 
     seer = vision.Seer(model.model.vision_tower).to(device)
-    vision.train(seer, train, validation, work, args.vision_steps, 128, args.seed)
+    vision.train(seer, train, validation, work, args.vision_steps, 128, args.seed, args.compile)
     model.model.vision_tower.requires_grad_(False)
     seen, seen_validation = (vision.features(model.model.vision_tower, c.images) for c in (train, validation))
     train.classes = train.values = None  # two gigabytes that nothing needs any more
@@ -70,10 +76,16 @@ def main(args: Args) -> None:
     steps = (args.easy_steps, args.all_steps, args.forms_steps)
     parts = [(asked("train", train.scenes, part), steps[part]) for part in range(len(PLANS))]
     tests = [asked("validation", validation.scenes, part) for part in range(len(PLANS))]
-    language.train(model, seen, parts, seen_validation, tests, work, 64, args.seed)
+    language.train(model, seen, parts, seen_validation, tests, work, 64, args.seed, compiled=args.compile)
 
     finish.train(model, processor, train, work, args.finish_steps, args.seed)
-    finish.save(model, processor, Path(args.output_dir))
+    output = Path(args.output_dir)
+    finish.save(model, processor, output)
+    scores = card.measure(model.float(), processor, args.card_questions, args.official)
+    curve = [json.loads(row) for row in (work / "curve.jsonl").read_text().splitlines()]
+    card.write(output, scores, args, curve)
+    for form, rows in scores.items():
+        print(f"\n{form}\n{card.table(rows)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Evaluation: generate greedily in batches, read the answers, score them, record it all, go on after a stop."""
+"""Evaluation: generate greedily in batches, read the answers, score and record them, go on after a stop."""
 
 from __future__ import annotations
 
@@ -48,6 +48,11 @@ class Args(ModelArgs):
     shuffle_images: bool = field(
         default=False, metadata={"help": "control: each question gets the image of another one"}
     )
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "batch_size", "max_new_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
 
 
 def read_choice(text: str, example: Example) -> str | None:
@@ -142,7 +147,7 @@ def _record(example: Example, completions: list[str], reader: Reader, gold: dict
 
 
 def _gold_answers(examples: Sequence[Example], reader: Reader, progress: str | None) -> dict:
-    """Gold answers by id, in order, read as the model's are. Raises UserError naming a row that fails."""
+    """Gold answers by id, in order, read as the model's are; UserError names a row where that fails."""
     if not len(examples):
         raise UserError("there are no questions to evaluate; check --data, --split and --limit")
     gold: dict = {}
@@ -153,7 +158,7 @@ def _gold_answers(examples: Sequence[Example], reader: Reader, progress: str | N
         gold[example.id] = reader(example.answer, example)
         if gold[example.id] is None:
             among = f" among {example.choices}" if example.choices else ""
-            raise UserError(f"row {example.id!r}: the gold answer {example.answer!r} cannot be read{among}")
+            raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be read{among}")
     return gold
 
 
@@ -192,7 +197,7 @@ def run(
         benchmark: names the table and the default run folder; the script's name by default.
 
     Raises:
-        UserError: as `predict`; the folder holds another run, or answers to other questions; the disk is full.
+        UserError: as `predict`; the folder holds another run or answers to other questions; a full disk.
     """
     benchmark = benchmark or Path(sys.argv[0]).stem
     if args.shuffle_images:
@@ -211,8 +216,12 @@ def run(
         folder.add_predictions(batch)
         done |= {record["id"]: record for record in batch}
     summary = summarize([done[id] for id in gold], aggregate, reader, benchmark)
-    summary |= {"seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory_bytes()}
-    folder.write_summary(summary | {"answers_from_before": len(gold) - len(todo)})
+    summary |= {
+        "seconds": time.monotonic() - started,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "answers_from_before": len(gold) - len(todo),
+    }
+    folder.write_summary(summary)
     print(f"{table(summary)}\nwritten to {folder.folder}")
     return summary
 
@@ -232,7 +241,8 @@ def open_run(model, args: Args, benchmark: str) -> Run:
     }
     decisive = {name: value for name, value in config.items() if name not in MAY_DIFFER}
     code = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    name = args.run_name or f"{Path(args.adapter or weights).name}-{code}"
+    model_name = Path(args.adapter).resolve().parent.name if args.adapter else Path(weights).name
+    name = args.run_name or f"{model_name}-{code}"
     folder = args.output_dir or Path("results", benchmark, name)
     return Run(folder, config, may_differ=MAY_DIFFER, facts={"model_device": str(model.device)})
 

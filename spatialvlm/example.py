@@ -59,13 +59,14 @@ class Example:
 
 def open_image(image: Image.Image | Path) -> Image.Image:
     """An RGB image, fully decoded. Raises UserError naming the file where it is missing or broken."""
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
+    name = getattr(image, "filename", "in memory") if isinstance(image, Image.Image) else image
     try:
+        if isinstance(image, Image.Image):
+            return image.convert("RGB")  # decodes one that was opened lazily
         with Image.open(image) as opened:
             return opened.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"image {image} does not exist") from None
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
-        message = f"image {image} cannot be read ({error}); replace the file or remove its row"
+        message = f"image {name} cannot be read ({error}); replace the file or remove its row"
         raise UserError(message) from None

@@ -213,7 +213,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 def environment() -> dict[str, Any]:
-    """Command, git commit and whether files differ from it, versions of Python and libraries, and the device."""
+    """Command, git commit and whether files differ from it, versions of Python and libraries, device."""
     import torch
 
     device = (
@@ -259,3 +259,13 @@ def fingerprint(path: str | Path) -> str | None:
         (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+
+
+def fresh_folder(folder: str | Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, ... without a run: training overwrites none."""
+    folder, number = Path(folder), 1
+    found = folder
+    while (found / "config.json").exists():
+        number += 1
+        found = folder.with_name(f"{folder.name}-{number}")
+    return found

@@ -38,22 +38,29 @@ __all__ = [
     "ImageCache",
     "decode",
     "encode",
+    "evaluating",
     "forbidden_tokens",
     "image_features",
     "per_token_logps",
     "per_token_logps_plain",
     "sample",
+    "vision_is_trained",
 ]
 
 _CHUNK = 2**26  # logits turned to float32 at a time: 256 MiB
 
 
+def vision_is_trained(model) -> bool:
+    """Whether vision tower or projector have trainable weights: image features change and carry gradients."""
+    core = _core(model)
+    parts = (core.model.vision_tower, core.model.multi_modal_projector)
+    return any(parameter.requires_grad for part in parts for parameter in part.parameters())
+
+
 def image_features(model, batch: Batch) -> Tensor:
     """(N, image tokens, hidden), projected; gradients only where vision tower or projector is trained."""
     core = _core(model)
-    parts = (core.model.vision_tower, core.model.multi_modal_projector)
-    trained = any(parameter.requires_grad for part in parts for parameter in part.parameters())
-    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+    with torch.set_grad_enabled(vision_is_trained(model) and torch.is_grad_enabled()):
         pixels = batch.pixel_values.to(core.model.vision_tower.dtype)
         return core.get_image_features(pixel_values=pixels).pooler_output
 
@@ -77,7 +84,8 @@ def sample(
             the group alone, not from the batch it is in.
 
     Raises:
-        UserError: prompt and completion are longer than Gemma 2's sliding window.
+        UserError: prompt and completion are longer than Gemma 2's sliding window, or the logits are not
+            finite.
         ValueError: no PaliGemma, or attention other than eager.
     """
     core = _core(model)
@@ -88,9 +96,13 @@ def sample(
     uniforms = _uniforms(seeds, num_generations, max_new_tokens).to(batch.input_ids.device)  # (B * G, T)
     running = torch.ones(prompts * num_generations, dtype=torch.bool, device=batch.input_ids.device)
     tokens, mask, logps = [], [], []
-    with _evaluating(core):
+    with evaluating(core):
         logits, cache, bias, position = _prefill(core, batch, num_generations, max_new_tokens)
         for step in range(max_new_tokens):
+            if not logits.isfinite().all():
+                raise UserError(
+                    "the model's logits are not finite: its weights are damaged or training diverged"
+                )
             scores = _restricted(logits, batch.vocabulary, temperature).log_softmax(-1)
             drawn = scores.argmax(-1) if temperature == 0 else _draw(scores, uniforms[:, step])
             tokens.append(drawn.where(running, batch.vocabulary.pad))
@@ -291,9 +303,9 @@ def _draw(logps: Tensor, uniforms: Tensor) -> Tensor:
 
 
 @contextmanager
-def _evaluating(core) -> Iterator[None]:
+def evaluating(model) -> Iterator[None]:
     """Dropout off; afterwards every module is in the mode it was in."""
-    training = [module for module in core.modules() if module.training]
+    training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
     try:

@@ -40,9 +40,14 @@ def load(path: str | Path, split: str | None = None, limit: int | None = None) -
     """
     if (Path(path) / "questions").is_dir():
         return _load_folder(Path(path), split, limit)
-    if Path(path).is_dir() and any((Path(path) / name).is_dir() for name in ("images", "scenes")):
+    if is_official_folder(path):
         raise UserError(f"{path} has no questions/ folder; CLEVR's official questions lie there")
     return _load_rows(path, split or "train", limit)
+
+
+def is_official_folder(path: str | Path) -> bool:
+    """Whether a path is a folder in the official form, whole or in part."""
+    return any((Path(path) / name).is_dir() for name in ("images", "scenes", "questions"))
 
 
 def load_scenes(folder: str | Path, split: str | None = None) -> list[Scene]:
@@ -51,7 +56,10 @@ def load_scenes(folder: str | Path, split: str | None = None) -> list[Scene]:
     Raises:
         UserError: no such folder, no scenes, a file that is not JSON or holds no scenes, no image.
     """
-    scenes = _scenes(_existing(folder), split)
+    if not Path(folder).is_dir():
+        raise UserError(f"no such folder: {folder}")
+    files = sorted((Path(folder) / "scenes").glob("*.json"))
+    scenes = _scenes(_of_split(files, split)) if files else []
     if not scenes:
         raise UserError(f"{folder} has no scenes (scenes/*.json), which these questions are made from")
     present = [scene for scene in scenes if _image(Path(folder), scene["image_filename"]).is_file()]
@@ -121,12 +129,6 @@ def load_cvbench(
 # ---- the official folder
 
 
-def _existing(folder: str | Path) -> Path:
-    if not Path(folder).is_dir():
-        raise UserError(f"no such folder: {folder}")
-    return Path(folder)
-
-
 def _json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -152,10 +154,9 @@ def _of_split(files: list[Path], split: str | None) -> list[Path]:
     return found
 
 
-def _scenes(folder: Path, split: str | None) -> list[Scene]:
-    files = sorted((folder / "scenes").glob("*.json"))
+def _scenes(files: list[Path]) -> list[Scene]:
     scenes: list[Scene] = []
-    for file in _of_split(files, split) if files else []:
+    for file in files:
         content = _json(file)
         listed = content.get("scenes", [content]) if isinstance(content, dict) else None
         if not isinstance(listed, list):
@@ -178,9 +179,12 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
     files = sorted((folder / "questions").glob("*.json"))
     if not files:
         raise UserError(f"{folder / 'questions'} holds no .json file")
-    scenes = {scene["image_filename"]: scene for scene in _scenes(folder, split)}
+    files = _of_split(files, split)
+    split = _split(files[0].name)
+    scene_files = [file for file in sorted((folder / "scenes").glob("*.json")) if _split(file.name) == split]
+    scenes = {scene["image_filename"]: scene for scene in _scenes(scene_files)}  # CLEVR's test split has none
     examples: list[Example] = []
-    for file in _of_split(files, split):
+    for file in files:
         content = _json(file)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
             raise UserError(f"{file} holds no 'questions'; it should be a CLEVR questions file")
@@ -201,6 +205,8 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
                     meta={"scene": scenes.get(name), "program": program},
                 )
             )
+    if not examples:
+        raise UserError(f"{files[0]} holds no question")
     return examples
 
 

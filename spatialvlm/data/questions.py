@@ -161,7 +161,6 @@ _FREE = {
 
 def caption(scene: Scene, rng: Random) -> Question:
     """Every object with all its attributes, from left to right as the camera sees them."""
-    del rng  # every form takes one; a caption has nothing to draw
     right = scene["directions"]["right"]
     ordered = sorted(
         scene["objects"], key=lambda thing: sum(p * d for p, d in zip(thing["3d_coords"], right, strict=True))

@@ -76,9 +76,18 @@ def highlight(image: Image.Image, scene: Scene, boxes: Iterable[tuple[str, int]]
 
 
 def sat(
-    split: str, limit: int, seed: int = 0, answer_form: str = "natural", polarity: str = "closer"
+    split: str,
+    limit: int,
+    seed: int = 0,
+    answer_form: str = "natural",
+    polarity: str = "closer",
+    share_scenes: bool = False,
 ) -> Sequence[Example]:
-    """`limit` questions in SAT's form, the kinds in turn. `polarity` is `closer` or `balanced`."""
+    """`limit` questions in SAT's form, the kinds in turn. `polarity` is `closer` or `balanced`.
+
+    With `share_scenes`, four neighbours are asked of one scene where they can be: a quarter of the drawing,
+    for training, where questions need not be independent.
+    """
 
     def ask(kind: str) -> Ask:
         return lambda scene, rng: questions.sat(
@@ -86,7 +95,7 @@ def sat(
         )
 
     draw_answer_form(Random(0), answer_form)  # a wrong form is found before training starts
-    return _series("sat", [ask(kind) for kind in SAT_KINDS], split, limit, seed)
+    return _series("sat", [ask(kind) for kind in SAT_KINDS], split, limit, seed, share_scenes)
 
 
 def cvbench(split: str, limit: int, ood: bool = False, seed: int = 0) -> Sequence[Example]:
@@ -123,30 +132,35 @@ def free(split: str, limit: int, seed: int = 0, kinds: Sequence[str] = FREE_KIND
 Ask = Callable[[Scene, Random], Question | None]
 
 
-def _series(form: str, asks: Sequence[Ask], split: str, limit: int, seed: int) -> Sequence[Example]:
+def _series(
+    form: str, asks: Sequence[Ask], split: str, limit: int, seed: int, share_scenes: bool = False
+) -> Sequence[Example]:
     if split not in SPLITS:
         raise UserError(f"the embedded data has the splits {', '.join(SPLITS)}, not {split!r}")
-    return LazyExamples(lambda index: _item(form, asks[index % len(asks)], split, seed, index), range(limit))
+
+    def make(index: int) -> Example:
+        name = f"{form}-{split}-{seed}-{index}"
+        series = f"{form}-{split}-{seed}-shared-{index // len(asks)}" if share_scenes else name
+        return _item(name, series, asks[index % len(asks)])
+
+    return LazyExamples(make, range(limit))
 
 
-def _item(form: str, ask: Ask, split: str, seed: int, index: int) -> Example:
-    """Question number `index`: its scene is the first of its own series in which the question can be
-    asked.
-    """
-    name = f"{form}-{split}-{seed}-{index}"
+def _item(name: str, series: str, ask: Ask) -> Example:
+    """The question `name`, asked of the first scene of a series in which it can be asked."""
     for attempt in count():
-        scene = scenes.make(name, attempt)
+        scene = scenes.make(series, attempt)
         if asked := ask(scene, Random(f"{name}-{attempt}")):
             break
     return Example(
         id=name,
-        images=(_picture(name, attempt, asked.boxes),),
+        images=(_picture(series, attempt, asked.boxes),),
         question=asked.question,
         answer=asked.answer,
         task=asked.task,
         choices=asked.choices,
         prompt=asked.prompt,
-        meta=asked.meta | {"scene": [name, attempt]},
+        meta=asked.meta | {"scene": [series, attempt]},
     )
 
 

@@ -112,9 +112,9 @@ def _undecoded(feature: Any) -> Any:
     return feature
 
 
-def need(row: Row, name: str, where: str) -> Any:
+def need(row: Any, name: str, where: str) -> Any:
     """A field that must be there and not empty. Raises UserError naming row and field."""
-    value = row.get(name)
+    value = row.get(name) if isinstance(row, dict) else None
     if value is None or (isinstance(value, str | list | tuple) and not len(value)):
         raise UserError(f"{where} has no '{name}'; mend or remove the row")
     return value

@@ -23,27 +23,36 @@ def draw(folder: Path, seed: str, count: int, size: int, patch: int, workers: in
     that are there already stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [s for s in range(-(-count // SHARD)) if not (folder / f"{s:04d}.npz").exists()]
+    missing = [(s, rows) for s, rows in _shards(count) if not _file(folder, s, rows).exists()]
     if not missing:
         return
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        jobs = [pool.submit(_shard, folder, seed, s, size, patch) for s in missing]
+        jobs = [pool.submit(_shard, folder, seed, s, rows, size, patch) for s, rows in missing]
         for job in tqdm(jobs, desc=f"drawing {seed} scenes", unit="shard"):
             job.result()
 
 
-def _shard(folder: Path, seed: str, shard: int, size: int, patch: int) -> None:
-    images = np.empty((SHARD, size, size, 3), np.uint8)
-    owners = np.empty((SHARD, size // patch, size // patch), np.int8)
+def _shards(count: int) -> list[tuple[int, int]]:
+    """Number and length of each shard; the last may be short."""
+    return [(s, min(SHARD, count - s * SHARD)) for s in range(-(-count // SHARD))]
+
+
+def _file(folder: Path, shard: int, count: int) -> Path:
+    return folder / (f"{shard:04d}.npz" if count == SHARD else f"{shard:04d}-{count}.npz")
+
+
+def _shard(folder: Path, seed: str, shard: int, count: int, size: int, patch: int) -> None:
+    images = np.empty((count, size, size, 3), np.uint8)
+    owners = np.empty((count, size // patch, size // patch), np.int8)
     rows = []
-    for k in range(SHARD):
+    for k in range(count):
         scene = scenes.make(seed, shard * SHARD + k)
         drawn = scenes.picture(scene, size, size)
         images[k], owners[k] = np.asarray(drawn.image), _owner(drawn.objects, patch, len(scene["objects"]))
         rows.append(json.dumps(scene))
     aside = folder / f"{shard:04d}.tmp.npz"
     np.savez(aside, images=images, owners=owners, scenes=np.array("\n".join(rows)))
-    os.replace(aside, folder / f"{shard:04d}.npz")
+    os.replace(aside, _file(folder, shard, count))
 
 
 def _owner(objects: np.ndarray, patch: int, count: int) -> np.ndarray:
@@ -55,9 +64,8 @@ def _owner(objects: np.ndarray, patch: int, count: int) -> np.ndarray:
 
 
 def read(folder: Path, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, list[Scene]]]:
-    """Shards in order: images, owners, scenes; cut to `count` scenes in all."""
-    for shard in range(-(-count // SHARD)):
-        with np.load(folder / f"{shard:04d}.npz", allow_pickle=False) as stored:
-            keep = min(SHARD, count - shard * SHARD)
-            found = [json.loads(row) for row in str(stored["scenes"]).split("\n")[:keep]]
-            yield stored["images"][:keep], stored["owners"][:keep], found
+    """Shards in order: images, owners, scenes."""
+    for shard, rows in _shards(count):
+        with np.load(_file(folder, shard, rows), allow_pickle=False) as stored:
+            found = [json.loads(row) for row in str(stored["scenes"]).split("\n")]
+            yield stored["images"], stored["owners"], found

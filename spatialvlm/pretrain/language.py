@@ -78,52 +78,64 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
     return x * cos + torch.cat([-b, a], -1) * sin
 
 
-def _layer(xi, xq, own, angles, weights, norms, heads: int):
+def _layer(xi, xq, own, angles, weights, norms, heads: int, ask=None):
     """One Gemma 2 layer on the image stream xi (B, N, h) and the question stream xq (B, K, L, h).
 
-    own (B, 1, K, L, L) is added where a question's token looks at its own question.
+    own (B, 1, K, L, L) is added where a question's token looks at its own question. With `ask` (B, K, A), the
+    places whose answer is wanted, only those go on, (B, K, A, h): the last layer needs no others.
     """
     (ci, si, cq, sq), (n1, n2, n3, n4) = angles, norms
     wq, wk, wv, wo, wg, wu, wd = (w.to(xi.dtype) for w in weights)
-    batch, patches, _ = xi.shape
-    _, asked, length, _ = xq.shape
-    size = wq.shape[0] // heads
+    batch, patches, hidden = xi.shape
+    asked, size = xq.shape[1], wq.shape[0] // heads
 
     def image(x, w):
         return F.linear(x, w).view(batch, patches, heads, size).transpose(1, 2)
 
     def question(x, w):
-        return F.linear(x, w).view(batch, asked, length, heads, size)
+        return F.linear(x, w).view(batch, asked, -1, heads, size)
+
+    def mlp(x):
+        x = _norm(x, n3)
+        x = F.linear(F.gelu(F.linear(x, wg), approximate="tanh") * F.linear(x, wu), wd)
+        return _norm(x, n4)
 
     a, b = _norm(xi, n1), _norm(xq, n1)
-    qi, ki, vi = _rotate(image(a, wq), ci, si), _rotate(image(a, wk), ci, si), image(a, wv)
-    turned = (_rotate(question(b, wq), cq, sq), _rotate(question(b, wk), cq, sq), question(b, wv))
-    qq, kq, vq = (x.permute(0, 3, 1, 2, 4) for x in turned)  # (B, H, K, L, d)
-    oi = F.softmax(qi @ ki.transpose(2, 3) * size**-0.5, -1) @ vi
+    ki, vi, kq, vq = _rotate(image(a, wk), ci, si), image(a, wv), question(b, wk), question(b, wv)
+    kq, turn = _rotate(kq, cq, sq), (cq, sq)
+    if ask is not None:
+        b, xq = (x.gather(2, ask[..., None].expand(-1, -1, -1, hidden)) for x in (b, xq))
+        turn = [x[0, 0, :, 0][ask][..., None, :] for x in turn]
+        own = own.gather(3, ask[:, None, :, :, None].expand(-1, -1, -1, -1, own.shape[-1]))
+    qq = _rotate(question(b, wq), *turn)
+    qq, kq, vq = (x.permute(0, 3, 1, 2, 4) for x in (qq, kq, vq))  # (B, H, K, L or A, d)
+    length = qq.shape[3]
     flat = qq.reshape(batch, heads, asked * length, size)
     to_image = (flat @ ki.transpose(2, 3)).view(batch, heads, asked, length, patches) * size**-0.5
     to_own = qq @ kq.transpose(3, 4) * size**-0.5 + own
     p = F.softmax(torch.cat([to_image, to_own], -1), -1)
     seen = p[..., :patches].reshape(batch, heads, asked * length, patches) @ vi
     oq = seen.view(batch, heads, asked, length, size) + p[..., patches:] @ vq
-    xi = xi + _norm(F.linear(oi.transpose(1, 2).reshape(batch, patches, -1), wo), n2)
     xq = xq + _norm(F.linear(oq.permute(0, 2, 3, 1, 4).reshape(batch, asked, length, -1), wo), n2)
-
-    def mlp(x):
-        return F.linear(F.gelu(F.linear(x, wg), approximate="tanh") * F.linear(x, wu), wd)
-
-    return xi + _norm(mlp(_norm(xi, n3)), n4), xq + _norm(mlp(_norm(xq, n3)), n4)
+    xq = xq + mlp(xq)
+    if ask is None:
+        qi = _rotate(image(a, wq), ci, si)
+        oi = F.softmax(qi @ ki.transpose(2, 3) * size**-0.5, -1) @ vi
+        xi = xi + _norm(F.linear(oi.transpose(1, 2).reshape(batch, patches, -1), wo), n2)
+        xi = xi + mlp(xi)
+    return xi, xq
 
 
 class TwoStreams(nn.Module):
     """Projector and Gemma 2 of a PaliGemma, run on K questions an image."""
 
-    def __init__(self, model: PaliGemmaForConditionalGeneration) -> None:
+    def __init__(self, model: PaliGemmaForConditionalGeneration, compiled: bool = True) -> None:
         super().__init__()
         self.projector, self.language = model.model.multi_modal_projector, model.model.language_model
         self.bos = model.config.text_config.bos_token_id
         device = next(model.parameters()).device
-        self.layer = torch.compile(_layer, dynamic=False) if can_compile(device) else _layer
+        compiled = compiled and can_compile(device)
+        self.layer = torch.compile(_layer, dynamic=False) if compiled else _layer
 
     def forward(self, features: torch.Tensor, tokens: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
         """Logits (B, K, ANSWER, vocabulary) from the newline on; features (B, N, width), tokens (B, K, L)
@@ -147,17 +159,18 @@ class TwoStreams(nn.Module):
         at = torch.arange(length, device=tokens.device)
         sees = (at[None, None, None] < prefix[..., None, None]) | (at[:, None] >= at)
         own = torch.where(sees, 0.0, -1e4).to(kind)[:, None]
-        for block in language.layers:
+        ask = prefix[..., None] - 1 + torch.arange(ANSWER, device=tokens.device)
+        ask = ask.clamp_max(length - 1)  # (B, K, ANSWER)
+        for number, block in enumerate(language.layers):
             attention, feed = block.self_attn, block.mlp
             weights = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
             weights = [x.weight for x in (*weights, feed.gate_proj, feed.up_proj, feed.down_proj)]
             norms = (block.input_layernorm, block.post_attention_layernorm)
             norms += (block.pre_feedforward_layernorm, block.post_feedforward_layernorm)
             norms = [x.weight for x in norms]
-            xi, xq = self.layer(xi, xq, own, angles, weights, norms, config.num_attention_heads)
-        ask = (prefix[..., None] - 1 + torch.arange(ANSWER, device=tokens.device)).clamp_max(length - 1)
-        last = xq.gather(2, ask[..., None].expand(-1, -1, -1, xq.shape[-1]))
-        logits = F.linear(_norm(last, language.norm.weight), embed.weight.to(kind)).float()
+            last = ask if number + 1 == len(language.layers) else None
+            xi, xq = self.layer(xi, xq, own, angles, weights, norms, config.num_attention_heads, last)
+        logits = F.linear(_norm(xq, language.norm.weight), embed.weight.to(kind)).float()
         return 30 * torch.tanh(logits / 30)  # Gemma 2's final soft cap
 
 
@@ -207,11 +220,12 @@ def train(
     batch_size: int,
     seed: int,
     learning_rate: float = 1.5e-3,
+    compiled: bool = True,
 ) -> None:
     """The curriculum: each part's quiz for so many steps, under one cosine; resumes from
     `folder/language.pt`.
     """
-    streams = TwoStreams(model)
+    streams = TwoStreams(model, compiled)
     device = next(model.parameters()).device
     batch = loop.batches(len(features), batch_size, f"language-{seed}")
     ends = [sum(steps for _, steps in parts[: k + 1]) for k in range(len(parts))]

@@ -166,17 +166,24 @@ class Seer(nn.Module):
 
 
 def train(
-    seer: Seer, train_set: Corpus, validation: Corpus, folder: Path, steps: int, batch_size: int, seed: int
+    seer: Seer,
+    train_set: Corpus,
+    validation: Corpus,
+    folder: Path,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    compiled: bool = True,
 ) -> None:
     """Trains tower and heads for `steps` batches; resumes from `folder/vision.pt`."""
     device = next(seer.parameters()).device
     batch = loop.batches(len(train_set.images), batch_size, f"vision-{seed}")
 
-    compiled = torch.compile(seer, dynamic=False) if can_compile(device) else seer
+    run = torch.compile(seer, dynamic=False) if compiled and can_compile(device) else seer
 
     def said(pixels: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16):
-            return compiled(pixels)
+            return run(pixels)
 
     def prepare(step: int) -> tuple[torch.Tensor, ...]:
         index = batch(step)

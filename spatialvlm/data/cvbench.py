@@ -1,0 +1,170 @@
+"""CV-Bench (Tong et al., arXiv 2406.16860): 2,638 multiple-choice questions about real photographs.
+
+Count and Relation are its 2D half (photographs of ADE20K and COCO), Depth and Distance its 3D half (Omni3D),
+with the objects asked about in coloured boxes. The same form over rendered scenes and over CLEVR's real ones
+comes through here as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from spatialvlm import metrics
+from spatialvlm.cli import UserError
+from spatialvlm.data import clevr, rendered, rows
+from spatialvlm.data.questions import CVBENCH_TASKS, flip_polarity_text
+from spatialvlm.data.rendered import LazyExamples
+from spatialvlm.example import Example
+from spatialvlm.metrics import Estimate, Record
+
+HUB_ID = "nyu-visionx/CV-Bench"
+TASKS_2D, TASKS_3D = ("Count", "Relation"), ("Depth", "Distance")
+EMBEDDED_SIZE = 800  # questions of the embedded test, where no limit is given
+COLUMNS = ("task", "image", "question", "choices", "answer", "prompt", "source")
+
+
+def load(
+    path: str | Path = HUB_ID,
+    split: str = "test",
+    limit: int | None = None,
+    tasks: Sequence[str] | None = None,
+) -> Sequence[Example]:
+    """CV-Bench's questions in their order, answers as the benchmark has them: `(C)`.
+
+    Args:
+        path: a hub id; a parquet, jsonl or json file, a folder of those, or a data set written by
+            `save_to_disk`, with the hub's own columns; `embedded` for rendered scenes; or a CLEVR folder with
+            `images/` and `scenes/`.
+        limit: at most this many questions. Of rows, which lie sorted by task, they are taken evenly from
+            first to last, so that all tasks stay in.
+        tasks: only these of Count, Relation, Depth and Distance.
+
+    Returns: Examples that are made when looked at; `meta["source"]` is ADE20K, COCO or Omni3D, and absent for
+    embedded and CLEVR scenes.
+
+    Raises:
+        UserError: nothing at `path`, a column that is missing, a row whose fields do not fit together; the
+            message names it.
+    """
+    if unknown := set(tasks or ()) - set(CVBENCH_TASKS):
+        raise UserError(
+            f"CV-Bench has the tasks {', '.join(CVBENCH_TASKS)}, not {', '.join(sorted(unknown))}"
+        )
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, not {limit}")
+    if str(path) == "embedded":
+        return _only(tasks, rendered.cvbench(split, limit or EMBEDDED_SIZE))
+    if (Path(path) / "scenes").is_dir():
+        return _only(tasks, clevr.load_cvbench(path, limit))
+    found = [(where, row) for where, row in _rows(path, split) if not tasks or row.get("task") in tasks]
+    if not found:
+        raise UserError(f"{path} has no CV-Bench row{f' of task {tasks}' if tasks else ''}")
+    size = min(limit or len(found), len(found))
+    chosen = [number * len(found) // size for number in range(size)]
+    for index in chosen:
+        _check(*found[index])
+    beside = Path(path) if Path(path).is_dir() else Path(path).parent if Path(path).is_file() else None
+
+    def make(index: int) -> Example:
+        where, row = found[index]
+        return _example(index, where, row, beside)
+
+    return LazyExamples(lru_cache(maxsize=1)(make), chosen)  # decoded photographs are not to pile up
+
+
+def _only(tasks: Sequence[str] | None, examples: Sequence[Example]) -> Sequence[Example]:
+    return [example for example in examples if example.task in tasks] if tasks else examples
+
+
+def _rows(path: str | Path, split: str) -> Iterable[tuple[str, dict[str, Any]]]:
+    if not any((Path(path) / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        return rows.read(path, split)
+    import datasets
+
+    saved = datasets.load_from_disk(str(path))
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
+            raise UserError(f"{path} has no split {split!r}, but {', '.join(saved)}")
+        saved = saved[split]
+    if "image" in saved.column_names:
+        saved = saved.cast_column("image", datasets.Image(decode=False))
+    return ((f"{path} row {number}", row) for number, row in enumerate(saved))
+
+
+def _check(where: str, row: dict[str, Any]) -> None:
+    """Raises UserError where a row is not whole, before anything is computed from the others."""
+    if missing := [name for name in COLUMNS if name not in row]:
+        raise UserError(f"{where} has no column '{missing[0]}'; CV-Bench's own columns are needed")
+    for name in COLUMNS:
+        rows.need(row, name, where)
+    letters = [f"({chr(65 + number)})" for number in range(len(row["choices"]))]
+    if len(letters) < 2 or row["answer"] not in letters:
+        raise UserError(
+            f"{where}: answer {row['answer']!r} is not one of the letters of its {len(letters)} choices"
+        )
+
+
+def _example(index: int, where: str, row: dict[str, Any], folder: Path | None) -> Example:
+    return Example(
+        id=f"cvbench-{row.get('idx', index)}",
+        images=(rows.picture(row["image"], where, folder),),
+        question=row["question"],
+        answer=row["answer"],
+        task=row["task"],
+        choices=tuple(row["choices"]),
+        prompt=row["prompt"],
+        meta={"source": row["source"]},
+    )
+
+
+def flip_polarity(examples: Sequence[Example]) -> Sequence[Example]:
+    """The out-of-distribution twin of the test: closer becomes far away, and the answers swap.
+
+    That is of Depth and Distance, whose questions have two choices ("Which object is closer to" becomes
+    "Which object is far away from"); the other tasks stay as they are.
+
+    Raises:
+        UserError: a Depth or Distance question that is worded otherwise, or has other than two choices.
+    """
+
+    def flip(index: int) -> Example:
+        example = examples[index]
+        if example.task not in TASKS_3D:
+            return example
+        swapped = {"(A)": "(B)", "(B)": "(A)"}.get(example.answer)
+        if swapped is None or len(example.choices or ()) != 2:
+            raise UserError(f"row {example.id!r} has no two choices to swap; leave out --ood")
+        try:
+            question, prompt = (flip_polarity_text(text) for text in (example.question, example.prompt))
+        except ValueError as error:
+            raise UserError(f"row {example.id!r}: {error}; leave out --ood") from None
+        return replace(example, question=question, prompt=prompt, answer=swapped)
+
+    return LazyExamples(lru_cache(maxsize=1)(flip), range(len(examples)))
+
+
+def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
+    """CV-Bench's totals: `official`, `mean_of_tasks` (the paper's Total) and `micro`.
+
+    Official is 1/2 * (2D + 3D), where 2D = (ADE20K + COCO) / 2 and 3D = Omni3D, each the accuracy over all
+    its questions; it is left out where one half has no questions. Scenes without a `source`, the embedded
+    ones, count as one source a half.
+    """
+    totals = {}
+    halves = [_sources(records, tasks) for tasks in (TASKS_2D, TASKS_3D)]
+    if all(halves):
+        totals["official"] = metrics.mean(
+            [source for half in halves for source in half],
+            weights=[1 / len(half) for half in halves for _ in half],
+        )
+    return totals | {"mean_of_tasks": metrics.mean_of_tasks(records), "micro": metrics.accuracy(records)}
+
+
+def _sources(records: Sequence[Record], tasks: Sequence[str]) -> list[Estimate]:
+    """The accuracy on each source of images, over the questions of these tasks."""
+    asked = [{"source": None} | record for record in records if record["task"] in tasks]
+    return [metrics.accuracy(part) for part in metrics.group(asked, "source").values()]

@@ -1,0 +1,326 @@
+"""GRPO: groups of completions -> rewards -> advantages -> loss -> step, on one process or many.
+
+Within a group the advantage of a completion is (reward - mean) / (std + 1e-4). The loss is the policy
+gradient plus beta times the KL divergence from the model with its adapter off. Every sum is over the whole
+step, so what a step computes does not depend on how its prompts are split into micro-batches or among
+processes (dropout apart). Gradients of the adapter are added up by hand, once a step: it is small, and the
+model needs no wrapper.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+import torch
+from accelerate.utils import broadcast, reduce
+from torch import Tensor
+from tqdm import tqdm
+from transformers import get_scheduler
+
+from spatialvlm import rollout
+from spatialvlm.cli import UserError
+from spatialvlm.example import Example
+from spatialvlm.groups import Collected, Reward, Sampler
+
+
+@dataclass
+class GRPOArgs:
+    """Hyper-parameters; the defaults are the published GRPO-v2 run of PaliGemma 2 on SAT."""
+
+    learning_rate: float = field(default=2e-5, metadata={"help": "of AdamW"})
+    lr_scheduler: Literal["linear", "cosine", "constant"] = field(
+        default="linear", metadata={"help": "how the learning rate goes after the warm-up"}
+    )
+    warmup_steps: int = field(default=0, metadata={"help": "steps over which the learning rate rises from 0"})
+    weight_decay: float = field(default=0.01, metadata={"help": "of AdamW"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "gradients are clipped to this norm"})
+    max_steps: int = field(default=1000, metadata={"help": "optimizer steps"})
+    num_generations: int = field(default=4, metadata={"help": "completions a prompt (a group)"})
+    prompts_per_device: int = field(default=1, metadata={"help": "prompts of one forward pass on a device"})
+    gradient_accumulation_steps: int = field(
+        default=16, metadata={"help": "forward passes a step; a step has as many prompts as both make"}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "of sampling"})
+    max_completion_length: int = field(default=32, metadata={"help": "longest completion, in tokens"})
+    beta: float = field(
+        default=0.01, metadata={"help": "weight of the KL term; 0 spares the reference model"}
+    )
+    loss_type: Literal["grpo", "dr_grpo", "dapo"] = field(
+        default="grpo",
+        metadata={"help": "mean over tokens, then completions; constant length; all tokens alike"},
+    )
+    dynamic_sampling: bool = field(
+        default=True, metadata={"help": "replace groups whose rewards are all equal by fresh prompts"}
+    )
+    max_resamples: int = field(
+        default=10, metadata={"help": "times that a step draws anew before it makes do"}
+    )
+    lora_r: int = field(default=16, metadata={"help": "rank of the adapter"})
+    lora_alpha: int = field(default=32, metadata={"help": "scale of the adapter, over its rank"})
+    lora_dropout: float = field(default=0.05, metadata={"help": "dropout before the adapter, in training"})
+    lora_target_modules: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        metadata={"help": "layers with an adapter, by the last part of their name"},
+    )
+    lora_scope: Literal["language", "all"] = field(
+        default="language", metadata={"help": "all = the vision tower's layers of these names too"}
+    )
+    seed: int = field(default=0, metadata={"help": "of everything random"})
+
+    def check(self) -> None:
+        """Raises UserError naming the first argument that makes no sense."""
+        if self.num_generations < 2:
+            raise UserError(
+                f"--num_generations {self.num_generations}: a group needs at least 2 completions, "
+                "because each is judged against the others; 4 is the published number"
+            )
+        for name in (
+            "max_steps",
+            "prompts_per_device",
+            "gradient_accumulation_steps",
+            "max_completion_length",
+            "temperature",
+            "learning_rate",
+            "max_grad_norm",
+        ):
+            if not getattr(self, name) > 0:
+                raise UserError(f"--{name} {getattr(self, name)}: must be greater than 0")
+        for name in ("beta", "max_resamples", "warmup_steps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"--{name} {getattr(self, name)}: must not be negative")
+
+
+def group_advantages(rewards: Tensor) -> Tensor:
+    """(B, G) advantages of (B, G) rewards: (r - mean) / (std + 1e-4) in each group, std over G - 1."""
+    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+
+
+def kl_estimate(logps: Tensor, ref_logps: Tensor) -> Tensor:
+    """Per-token exp(d) - d - 1 with d = ref_logps - logps: unbiased and never negative (Schulman's k3)."""
+    difference = ref_logps - logps
+    return difference.exp() - difference - 1
+
+
+def loss_from_logps(
+    logps: Tensor,
+    ref_logps: Tensor | None,
+    advantages: Tensor,
+    mask: Tensor,
+    beta: float = 0.0,
+    loss_type: str = "grpo",
+    max_completion_length: int | None = None,
+    num_completions: int | None = None,
+    num_tokens: int | None = None,
+) -> Tensor:
+    """The loss of on-policy completions, as trl 1.16's GRPOTrainer defines it.
+
+    Args:
+        logps: (R, T) of the tokens under the policy, with gradients.
+        ref_logps: (R, T) under the reference; None where beta is 0.
+        advantages: (R,).
+        mask: (R, T), True for a completion's tokens.
+        loss_type: `grpo` token mean of each completion, then mean over completions; `dr_grpo` sum over
+            tokens, divided by completions times `max_completion_length`; `dapo` mean over all tokens.
+        num_completions, num_tokens: of the whole step where these rows are a part of it, so that the parts'
+            losses add up to the step's; these rows' own where None.
+
+    Raises:
+        ValueError: another loss_type.
+    """
+    ratio = (
+        logps - logps.detach()
+    ).exp()  # 1, with the gradient of logps: this very policy sampled the tokens
+    per_token = -ratio * advantages[:, None]
+    if beta:
+        per_token = per_token + beta * kl_estimate(logps, ref_logps)
+    per_token = per_token * mask
+    completions = len(logps) if num_completions is None else num_completions
+    tokens = int(mask.sum()) if num_tokens is None else num_tokens
+    if loss_type == "grpo":
+        return (per_token.sum(1) / mask.sum(1).clamp(min=1)).sum() / completions
+    if loss_type == "dr_grpo":
+        return per_token.sum() / (completions * max_completion_length)
+    if loss_type == "dapo":
+        return per_token.sum() / max(1, tokens)
+    raise ValueError(f"loss_type {loss_type!r}: must be grpo, dr_grpo or dapo")
+
+
+class Trainer:
+    """One run of GRPO: `step` does a step and returns its metrics.
+
+    Where a run stands is the trainable weights, the optimizer and scheduler, `steps` (taken) and
+    `sampler.drawn`: all that is random follows from the seed and those two numbers.
+
+    Args:
+        model: with a trainable adapter (`models.add_lora`); the reference is the same with the adapter off.
+        reward: maps (completion, gold answer) to a number.
+
+    Raises:
+        UserError: arguments that make no sense, or no examples.
+        ValueError: a model without a trainable adapter.
+    """
+
+    def __init__(self, model, processor, examples: Sequence[Example], reward: Reward, args: GRPOArgs):
+        args.check()
+        if not examples:
+            raise UserError("there are no examples to train on; check --data and --limit")
+        self.model, self.args = model.eval(), args
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not self.parameters or not hasattr(model, "disable_adapter"):
+            raise ValueError(
+                "the model needs a trainable adapter, models.add_lora: the reference is without it"
+            )
+        self.sampler = Sampler(model, processor, examples, reward, args)
+        self.processes = self.sampler.processes
+        for parameter in self.parameters:
+            broadcast(parameter.data)  # all processes start from the first one's adapter
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, args.learning_rate, weight_decay=args.weight_decay
+        )
+        schedule = "constant_with_warmup" if args.lr_scheduler == "constant" else args.lr_scheduler
+        self.scheduler = get_scheduler(schedule, self.optimizer, args.warmup_steps, args.max_steps)
+        # Gradients through float16 layers underflow without a scale; with other dtypes the scaler does
+        # nothing.
+        self.scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
+        self.steps = 0
+
+    def step(self) -> dict[str, float]:
+        """Samples, learns, and returns the step's metrics, the same on every process.
+
+        Raises:
+            UserError: loss or gradient is not finite, an image is broken, or memory does not suffice.
+        """
+        start = time.perf_counter()
+        try:
+            collected = self.sampler.collect()
+            learnt = self.learn(collected)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                "the device has too little memory; use a smaller --prompts_per_device with a larger "
+                "--gradient_accumulation_steps, or a smaller --num_generations or --max_completion_length"
+            ) from None
+        self.steps += 1
+        seen = collected.seen
+        rewards = torch.tensor([summary.rewards for summary in seen])
+        return {
+            "step": self.steps,
+            "reward": rewards.mean().item(),
+            "reward_std": rewards.std(1).mean().item(),
+            "informative": sum(summary.informative for summary in seen) / len(seen),
+            "dropped": 1 - len(collected.kept) / len(seen),
+            **learnt,
+            "completion_length": sum(sum(summary.lengths) for summary in seen) / rewards.numel(),
+            "epoch": self.sampler.drawn / len(self.sampler.examples),
+            "seconds": time.perf_counter() - start,
+        }
+
+    def learn(self, collected: Collected) -> dict[str, float]:
+        """One optimizer step: gradients over micro-batches and processes. Without groups, weights stay."""
+        args = self.args
+        num_completions = len(collected.kept) * args.num_generations
+        num_tokens = sum(sum(summary.lengths) for summary in collected.kept)
+        self._seed_dropout()
+        self.model.train()
+        sums = torch.zeros(2, device=self.model.device)  # loss, KL
+        for start in range(0, len(collected.groups), args.prompts_per_device):
+            part = self.sampler.micro_batch(collected.groups[start : start + args.prompts_per_device])
+            loss, kl = self._loss(*part, num_completions, num_tokens)
+            self.scaler.scale(loss).backward()
+            sums += torch.stack([loss.detach(), kl])
+        self.model.eval()
+        loss, kl = reduce(sums, "sum").tolist()
+        metrics = {"loss": loss, "grad_norm": 0.0, "lr": self.scheduler.get_last_lr()[0]}
+        if args.beta:
+            metrics["kl"] = kl / max(1, num_tokens)
+        if collected.kept:
+            metrics["grad_norm"] = self._reduce_and_clip(loss)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()  # without gradients it does nothing; the scheduler wants it called
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return metrics
+
+    def _loss(
+        self,
+        batch: rollout.Batch,
+        completions: rollout.Completions,
+        rewards: Tensor,
+        num_completions: int,
+        num_tokens: int,
+    ) -> tuple[Tensor, Tensor]:
+        """(this micro-batch's part of the step's loss, its sum of per-token KL)."""
+        args, mask = self.args, completions.mask.flatten(0, 1)
+        ref_logps, kl = None, torch.zeros((), device=mask.device)
+        if args.beta:
+            with torch.no_grad(), rollout.evaluating(self.model), self.model.disable_adapter():
+                ref_logps = rollout.per_token_logps(self.model, batch, completions, args.temperature)
+                ref_logps = ref_logps.flatten(0, 1)
+        logps = rollout.per_token_logps(self.model, batch, completions, args.temperature).flatten(0, 1)
+        if args.beta:
+            kl = (kl_estimate(logps.detach(), ref_logps) * mask).sum()
+        advantages = group_advantages(rewards).flatten()
+        sizes = (args.max_completion_length, num_completions, num_tokens)
+        return loss_from_logps(logps, ref_logps, advantages, mask, args.beta, args.loss_type, *sizes), kl
+
+    def _reduce_and_clip(self, loss: float) -> float:
+        """Adds gradients up over processes, checks and clips them, and returns their norm before clipping."""
+        if self.processes.num_processes > 1:
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+            total = reduce(torch.cat([grad.flatten() for grad in grads]), "sum")
+            for parameter, grad in zip(self.parameters, total.split([g.numel() for g in grads]), strict=True):
+                parameter.grad = grad.view_as(parameter)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.max_grad_norm).item()
+        # A scale too large for float16 shows in the gradients alone; the scaler skips that step and lowers
+        # it.
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.get_scale() > 1):
+            what = "gradient" if math.isfinite(loss) else "loss"
+            other = "" if self.model.dtype == torch.float32 else ", or --dtype float32"
+            raise UserError(
+                f"the {what} is not finite at step {self.steps + 1}, before which the weights are kept: "
+                f"use a lower --learning_rate or a higher --beta{other}"
+            )
+        return norm
+
+    def _seed_dropout(self) -> None:
+        """Dropout follows from seed, step and process: a run that is gone on with sees what it would have."""
+        key = f"{self.args.seed}-step-{self.steps}-process-{self.processes.process_index}"
+        torch.manual_seed(Random(key).getrandbits(62))
+
+
+def train(
+    model,
+    processor,
+    examples: Sequence[Example],
+    reward: Reward,
+    args: GRPOArgs,
+    log: Callable[[dict[str, float]], None] | None = None,
+) -> Trainer:
+    """Trains the model's adapter for `args.max_steps` steps, with a progress bar.
+
+    `log` is called with every step's metrics, on the main process.
+
+    Raises:
+        UserError: arguments that make no sense, no examples, a broken image, too little memory, numbers that
+            are no longer finite.
+    """
+    trainer = Trainer(model, processor, examples, reward, args)
+    main = trainer.processes.is_main_process
+    with tqdm(total=args.max_steps, desc="grpo", disable=not main, dynamic_ncols=True) as bar:
+        while trainer.steps < args.max_steps:
+            metrics = trainer.step()
+            shown = {
+                name: f"{metrics[name]:.3f}" for name in ("reward", "informative", "kl") if name in metrics
+            }
+            bar.set_postfix(shown, refresh=False)
+            bar.update()
+            if log and main:
+                log(metrics)
+    return trainer

@@ -1,0 +1,235 @@
+"""Loading a PaliGemma with its processor, and LoRA on it: every guard about weights and devices is here."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import PartialState
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from transformers import (
+    BitsAndBytesConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+    PreTrainedConfig,
+    set_seed,
+)
+
+from spatialvlm.cli import UserError
+
+PUBLISHED = "google/paligemma2-3b-mix-224"
+EMBEDDED = Path(__file__).resolve().parent / "embedded"
+LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+PARTS = {"language": "language_model", "vision": "vision_tower", "projector": "multi_modal_projector"}
+
+
+@dataclass
+class ModelArgs:
+    """Which model, and how it is held in memory."""
+
+    profile: Literal["auto", "embedded", "paper"] = field(
+        default="auto",
+        metadata={"help": "paper = published model and data; embedded = ours; auto = paper where CUDA is"},
+    )
+    model: str | None = field(
+        default=None, metadata={"help": "hub id or folder of a PaliGemma; by profile where not given"}
+    )
+    adapter: str | None = field(
+        default=None, metadata={"help": "folder of a PEFT adapter to put on the model"}
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto",
+        metadata={"help": "of the weights; auto = float32 on CPU, else bfloat16 where native, else float16"},
+    )
+    load_in_4bit: bool = field(default=False, metadata={"help": "language weights in 4 bits (CUDA only)"})
+    seed: int = field(default=0, metadata={"help": "of everything random"})
+
+
+def resolve_profile(args: ModelArgs) -> tuple[str, str]:
+    """(`paper` or `embedded`, the reason in words)."""
+    if args.profile != "auto":
+        return args.profile, "as asked"
+    if torch.cuda.is_available():
+        return "paper", f"CUDA device {torch.cuda.get_device_name()}; --profile embedded for the small model"
+    return "embedded", "no CUDA device here; --profile paper for the published model"
+
+
+def load(args: ModelArgs, train_adapter: bool = False) -> tuple[torch.nn.Module, PaliGemmaProcessor]:
+    """(model, processor): eager attention (others drop PaliGemma's masks), safetensors only, no hub code.
+
+    The model is in eval mode, on CUDA where it is there, else on the CPU. With `args.adapter` it is a
+    PeftModel, frozen unless `train_adapter`. Prints profile and reason; sets every seed.
+
+    Raises:
+        UserError: a model that cannot be had, is no PaliGemma or is damaged; an adapter that is missing or
+            does not fit; a dtype or quantization that the device does not have.
+    """
+    profile, reason = resolve_profile(args)
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if state.is_main_process:
+        print(f"profile: {profile} ({reason})", flush=True)
+    set_seed(args.seed)
+    name = args.model or (PUBLISHED if profile == "paper" else str(EMBEDDED))
+    options = {"dtype": resolve_dtype(args.dtype, state.device), "device_map": {"": state.device}}
+    if args.load_in_4bit:
+        options["quantization_config"] = _four_bits(options["dtype"], state.device)
+    with _explained(name):
+        _check_is_paligemma(name)
+        processor = PaliGemmaProcessor.from_pretrained(name)
+        model = PaliGemmaForConditionalGeneration.from_pretrained(
+            name, attn_implementation="eager", use_safetensors=True, **options
+        )
+    if args.adapter:
+        model = _with_adapter(model, Path(args.adapter), train_adapter)
+    return model.eval(), processor
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype named, or what `auto` means on `device`. Raises UserError where the device lacks it."""
+    if device.type != "cuda":
+        if name == "float16":
+            raise UserError(
+                "--dtype float16 is for GPUs; on this CPU use float32 (or bfloat16 to save memory)"
+            )
+        return torch.float32 if name == "auto" else getattr(torch, name)
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "bfloat16" and not native:
+        raise UserError(
+            f"{torch.cuda.get_device_name(device)} has no bfloat16; use --dtype float16 or float32"
+        )
+    return getattr(torch, name if name != "auto" else "bfloat16" if native else "float16")
+
+
+def add_lora(
+    model,
+    r: int = 16,
+    alpha: int = 32,
+    dropout: float = 0.05,
+    target_modules: Sequence[str] = LORA_MODULES,
+    scope: Literal["language", "all"] = "language",
+) -> PeftModel:
+    """LoRA in float32 on the linear layers named, everything else frozen; prints what is trained, by part.
+
+    Args:
+        target_modules: last parts of module names.
+        scope: `language` leaves out the vision tower, whose layers partly bear the same names; `all` has it.
+
+    Raises:
+        UserError: no layer in the scope bears one of the names.
+        ValueError: the model has an adapter already.
+    """
+    if isinstance(model, PeftModel):
+        raise ValueError(
+            "the model has an adapter already; load it with train_adapter=True to train that one"
+        )
+    inside = r".*\blanguage_model\..*" if scope == "language" else ".*"
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    linear = [name for name in linear if re.fullmatch(inside, name)]
+    if missing := set(target_modules) - {name.rpartition(".")[2] for name in linear}:
+        there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise UserError(f"--lora_target_modules {min(missing)}: scope {scope!r} has only {there}")
+    config = LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=rf"{inside}\.(?:{'|'.join(target_modules)})",
+        task_type="CAUSAL_LM",
+    )
+    model = get_peft_model(model, config, autocast_adapter_dtype=True)
+    if PartialState().is_main_process:
+        parts = trainable_parameters(model)
+        by_part = ", ".join(f"{part} {count:,}" for part, count in parts.items())
+        print(
+            f"LoRA r={r} alpha={alpha}: {sum(parts.values()):,} trainable parameters ({by_part})", flush=True
+        )
+    return model
+
+
+def trainable_parameters(model) -> dict[str, int]:
+    """How many parameters are trained in each part of the model."""
+    trained = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
+    return {part: sum(n for name, n in trained if module in name) for part, module in PARTS.items()}
+
+
+def save_adapter(model: PeftModel, folder: str | Path) -> None:
+    """Writes the adapter in PEFT's form, from the main process; `folder` is there whole or not at all."""
+    if not PartialState().is_main_process:
+        return
+    folder = Path(folder)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(str(partial), save_embedding_layers=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _check_is_paligemma(name: str) -> None:
+    """Looks at config.json alone, so that nobody waits for gigabytes of the wrong model."""
+    folder = Path(name)
+    if folder == EMBEDDED and not (folder / "config.json").exists():
+        raise UserError("the embedded model is not here; make it with `python model/pretrain_embedded.py`")
+    looks_local = (
+        folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
+    )
+    if looks_local and not folder.is_dir():
+        raise UserError(f"--model {name}: no such folder, and no hub id (owner/name) either")
+    if looks_local and not (folder / "config.json").is_file():
+        raise UserError(f"--model {name}: the folder has no config.json; give one made by save_pretrained")
+    kind = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+    if kind != "paligemma":
+        raise UserError(
+            f"--model {name} is of type {kind!r}, not a PaliGemma; give one, {PUBLISHED} for instance"
+        )
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns what the libraries raise about weights and hub into one line that says what to do."""
+    try:
+        yield
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(f"--model {name}: a file is damaged ({_first_line(error)}); copy it anew") from None
+    except (OSError, ValueError) as error:  # ValueError: tokenizer or processor files missing
+        if Path(name).is_dir():
+            raise UserError(f"--model {name}: {_first_line(error)}") from None
+        raise UserError(
+            f"--model {name} cannot be fetched: it needs accepting its licence at huggingface.co/{name} and "
+            f"`hf auth login`, or a network; or give a local folder with --model ({_first_line(error)})"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+
+
+def _four_bits(dtype: torch.dtype, device: torch.device) -> BitsAndBytesConfig:
+    if device.type != "cuda":
+        raise UserError("--load_in_4bit needs a CUDA device; leave it out here")
+    if find_spec("bitsandbytes") is None:
+        raise UserError("--load_in_4bit needs bitsandbytes: pip install bitsandbytes")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["lm_head", "vision_tower", "multi_modal_projector"],
+    )
+
+
+def _with_adapter(model, folder: Path, trainable: bool) -> PeftModel:
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / file).is_file():
+            raise UserError(f"--adapter {folder}: no {file} there; give the folder that training saved")
+    try:
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except (RuntimeError, ValueError, SafetensorError) as error:  # other shapes, other layers, a damaged file
+        raise UserError(f"--adapter {folder} does not fit the model: {_first_line(error)}") from None

@@ -1,0 +1,292 @@
+"""Evaluation: every question scored once, whatever the batches; stopped and gone on with; records, tables."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+
+from spatialvlm import evaluate, rollout
+from spatialvlm.cli import UserError
+from spatialvlm.data.rendered import LazyExamples
+from spatialvlm.example import Example
+
+LETTERS = "AB"
+
+
+def choice_examples(count: int) -> list[Example]:
+    """Two-choice questions of two tasks, a picture each."""
+    return [
+        Example(
+            id=f"q{number}",
+            images=(tiny.image(number),),
+            question=f"how many red cubes are there ? {number % 10}",
+            answer=f"({LETTERS[number % 2]})",
+            task=("Count", "Depth")[number % 3 == 0],
+            choices=("left", "right"),
+            meta={"source": "COCO"},
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Replaces the model by a function of (prompt, images); returns the list of batch sizes asked for."""
+    model = SimpleNamespace(device="cpu", config=SimpleNamespace(_name_or_path="scripted"))
+
+    def install(answer):
+        sizes, asked = [], []
+
+        def encode(processor, prompts, images, device):
+            asked[:] = zip(prompts, images, strict=True)
+            sizes.append(len(prompts))
+
+        monkeypatch.setattr(rollout, "encode", encode)
+        monkeypatch.setattr(rollout, "sample", lambda *arguments, **options: None)
+        monkeypatch.setattr(rollout, "decode", lambda *arguments: [[answer(*each)] for each in asked])
+        return model, sizes
+
+    return install
+
+
+@pytest.fixture(scope="module")
+def talkative():
+    """A tiny model whose output weights are not its input embeddings, else it repeats the last token."""
+    model, processor = tiny.paligemma()
+    torch.manual_seed(1)
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    return model, processor
+
+
+def gold_of(examples):
+    by_prompt = {example.prompt: example.answer for example in examples}
+    return lambda prompt, images: by_prompt[prompt]
+
+
+def arguments(folder, **changed) -> evaluate.Args:
+    return evaluate.Args(output_dir=str(folder), batch_size=4, max_new_tokens=3, **changed)
+
+
+@pytest.mark.parametrize("name", ["limit", "batch_size", "max_new_tokens"])
+def test_sizes_below_1_are_refused(name):
+    with pytest.raises(UserError, match=f"--{name} must be at least 1, not 0"):
+        evaluate.Args(**{name: 0})
+
+
+def run(model, examples, args, reader=evaluate.read_choice, processor=None, **options):
+    return evaluate.run(model, processor, examples, reader, evaluate.micro_and_mean, args, "bench", **options)
+
+
+# ---- predict
+
+
+def test_every_question_is_answered_once_in_order_and_the_last_batch_stays(scripted):
+    examples = choice_examples(10)
+    model, sizes = scripted(gold_of(examples))
+    records = evaluate.predict(model, None, examples, batch_size=4)
+    assert [record["id"] for record in records] == [example.id for example in examples]
+    assert sizes == [4, 4, 2] and all(record["correct"] for record in records)
+
+
+def test_a_record_says_what_was_asked_and_answered(scripted):
+    examples = choice_examples(2)
+    model, _ = scripted(lambda prompt, images: "The answer is B.")
+    assert evaluate.predict(model, None, examples)[0] == {
+        "id": "q0",
+        "task": "Depth",
+        "prompt": examples[0].prompt,
+        "completions": ["The answer is B."],
+        "parsed": "B",
+        "gold": "A",
+        "correct": False,
+        "num_choices": 2,
+        "source": "COCO",
+    }
+
+
+def test_free_answers_are_read_by_their_vocabulary(scripted):
+    example = Example("f", (tiny.image(0),), "how many ?", "2", "count", meta={"vocabulary": ("0", "1", "2")})
+    model, _ = scripted(lambda prompt, images: "There are two.")
+    (record,) = evaluate.predict(model, None, [example], evaluate.read_free)
+    assert record["correct"] and record["vocabulary_size"] == 3 and "num_choices" not in record
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda examples: [], "no questions to evaluate"),
+        (lambda examples: [examples[0], examples[0]], "two rows have the id 'q0'"),
+        (
+            lambda examples: [replace(examples[0], answer="(E)")],
+            r"row 'q0': gold answer '\(E\)' cannot be read",
+        ),
+    ],
+)
+def test_bad_questions_end_before_anything_is_generated(scripted, spoil, message):
+    model, sizes = scripted(lambda prompt, images: "A")
+    with pytest.raises(UserError, match=message):
+        evaluate.predict(model, None, spoil(choice_examples(2)))
+    assert not sizes
+
+
+def test_too_little_memory_says_what_to_do(scripted, monkeypatch):
+    model, _ = scripted(lambda prompt, images: "A")
+
+    def sample(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(rollout, "sample", sample)
+    with pytest.raises(UserError, match="--batch_size"):
+        evaluate.predict(model, None, choice_examples(2))
+
+
+def test_examples_are_looked_up_by_batch_and_let_go(scripted):
+    examples = choice_examples(6)
+    model, _ = scripted(gold_of(examples))
+    lazy = LazyExamples(lambda index: examples[index], range(6))
+    assert all(record["correct"] for record in evaluate.predict(model, None, lazy, batch_size=4))
+
+
+# ---- with a model
+
+
+def test_batch_size_changes_no_answer(talkative):
+    model, processor = talkative
+    examples = choice_examples(7)
+    ragged = [replace(example, prompt=example.prompt + " of the" * i) for i, example in enumerate(examples)]
+    by_size = [
+        evaluate.predict(model, processor, ragged, batch_size=size, max_new_tokens=4) for size in (1, 3, 7)
+    ]
+    assert by_size[0] == by_size[1] == by_size[2]
+    assert len({record["completions"][0] for record in by_size[0]}) > 1  # or it would prove nothing
+
+
+def test_other_images_give_other_answers(talkative):
+    model, processor = talkative
+    examples = [replace(example, prompt="what is there ?") for example in choice_examples(12)]
+    before = evaluate.predict(model, processor, examples, max_new_tokens=4)
+    other = [replace(example, images=(tiny.image(100 + i),)) for i, example in enumerate(examples)]
+    after = evaluate.predict(model, processor, other, max_new_tokens=4)
+    assert [record["completions"] for record in before] != [record["completions"] for record in after]
+
+
+def test_a_real_model_leaves_a_whole_run_folder(talkative, tmp_path, capsys):
+    model, processor = talkative
+    summary = run(model, choice_examples(6), arguments(tmp_path), processor=processor)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"config.json", "predictions.jsonl", "summary.json", "summary.csv"}
+    assert json.loads((tmp_path / "summary.json").read_text())["n"] == summary["n"] == 6
+    assert summary["peak_memory_bytes"] > 0 and summary["seconds"] > 0
+    assert str(tmp_path) in capsys.readouterr().out
+
+
+# ---- run: the folder, going on, refusing
+
+
+def test_the_summary_counts_everything(scripted, tmp_path):
+    examples = choice_examples(10)
+    model, _ = scripted(lambda prompt, images: "" if prompt.endswith("9") else "A")
+    summary = run(model, examples, arguments(tmp_path))
+    assert (summary["n"], summary["unread"], summary["chance"]) == (10, 1, 0.5)
+    assert summary["aggregates"]["micro"]["value"] == 0.5
+    assert {task: part["n"] for task, part in summary["tasks"].items()} == {"Depth": 4, "Count": 6}
+    assert summary["tasks"]["Depth"]["accuracy"] == 0.5 and summary["rule"].startswith("The letter")
+
+
+def test_stopped_and_gone_on_with_is_never_stopped(scripted, tmp_path):
+    examples = choice_examples(10)
+    model, _ = scripted(gold_of(examples))
+    whole = run(model, examples, arguments(tmp_path / "whole"))
+
+    answered = []
+
+    def until_stopped(prompt, images):
+        answered.append(prompt)
+        if len(answered) > 6:
+            raise KeyboardInterrupt
+        return gold_of(examples)(prompt, images)
+
+    model, _ = scripted(until_stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, examples, arguments(tmp_path / "stopped"))
+    with (tmp_path / "stopped/predictions.jsonl").open("a") as file:
+        file.write('{"id": "q4", "pro')  # a batch that was being written
+
+    model, sizes = scripted(gold_of(examples))
+    resumed = run(model, examples, replace(arguments(tmp_path / "stopped"), batch_size=3))
+    assert sizes == [3, 3]  # what is done is not done again, and the batch size may change
+    assert resumed["tasks"] == whole["tasks"] and resumed["aggregates"] == whole["aggregates"]
+    both = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in ("whole", "stopped")]
+    assert both[0] == both[1]
+
+
+def test_a_finished_run_is_read_anew_and_not_generated_again(scripted, tmp_path):
+    examples = choice_examples(5)
+    model, _ = scripted(lambda prompt, images: "B")
+    run(model, examples, arguments(tmp_path))
+    model, sizes = scripted(lambda prompt, images: "A")
+    strict = run(model, examples, arguments(tmp_path), reader=lambda text, example: "A")
+    assert not sizes and strict["aggregates"]["micro"]["value"] == 1
+
+
+def test_another_configuration_or_other_questions_are_refused(scripted, tmp_path):
+    examples = choice_examples(5)
+    model, _ = scripted(lambda prompt, images: "B")
+    run(model, examples, arguments(tmp_path))
+    with pytest.raises(UserError, match="max_new_tokens was 3, now 9"):
+        run(model, examples, replace(arguments(tmp_path), max_new_tokens=9))
+    changed = [replace(example, prompt=example.prompt + " there") for example in examples]
+    with pytest.raises(UserError, match=r"answers to other questions \(row 'q0'\)"):
+        run(model, changed, arguments(tmp_path))
+    with pytest.raises(UserError, match=r"answers to other questions \(row 'q4'\)"):
+        run(model, examples[:4], arguments(tmp_path))
+
+
+def test_the_default_folder_follows_from_the_arguments(scripted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, _ = scripted(lambda prompt, images: "B")
+    args = evaluate.Args(batch_size=4)
+    for each in (
+        args,
+        replace(args, batch_size=2),
+        replace(args, max_new_tokens=9),
+        replace(args, run_name="mine"),
+    ):
+        run(model, choice_examples(5), each)
+    folders = sorted(folder.name for folder in (tmp_path / "results" / "bench").iterdir())
+    assert len(folders) == 3 and "mine" in folders
+    assert all(name == "mine" or name.startswith("scripted-") for name in folders)
+
+
+def test_changed_weights_are_another_run(scripted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adapter").mkdir()
+    model, _ = scripted(lambda prompt, images: "B")
+    for weights in ("first", "second one"):
+        (tmp_path / "adapter" / "weights").write_text(weights)
+        run(model, choice_examples(5), evaluate.Args(adapter="adapter"))
+    assert len(list((tmp_path / "results" / "bench").iterdir())) == 2
+
+
+def test_shuffled_images_take_away_what_only_the_image_tells(scripted, tmp_path):
+    examples = choice_examples(40)
+    answer_of = {example.images[0].tobytes(): example.answer for example in examples}
+    model, _ = scripted(lambda prompt, images: answer_of[images[0].tobytes()])
+    seeing = run(model, examples, arguments(tmp_path / "seeing"))
+    blind = run(model, examples, arguments(tmp_path / "blind", shuffle_images=True))
+    assert seeing["aggregates"]["micro"]["value"] == 1
+    assert 0.2 < blind["aggregates"]["micro"]["value"] < 0.8
+    rows = [json.loads(line) for line in (tmp_path / "blind/predictions.jsonl").read_text().splitlines()]
+    assert all(row["images_of"] != row["id"] for row in rows)
+
+
+def test_the_table_shows_percent_and_chance(scripted, tmp_path):
+    model, _ = scripted(lambda prompt, images: "A")
+    lines = evaluate.table(run(model, choice_examples(10), arguments(tmp_path))).splitlines()
+    assert lines[0].split() == ["bench", "n", "accuracy", "95", "%", "interval", "chance"]
+    assert lines[1].split() == ["Depth", "4", "50.0", "15.0", "-", "85.0", "50.0"]
+    assert lines[3].split()[:3] == ["micro", "10", "50.0"]
+    assert lines[-1] == "unread, and counted wrong: 0 of 10"

@@ -1,0 +1,67 @@
+"""Example checks its own rows, and opens images late."""
+
+import pytest
+import tiny
+from PIL import Image
+
+from spatialvlm.cli import UserError
+from spatialvlm.example import Example, open_image
+
+
+def example(**changed) -> Example:
+    fields = dict(id="row 7", images=(tiny.image(0),), question="How many?", answer="3", task="Count")
+    return Example(**(fields | changed))
+
+
+def test_the_question_is_the_prompt_where_there_is_no_other():
+    assert example().prompt == "How many?"
+    assert example(prompt="Answer. How many?").prompt == "Answer. How many?"
+
+
+@pytest.mark.parametrize("field", ["id", "question", "answer", "task"])
+@pytest.mark.parametrize("value", ["", "  ", None, 3])
+def test_a_bad_text_field_is_named(field, value):
+    with pytest.raises(ValueError, match=f"field '{field}' must be a non-empty text"):
+        example(**{field: value})
+
+
+@pytest.mark.parametrize("field, value", [("images", ()), ("choices", ("left",)), ("choices", ())])
+def test_too_few_images_or_choices_are_named(field, value):
+    with pytest.raises(ValueError, match=f"row 'row 7': field '{field}'"):
+        example(**{field: value})
+
+
+def test_images_open_late_and_in_rgb(tmp_path):
+    path = tmp_path / "a.png"
+    made = example(images=(path, tiny.image(1).convert("L")))  # the file is not there yet
+    tiny.image(0).convert("RGBA").save(path)
+    opened = made.open_images()
+    assert [image.mode for image in opened] == ["RGB", "RGB"]
+    assert opened[0].tobytes() == tiny.image(0).tobytes()
+
+
+def test_a_missing_image_is_named(tmp_path):
+    with pytest.raises(UserError, match="gone.png does not exist"):
+        open_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("kept", [0, 20, 1000])
+def test_a_truncated_image_is_named(tmp_path, kept):
+    path = tmp_path / "torn.png"
+    tiny.image(0).save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"torn.png cannot be read .*replace the file or remove its row"):
+        open_image(path)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    path = tmp_path / "notes.png"
+    path.write_text("no pixels here")
+    with pytest.raises(UserError, match="notes.png cannot be read"):
+        open_image(path)
+
+
+def test_a_grey_image_with_a_palette_opens(tmp_path):
+    path = tmp_path / "palette.gif"
+    Image.new("P", (4, 4)).save(path)
+    assert open_image(path).mode == "RGB"

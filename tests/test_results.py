@@ -1,0 +1,175 @@
+"""The run folder: what it holds, how it goes on after a stop, and what it refuses."""
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from spatialvlm.cli import UserError
+from spatialvlm.results import Run, environment, fingerprint
+
+CONFIG = {"model": "embedded", "seed": 0, "batch_size": 4}
+ROWS = [{"id": "a", "correct": True}, {"id": "b", "correct": False}]
+
+
+def test_config_holds_arguments_and_environment(tmp_path):
+    Run(tmp_path / "deep" / "run", CONFIG | {"path": Path("x")}, facts={"data_revision": "abc"})
+    written = json.loads((tmp_path / "deep/run/config.json").read_text())
+    assert written["arguments"] == CONFIG | {"path": "x"}
+    assert written["data_revision"] == "abc"
+    assert {"torch", "transformers", "python"} <= written["versions"].keys()
+    assert written["device"] and written["command"]
+
+
+def test_environment_names_the_commit_it_runs_from():
+    made = environment()
+    assert re.fullmatch("[0-9a-f]{40}", made["git_commit"] or "0" * 40)
+    assert made["git_dirty"] in (True, False, None)
+
+
+def test_predictions_come_back_in_order(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    run.add_predictions(ROWS[:1])
+    assert Run(tmp_path, CONFIG).predictions() == ROWS[:1]  # on the disk, before the run ends
+    run.add_predictions(ROWS[1:])
+    assert run.predictions() == ROWS
+
+
+@pytest.mark.parametrize("torn", ['{"id": "c", "corr', '{"id": "c"}', "\x00\x00", "{"])
+def test_a_torn_last_line_is_cut_off_and_the_run_goes_on(tmp_path, torn):
+    Run(tmp_path, CONFIG).add_predictions(ROWS)
+    with (tmp_path / "predictions.jsonl").open("a") as file:
+        file.write(torn)
+    again = Run(tmp_path, CONFIG)
+    assert again.predictions() == ROWS
+    again.add_predictions([{"id": "c"}])
+    assert again.predictions() == [*ROWS, {"id": "c"}]
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    (tmp_path / "predictions.jsonl").write_text('{"id": "a"}\n{"id": \n{"id": "c"}\n')
+    with pytest.raises(UserError, match=r"predictions.jsonl, line 2 is damaged"):
+        run.predictions()
+
+
+def test_another_configuration_is_refused_by_name(tmp_path):
+    Run(tmp_path, CONFIG)
+    with pytest.raises(UserError, match=r"seed was 0, now 1.*--output_dir") as caught:
+        Run(tmp_path, CONFIG | {"seed": 1})
+    assert "batch_size" not in str(caught.value) and "model" not in str(caught.value)
+    with pytest.raises(UserError, match=r"extra was None, now 5"):
+        Run(tmp_path, CONFIG | {"extra": 5})
+
+
+def test_what_changes_no_result_may_differ(tmp_path):
+    Run(tmp_path, CONFIG)
+    Run(tmp_path, CONFIG | {"batch_size": 1, "output_dir": "elsewhere"})
+    with pytest.raises(UserError, match="batch_size was 4, now 1"):
+        Run(tmp_path, CONFIG | {"batch_size": 1}, may_differ=())
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="config.json is damaged"):
+        Run(tmp_path, CONFIG)
+
+
+def read_csv(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_metrics_as_lines_and_as_a_table(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    run.log(1, reward=0.25)
+    run.log(2, reward=0.5)
+    run.log(3, reward=0.75, kl=0.1)
+    assert run.metrics()[-1] == {"step": 3, "reward": 0.75, "kl": 0.1}
+    assert read_csv(tmp_path / "metrics.csv") == [
+        {"step": "1", "reward": "0.25", "kl": ""},
+        {"step": "2", "reward": "0.5", "kl": ""},
+        {"step": "3", "reward": "0.75", "kl": "0.1"},
+    ]
+
+
+def test_metrics_of_a_run_gone_on_with_are_those_of_one_never_stopped(tmp_path):
+    whole = Run(tmp_path / "whole", CONFIG)
+    for step in range(1, 6):
+        whole.log(step, reward=step / 10)
+    stopped = Run(tmp_path / "stopped", CONFIG)
+    for step in range(1, 5):  # the checkpoint is of step 2
+        stopped.log(step, reward=step / 10)
+    with (tmp_path / "stopped/metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "rew')
+    again = Run(tmp_path / "stopped", CONFIG)
+    again.rewind(2)
+    for step in range(3, 6):
+        again.log(step, reward=step / 10)
+    for name in ("metrics.jsonl", "metrics.csv"):
+        assert (tmp_path / "stopped" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+SUMMARY = {
+    "benchmark": "cvbench",
+    "n": 4,
+    "aggregates": {"official": {"value": 0.5, "interval": [0.2, 0.8]}},
+    "tasks": {"Count": {"n": 4, "accuracy": 0.5, "interval": [0.2, 0.8], "chance": 0.25}},
+}
+
+
+def test_summary_as_json_and_as_a_table(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    assert run.summary() is None
+    run.write_summary(SUMMARY)
+    assert run.summary() == SUMMARY
+    official, count = read_csv(tmp_path / "summary.csv")
+    assert official["name"] == "official" and count["name"] == "Count"
+    assert (count["n"], count["value"], count["low"], count["high"]) == ("4", "0.5", "0.2", "0.8")
+    assert count["chance"] == "0.25"
+
+
+def test_a_write_that_fails_leaves_the_earlier_file_whole(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    run.write_summary(SUMMARY)
+    (tmp_path / ".summary.json.tmp").mkdir()  # nothing can be written under the temporary name
+    with pytest.raises(UserError, match="cannot write .*summary.json"):
+        run.write_summary(SUMMARY | {"n": 5})
+    assert run.summary() == SUMMARY
+
+
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="this system has no /dev/full, the disk without space"
+)
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    run.add_predictions(ROWS)
+    (tmp_path / "predictions.jsonl").rename(tmp_path / "kept.jsonl")
+    (tmp_path / "predictions.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="no space left to write .*predictions.jsonl; free some") as caught:
+        run.add_predictions([{"id": "c"}])
+    assert "\n" not in str(caught.value)
+    (tmp_path / "kept.jsonl").replace(tmp_path / "predictions.jsonl")
+    assert Run(tmp_path, CONFIG).predictions() == ROWS
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write .*file.*--output_dir"):
+        Run(tmp_path / "file" / "run", CONFIG)
+
+
+def test_fingerprint_tells_states_apart(tmp_path):
+    assert fingerprint("owner/name-on-the-hub") is None
+    file = tmp_path / "a" / "weights"
+    file.parent.mkdir()
+    file.write_text("one")
+    first = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == first != fingerprint(file)
+    file.write_text("another")
+    second = fingerprint(tmp_path)
+    os.utime(file, ns=(0, 0))
+    assert len({first, second, fingerprint(tmp_path)}) == 3
