@@ -66,7 +66,9 @@ def main(args: Args) -> dict:
     args.data = args.data or {"paper": HUB_ID, "embedded": "embedded"}[profile]
     examples = with_vocabulary(load(args))
     model, processor = models.load(args)
-    return evaluate.run(model, processor, examples, evaluate.read_free, evaluate.micro_and_mean, args)
+    return evaluate.run(
+        model, processor, examples, evaluate.read_free, evaluate.micro_and_mean, args, "CLEVR"
+    )
 
 
 if __name__ == "__main__":

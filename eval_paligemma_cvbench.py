@@ -30,7 +30,7 @@ def main(args: Args) -> dict:
     if args.ood:
         examples = cvbench.flip_polarity(examples)
     model, processor = models.load(args)
-    return evaluate.run(model, processor, examples, evaluate.read_choice, cvbench.aggregate, args)
+    return evaluate.run(model, processor, examples, evaluate.read_choice, cvbench.aggregate, args, "CV-Bench")
 
 
 if __name__ == "__main__":

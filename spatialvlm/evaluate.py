@@ -42,7 +42,7 @@ class Args(ModelArgs):
     batch_size: int = field(default=64, metadata={"help": "questions at a time; changes no score"})
     max_new_tokens: int = field(default=16, metadata={"help": "longest answer, in tokens"})
     output_dir: str | None = field(
-        default=None, metadata={"help": "run folder; results/<benchmark>/<run_name> where not given"}
+        default=None, metadata={"help": "run folder; results/<script>/<run_name> where not given"}
     )
     run_name: str | None = field(default=None, metadata={"help": "made from the arguments where not given"})
     shuffle_images: bool = field(
@@ -185,7 +185,7 @@ def run(
     reader: Reader,
     aggregate: Aggregate,
     args: Args,
-    benchmark: str | None = None,
+    benchmark: str,
 ) -> dict:
     """Evaluates all examples, writes the run folder, prints a table and returns the summary.
 
@@ -194,12 +194,11 @@ def run(
     Args:
         reader: as in `predict`.
         aggregate: the benchmark's own totals of all records, by name.
-        benchmark: names the table and the default run folder; the script's name by default.
+        benchmark: its name, for the table and the summary.
 
     Raises:
         UserError: as `predict`; the folder holds another run or answers to other questions; a full disk.
     """
-    benchmark = benchmark or Path(sys.argv[0]).stem
     if args.shuffle_images:
         examples = shuffle_images(examples, args.seed)
     gold = _gold_answers(examples, reader, benchmark)
@@ -227,7 +226,7 @@ def run(
 
 
 def open_run(model, args: Args, benchmark: str) -> Run:
-    """The run's folder: --output_dir, or results/<benchmark>/<run name>, which follows from the arguments.
+    """The run's folder: --output_dir, or results/<script>/<run name>, which follows from the arguments.
 
     The same command comes back to the same folder; other arguments, weights or data lead to another one.
     """
@@ -243,7 +242,7 @@ def open_run(model, args: Args, benchmark: str) -> Run:
     code = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:8]
     model_name = Path(args.adapter).resolve().parent.name if args.adapter else Path(weights).name
     name = args.run_name or f"{model_name}-{code}"
-    folder = args.output_dir or Path("results", benchmark, name)
+    folder = args.output_dir or Path("results", Path(sys.argv[0]).stem, name)
     return Run(folder, config, may_differ=MAY_DIFFER, facts={"model_device": str(model.device)})
 
 

@@ -247,18 +247,29 @@ def _git(*arguments: str) -> str | None:
 
 
 def fingerprint(path: str | Path) -> str | None:
-    """Tells one state of local data or weights from another: a hash of names, sizes and times of change.
+    """Tells one state of data or weights from another: a file's or folder's hash, a hub id's revision.
 
-    Of contents it hashes none, so that gigabytes cost nothing. None where nothing local is there (a hub id).
+    The hash is of names, sizes and times of change, so that gigabytes cost nothing. The revision is the
+    commit that the hub's cache holds. None where neither is there.
     """
+    if not Path(path).exists():
+        return _cached_revision(str(path))
     path = Path(path)
-    if not path.exists():
-        return None
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     described = [
         (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+
+
+def _cached_revision(hub_id: str) -> str | None:
+    from huggingface_hub import constants
+
+    for kind in ("models", "datasets"):
+        commit = Path(constants.HF_HUB_CACHE, f"{kind}--{hub_id.replace('/', '--')}", "refs", "main")
+        if commit.is_file():
+            return commit.read_text().strip()
+    return None
 
 
 def fresh_folder(folder: str | Path) -> Path:

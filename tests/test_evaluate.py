@@ -247,6 +247,7 @@ def test_another_configuration_or_other_questions_are_refused(scripted, tmp_path
 
 def test_the_default_folder_follows_from_the_arguments(scripted, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["somewhere/eval_script.py"])
     model, _ = scripted(lambda prompt, images: "B")
     args = evaluate.Args(batch_size=4)
     for each in (
@@ -256,19 +257,20 @@ def test_the_default_folder_follows_from_the_arguments(scripted, tmp_path, monke
         replace(args, run_name="mine"),
     ):
         run(model, choice_examples(5), each)
-    folders = sorted(folder.name for folder in (tmp_path / "results" / "bench").iterdir())
+    folders = sorted(folder.name for folder in (tmp_path / "results" / "eval_script").iterdir())
     assert len(folders) == 3 and "mine" in folders
     assert all(name == "mine" or name.startswith("scripted-") for name in folders)
 
 
 def test_changed_weights_are_another_run(scripted, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["somewhere/eval_script.py"])
     (tmp_path / "adapter").mkdir()
     model, _ = scripted(lambda prompt, images: "B")
     for weights in ("first", "second one"):
         (tmp_path / "adapter" / "weights").write_text(weights)
         run(model, choice_examples(5), evaluate.Args(adapter="adapter"))
-    assert len(list((tmp_path / "results" / "bench").iterdir())) == 2
+    assert len(list((tmp_path / "results" / "eval_script").iterdir())) == 2
 
 
 def test_shuffled_images_take_away_what_only_the_image_tells(scripted, tmp_path):

@@ -1,5 +1,7 @@
 """Example checks its own rows, and opens images late."""
 
+import io
+
 import pytest
 import tiny
 from PIL import Image
@@ -65,3 +67,12 @@ def test_a_grey_image_with_a_palette_opens(tmp_path):
     path = tmp_path / "palette.gif"
     Image.new("P", (4, 4)).save(path)
     assert open_image(path).mode == "RGB"
+
+
+def test_a_truncated_picture_in_memory_is_named_too():
+    stored = io.BytesIO()
+    tiny.image(0, 200, 200).save(stored, "PNG")
+    lazy = Image.open(io.BytesIO(stored.getvalue()[:2000]))  # decoded when it is looked at
+    lazy.filename = "rows.parquet, row 3"
+    with pytest.raises(UserError, match="rows.parquet, row 3 cannot be read"):
+        example(images=(lazy,)).open_images()

@@ -81,7 +81,9 @@ def trl_loss(logps, ref_logps, advantages, mask, beta, loss_type, max_completion
         model=types.SimpleNamespace(training=True),
         current_gradient_accumulation_steps=1,
         max_completion_length=max_completion_length,
-        accelerator=types.SimpleNamespace(num_processes=1, gather=lambda value: value.reshape(1)),
+        accelerator=types.SimpleNamespace(
+            num_processes=1, gather=lambda value: value, reduce=lambda value, reduction: value
+        ),
         _entropy_bonus_enabled=False,
         _metrics={"train": defaultdict(list)},
     )

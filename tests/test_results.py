@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spatialvlm.cli import UserError
-from spatialvlm.results import Run, environment, fingerprint
+from spatialvlm.results import Run, environment, fingerprint, fresh_folder
 
 CONFIG = {"model": "embedded", "seed": 0, "batch_size": 4}
 ROWS = [{"id": "a", "correct": True}, {"id": "b", "correct": False}]
@@ -173,3 +173,20 @@ def test_fingerprint_tells_states_apart(tmp_path):
     second = fingerprint(tmp_path)
     os.utime(file, ns=(0, 0))
     assert len({first, second, fingerprint(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets"])
+def test_fingerprint_of_a_hub_id_is_the_revision_in_the_cache(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert fingerprint("owner/name") is None
+    refs = tmp_path / f"{kind}--owner--name" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("0123abc\n")
+    assert fingerprint("owner/name") == "0123abc"
+
+
+def test_fresh_folder_overwrites_no_run(tmp_path):
+    assert fresh_folder(tmp_path / "v2") == tmp_path / "v2"
+    Run(tmp_path / "v2", CONFIG)
+    Run(tmp_path / "v2-2", CONFIG)
+    assert fresh_folder(tmp_path / "v2") == tmp_path / "v2-3"

@@ -32,25 +32,31 @@ def align(
 ) -> None:
     """Sets the projector so that a patch becomes the sum of the embeddings of the words its dense heads say.
 
-    Words get unit variance (after Gemma's scaling by sqrt(hidden)), regressions and 'nothing here' random
-    directions. `features` (N, patches, width) are a few hundred images', for the scale.
+    Words get unit variance (after Gemma's scaling by sqrt(hidden)); places and 'nothing here' random ways.
+    `features` (N, patches, width) are a few hundred images', for the scale.
     """
     language = model.model.language_model
     hidden = language.config.hidden_size
     language.embed_tokens.weight.normal_(0, 1 / math.sqrt(hidden))
     words = language.embed_tokens.weight * math.sqrt(hidden)
+    features = features.float()
+
+    def level(rows: torch.Tensor) -> torch.Tensor:
+        """Rows scaled so that together they vary by 1: confident heads would drown where things are."""
+        return rows / (features @ rows.T).var((0, 1)).sum().sqrt()
+
     projection, start = torch.zeros(hidden, heads.in_features), 0
     for group in GROUPS.values():
         rows = heads.weight[start : start + len(group)]
-        for word, row in zip(group, rows - rows.mean(0), strict=True):
+        for word, row in zip(group, level(rows - rows.mean(0)), strict=True):
             way = torch.randn(hidden)
             if word is not None:
                 way = words[processor.tokenizer.convert_tokens_to_ids(word)]
             projection += torch.outer(way, row)
         start += len(group)
     for row in heads.weight[len(WORDS) : len(WORDS) + 1 + len(REGRESSIONS)]:
-        projection += torch.outer(1.5 * torch.randn(hidden), row)
-    image = features.float() @ projection.T
+        projection += torch.outer(torch.randn(hidden), 0.7 * level(row[None])[0])
+    image = features @ projection.T
     linear = model.model.multi_modal_projector.linear
     linear.weight.copy_(projection / image.std())
     linear.bias.copy_(-(image / image.std()).mean((0, 1)))

@@ -1,0 +1,46 @@
+"""The commands that README names, on the embedded model, as processes of their own from another folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+from commands import run
+
+
+def test_grpo_trains_and_writes_its_run_folder(tmp_path):
+    flags = "--profile embedded --max_steps 2 --train_limit 32 --eval_limit 16 --prompts_per_device 4"
+    printed = run("model/pali_sat_grpo.py", *flags.split(), "--output_dir", "run", folder=tmp_path)
+    assert printed.startswith("profile: embedded")
+    assert "images shuffled" in printed and "Total" in printed
+    folder = tmp_path / "run"
+    assert (folder / "adapter/adapter_model.safetensors").exists()
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in steps] == [1, 2] and {"reward", "kl", "informative"} <= set(steps[0])
+    assert len(list(csv.DictReader((folder / "metrics.csv").open()))) == 2
+    for part in ("base", "trained", "shuffled"):
+        assert len((folder / part / "predictions.jsonl").read_text().splitlines()) == 16
+        assert json.loads((folder / part / "summary.json").read_text())["n"] == 16
+
+    again = run("model/pali_sat_grpo.py", *flags.split(), "--output_dir", "run", folder=tmp_path)
+    assert again.replace("run-2", "run") == printed  # same seed, same numbers, and nothing is overwritten
+
+    adapter = ["--adapter", folder / "adapter", "--limit", "16", "--output_dir", "tested"]
+    run("eval_paligemma_cvbench.py", "--profile", "embedded", *adapter, folder=tmp_path)
+    tested = json.loads((tmp_path / "tested/summary.json").read_text())
+    trained = json.loads((folder / "trained/summary.json").read_text())
+    assert tested["tasks"] == trained["tasks"]
+
+
+def test_clevr_on_official_images(real_data, tmp_path):
+    flags = ["--profile", "embedded", "--data", real_data / "clevr", "--output_dir", "run"]
+    printed = run("eval_paligemma_clevr.py", *flags, folder=tmp_path)
+    for family in ("exist", "count", "compare_integer", "query_color", "chance"):
+        assert family in printed
+    assert len((tmp_path / "run/predictions.jsonl").read_text().splitlines()) == 400
+
+
+def test_grpo_trains_on_official_images(real_data, tmp_path):
+    flags = "--profile embedded --max_steps 1 --eval_limit 8 --prompts_per_device 4 --output_dir run"
+    run("model/pali_sat_grpo.py", *flags.split(), "--data", real_data / "clevr", folder=tmp_path)
+    assert (tmp_path / "run/adapter/adapter_model.safetensors").exists()
