@@ -23,7 +23,8 @@ import torch
 from spatialvlm import cli
 from spatialvlm.pretrain import build, card, corpus, finish, language, quiz, vision
 
-PLANS = ((quiz.EASY, 12, 24), (quiz.ALL, 16, 28), (quiz.FORMS, 6, 88))  # questions a scene, tokens a question
+# plan, questions a scene, tokens a question
+PLANS = ((quiz.EASY, 12, 24), (quiz.ALL, 16, 28), (quiz.FORMS, 6, 88), (quiz.PLACES, 8, 16))
 
 
 @dataclass
@@ -34,7 +35,8 @@ class Args:
     validation_scenes: int = field(default=1_000, metadata={"help": "rendered scenes to measure on"})
     vision_steps: int = field(default=1_700, metadata={"help": "batches of 128 images for the vision tower"})
     easy_steps: int = field(default=200, metadata={"help": "language batches: existence, attribute, count"})
-    all_steps: int = field(default=850, metadata={"help": "language batches: all six families"})
+    all_steps: int = field(default=310, metadata={"help": "language batches: all six families"})
+    places_steps: int = field(default=540, metadata={"help": "in turn with: where and how far things are"})
     forms_steps: int = field(default=300, metadata={"help": "language batches: the test's forms too"})
     finish_steps: int = field(default=200, metadata={"help": "last batches, through the true model"})
     seed: int = field(default=0, metadata={"help": "of weights, order and augmentation"})
@@ -73,9 +75,14 @@ def main(args: Args) -> None:
         seed = f"{name}-{part}-{args.seed}"
         return quiz.make(work / f"quiz-{name}-{part}.npz", scenes, processor, plan, each, length, seed)
 
-    steps = (args.easy_steps, args.all_steps, args.forms_steps)
-    parts = [(asked("train", train.scenes, part), steps[part]) for part in range(len(PLANS))]
-    tests = [asked("validation", validation.scenes, part) for part in range(len(PLANS))]
+    easy, everything, forms, places = (asked("train", train.scenes, part) for part in range(len(PLANS)))
+    parts = [
+        ((easy,), args.easy_steps),
+        ((everything,), args.all_steps),
+        ((places, everything), args.places_steps),
+        ((forms,), args.forms_steps),
+    ]
+    tests = [asked("validation", validation.scenes, part) for part in (0, 1, 1, 2)]
     language.train(model, seen, parts, seen_validation, tests, work, 64, args.seed, compiled=args.compile)
 
     finish.train(model, processor, train, work, args.finish_steps, args.seed)

@@ -84,9 +84,9 @@ class Completions:
 
 
 class ImageCache:
-    """Preprocessed images by path or PIL object, up to `max_bytes`; the one unused for longest goes first."""
+    """Preprocessed images by path or PIL object; beyond `max_bytes` the one unused for longest goes."""
 
-    def __init__(self, max_bytes: int = 2**30):
+    def __init__(self, max_bytes: int = 2**29):
         self.max_bytes = max_bytes
         self._entries: OrderedDict = (
             OrderedDict()
@@ -101,10 +101,15 @@ class ImageCache:
             return self._entries[key][1]
         pixels = processor.image_processor(open_image(image), return_tensors="pt")["pixel_values"][0]
         self._entries[key] = (image, pixels)
-        self._bytes += pixels.nbytes
+        self._bytes += _size(image, pixels)
         while self._bytes > self.max_bytes:
-            self._bytes -= self._entries.popitem(last=False)[1][1].nbytes
+            self._bytes -= _size(*self._entries.popitem(last=False)[1])
         return pixels
+
+
+def _size(source: Image.Image | Path, pixels: Tensor) -> int:
+    held = source.width * source.height * len(source.getbands()) if isinstance(source, Image.Image) else 0
+    return pixels.nbytes + held
 
 
 def forbidden_tokens(processor) -> list[int]:

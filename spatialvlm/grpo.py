@@ -26,6 +26,7 @@ from spatialvlm import rollout
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.groups import Collected, Reward, Sampler
+from spatialvlm.models import LORA_MODULES
 
 
 @dataclass
@@ -64,7 +65,7 @@ class GRPOArgs:
     lora_alpha: int = field(default=32, metadata={"help": "scale of the adapter, over its rank"})
     lora_dropout: float = field(default=0.05, metadata={"help": "dropout before the adapter, in training"})
     lora_target_modules: list[str] = field(
-        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        default_factory=lambda: list(LORA_MODULES),
         metadata={"help": "layers with an adapter, by the last part of their name"},
     )
     lora_scope: Literal["language", "all"] = field(
@@ -184,8 +185,7 @@ class Trainer:
         )
         schedule = "constant_with_warmup" if args.lr_scheduler == "constant" else args.lr_scheduler
         self.scheduler = get_scheduler(schedule, self.optimizer, args.warmup_steps, args.max_steps)
-        # Gradients through float16 layers underflow without a scale; with other dtypes the scaler does
-        # nothing.
+        # Gradients through float16 layers underflow without a scale; for other dtypes this does nothing.
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
         self.steps = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -144,7 +145,8 @@ def add_lora(
         target_modules=rf"{inside}\.(?:{'|'.join(target_modules)})",
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(model, config, autocast_adapter_dtype=True)
+    with _without_deprecations():
+        model = get_peft_model(model, config, autocast_adapter_dtype=True)
     if PartialState().is_main_process:
         parts = trainable_parameters(model)
         by_part = ", ".join(f"{part} {count:,}" for part, count in parts.items())
@@ -207,6 +209,14 @@ def _explained(name: str) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """peft 0.21 asks a model for `is_gradient_checkpointing`, which transformers 5.23 calls another name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
@@ -230,6 +240,7 @@ def _with_adapter(model, folder: Path, trainable: bool) -> PeftModel:
         if not (folder / file).is_file():
             raise UserError(f"--adapter {folder}: no {file} there; give the folder that training saved")
     try:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        with _without_deprecations():
+            return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError, SafetensorError) as error:  # other shapes, other layers, a damaged file
         raise UserError(f"--adapter {folder} does not fit the model: {_first_line(error)}") from None

@@ -44,7 +44,7 @@ def test_cache_returns_the_same_pixels_and_stays_within_its_bounds(tiny_paligemm
     _, processor = tiny_paligemma
     path = tmp_path / "image.png"
     images[0][0].save(path)
-    cache = ImageCache(max_bytes=2 * 3 * 28 * 28 * 4)
+    cache = ImageCache(max_bytes=2 * 3 * 28 * 28 * 4 + 3000 + 3600)
     first = cache.pixels(processor, path)
     path.unlink()
     assert cache.pixels(processor, path) is first

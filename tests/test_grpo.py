@@ -1,8 +1,10 @@
 """The loss is trl's; a step computes the same however it is split; training works, and stops in time."""
 
 import math
+import os
+import subprocess
+import sys
 import types
-import warnings
 from collections import defaultdict
 
 import pytest
@@ -35,6 +37,11 @@ def examples(count=6):
 def by_length(completion, answer):
     """Differs within nearly every group of random words."""
     return len(completion) / 10 + completion.count("e")
+
+
+def not_for_red(completion, answer):
+    """Teaches nothing about a third of the examples."""
+    return 0.0 if answer == "red" else by_length(completion, answer)
 
 
 def with_adapter(seed=0, **options):
@@ -171,24 +178,29 @@ def test_micro_batches_change_nothing(loss_type):
         torch.testing.assert_close(weights(trainer), weights(splits[0][1]), rtol=0, atol=1e-5)
 
 
-def train_in_a_process(path, count):
-    PartialState._reset_state()  # forked from a process that knew itself alone
-    torch.manual_seed(PartialState(cpu=True).process_index)
-    # Adapters start out different on each process: the first one's must win.
-    model = with_adapter(seed=PartialState().process_index)
-    history, trainer = run(model=model, gradient_accumulation_steps=4 // count, prompts_per_device=1)
-    torch.save((history, weights(trainer)), f"{path}/{count}-{PartialState().process_index}")
+def train_in_a_process(folder, count):
+    rank = PartialState(cpu=True).process_index
+    model = with_adapter(seed=rank)  # adapters start out different: the first process's must win
+    sizes = {"prompts_per_device": 1, "gradient_accumulation_steps": 4 // count}
+    history, trainer = run(not_for_red, model=model, **sizes)
+    torch.save((history, weights(trainer)), f"{folder}/{count}-{rank}")
 
 
-def test_processes_change_nothing(tmp_path):
+def test_number_of_processes_changes_nothing(tmp_path):
     train_in_a_process(tmp_path, 1)
-    debug_launcher(train_in_a_process, (tmp_path, 2), num_processes=2)
+    command = [
+        sys.executable,
+        __file__,
+        str(tmp_path),
+    ]  # a fresh process: this one has threads, and must not fork
+    subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
     (history, expected), (first, after), (other, same) = (
         torch.load(tmp_path / name) for name in ("1-0", "2-0", "2-1")
     )
     assert not other, "only the main process logs"
     assert torch.equal(after, same)
     torch.testing.assert_close(after, expected, rtol=0, atol=1e-5)
+    assert any(metrics["dropped"] for metrics in history), "some groups should have been drawn anew"
     for found, wanted in zip(first, history, strict=True):
         wanted = {name: value for name, value in wanted.items() if name != "seconds"}
         assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-5, abs=1e-6)
@@ -241,14 +253,14 @@ def test_reward_rises():
 
 
 def test_dynamic_sampling_replaces_what_teaches_nothing():
-    def never_for_red(completion, answer):
-        return 0.0 if answer == "red" else by_length(completion, answer)
-
-    (metrics, *_), trainer = run(never_for_red, max_steps=1)
-    assert trainer.sampler.drawn > 4
-    assert metrics["dropped"] == pytest.approx(1 - 4 / trainer.sampler.drawn)
-    (metrics, *_), trainer = run(never_for_red, max_steps=1, dynamic_sampling=False)
-    assert trainer.sampler.drawn == 4 and metrics["dropped"] == 0 and metrics["informative"] < 1
+    history, trainer = run(not_for_red, max_steps=3)
+    assert trainer.sampler.drawn > 3 * 4
+    assert any(metrics["informative"] < 1 for metrics in history)
+    for metrics in history:
+        assert metrics["dropped"] == pytest.approx(1 - metrics["informative"])
+    history, trainer = run(not_for_red, max_steps=3, dynamic_sampling=False)
+    assert trainer.sampler.drawn == 3 * 4 and not any(metrics["dropped"] for metrics in history)
+    assert any(metrics["informative"] < 1 for metrics in history)
 
 
 def test_constant_reward_ends_at_the_cap_with_one_warning():
@@ -262,10 +274,19 @@ def test_constant_reward_ends_at_the_cap_with_one_warning():
     )
 
 
-def test_prompts_are_few_and_images_come_again():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        history, _ = run(data=examples(1), max_steps=3)  # fewer examples than prompts of a step
+def test_float16_weights_train_with_float32_adapters_and_a_scale():
+    model, processor = tiny.paligemma()
+    model = models.add_lora(model.to(torch.float16), r=4, dropout=0.0)
+    before = [parameter.detach().clone() for parameter in model.parameters() if parameter.requires_grad]
+    history, trainer = run(model=(model, processor), max_steps=3, learning_rate=0.01)
+    assert trainer.scaler.is_enabled() and {p.dtype for p in trainer.parameters} == {torch.float32}
+    assert all(math.isfinite(metrics["loss"]) for metrics in history)
+    assert any(not torch.equal(p, old) for p, old in zip(trainer.parameters, before, strict=True))
+    assert all(0 < metrics["grad_norm"] < 100 for metrics in history), "gradients should be unscaled again"
+
+
+def test_fewer_examples_than_a_step_has_prompts():
+    history, _ = run(data=examples(1), max_steps=3)
     assert history[-1]["epoch"] >= 12
 
 
@@ -305,3 +326,7 @@ def test_no_examples_and_no_adapter():
         grpo.train(*with_adapter(), [], by_length, arguments())
     with pytest.raises(ValueError, match="add_lora"):
         run(model=tiny.paligemma())
+
+
+if __name__ == "__main__":
+    debug_launcher(train_in_a_process, (sys.argv[1], 2), num_processes=2)

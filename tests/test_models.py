@@ -130,6 +130,13 @@ def test_a_folder_with_a_file_missing(folder, tmp_path, missing, message):
         models.load(arguments(model=copied(folder, tmp_path, missing)))
 
 
+def test_pickled_weights_are_not_opened(folder, tmp_path):
+    name = copied(folder, tmp_path, ["model.safetensors"])
+    torch.save(tiny.paligemma()[0].state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="no file named model.safetensors"):
+        models.load(arguments(model=name))
+
+
 def test_no_paligemma(folder, tmp_path):
     with pytest.raises(UserError, match="'siglip', not a PaliGemma"):
         models.load(arguments(model=copied(folder, tmp_path, model_type="siglip")))

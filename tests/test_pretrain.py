@@ -133,11 +133,11 @@ def test_the_script_makes_a_model_from_nothing(tmp_path):
     """All stages, one step each, from another folder; the result loads as any PaliGemma does."""
     from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
-    flags = (
-        "--scenes 128 --validation_scenes 128 --vision_steps 1 --easy_steps 1 --all_steps 1 --forms_steps 1"
-    )
-    flags += " --finish_steps 1 --card_questions 4 --compile false --output_dir made --work_dir work"
-    command = [sys.executable, ROOT / "model/pretrain_embedded.py", *flags.split()]
+    steps = ("vision", "easy", "all", "places", "forms", "finish")
+    flags = [part for name in steps for part in (f"--{name}_steps", "1")]
+    flags += ["--scenes", "128", "--validation_scenes", "128", "--card_questions", "4"]
+    flags += ["--compile", "false", "--output_dir", "made", "--work_dir", "work"]
+    command = [sys.executable, ROOT / "model/pretrain_embedded.py", *flags]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     model = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "made")

@@ -219,7 +219,7 @@ def accuracy(
 def train(
     model: PaliGemmaForConditionalGeneration,
     features: torch.Tensor,
-    parts: list[tuple[Quiz, int]],
+    parts: list[tuple[tuple[Quiz, ...], int]],
     validation_features: torch.Tensor,
     validation: list[Quiz],
     folder: Path,
@@ -228,8 +228,9 @@ def train(
     learning_rate: float = 1.5e-3,
     compiled: bool = True,
 ) -> None:
-    """The curriculum: each part's quiz for so many steps, under one cosine; resumes from
-    `folder/language.pt`.
+    """The curriculum: each part's quizzes, in turn, for so many steps, under one cosine; resumes.
+
+    `validation` has one quiz a part.
     """
     streams = TwoStreams(model, compiled)
     device = next(model.parameters()).device
@@ -244,7 +245,8 @@ def train(
     def loss(step: int) -> torch.Tensor:
         now["part"] = part(step)
         index = batch(step)
-        tokens, prefix, gold = rows(parts[now["part"]][0], index, device)
+        quizzes = parts[now["part"]][0]
+        tokens, prefix, gold = rows(quizzes[step % len(quizzes)], index, device)
         logits = streams(features[index].to(device), tokens, prefix)
         return F.cross_entropy(logits.flatten(0, 2), gold.flatten())
 

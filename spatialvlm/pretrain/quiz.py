@@ -16,7 +16,8 @@ from transformers import PaliGemmaProcessor
 
 from spatialvlm.data import clevr_questions, questions
 from spatialvlm.data.questions import Question
-from spatialvlm.data.render import Scene
+from spatialvlm.data.render import HEIGHT, WIDTH, Scene
+from spatialvlm.data.scene_facts import refer
 
 FREE = ("exist", "attribute", "count", "relation", "depth", "distance")
 Asker = Callable[[Scene, Random], Question | None]
@@ -38,11 +39,32 @@ def _clevr(scene: Scene, rng: Random) -> Question | None:
     return clevr_questions.clevr(scene, rng, rng.choice(clevr_questions.FAMILIES))
 
 
-# kind -> (how to ask, how often) for the three parts of the curriculum. The third teaches the forms. Letters
+def _place(scene: Scene, rng: Random) -> Question | None:
+    """Where something is on the image, in PaliGemma's own way: location tokens for row and column."""
+    return _measured(scene, rng, "Where is the {}?", lambda o: (o[1] / HEIGHT, o[0] / WIDTH))
+
+
+def _far(scene: Scene, rng: Random) -> Question | None:
+    """How far something is from the camera, 8 to 15 units, as one location token."""
+    return _measured(scene, rng, "How far is the {}?", lambda o: ((o[2] - 8) / 7,))
+
+
+def _measured(scene: Scene, rng: Random, text: str, shares: Callable) -> Question | None:
+    index = rng.randrange(len(scene["objects"]))
+    if (name := refer(scene, index, rng)) is None:
+        return None
+    levels = (min(max(int(16 * share), 0), 15) for share in shares(scene["objects"][index]["pixel_coords"]))
+    answer = "".join(f"<loc{64 * level:04d}>" for level in levels)
+    return Question(text.format(name), answer, "place")
+
+
+# kind -> (how to ask, how often) for the parts of the curriculum. The last teaches the forms. Letters
 # are taught for counting and depth, and only a little: like the paper's base model, this one is to see more
 # than it can say in letters.
 EASY = {"exist": (_free("exist"), 4), "attribute": (_free("attribute"), 5), "count": (_free("count"), 3)}
 ALL = {kind: (_free(kind), share) for kind, share in zip(FREE, (2, 4, 3, 3, 2, 3), strict=True)}
+# Comparing where two things are is learnt in minutes once the model can say where one is, and hardly before.
+PLACES = {"place": (_place, 2), "far": (_far, 1)}
 FORMS = (
     {kind: (_free(kind), share) for kind, share in zip(FREE, (1, 2, 1.5, 1.5, 1, 1.5), strict=True)}
     | {f"natural-{kind}": (_sat(kind, "natural"), 1) for kind in ("count", "relation", "depth", "distance")}
