@@ -37,8 +37,8 @@ class Args:
     easy_steps: int = field(default=200, metadata={"help": "language batches: existence, attribute, count"})
     all_steps: int = field(default=310, metadata={"help": "language batches: all six families"})
     places_steps: int = field(default=540, metadata={"help": "in turn with: where and how far things are"})
-    forms_steps: int = field(default=300, metadata={"help": "language batches: the test's forms too"})
-    finish_steps: int = field(default=200, metadata={"help": "last batches, through the true model"})
+    forms_steps: int = field(default=480, metadata={"help": "language batches: the test's forms too"})
+    finish_steps: int = field(default=150, metadata={"help": "last batches, through the true model"})
     seed: int = field(default=0, metadata={"help": "of weights, order and augmentation"})
     compile: bool = field(default=True, metadata={"help": "torch.compile, where there is a C++ compiler"})
     card_questions: int = field(default=400, metadata={"help": "test questions of each kind for the card"})
@@ -80,10 +80,14 @@ def main(args: Args) -> None:
         ((easy,), args.easy_steps),
         ((everything,), args.all_steps),
         ((places, everything), args.places_steps),
-        ((forms,), args.forms_steps),
     ]
     tests = [asked("validation", validation.scenes, part) for part in (0, 1, 1, 2)]
-    language.train(model, seen, parts, seen_validation, tests, work, 64, args.seed, compiled=args.compile)
+    common = (work, 64, args.seed)
+    images = (seen, seen_validation)
+    horizon = sum(steps for _, steps in parts) + 300
+    language.train("language", model, *images, parts, tests[:3], *common, 1.5e-3, args.compile, horizon)
+    parts = [((forms, everything), args.forms_steps)]  # a skill of its own, which needs a high rate again
+    language.train("forms", model, *images, parts, tests[3:], *common, 1e-3, args.compile)
 
     finish.train(model, processor, train, work, args.finish_steps, args.seed)
     output = Path(args.output_dir)

@@ -278,16 +278,15 @@ class Trainer:
                 parameter.grad = grad.view_as(parameter)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.max_grad_norm).item()
-        # A scale too large for float16 shows in the gradients alone; the scaler skips that step and lowers
-        # it.
+        # Too large a scale for float16 shows in the gradients alone: the scaler skips the step and lowers it.
         if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.get_scale() > 1):
             what = "gradient" if math.isfinite(loss) else "loss"
             other = "" if self.model.dtype == torch.float32 else ", or --dtype float32"
             raise UserError(
-                f"the {what} is not finite at step {self.steps + 1}, before which the weights are kept: "
+                f"the {what} is not finite at step {self.steps + 1}; stopped before it reached the weights: "
                 f"use a lower --learning_rate or a higher --beta{other}"
             )
-        return norm
+        return norm if math.isfinite(norm) else 0.0  # 0: skipped
 
     def _seed_dropout(self) -> None:
         """Dropout follows from seed, step and process: a run that is gone on with sees what it would have."""

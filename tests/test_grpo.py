@@ -207,10 +207,12 @@ def test_number_of_processes_changes_nothing(tmp_path):
 
 
 def test_same_seed_same_run_with_dropout_and_vision_trained():
-    options = {"scope": "all", "dropout": 0.3, "target_modules": ["q_proj", "v_proj"]}
-    (first, one), (second, two), (third, three) = (
-        run(model=with_adapter(**options), seed=seed) for seed in (1, 1, 2)
-    )
+    runs = []
+    for seed in (1, 1, 2):
+        model = with_adapter(scope="all", dropout=0.3, target_modules=["q_proj", "v_proj"])
+        torch.seed()  # what was random before does not matter
+        runs.append(run(model=model, seed=seed))
+    (first, one), (_, two), (_, three) = runs
     assert torch.equal(weights(one), weights(two)) and not torch.equal(weights(one), weights(three))
     assert all(math.isfinite(metrics["kl"]) for metrics in first)
     vision = [name for name, p in one.model.named_parameters() if p.requires_grad and "vision_tower" in name]
@@ -232,6 +234,9 @@ def test_the_first_step_has_no_kl_and_the_reference_stays():
 # ---- training
 
 
+@pytest.mark.filterwarnings(
+    "ignore:after 4 further draws"
+)  # once all is right, nothing is left to learn from
 def test_reward_rises():
     def is_red(completion, answer):
         return float(completion.split()[:1] == ["red"])
@@ -274,15 +279,19 @@ def test_constant_reward_ends_at_the_cap_with_one_warning():
     )
 
 
-def test_float16_weights_train_with_float32_adapters_and_a_scale():
-    model, processor = tiny.paligemma()
-    model = models.add_lora(model.to(torch.float16), r=4, dropout=0.0)
-    before = [parameter.detach().clone() for parameter in model.parameters() if parameter.requires_grad]
-    history, trainer = run(model=(model, processor), max_steps=3, learning_rate=0.01)
-    assert trainer.scaler.is_enabled() and {p.dtype for p in trainer.parameters} == {torch.float32}
-    assert all(math.isfinite(metrics["loss"]) for metrics in history)
-    assert any(not torch.equal(p, old) for p, old in zip(trainer.parameters, before, strict=True))
-    assert all(0 < metrics["grad_norm"] < 100 for metrics in history), "gradients should be unscaled again"
+def test_float16_weights_train_with_float32_adapters_and_a_loss_scale():
+    runs = {}
+    for dtype in (torch.float16, torch.float32):
+        model, processor = tiny.paligemma()
+        torch.manual_seed(0)
+        model = models.add_lora(model.to(dtype), r=4, dropout=0.0)
+        runs[dtype] = run(model=(model, processor), max_steps=6)
+    (half, trainer), (full, _) = runs.values()
+    assert {parameter.dtype for parameter in trainer.parameters} == {torch.float32}
+    skipped = [metrics["grad_norm"] == 0 for metrics in half]  # the scale begins too large and is lowered
+    assert trainer.scaler.get_scale() == 2 ** (16 - sum(skipped)) and sum(skipped) < 5
+    learnt = [metrics["grad_norm"] for metrics in half if metrics["grad_norm"]]
+    assert max(learnt) < 5 * max(metrics["grad_norm"] for metrics in full), "gradients are not scaled back"
 
 
 def test_fewer_examples_than_a_step_has_prompts():

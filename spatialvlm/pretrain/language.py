@@ -217,24 +217,27 @@ def accuracy(
 
 
 def train(
+    name: str,
     model: PaliGemmaForConditionalGeneration,
     features: torch.Tensor,
-    parts: list[tuple[tuple[Quiz, ...], int]],
     validation_features: torch.Tensor,
+    parts: list[tuple[tuple[Quiz, ...], int]],
     validation: list[Quiz],
     folder: Path,
     batch_size: int,
     seed: int,
     learning_rate: float = 1.5e-3,
     compiled: bool = True,
+    horizon: int | None = None,
 ) -> None:
-    """The curriculum: each part's quizzes, in turn, for so many steps, under one cosine; resumes.
+    """The curriculum: each part's quizzes, in turn, for so many steps; resumes from `folder/<name>.pt`.
 
-    `validation` has one quiz a part.
+    `validation` has one quiz a part. The learning rate follows one cosine down to `horizon`, which may lie
+    beyond the last step; the end of the parts where None.
     """
     streams = TwoStreams(model, compiled)
     device = next(model.parameters()).device
-    batch = loop.batches(len(features), batch_size, f"language-{seed}")
+    batch = loop.batches(len(features), batch_size, f"{name}-{seed}")
     ends = [sum(steps for _, steps in parts[: k + 1]) for k in range(len(parts))]
 
     def part(step: int) -> int:
@@ -255,4 +258,5 @@ def train(
         found = accuracy(streams, validation_features, quiz, batch_size)
         return found | accuracy(streams, validation_features, quiz, batch_size, shuffled=True)
 
-    loop.fit("language", folder, streams, loss, ends[-1], learning_rate, evaluate, evaluations=20)
+    steps = horizon or ends[-1]
+    loop.fit(name, folder, streams, loss, steps, learning_rate, evaluate, evaluations=12, stop=ends[-1])

@@ -29,12 +29,13 @@ def fit(
     evaluations: int = 5,
     weight_decay: float = 0.05,
     warmup: int = 100,
+    stop: int | None = None,
 ) -> None:
     """Minimises `loss(step)` over the trainable parameters of `modules`.
 
     `loss` must depend on nothing but the step (and the parameters), so that a resumed run sees the same
-    batches. Appends one row an evaluation to `folder/curve.jsonl` and keeps `folder/<name>.pt`, from which it
-    resumes.
+    batches. With `stop` it ends after that step, part of the way down the cosine that `steps` sets. Appends
+    one row an evaluation to `folder/curve.jsonl` and keeps `folder/<name>.pt`, from which it resumes.
     """
     parameters = [p for p in modules.parameters() if p.requires_grad]
     groups = [
@@ -62,9 +63,10 @@ def fit(
         torch.save(state | {"scheduler": scheduler.state_dict(), "steps": steps, "seconds": seconds}, aside)
         os.replace(aside, path)
 
-    every = max(1, steps // evaluations)
+    end = steps if stop is None else stop
+    every = max(1, end // evaluations)
     running, last, saved = float("nan"), time.perf_counter(), time.perf_counter()
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=5)
+    bar = tqdm(range(start, end), initial=start, total=end, desc=name, mininterval=5)
     for step in bar:
         value = loss(step)
         optimizer.zero_grad(set_to_none=True)
@@ -77,14 +79,14 @@ def fit(
         now = time.perf_counter()
         seconds, last = seconds + now - last, now
         bar.set_postfix(loss=f"{running:.3f}", refresh=False)
-        if (step + 1) % every == 0 or step + 1 == steps:
+        if (step + 1) % every == 0 or step + 1 == end:
             row = {"stage": name, "step": step + 1, "seconds": round(seconds, 1), "loss": round(running, 4)}
             row |= {k: round(v, 4) for k, v in evaluate().items()}
             with (folder / "curve.jsonl").open("a") as out:
                 out.write(json.dumps(row) + "\n")
             bar.write(" ".join(f"{k}={v}" for k, v in row.items()))
             last = time.perf_counter()
-        if now - saved > CHECKPOINT_SECONDS or step + 1 == steps:
+        if now - saved > CHECKPOINT_SECONDS or step + 1 == end:
             save(step + 1)
             saved = time.perf_counter()
 

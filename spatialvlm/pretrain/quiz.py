@@ -64,7 +64,8 @@ def _measured(scene: Scene, rng: Random, text: str, shares: Callable) -> Questio
 EASY = {"exist": (_free("exist"), 4), "attribute": (_free("attribute"), 5), "count": (_free("count"), 3)}
 ALL = {kind: (_free(kind), share) for kind, share in zip(FREE, (2, 4, 3, 3, 2, 3), strict=True)}
 # Comparing where two things are is learnt in minutes once the model can say where one is, and hardly before.
-PLACES = {"place": (_place, 2), "far": (_far, 1)}
+# (Counting comes along because it can be asked of every scene, also where everything has a double.)
+PLACES = {"place": (_place, 2), "far": (_far, 1), "count": (_free("count"), 0.1)}
 FORMS = (
     {kind: (_free(kind), share) for kind, share in zip(FREE, (1, 2, 1.5, 1.5, 1, 1.5), strict=True)}
     | {f"natural-{kind}": (_sat(kind, "natural"), 1) for kind in ("count", "relation", "depth", "distance")}
