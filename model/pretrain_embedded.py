@@ -37,7 +37,7 @@ class Args:
     easy_steps: int = field(default=200, metadata={"help": "language batches: existence, attribute, count"})
     all_steps: int = field(default=310, metadata={"help": "language batches: all six families"})
     places_steps: int = field(default=540, metadata={"help": "in turn with: where and how far things are"})
-    forms_steps: int = field(default=480, metadata={"help": "language batches: the test's forms too"})
+    forms_steps: int = field(default=360, metadata={"help": "language batches: the test's forms too"})
     finish_steps: int = field(default=150, metadata={"help": "last batches, through the true model"})
     seed: int = field(default=0, metadata={"help": "of weights, order and augmentation"})
     compile: bool = field(default=True, metadata={"help": "torch.compile, where there is a C++ compiler"})

@@ -141,6 +141,8 @@ class TwoStreams(nn.Module):
         self.bos = model.config.text_config.bos_token_id
         device = next(model.parameters()).device
         compiled = compiled and can_compile(device)
+        if compiled:  # one version each for every part's shape, with and without gradients, last layer or not
+            torch._dynamo.config.recompile_limit = 64
         self.layer = torch.compile(_layer, dynamic=False) if compiled else _layer
 
     def forward(self, features: torch.Tensor, tokens: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
