@@ -81,7 +81,8 @@ def write(folder: Path, scores: Scores, args, curve: Sequence[dict]) -> None:
     seconds = {row["stage"]: row["seconds"] for row in curve}  # the last row of a stage has its whole time
     times = ", ".join(f"{stage} {value / 60:.0f} min" for stage, value in seconds.items())
     device = "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-    settings = "\n".join(f"- `{name}`: {value}" for name, value in asdict(args).items() if "dir" not in name)
+    left_out = ("output_dir", "work_dir", "official")  # folders of this machine
+    settings = "\n".join(f"- `{k}`: {value}" for k, value in asdict(args).items() if k not in left_out)
     tables = "\n\n".join(f"### {form}\n\n{table(rows)}" for form, rows in scores.items())
     (folder / "README.md").write_text(
         CARD.format(
@@ -105,8 +106,7 @@ pipeline_tag: image-text-to-text
 
 A PaliGemma 2 of 5.5 million weights (SigLIP tower: 6 layers, width 192, 126 px, 81 image tokens; Gemma
 2: 4 layers, width 192), trained from random weights on rendered CLEVR scenes. It answers short
-questions about them, and is weak in parts of the multiple-choice form, so that there is something left
-to train. It knows nothing else.
+questions about them, and knows nothing else; how well, by kind and by form, is in the tables below.
 
 ```python
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
@@ -117,15 +117,15 @@ processor = AutoProcessor.from_pretrained(folder)
 
 ## How it was made
 
-`python model/pretrain_embedded.py` on {device} (torch {torch}, transformers {transformers}); training
-alone took {times}; drawing the scenes and asking the questions comes on top. The curve is in
-`curve.jsonl`. Settings:
+`python model/pretrain_embedded.py` on {device} (torch {torch}, transformers {transformers}).
+Training: {times}. Drawing the scenes and asking
+the questions comes on top. The curve is in `curve.jsonl`. Settings:
 
 {settings}
 
 Data: scenes of the series `pretrain` and questions over them (`spatialvlm/pretrain/quiz.py`); no
-published image or question. Letters are taught for Count and Depth, in moderation, and hardly for
-Relation and Distance: that is the weakness left on purpose.
+published image or question. Letters are taught for Count and Depth, in moderation, and hardly for Relation and Distance:
+like the paper's base model, it is to see more than it can say in letters.
 
 ## What it can do
 
