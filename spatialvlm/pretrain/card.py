@@ -124,8 +124,8 @@ the questions comes on top. The curve is in `curve.jsonl`. Settings:
 {settings}
 
 Data: scenes of the series `pretrain` and questions over them (`spatialvlm/pretrain/quiz.py`); no
-published image or question. Letters are taught for Count and Depth, in moderation, and hardly for Relation and Distance:
-like the paper's base model, it is to see more than it can say in letters.
+published image or question. Letters are taught for Count and Depth, in moderation, and hardly for
+Relation and Distance: like the paper's base model, it is to see more than it can say in letters.
 
 ## What it can do
 
