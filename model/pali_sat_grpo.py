@@ -142,7 +142,7 @@ def main(args: Args) -> dict:
     grpo.train(model, processor, train_set, rewards.accuracy, args, log)
     if not main_process:
         return {}
-    model.save_pretrained(folder / "adapter")
+    models.save_adapter(model, folder / "adapter")
 
     trained = test("trained", model, processor, test_set, folder, args)
     shuffled = test("shuffled", model, processor, shuffle_images(test_set, args.seed), folder, args)
