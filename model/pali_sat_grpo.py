@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Literal
 
 from accelerate import PartialState
 
@@ -50,10 +51,12 @@ class Args(models.ModelArgs, grpo.GRPOArgs):
         default=None, metadata={"help": "SAT rows (hub id, file, folder), a CLEVR folder, or 'embedded'"}
     )
     train_limit: int | None = field(default=None, metadata={"help": "training questions; by profile"})
-    answer_form: str | None = field(
+    answer_form: Literal["natural", "letter", "mixed"] | None = field(
         default=None, metadata={"help": "natural (the choice's text), letter, or mixed; by profile"}
     )
-    polarity: str = field(default="closer", metadata={"help": "of depth and distance: closer or balanced"})
+    polarity: Literal["closer", "balanced"] = field(
+        default="closer", metadata={"help": "of depth and distance; balanced asks for farther as often"}
+    )
     eval_data: str | None = field(default=None, metadata={"help": "CV-Bench rows, or 'embedded'; by profile"})
     eval_limit: int | None = field(default=None, metadata={"help": "test questions; all where not given"})
     eval_batch_size: int = field(default=64, metadata={"help": "test questions at a time"})

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 
 class UserError(Exception):
     """Something only the user can mend. Its message is one line that names what is wrong and what to do."""
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UserError(f"{message}; see --help")
 
 
 def run(main: Callable[[Any], Any], args_class: type, argv: list[str] | None = None) -> Any:
@@ -21,6 +25,7 @@ def run(main: Callable[[Any], Any], args_class: type, argv: list[str] | None = N
 
     try:
         parser = TrlParser(args_class, description=sys.modules[main.__module__].__doc__)
+        parser.error = _refuse  # one line for a flag's bad value too, where argparse prints its whole usage
         try:
             (args,) = parser.parse_args_and_config(argv)
         except (ValueError, OSError) as error:
