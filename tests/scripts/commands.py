@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -26,10 +26,12 @@ def run(script: str, *flags: str, folder: Path) -> str:
 
 def refused(script: str, *flags: str, capsys) -> str:
     """The one line on stderr with which a script refuses its flags, exit code 2."""
-    parts = runpy.run_path(str(ROOT / script), run_name="script")
-    sys.modules.setdefault("script", sys.modules[__name__])  # where the parser looks for the docstring
+    name = Path(script).stem
+    spec = importlib.util.spec_from_file_location(name, ROOT / script)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # where flags' types are looked up
+    spec.loader.exec_module(module)
     with pytest.raises(SystemExit) as stop:
-        cli.run(parts["main"], parts["Args"], [str(flag) for flag in flags])
+        cli.run(module.main, module.Args, [str(flag) for flag in flags])
     assert stop.value.code == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, lines
