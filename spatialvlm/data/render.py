@@ -323,7 +323,6 @@ def render(
     rays, reach, ids = blocks(rays), blocks(reach), blocks(ids)
     edge = (ids != ids[:, :1]).any(1)
     weight = np.where(edge[:, None], 1 / samples**2, 0).astype(np.float32).repeat(samples**2, 1)
-    weight = weight[:, : samples**2]
     weight[~edge, -1] = 1
     pixel, sample = np.nonzero(weight)
     eye, distance, seen = rays[:, pixel, sample], reach[pixel, sample], ids[pixel, sample]

@@ -20,7 +20,8 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 from random import Random
-from typing import Any
+
+from spatialvlm.data.render import Scene
 
 VALUES = {
     "size": ("small", "large"),
@@ -38,7 +39,6 @@ DISTANCE_RATIO = 1.25  # ... and one at least this many times the other
 PIXEL_MARGIN = 30  # in pixels of the 480 x 320 image
 MAX_OBJECTS = 10
 
-Scene = dict[str, Any]
 Filter = dict[str, str]
 
 # ---- naming things

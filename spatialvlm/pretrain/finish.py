@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from spatialvlm.data.rendered import draw_boxes
+from spatialvlm.data.rendered import highlight
 from spatialvlm.pretrain import loop, quiz, vision
 
 
@@ -27,17 +27,16 @@ def train(
     model.requires_grad_(True)
     device = next(model.parameters()).device
     batch = loop.batches(len(corpus.scenes), batch_size, f"finish-{seed}")
-    names, askers, shares = list(quiz.FORMS), *zip(*quiz.FORMS.values(), strict=True)
+    askers, shares = zip(*quiz.FORMS.values(), strict=True)
 
     def rows(step: int) -> tuple[list[Image.Image], list[str], list[str]]:
         images, prompts, answers = [], [], []
         for i in batch(step).tolist():
             rng, question = Random(f"finish-{seed}-{step}-{i}"), None
             while question is None:
-                question = askers[names.index(rng.choices(names, shares)[0])](corpus.scenes[i], rng)
+                question = rng.choices(askers, shares)[0](corpus.scenes[i], rng)
             image = Image.fromarray(corpus.images[i].numpy())
-            boxes = [(color, corpus.scenes[i]["objects"][k]["bbox"]) for color, k in question.boxes]
-            images.append([draw_boxes(image, boxes)])
+            images.append([highlight(image, corpus.scenes[i], question.boxes)])
             prompts.append("<image>" + question.prompt)
             answers.append(question.answer.strip("()"))
         return images, prompts, answers
