@@ -9,8 +9,8 @@ python model/pali_sat_grpo.py --data path/to/sat.parquet
 accelerate launch model/pali_sat_grpo.py               # several GPUs
 
 Prints CV-Bench accuracy before and after with 95 % intervals, and below it the trained model with the images
-shuffled among the questions: what it scores without looking. Embedded: about 8 minutes on 2 CPU cores, 2 GB.
-Published settings need a GPU; 3B in 16 bit fits 16 GB.
+shuffled among the questions: what it scores without looking. Embedded: about 8 minutes on 2 CPU cores.
+Published settings need a GPU.
 """
 
 from __future__ import annotations
