@@ -125,7 +125,7 @@ def comparison(base: list[Record], trained: list[Record], shuffled: list[Record]
     return "\n".join([*lines, "percent, 95 % intervals; Total is the mean of the four tasks"])
 
 
-def main(args: Args) -> dict:
+def main(args: Args) -> None:
     fill_in(args)
     args.check()
     train_set = training_examples(args)
@@ -144,13 +144,12 @@ def main(args: Args) -> dict:
     log = (lambda row: run.log(**row)) if main_process else None
     grpo.train(model, processor, train_set, rewards.accuracy, args, log)
     if not main_process:
-        return {}
+        return
     models.save_adapter(model, folder / "adapter")
 
     trained = test("trained", model, processor, test_set, folder, args)
     shuffled = test("shuffled", model, processor, shuffle_images(test_set, args.seed), folder, args)
     print(f"\n{comparison(base, trained, shuffled)}\nwritten to {folder}")
-    return metrics.compare(base, trained)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ def test_two_streams_equal_the_model_one_question_a_row(made):
     images, asked, length, prefix = 2, 3, 14, 9
     features = torch.randn(images, build.IMAGE_TOKENS, build.WIDTH)
     tokens = torch.randint(4, 400, (images, asked, length))
-    found = language.TwoStreams(model, compiled=False)(features, tokens, torch.full((images, asked), prefix))
+    mentions = torch.zeros((images, asked, 1), dtype=torch.int64)
+    streams = language.TwoStreams(model, compiled=False)
+    found, _, _ = streams(features, tokens, torch.full((images, asked), prefix), mentions)
     start = build.IMAGE_TOKENS + 1  # and <bos>
     size = start + length
     sees = torch.ones(size, size, dtype=torch.bool).tril()
@@ -80,6 +82,57 @@ def test_labels_are_the_answer_and_its_end():
     tokens = torch.tensor([[[11, 12, 9, 21, 22, 1, 0, 0]]])  # question, newline (9), answer, <eos>
     found = language.labels(tokens, torch.tensor([[3]]), torch.tensor([[6]]))
     assert found.tolist() == [[[21, 22, 1, -100]]]
+
+
+def test_mentions_are_the_nouns_of_the_objects_asked_about(tmp_path, made):
+    """In every form: the words before the noun fit the object, and the chosen one is the answer."""
+    _, processor = made
+    world = [scenes.make("mentions", index) for index in range(40)]
+    found = quiz.make(tmp_path / "quiz.npz", world, processor, quiz.FORMS, 20, 88, "mentions", workers=1)
+    tokenizer, chosen = processor.tokenizer, {}
+    for i, scene in enumerate(world):
+        for k in range(20):
+            kind = found.names[found.kinds[i, k]]
+            words = tokenizer.convert_ids_to_tokens(found.tokens[i, k].tolist())
+            answer = words[found.prefix[i, k] : found.total[i, k] - 1]
+            names = []
+            for at, index, right in zip(
+                found.mentions[i, k], found.objects[i, k], found.chosen[i, k], strict=True
+            ):
+                if index < 0:
+                    assert right == -1
+                    continue
+                thing = scene["objects"][index]
+                name, rest = [words[at]], words[:at]
+                assert words[at] in (thing["shape"], "thing")
+                while rest and rest[-1] in (thing["size"], thing["color"], thing["material"]):
+                    name.insert(0, rest.pop())
+                assert rest[-1] in ("the", ")", "or", ":", ","), words
+                names.append((tuple(name), int(index)))
+                if right >= 0:
+                    chosen.setdefault(kind, []).append(right == 1)
+                    if kind in ("depth", "distance", "natural-depth", "natural-distance"):
+                        assert (name == answer) == (right == 1)
+            assert len(set(names)) == len({index for _, index in names})
+            assert (kind in ("attribute", "relation", "depth", "distance")) <= bool(names), kind
+    for kind in ("depth", "natural-distance", "letter-depth", "cvbench-Depth"):
+        assert 0.3 <= np.mean(chosen[kind]) <= 0.6, kind
+    assert "relation" not in chosen and "cvbench-Relation" not in chosen
+
+
+def test_dense_answers_about_a_mention_are_those_of_its_object(tmp_path, made):
+    _, processor = made
+    world = [scenes.make("mentions", index) for index in range(4)]
+    found = quiz.make(tmp_path / "quiz.npz", world, processor, quiz.SHORT, 6, 28, "dense", workers=1)
+    index = torch.tensor([2, 0])
+    said = torch.arange(2 * 6 * quiz.MENTIONS).view(2, 6, quiz.MENTIONS, 1).expand(-1, -1, -1, vision.ROWS)
+    said, classes, values = language.Things(world).said_of(said, found, index)
+    rows = [(k, slot) for k in range(6) for slot in range(quiz.MENTIONS) if found.objects[2, k, slot] >= 0]
+    for row, (k, slot) in enumerate(rows):  # the first scene's rows come first
+        thing = world[2]["objects"][found.objects[2, k, slot]]
+        assert said[row, 0] == k * quiz.MENTIONS + slot
+        assert classes[row, 0] == SHAPES.index(thing["shape"]) + 1
+        assert values[row, 2] == pytest.approx((thing["pixel_coords"][2] - 11) / 2, abs=1e-5)
 
 
 def test_dense_targets_say_what_lies_on_the_patch():
@@ -133,7 +186,7 @@ def test_the_script_makes_a_model_from_nothing(tmp_path):
     """All stages, one step each, from another folder; the result loads as any PaliGemma does."""
     from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
-    steps = ("vision", "easy", "all", "places", "forms", "finish")
+    steps = ("vision", "language", "forms", "finish")
     flags = [part for name in steps for part in (f"--{name}_steps", "1")]
     flags += ["--scenes", "128", "--validation_scenes", "128", "--card_questions", "4"]
     flags += ["--compile", "false", "--output_dir", "made", "--work_dir", "work"]

@@ -81,7 +81,7 @@ def write(folder: Path, scores: Scores, args, curve: Sequence[dict]) -> None:
     seconds = {row["stage"]: row["seconds"] for row in curve}  # the last row of a stage has its whole time
     times = ", ".join(f"{stage} {value / 60:.0f} min" for stage, value in seconds.items())
     device = "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-    left_out = ("output_dir", "work_dir", "official")  # folders of this machine
+    left_out = ("output_dir", "work_dir", "official", "tower")  # folders of this machine
     settings = "\n".join(f"- `{k}`: {value}" for k, value in asdict(args).items() if k not in left_out)
     tables = "\n\n".join(f"### {form}\n\n{table(rows)}" for form, rows in scores.items())
     (folder / "README.md").write_text(
@@ -90,11 +90,17 @@ def write(folder: Path, scores: Scores, args, curve: Sequence[dict]) -> None:
             device=device,
             settings=settings,
             tables=tables,
+            tower=TOWER if args.tower else "",
             torch=torch.__version__,
             transformers=transformers.__version__,
         )
     )
 
+
+TOWER = """
+
+The vision stage was run for an earlier model, with the settings above, and its rows of the curve are from
+that run; this model started from that one's tower (`--tower`)."""
 
 CARD = """\
 ---
@@ -124,8 +130,8 @@ the questions comes on top. The curve is in `curve.jsonl`. Settings:
 {settings}
 
 Data: scenes of the series `pretrain` and questions over them (`spatialvlm/pretrain/quiz.py`); no
-published image or question. Letters are taught for Count and Depth, in moderation, and hardly for
-Relation and Distance: like the paper's base model, it is to see more than it can say in letters.
+published image or question. Letters are taught only a little: like the paper's base model, it is to see
+more than it can say in letters.{tower}
 
 ## What it can do
 

@@ -9,6 +9,7 @@ matching of like with like.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,11 +17,15 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
+from spatialvlm.data.render import Scene
+from spatialvlm.data.scene_facts import MAX_OBJECTS
 from spatialvlm.pretrain import loop
 from spatialvlm.pretrain.quiz import Quiz
-from spatialvlm.pretrain.vision import GROUPS, REGRESSIONS, WORDS, can_compile
+from spatialvlm.pretrain.vision import GROUPS, REGRESSIONS, ROWS, WORDS, can_compile, dense_loss, things
 
 ANSWER = 4  # tokens of an answer that count, its end among them
+DENSE = 0.3  # the weight of dense answers beside spoken ones
+LOOKS, CHOOSES = 2, 3  # layers after which a noun should know its object, and whether it is the answer
 
 
 @torch.no_grad()
@@ -133,11 +138,18 @@ def _layer(xi, xq, own, angles, weights, norms, heads: int, ask=None):
 
 
 class TwoStreams(nn.Module):
-    """Projector and Gemma 2 of a PaliGemma, run on K questions an image."""
+    """Projector and Gemma 2 of a PaliGemma, run on K questions an image.
+
+    Dense heads, thrown away after, ask each noun that names a single object what and where that object is
+    (as the vision stage's), and a layer later whether it is the answer: comparing two things is learnt at
+    once by a model that finds them, and hardly before.
+    """
 
     def __init__(self, model: PaliGemmaForConditionalGeneration, compiled: bool = True) -> None:
         super().__init__()
         self.projector, self.language = model.model.multi_modal_projector, model.model.language_model
+        self.looks = nn.Linear(model.config.text_config.hidden_size, ROWS)
+        self.chooses = nn.Linear(model.config.text_config.hidden_size, 1)
         self.bos = model.config.text_config.bos_token_id
         device = next(model.parameters()).device
         compiled = compiled and can_compile(device)
@@ -145,9 +157,11 @@ class TwoStreams(nn.Module):
             torch._dynamo.config.recompile_limit = 64
         self.layer = torch.compile(_layer, dynamic=False) if compiled else _layer
 
-    def forward(self, features: torch.Tensor, tokens: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
-        """Logits (B, K, ANSWER, vocabulary) from the newline on; features (B, N, width), tokens (B, K, L)
-        int64.
+    def forward(
+        self, features: torch.Tensor, tokens: torch.Tensor, prefix: torch.Tensor, mentions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (B, K, ANSWER, vocabulary) from the newline on, and what the dense heads say at `mentions`
+        (B, K, M): (B, K, M, ROWS) and (B, K, M); features (B, N, width), tokens (B, K, L) int64.
         """
         language, config = self.language, self.language.config
         batch, asked, length = tokens.shape
@@ -169,6 +183,11 @@ class TwoStreams(nn.Module):
         own = torch.where(sees, 0.0, -1e4).to(kind)[:, None]
         ask = prefix[..., None] - 1 + torch.arange(ANSWER, device=tokens.device)
         ask = ask.clamp_max(length - 1)  # (B, K, ANSWER)
+        mentions = mentions[..., None].expand(-1, -1, -1, xq.shape[-1])
+
+        def there(x: torch.Tensor) -> torch.Tensor:
+            return _norm(x.gather(2, mentions), torch.zeros(())).float()
+
         for number, block in enumerate(language.layers):
             attention, feed = block.self_attn, block.mlp
             weights = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
@@ -178,8 +197,12 @@ class TwoStreams(nn.Module):
             norms = [x.weight for x in norms]
             last = ask if number + 1 == len(language.layers) else None
             xi, xq = self.layer(xi, xq, own, angles, weights, norms, config.num_attention_heads, last)
+            if number + 1 == LOOKS:
+                looks = self.looks(there(xq))
+            if number + 1 == CHOOSES:
+                chooses = self.chooses(there(xq))[..., 0]
         logits = F.linear(_norm(xq, language.norm.weight), embed.weight.to(kind)).float()
-        return 30 * torch.tanh(logits / 30)  # Gemma 2's final soft cap
+        return 30 * torch.tanh(logits / 30), looks, chooses  # Gemma 2's final soft cap
 
 
 def labels(tokens: torch.Tensor, prefix: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
@@ -189,76 +212,101 @@ def labels(tokens: torch.Tensor, prefix: torch.Tensor, total: torch.Tensor) -> t
     return torch.where(at < total[..., None], said, -100)
 
 
-def rows(
-    quiz: Quiz, index: torch.Tensor, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """tokens, prefix and labels of some scenes of a quiz, on the device."""
-    tokens, prefix, total = (x[index].long() for x in (quiz.tokens, quiz.prefix, quiz.total))
-    return tokens.to(device), prefix.to(device), labels(tokens, prefix, total).to(device)
+def rows(quiz: Quiz, index: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """tokens, prefix, mentions and labels of some scenes of a quiz, on the device."""
+    tokens, prefix, total, mentions = (
+        x[index].long() for x in (quiz.tokens, quiz.prefix, quiz.total, quiz.mentions)
+    )
+    gold = labels(tokens, prefix, total)
+    return tokens.to(device), prefix.to(device), mentions.to(device), gold.to(device)
+
+
+class Things:
+    """What the dense heads should say of every object of every scene."""
+
+    def __init__(self, scenes: list[Scene]) -> None:
+        self.classes = torch.zeros((len(scenes), MAX_OBJECTS, 5), dtype=torch.int8)
+        self.values = torch.zeros((len(scenes), MAX_OBJECTS, 5))
+        for i, scene in enumerate(scenes):
+            classes, values = (torch.from_numpy(x) for x in things(scene))
+            self.classes[i, : len(classes)], self.values[i, : len(values)] = classes, values
+
+    def said_of(
+        self, said: torch.Tensor, quiz: Quiz, index: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of the mentions that there are, a row each: what was said (n, ROWS), classes and values."""
+        objects = quiz.objects[index].long()
+        scene = index[:, None, None].expand_as(objects)[objects >= 0]
+        one = objects[objects >= 0]
+        classes, values = (x[scene, one].to(said.device) for x in (self.classes, self.values))
+        return said[(objects >= 0).to(said.device)], classes, values
 
 
 @torch.no_grad()
 def accuracy(
-    streams: TwoStreams, features: torch.Tensor, quiz: Quiz, batch_size: int, shuffled: bool = False
+    streams: TwoStreams,
+    features: torch.Tensor,
+    quiz: Quiz,
+    known: Things,
+    batch_size: int,
+    shuffled: bool = False,
 ) -> dict[str, float]:
-    """Exact match by kind (greedy, since every token must be the likeliest); with `shuffled`, on other
-    images.
+    """Exact match by kind (greedy, since every token must be the likeliest), and the mean error of named
+    objects' camera distance; with `shuffled`, on other images.
     """
     device = next(streams.parameters()).device
-    right, kinds = [], []
+    right, kinds, errors = [], [], []
     for start in range(0, len(features) // batch_size * batch_size, batch_size):
         index = torch.arange(start, start + batch_size)
-        tokens, prefix, gold = rows(quiz, index, device)
+        *asked, gold = rows(quiz, index, device)
         seen = features[(index + len(features) // 2) % len(features) if shuffled else index].to(device)
-        said = streams(seen, tokens, prefix).argmax(-1)
-        right.append(((said == gold) | (gold == -100)).all(-1).cpu())
+        logits, looks, _ = streams(seen, *asked)
+        right.append(((logits.argmax(-1) == gold) | (gold == -100)).all(-1).cpu())
         kinds.append(quiz.kinds[index])
+        said, _, values = known.said_of(looks, quiz, index)
+        errors.append(2 * (said[:, len(WORDS) + 1 + 2] - values[:, 2]).abs())
     right, kinds = torch.cat(right), torch.cat(kinds)
     found = {name: right[kinds == k].float().mean().item() for k, name in enumerate(quiz.names)}
+    found["distance-error"] = torch.cat(errors).mean().item()
     return {f"{name}{'-shuffled' * shuffled}": value for name, value in found.items()}
 
 
 def train(
     name: str,
-    model: PaliGemmaForConditionalGeneration,
-    features: torch.Tensor,
-    validation_features: torch.Tensor,
-    parts: list[tuple[tuple[Quiz, ...], int]],
-    validation: list[Quiz],
+    quizzes: Sequence[Quiz],
+    validation: Quiz,
+    steps: int,
+    learning_rate: float,
+    *,
+    streams: TwoStreams,
+    features: tuple[torch.Tensor, torch.Tensor],
+    known: tuple[Things, Things],
     folder: Path,
-    batch_size: int,
     seed: int,
-    learning_rate: float = 1.5e-3,
-    compiled: bool = True,
+    batch_size: int = 64,
     horizon: int | None = None,
 ) -> None:
-    """The curriculum: each part's quizzes, in turn, for so many steps; resumes from `folder/<name>.pt`.
+    """The quizzes in turn, for so many steps; resumes from `folder/<name>.pt`.
 
-    `validation` has one quiz a part. The learning rate follows one cosine down to `horizon`, which may lie
-    beyond the last step; the end of the parts where None.
+    `features` and `known` are those of the training and of the validation scenes. The learning rate follows
+    one cosine down to `horizon`, which may lie beyond the last step; the end where None.
     """
-    streams = TwoStreams(model, compiled)
-    device = next(model.parameters()).device
-    batch = loop.batches(len(features), batch_size, f"{name}-{seed}")
-    ends = [sum(steps for _, steps in parts[: k + 1]) for k in range(len(parts))]
-
-    def part(step: int) -> int:
-        return next(k for k, end in enumerate(ends) if step < end or k == len(ends) - 1)
-
-    now = {"part": 0}
+    device = next(streams.parameters()).device
+    batch = loop.batches(len(features[0]), batch_size, f"{name}-{seed}")
 
     def loss(step: int) -> torch.Tensor:
-        now["part"] = part(step)
-        index = batch(step)
-        quizzes = parts[now["part"]][0]
-        tokens, prefix, gold = rows(quizzes[step % len(quizzes)], index, device)
-        logits = streams(features[index].to(device), tokens, prefix)
-        return F.cross_entropy(logits.flatten(0, 2), gold.flatten())
+        index, quiz = batch(step), quizzes[step % len(quizzes)]
+        *asked, gold = rows(quiz, index, device)
+        logits, looks, chooses = streams(features[0][index].to(device), *asked)
+        dense = dense_loss(*(x[None] for x in known[0].said_of(looks, quiz, index)))
+        chosen = quiz.chosen[index].to(device)
+        dense = dense + F.binary_cross_entropy_with_logits(chooses[chosen >= 0], chosen[chosen >= 0].float())
+        return F.cross_entropy(logits.flatten(0, 2), gold.flatten()) + DENSE * dense
 
     def evaluate() -> dict[str, float]:
-        quiz = validation[now["part"]]
-        found = accuracy(streams, validation_features, quiz, batch_size)
-        return found | accuracy(streams, validation_features, quiz, batch_size, shuffled=True)
+        found = accuracy(streams, features[1], validation, known[1], batch_size)
+        return found | accuracy(streams, features[1], validation, known[1], batch_size, shuffled=True)
 
-    steps = horizon or ends[-1]
-    loop.fit(name, folder, streams, loss, steps, learning_rate, evaluate, evaluations=12, stop=ends[-1])
+    loop.fit(
+        name, folder, streams, loss, horizon or steps, learning_rate, evaluate, evaluations=12, stop=steps
+    )

@@ -4,7 +4,7 @@ last.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ import torch
 from transformers import PaliGemmaProcessor
 
 from spatialvlm.data import clevr_questions, questions
-from spatialvlm.data.questions import Question
-from spatialvlm.data.render import HEIGHT, WIDTH, Scene
-from spatialvlm.data.scene_facts import refer
+from spatialvlm.data.questions import LETTERS, Question
+from spatialvlm.data.render import Scene
+from spatialvlm.data.scene_facts import VALUES
 
 FREE = ("exist", "attribute", "count", "relation", "depth", "distance")
+MENTIONS = 5
+Mention = tuple[int, int, tuple[int, ...]]  # position of the noun, object, its name
 Asker = Callable[[Scene, Random], Question | None]
 
 
@@ -39,40 +41,17 @@ def _clevr(scene: Scene, rng: Random) -> Question | None:
     return clevr_questions.clevr(scene, rng, rng.choice(clevr_questions.FAMILIES))
 
 
-def _place(scene: Scene, rng: Random) -> Question | None:
-    """Where something is on the image, in PaliGemma's own way: location tokens for row and column."""
-    return _measured(scene, rng, "Where is the {}?", lambda o: (o[1] / HEIGHT, o[0] / WIDTH))
+Plan = dict[str, tuple[Asker, float]]  # kind -> (how to ask, how often)
 
-
-def _far(scene: Scene, rng: Random) -> Question | None:
-    """How far something is from the camera, 8 to 15 units, as one location token."""
-    return _measured(scene, rng, "How far is the {}?", lambda o: ((o[2] - 8) / 7,))
-
-
-def _measured(scene: Scene, rng: Random, text: str, shares: Callable) -> Question | None:
-    index = rng.randrange(len(scene["objects"]))
-    if (name := refer(scene, index, rng)) is None:
-        return None
-    levels = (min(max(int(16 * share), 0), 15) for share in shares(scene["objects"][index]["pixel_coords"]))
-    answer = "".join(f"<loc{64 * level:04d}>" for level in levels)
-    return Question(text.format(name), answer, "place")
-
-
-# kind -> (how to ask, how often) for the parts of the curriculum. The last teaches the forms. Letters
-# are taught for counting and depth, and only a little: like the paper's base model, this one is to see more
+SHORT: Plan = {kind: (_free(kind), share) for kind, share in zip(FREE, (2, 3, 4, 3, 3, 4), strict=True)}
+# The test's forms. Letters are taught only a little: like the paper's base model, this one is to see more
 # than it can say in letters.
-EASY = {"exist": (_free("exist"), 4), "attribute": (_free("attribute"), 5), "count": (_free("count"), 3)}
-ALL = {kind: (_free(kind), share) for kind, share in zip(FREE, (2, 4, 3, 3, 2, 3), strict=True)}
-# Comparing where two things are is learnt in minutes once the model can say where one is, and hardly before.
-# (Counting comes along because it can be asked of every scene, also where everything has a double.)
-PLACES = {"place": (_place, 2), "far": (_far, 1), "count": (_free("count"), 0.1)}
-FORMS = (
-    {kind: (_free(kind), share) for kind, share in zip(FREE, (1, 2, 1.5, 1.5, 1, 1.5), strict=True)}
+FORMS: Plan = (
+    {kind: (_free(kind), share) for kind, share in zip(FREE, (1, 1, 1.5, 1, 1, 1.5), strict=True)}
     | {f"natural-{kind}": (_sat(kind, "natural"), 1) for kind in ("count", "relation", "depth", "distance")}
-    | {f"letter-{kind}": (_sat(kind, "letter"), 0.7) for kind in ("count", "depth")}
-    | {f"cvbench-{task}": (_cvbench(task), 0.7) for task in ("Count", "Depth")}
-    | {f"cvbench-{task}": (_cvbench(task), 0.25) for task in ("Relation", "Distance")}
-    | {"clevr": (_clevr, 3)}
+    | {f"letter-{kind}": (_sat(kind, "letter"), 0.5) for kind in ("count", "relation", "depth", "distance")}
+    | {f"cvbench-{task}": (_cvbench(task), 0.5) for task in ("Count", "Relation", "Depth", "Distance")}
+    | {"clevr": (_clevr, 2)}
 )
 
 
@@ -85,12 +64,18 @@ class Quiz:
         prefix: (scenes, questions) int16, tokens up to and with the newline.
         total: (scenes, questions) int16, tokens in all.
         kinds: (scenes, questions) int8, index into `names`.
+        mentions: (scenes, questions, MENTIONS) int8, the token that ends each mention of a single object.
+        objects: (scenes, questions, MENTIONS) int8, which object that is; -1 where there is no mention.
+        chosen: (scenes, questions, MENTIONS) int8, 1 if it is the answer, 0 if not; -1 where no mention is.
     """
 
     tokens: torch.Tensor
     prefix: torch.Tensor
     total: torch.Tensor
     kinds: torch.Tensor
+    mentions: torch.Tensor
+    objects: torch.Tensor
+    chosen: torch.Tensor
     names: tuple[str, ...]
 
 
@@ -98,7 +83,7 @@ def make(
     path: Path,
     scenes: list[Scene],
     processor: PaliGemmaProcessor,
-    plan: dict[str, tuple[Asker, float]],
+    plan: Plan,
     each: int,
     length: int,
     seed: str,
@@ -124,6 +109,27 @@ def make(
         return Quiz(**{name: torch.from_numpy(stored[name]) for name in stored.files}, names=tuple(plan))
 
 
+def mentions(
+    asked: list[int], objects: Sequence[int], nouns: set[int], adjectives: set[int]
+) -> list[Mention]:
+    """Where a question names single objects.
+
+    `objects` are in the order in which they are first named; a name that comes again is the same object.
+    """
+    found, named, following = [], {}, iter(objects)
+    for at, token in enumerate(asked):
+        if token in nouns:
+            start = at
+            while start and asked[start - 1] in adjectives:
+                start -= 1
+            name = tuple(asked[start : at + 1])
+            if name not in named:
+                named[name] = next(following, None)
+            if named[name] is not None:
+                found.append((at, named[name], name))
+    return found[:MENTIONS]
+
+
 _asked: tuple = ()
 
 
@@ -131,8 +137,13 @@ def _rows(scenes: list[Scene], first: int) -> dict[str, np.ndarray]:
     tokenizer, plan, each, length, seed = _asked
     names, askers, shares = list(plan), [a for a, _ in plan.values()], [s for _, s in plan.values()]
     newline = tokenizer.convert_tokens_to_ids("\n")
+    nouns = {tokenizer.convert_tokens_to_ids(word) for word in (*VALUES["shape"], "thing")}
+    adjectives = [value for name, values in VALUES.items() if name != "shape" for value in values]
+    adjectives = {tokenizer.convert_tokens_to_ids(word) for word in adjectives}
     tokens = np.zeros((len(scenes), each, length), np.int16)
     prefix, total, kinds = (np.zeros((len(scenes), each), kind) for kind in (np.int16, np.int16, np.int8))
+    named = np.zeros((len(scenes), each, MENTIONS), np.int8)
+    objects, chosen = (np.full((len(scenes), each, MENTIONS), -1, np.int8) for _ in range(2))
     for i, scene in enumerate(scenes):
         rng, k = Random(f"{seed}-{first + i}"), 0
         while k < each:
@@ -147,5 +158,15 @@ def _rows(scenes: list[Scene], first: int) -> dict[str, np.ndarray]:
                 continue
             tokens[i, k, : len(row)] = row
             prefix[i, k], total[i, k], kinds[i, k] = len(asked) + 1, len(row), kind
+            found = mentions(asked, question.meta.get("objects", ()), nouns, adjectives)
+            answer = question.answer.strip("()")
+            if question.choices and answer in LETTERS:
+                answer = question.choices[LETTERS.index(answer)]
+            answer = tuple(tokenizer.encode(answer, add_special_tokens=False))
+            choosing = any(name == answer for _, _, name in found)
+            for slot, (at, index, name) in enumerate(found):
+                named[i, k, slot], objects[i, k, slot] = at, index
+                chosen[i, k, slot] = name == answer if choosing else -1
             k += 1
-    return {"tokens": tokens, "prefix": prefix, "total": total, "kinds": kinds}
+    arrays = {"tokens": tokens, "prefix": prefix, "total": total, "kinds": kinds}
+    return arrays | {"mentions": named, "objects": objects, "chosen": chosen}

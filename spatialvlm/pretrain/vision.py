@@ -26,6 +26,29 @@ REGRESSIONS = ("column", "row", "distance", "x", "y")
 ROWS = len(WORDS) + 1 + len(REGRESSIONS)  # + the centre flag
 
 
+def things(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """What the heads should say of each object, wherever they are asked.
+
+    Returns classes (objects, 5) int64, index within each group and 0 for the centre flag; and values
+    (objects, 5) float32, the regressions, with column and row counted from the image's centre.
+    """
+    found = scene["objects"]
+    classes = [
+        (
+            SHAPES.index(t["shape"]) + 1,
+            tuple(COLORS).index(t["color"]),
+            SIZES.index(t["size"]),
+            MATERIALS.index(t["material"]),
+            0,
+        )
+        for t in found
+    ]
+    pixels, places = (np.array([t[key] for t in found]) for key in ("pixel_coords", "3d_coords"))
+    columns = [4 * (pixels[:, 0] / WIDTH - 0.5), 4 * (pixels[:, 1] / HEIGHT - 0.5)]
+    columns += [(pixels[:, 2] - 11) / 2, places[:, 0] / 2, places[:, 1] / 2]
+    return np.array(classes), np.stack(columns, -1).astype(np.float32)
+
+
 def targets(scene: Scene, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the heads should say on each patch of one scene.
 
@@ -33,21 +56,9 @@ def targets(scene: Scene, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     flag; and values (rows * columns, 5) float32, the regressions, scaled to about unit variance.
     """
     rows, columns = owners.shape
-    things = scene["objects"]
-    attributes = np.array(
-        [
-            [
-                SHAPES.index(t["shape"]) + 1,
-                tuple(COLORS).index(t["color"]),
-                SIZES.index(t["size"]),
-                MATERIALS.index(t["material"]),
-            ]
-            for t in things
-        ]
-        + [[0, 0, 0, 0]]
-    )
-    pixels = np.array([t["pixel_coords"] for t in things] + [[0, 0, 0]], float)
-    places = np.array([t["3d_coords"] for t in things] + [[0, 0, 0]], float)
+    attributes = np.concatenate([things(scene)[0][:, :4], np.zeros((1, 4), int)])
+    pixels = np.array([t["pixel_coords"] for t in scene["objects"]] + [[0, 0, 0]], float)
+    places = np.array([t["3d_coords"] for t in scene["objects"]] + [[0, 0, 0]], float)
     column, row = pixels[:, 0] / WIDTH * columns, pixels[:, 1] / HEIGHT * rows
     centre = np.zeros((rows, columns), np.int64)
     inside = (row[:-1].astype(int).clip(0, rows - 1), column[:-1].astype(int).clip(0, columns - 1))
@@ -211,6 +222,21 @@ def train(
         return loop.mean(rows)
 
     loop.fit("vision", folder, seer, loss, steps, 1.5e-3, evaluate, evaluations=10)
+
+
+def fit_heads(seer: Seer, seen: torch.Tensor, data: Corpus, seed: int, steps: int = 600) -> None:
+    """Dense heads for a tower that came without its own, from its features `seen` (N, patches, width)."""
+    heads = seer.heads.cpu()
+    optimizer = torch.optim.AdamW(heads.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, steps)
+    batch = loop.batches(len(seen), 128, f"heads-{seed}")
+    for step in range(steps):
+        index = batch(step)
+        said = heads(seen[index].float())
+        optimizer.zero_grad()
+        dense_loss(said, data.classes[index], data.values[index]).backward()
+        optimizer.step()
+        schedule.step()
 
 
 def can_compile(device: torch.device) -> bool:
