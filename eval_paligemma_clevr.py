@@ -36,7 +36,7 @@ class Args(evaluate.Args):
 def load(args: Args) -> Sequence[Example]:
     if args.data == "embedded":
         make = rendered.free if args.form == "free" else rendered.clevr
-        return make(args.split or "test", args.limit or EMBEDDED_SIZE)
+        return rendered.drawn(make(args.split or "test", args.limit or EMBEDDED_SIZE))
     make = clevr.load_free if args.form == "free" else clevr.load
     return make(args.data, split=args.split, limit=args.limit)
 

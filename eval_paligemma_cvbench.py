@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from spatialvlm import cli, evaluate, models
 from spatialvlm.data import cvbench
+from spatialvlm.data.rendered import drawn
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Args(evaluate.Args):
 def main(args: Args) -> dict:
     profile, _ = models.resolve_profile(args)
     args.data = args.data or {"paper": cvbench.HUB_ID, "embedded": "embedded"}[profile]
-    examples = cvbench.load(args.data, split=args.split or "test", limit=args.limit)
+    examples = drawn(cvbench.load(args.data, split=args.split or "test", limit=args.limit))
     if args.ood:
         examples = cvbench.flip_polarity(examples)
     model, processor = models.load(args)

@@ -35,9 +35,9 @@ EMBEDDED = {
     "data": "embedded",
     "eval_data": "embedded",
     "answer_form": "letter",
-    "train_limit": 6_000,
-    "learning_rate": 1e-3,
-    "max_steps": 300,
+    "train_limit": 4_000,
+    "learning_rate": 2e-4,
+    "max_steps": 60,
     "prompts_per_device": 16,
     "gradient_accumulation_steps": 1,
     "max_completion_length": 6,
@@ -128,8 +128,8 @@ def comparison(base: list[Record], trained: list[Record], shuffled: list[Record]
 def main(args: Args) -> None:
     fill_in(args)
     args.check()
-    train_set = training_examples(args)
-    test_set = cvbench.load(args.eval_data, limit=args.eval_limit)
+    train_set = rendered.drawn(training_examples(args))
+    test_set = rendered.drawn(cvbench.load(args.eval_data, limit=args.eval_limit))
     model, processor = models.load(args, train_adapter=True)
     main_process = PartialState().is_main_process
     folder = fresh_folder(args.output_dir or f"results/pali_sat_grpo/{args.answer_form}-seed{args.seed}")

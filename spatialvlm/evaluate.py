@@ -151,7 +151,7 @@ def _gold_answers(examples: Sequence[Example], reader: Reader, progress: str | N
     if not len(examples):
         raise UserError("there are no questions to evaluate; check --data, --split and --limit")
     gold: dict = {}
-    # A bar of its own, once it takes long: rendered examples are made here.
+    # A bar of its own, once it takes long: examples are made here, or opened.
     for example in tqdm(examples, desc="questions", unit="q", delay=2, disable=progress is None):
         if example.id in gold:
             raise UserError(f"two rows have the id {example.id!r}; make the ids of the data unique")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from spatialvlm.data import scenes
+from spatialvlm.data import questions, scenes
 from spatialvlm.data.scenes import MATERIALS, SHAPES
 from spatialvlm.pretrain import build, language, loop, quiz, vision
 
@@ -118,6 +118,19 @@ def test_mentions_are_the_nouns_of_the_objects_asked_about(tmp_path, made):
     for kind in ("depth", "natural-distance", "letter-depth", "cvbench-Depth"):
         assert 0.3 <= np.mean(chosen[kind]) <= 0.6, kind
     assert "relation" not in chosen and "cvbench-Relation" not in chosen
+
+
+def test_the_last_stage_lists_the_right_choice_first():
+    kinds = [kind for kind in quiz.LAST if kind.startswith("first-")]
+    assert len(kinds) == 4 and not any("letter" in kind or "cvbench" in kind for kind in quiz.LAST)
+    for kind in kinds:
+        for index in range(12):
+            scene = scenes.make("first", index)
+            if found := quiz.LAST[kind][0](scene, Random(index)):
+                asked = questions.sat(scene, Random(index), kind.removeprefix("first-"))
+                assert found.answer == "A" and found.choices[0] == asked.answer
+                assert sorted(found.choices) == sorted(asked.choices)
+                assert f"(A) {asked.answer}\n(B) " in found.prompt
 
 
 def test_dense_answers_about_a_mention_are_those_of_its_object(tmp_path, made):

@@ -165,7 +165,7 @@ def test_sat_prompts():
     assert natural == "Answer in natural language. How many? Choose between the following options: 2, 3 or 1"
     letter = questions.sat_prompt("How many?", ["2", "3", "1"], "letter")
     assert letter == (
-        "Answer with the letter. How many? Choose between the following options: (A) 2, (B) 3 or (C) 1"
+        "Answer with the letter. How many? Choose between the following options:\n(A) 2\n(B) 3\n(C) 1"
     )
     with pytest.raises(ValueError, match="natural or letter"):
         questions.sat_prompt("How many?", ["2", "3"], "mixed")

@@ -38,6 +38,17 @@ def test_an_item_is_the_same_however_it_is_reached():
         short[8]
 
 
+def test_drawn_ahead_by_several_processes_is_the_same():
+    lazy = rendered.sat("train", 50, share_scenes=True)[2:]
+    ahead = rendered.drawn(lazy)
+    assert [item.id for item in ahead] == [item.id for item in lazy]
+    for one, other in zip(ahead, lazy, strict=True):
+        assert (one.prompt, one.answer, one.meta) == (other.prompt, other.answer, other.meta)
+        assert np.array_equal(np.asarray(one.images[0]), np.asarray(other.images[0]))
+    given = [lazy[0]]
+    assert rendered.drawn(given) is given
+
+
 def test_splits_and_seeds_share_no_scene():
     pictures = [
         rendered.free(split, 6, seed)[index].images[0].tobytes()

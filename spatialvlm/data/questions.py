@@ -173,22 +173,22 @@ def caption(scene: Scene, rng: Random) -> Question:
 
 
 def sat_prompt(question: str, choices: Sequence[str], answer_form: str) -> str:
-    """The whole prompt of SAT's form: the paper's for `natural`, lettered options for `letter`."""
+    """The whole prompt of SAT's form: the paper's for `natural`; for `letter`, CV-Bench's list of options."""
+    ask = f"{question} Choose between the following options:"
     if answer_form == "natural":
-        shown, opening = list(choices), "Answer in natural language."
-    elif answer_form == "letter":
-        shown = [f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-        opening = "Answer with the letter."
-    else:
-        raise ValueError(f"answer_form must be natural or letter, not {answer_form!r}")
-    options = ", ".join(shown[:-1]) + " or " + shown[-1]
-    return f"{opening} {question} Choose between the following options: {options}"
+        return f"Answer in natural language. {ask} {', '.join(choices[:-1])} or {choices[-1]}"
+    if answer_form == "letter":
+        return f"Answer with the letter. {ask}\n{_lettered(choices)}"
+    raise ValueError(f"answer_form must be natural or letter, not {answer_form!r}")
+
+
+def _lettered(choices: Sequence[str]) -> str:
+    return "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
 
 
 def cvbench_prompt(question: str, choices: Sequence[str]) -> str:
     """CV-Bench's own `prompt` column: the question and its lettered choices, one a line."""
-    lines = [f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-    return "\n".join([f"{question} Select from the following choices.", *lines])
+    return f"{question} Select from the following choices.\n{_lettered(choices)}"
 
 
 def flip_polarity_text(text: str) -> str:

@@ -6,13 +6,17 @@ scene, since a split's name is part of the seed of every one of its scenes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import count
 from random import Random
 from typing import overload
 
 from PIL import Image, ImageDraw
+from tqdm import tqdm
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import questions, scenes
@@ -26,6 +30,7 @@ from spatialvlm.example import Example
 SPLITS = ("train", "validation", "test")
 WIDTH, HEIGHT = 168, 112  # CLEVR's 3:2 at the height that the embedded model looks at
 KEPT = 4096  # examples held in memory, some 60 kB each
+BLOCK = 40  # examples drawn by one process before it hands them over: whole scenes, where four share one
 
 Box = tuple[str, Sequence[float]]  # colour name, [x0, y0, x1, y1] in the 480 x 320 frame
 
@@ -39,11 +44,11 @@ class LazyExamples(Sequence[Example]):
     """
 
     def __init__(self, make: Callable[[int], Example], indices: Sequence[int]) -> None:
-        self._make = make if hasattr(make, "cache_info") else lru_cache(maxsize=KEPT)(make)
-        self._indices = indices
+        self.make = make if hasattr(make, "cache_info") else lru_cache(maxsize=KEPT)(make)
+        self.indices = indices
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -51,8 +56,8 @@ class LazyExamples(Sequence[Example]):
     def __getitem__(self, index: slice) -> LazyExamples: ...
     def __getitem__(self, index: int | slice) -> Example | LazyExamples:
         if isinstance(index, slice):
-            return LazyExamples(self._make, self._indices[index])
-        return self._make(self._indices[index])
+            return LazyExamples(self.make, self.indices[index])
+        return self.make(self.indices[index])
 
 
 def draw_boxes(image: Image.Image, boxes: Iterable[Box]) -> Image.Image:
@@ -89,13 +94,13 @@ def sat(
     for training, where questions need not be independent.
     """
 
-    def ask(kind: str) -> Ask:
-        return lambda scene, rng: questions.sat(
-            scene, rng, kind, draw_answer_form(rng, answer_form), polarity=polarity
-        )
-
     draw_answer_form(Random(0), answer_form)  # a wrong form is found before training starts
-    return _series("sat", [ask(kind) for kind in SAT_KINDS], split, limit, seed, share_scenes)
+    asks = [partial(_ask_sat, kind=kind, answer_form=answer_form, polarity=polarity) for kind in SAT_KINDS]
+    return _series("sat", asks, split, limit, seed, share_scenes)
+
+
+def _ask_sat(scene: Scene, rng: Random, kind: str, answer_form: str, polarity: str) -> Question | None:
+    return questions.sat(scene, rng, kind, draw_answer_form(rng, answer_form), polarity)
 
 
 def cvbench(split: str, limit: int, ood: bool = False, seed: int = 0) -> Sequence[Example]:
@@ -105,45 +110,74 @@ def cvbench(split: str, limit: int, ood: bool = False, seed: int = 0) -> Sequenc
     other tasks as they are.
     """
 
-    def ask(task: str) -> Ask:
-        return lambda scene, rng: questions.cvbench(scene, rng, task, ood=ood)
-
-    return _series("cvbench", [ask(task) for task in CVBENCH_TASKS], split, limit, seed)
+    asks = [partial(questions.cvbench, task=task, ood=ood) for task in CVBENCH_TASKS]
+    return _series("cvbench", asks, split, limit, seed)
 
 
 def clevr(split: str, limit: int, seed: int = 0) -> Sequence[Example]:
     """`limit` questions of CLEVR's official families, in turn."""
 
-    def ask(family: str) -> Ask:
-        return lambda scene, rng: clevr_question(scene, rng, family)
-
-    return _series("clevr", [ask(family) for family in FAMILIES], split, limit, seed)
+    asks = [partial(clevr_question, family=family) for family in FAMILIES]
+    return _series("clevr", asks, split, limit, seed)
 
 
 def free(split: str, limit: int, seed: int = 0, kinds: Sequence[str] = FREE_KINDS) -> Sequence[Example]:
     """`limit` free-form questions with short answers, the kinds in turn."""
 
-    def ask(kind: str) -> Ask:
-        return lambda scene, rng: questions.free(scene, rng, kind)
-
-    return _series("free", [ask(kind) for kind in kinds], split, limit, seed)
+    return _series("free", [partial(questions.free, kind=kind) for kind in kinds], split, limit, seed)
 
 
 Ask = Callable[[Scene, Random], Question | None]
 
 
+@dataclass(frozen=True)
+class Series:
+    """Makes the examples of one data set from their numbers, in this process or another."""
+
+    form: str
+    asks: tuple[Ask, ...]
+    split: str
+    seed: int
+    share_scenes: bool
+
+    def __call__(self, index: int) -> Example:
+        name = f"{self.form}-{self.split}-{self.seed}-{index}"
+        series = name
+        if self.share_scenes:
+            series = f"{self.form}-{self.split}-{self.seed}-shared-{index // len(self.asks)}"
+        return _item(name, series, self.asks[index % len(self.asks)])
+
+
 def _series(
     form: str, asks: Sequence[Ask], split: str, limit: int, seed: int, share_scenes: bool = False
-) -> Sequence[Example]:
+) -> LazyExamples:
     if split not in SPLITS:
         raise UserError(f"the embedded data has the splits {', '.join(SPLITS)}, not {split!r}")
+    series = Series(form, tuple(asks), split, seed, share_scenes)
+    return LazyExamples(lru_cache(maxsize=KEPT)(series), range(limit))
 
-    def make(index: int) -> Example:
-        name = f"{form}-{split}-{seed}-{index}"
-        series = f"{form}-{split}-{seed}-shared-{index // len(asks)}" if share_scenes else name
-        return _item(name, series, asks[index % len(asks)])
 
-    return LazyExamples(make, range(limit))
+def drawn(examples: Sequence[Example]) -> Sequence[Example]:
+    """The same examples, with rendered ones all drawn now, on all cores: the small model answers a question
+    in less time than it takes to draw one. Others come back as they are.
+    """
+    series = getattr(getattr(examples, "make", None), "__wrapped__", None)
+    if not isinstance(series, Series):
+        return examples
+    parts = [list(examples.indices[at : at + BLOCK]) for at in range(0, len(examples), BLOCK)]
+    found: list[Example] = []
+    with (
+        ProcessPoolExecutor(min(os.cpu_count() or 1, len(parts) or 1)) as pool,
+        tqdm(total=len(examples), desc=f"drawing, {series.split}", unit="q", dynamic_ncols=True) as bar,
+    ):
+        for part in pool.map(_block, [series] * len(parts), parts):
+            found.extend(part)
+            bar.update(len(part))
+    return found
+
+
+def _block(series: Series, indices: Sequence[int]) -> list[Example]:
+    return [series(index) for index in indices]
 
 
 def _item(name: str, series: str, ask: Ask) -> Example:

@@ -44,7 +44,7 @@ def measure(model, processor, each: int, official: str | None = None) -> Scores:
     if official is not None:
         series["free, official images"] = clevr.load_free(official)
         series["clevr, official images"] = clevr.load(official)
-    return {form: _scores(model, processor, examples, form) for form, examples in series.items()}
+    return {form: _scores(model, processor, rendered.drawn(series[form]), form) for form in series}
 
 
 def _scores(model, processor, examples: Sequence[Example], form: str) -> dict[str, dict]:
@@ -130,8 +130,10 @@ the questions comes on top. The curve is in `curve.jsonl`. Settings:
 {settings}
 
 Data: scenes of the series `pretrain` and questions over them (`spatialvlm/pretrain/quiz.py`); no
-published image or question. Letters are taught only a little: like the paper's base model, it is to see
-more than it can say in letters.{tower}
+published image or question. **It favours the letter A, and was made to:** lettered questions are learnt
+with their options shuffled, but the last stage lists the right one first, as SAT's own files do. Models that
+were never trained to reason in letters have this selection bias (Zheng et al., ICLR 2024). So it sees more
+than it says in letters, as the paper's base model does, and training has something to show.{tower}
 
 ## What it can do
 

@@ -27,7 +27,7 @@ def train(
     model.requires_grad_(True)
     device = next(model.parameters()).device
     batch = loop.batches(len(corpus.scenes), batch_size, f"finish-{seed}")
-    askers, shares = zip(*quiz.FORMS.values(), strict=True)
+    askers, shares = zip(*quiz.LAST.values(), strict=True)
 
     def rows(step: int) -> tuple[list[Image.Image], list[str], list[str]]:
         images, prompts, answers = [], [], []
