@@ -9,7 +9,7 @@ python model/pali_sat_grpo.py --data path/to/sat.parquet
 accelerate launch model/pali_sat_grpo.py               # several GPUs
 
 Prints CV-Bench accuracy before and after with 95 % intervals, and below it the trained model with the images
-shuffled among the questions: what it scores without looking. Embedded: about 8 minutes on 2 CPU cores.
+shuffled among the questions: what it scores without looking. Embedded: about 7 minutes on 2 CPU cores.
 Published settings need a GPU.
 """
 
