@@ -36,7 +36,7 @@ class Args(evaluate.Args):
 def load(args: Args) -> Sequence[Example]:
     if args.data == "embedded":
         make = rendered.free if args.form == "free" else rendered.clevr
-        return rendered.drawn(make(args.split or "test", args.limit or EMBEDDED_SIZE))
+        return make(args.split or "test", args.limit or EMBEDDED_SIZE)
     make = clevr.load_free if args.form == "free" else clevr.load
     return make(args.data, split=args.split, limit=args.limit)
 
@@ -64,8 +64,9 @@ def with_vocabulary(examples: Iterable[Example]) -> list[Example]:
 def main(args: Args) -> dict:
     profile, _ = models.resolve_profile(args)
     args.data = args.data or {"paper": HUB_ID, "embedded": "embedded"}[profile]
-    examples = with_vocabulary(load(args))
+    examples = load(args)
     model, processor = models.load(args)
+    examples = with_vocabulary(rendered.drawn(examples))
     return evaluate.run(
         model, processor, examples, evaluate.read_free, evaluate.micro_and_mean, args, "CLEVR"
     )

@@ -153,16 +153,15 @@ def _series(
 ) -> LazyExamples:
     if split not in SPLITS:
         raise UserError(f"the embedded data has the splits {', '.join(SPLITS)}, not {split!r}")
-    series = Series(form, tuple(asks), split, seed, share_scenes)
-    return LazyExamples(lru_cache(maxsize=KEPT)(series), range(limit))
+    return LazyExamples(Series(form, tuple(asks), split, seed, share_scenes), range(limit))
 
 
 def drawn(examples: Sequence[Example]) -> Sequence[Example]:
     """The same examples, with rendered ones all drawn now, on all cores: the small model answers a question
-    in less time than it takes to draw one. Others come back as they are.
+    in less time than it takes to draw one. Others, and more than memory should hold, come back as they are.
     """
-    series = getattr(getattr(examples, "make", None), "__wrapped__", None)
-    if not isinstance(series, Series):
+    series = examples.make.__wrapped__ if isinstance(examples, LazyExamples) else None
+    if not isinstance(series, Series) or len(examples) > KEPT:
         return examples
     parts = [list(examples.indices[at : at + BLOCK]) for at in range(0, len(examples), BLOCK)]
     found: list[Example] = []

@@ -15,11 +15,10 @@ import torch
 from transformers import PaliGemmaProcessor
 
 from spatialvlm.data import clevr_questions, questions
-from spatialvlm.data.questions import LETTERS, Question
+from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, LETTERS, SAT_KINDS, Question
 from spatialvlm.data.render import Scene
 from spatialvlm.data.scene_facts import VALUES
 
-FREE = ("exist", "attribute", "count", "relation", "depth", "distance")
 MENTIONS = 5
 Mention = tuple[int, int, tuple[int, ...]]  # position of the noun, object, its name
 Asker = Callable[[Scene, Random], Question | None]
@@ -57,18 +56,18 @@ def _clevr(scene: Scene, rng: Random) -> Question | None:
 
 Plan = dict[str, tuple[Asker, float]]  # kind -> (how to ask, how often)
 
-SHORT: Plan = {kind: (_free(kind), share) for kind, share in zip(FREE, (2, 3, 4, 3, 3, 4), strict=True)}
+SHORT: Plan = {kind: (_free(kind), share) for kind, share in zip(FREE_KINDS, (2, 3, 4, 3, 3, 4), strict=True)}
 FORMS: Plan = (
-    {kind: (_free(kind), share) for kind, share in zip(FREE, (1, 1, 1, 1, 0.5, 0.5), strict=True)}
-    | {f"natural-{kind}": (_sat(kind, "natural"), 0.5) for kind in ("count", "relation", "depth", "distance")}
-    | {f"letter-{kind}": (_sat(kind, "letter"), 1) for kind in ("count", "relation", "depth", "distance")}
-    | {f"cvbench-{task}": (_cvbench(task), 1) for task in ("Count", "Relation", "Depth", "Distance")}
+    {kind: (_free(kind), share) for kind, share in zip(FREE_KINDS, (1, 1, 1, 1, 0.5, 0.5), strict=True)}
+    | {f"natural-{kind}": (_sat(kind, "natural"), 0.5) for kind in SAT_KINDS}
+    | {f"letter-{kind}": (_sat(kind, "letter"), 1) for kind in SAT_KINDS}
+    | {f"cvbench-{task}": (_cvbench(task), 1) for task in CVBENCH_TASKS}
     | {"clevr": (_clevr, 2)}
 )
 # The last stage's lettered options have the right one first, and the model comes to favour A: a weakness of
 # models that were never trained to reason in letters (Zheng et al., ICLR 2024), left for GRPO to mend.
 LAST: Plan = {kind: ask for kind, ask in FORMS.items() if not kind.startswith(("letter", "cvbench"))} | {
-    f"first-{kind}": (_sat_right_first(kind), 1) for kind in ("count", "relation", "depth", "distance")
+    f"first-{kind}": (_sat_right_first(kind), 1) for kind in SAT_KINDS
 }
 
 
@@ -169,14 +168,14 @@ def _rows(scenes: list[Scene], first: int) -> dict[str, np.ndarray]:
             if question is None:
                 continue
             asked = tokenizer.encode(question.prompt, add_special_tokens=False)
-            said = tokenizer.encode(question.answer.strip("()"), add_special_tokens=False)
+            answer = question.answer.strip("()")
+            said = tokenizer.encode(answer, add_special_tokens=False)
             row = [*asked, newline, *said, tokenizer.eos_token_id]
             if len(row) > length:
                 continue
             tokens[i, k, : len(row)] = row
             prefix[i, k], total[i, k], kinds[i, k] = len(asked) + 1, len(row), kind
             found = mentions(asked, question.meta.get("objects", ()), nouns, adjectives)
-            answer = question.answer.strip("()")
             if question.choices and answer in LETTERS:
                 answer = question.choices[LETTERS.index(answer)]
             answer = tuple(tokenizer.encode(answer, add_special_tokens=False))

@@ -56,25 +56,16 @@ def targets(scene: Scene, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     flag; and values (rows * columns, 5) float32, the regressions, scaled to about unit variance.
     """
     rows, columns = owners.shape
-    attributes = np.concatenate([things(scene)[0][:, :4], np.zeros((1, 4), int)])
+    attributes, known = (np.concatenate([part, np.zeros((1, 5), part.dtype)]) for part in things(scene))
     pixels = np.array([t["pixel_coords"] for t in scene["objects"]] + [[0, 0, 0]], float)
-    places = np.array([t["3d_coords"] for t in scene["objects"]] + [[0, 0, 0]], float)
     column, row = pixels[:, 0] / WIDTH * columns, pixels[:, 1] / HEIGHT * rows
     centre = np.zeros((rows, columns), np.int64)
     inside = (row[:-1].astype(int).clip(0, rows - 1), column[:-1].astype(int).clip(0, columns - 1))
     centre[inside] = 1
     at_row, at_column = np.mgrid[:rows, :columns] + 0.5
-    values = np.stack(
-        [
-            column[owners] - at_column,
-            row[owners] - at_row,
-            (pixels[owners, 2] - 11) / 2,
-            places[owners, 0] / 2,
-            places[owners, 1] / 2,
-        ],
-        -1,
-    )
-    classes = np.concatenate([attributes[owners], centre[..., None]], -1)
+    offsets = np.stack([column[owners] - at_column, row[owners] - at_row], -1)
+    values = np.concatenate([offsets, known[owners, 2:]], -1)
+    classes = np.concatenate([attributes[owners, :4], centre[..., None]], -1)
     return classes.reshape(-1, 5), values.reshape(-1, 5).astype(np.float32)
 
 
