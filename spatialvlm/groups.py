@@ -38,6 +38,7 @@ class Group:
     features: Tensor | None  # (images, image tokens, hidden); None where vision is trained and they change
     tokens: Tensor  # (G, T)
     mask: Tensor  # (G, T) bool
+    texts: list[str]
     rewards: list[float]
 
     @property
@@ -60,11 +61,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Collected:
-    """What a step found: `groups` to learn from, on this process; those `kept` and all `seen`, on all."""
+    """What a step found in `tries` rounds of drawing.
+
+    `groups` to learn from are this process's; `kept` and `seen` are what all processes learn from and saw.
+    """
 
     groups: list[Group]
     kept: list[Summary]
     seen: list[Summary]
+    tries: int
 
 
 @lru_cache(maxsize=2)  # a step may reach from one epoch into the next
@@ -99,27 +104,29 @@ class Sampler:
         """
         args, count = self.args, self.processes.num_processes
         wanted = args.prompts_per_device * args.gradient_accumulation_steps * count
-        collected = Collected([], [], [])
-        for _ in range(1 + args.max_resamples * args.dynamic_sampling):
-            draws = range(self.drawn, self.drawn + wanted - len(collected.kept))
+        groups_here: list[Group] = []
+        kept: list[Summary] = []
+        seen: list[Summary] = []
+        for tries in range(1, 2 + args.max_resamples * args.dynamic_sampling):
+            draws = range(self.drawn, self.drawn + wanted - len(kept))
             self.drawn = draws.stop
             groups = self.sample(draws[self.processes.process_index :: count])
             summaries = gather_object([group.summary for group in groups])
-            collected.seen.extend(sorted(summaries, key=lambda summary: summary.draw))
+            seen.extend(sorted(summaries, key=lambda summary: summary.draw))
             useful = {s.draw for s in summaries if s.informative or not args.dynamic_sampling}
-            collected.groups.extend(group for group in groups if group.draw in useful)
-            collected.kept.extend(summary for summary in summaries if summary.draw in useful)
-            if len(collected.kept) == wanted:
-                return collected
+            groups_here.extend(group for group in groups if group.draw in useful)
+            kept.extend(summary for summary in summaries if summary.draw in useful)
+            if len(kept) == wanted:
+                return Collected(groups_here, kept, seen, tries)
         if not self._warned and self.processes.is_main_process:
             self._warned = True
             warnings.warn(
-                f"after {args.max_resamples} further draws {len(collected.kept)} of {wanted} groups have "
+                f"after {args.max_resamples} further draws {len(kept)} of {wanted} groups have "
                 "rewards that differ; such steps go on with what there is (other questions, a higher "
                 "--temperature or more --num_generations would give more)",
                 stacklevel=2,
             )
-        return collected
+        return Collected(groups_here, kept, seen, tries)
 
     def sample(self, draws: Sequence[int]) -> list[Group]:
         """Samples and rewards a group for each draw, all prompts at once."""
@@ -146,6 +153,7 @@ class Sampler:
                 None if self.vision_is_trained else features[batch.image_rows([row])],
                 completions.tokens[row],
                 completions.mask[row],
+                texts[row],
                 [float(self.reward(text, example.answer)) for text in texts[row]],
             )
             for row, (draw, example) in enumerate(zip(draws, examples, strict=True))

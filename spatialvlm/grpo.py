@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Literal
 
@@ -20,27 +21,19 @@ import torch
 from accelerate.utils import broadcast, reduce
 from torch import Tensor
 from tqdm import tqdm
-from transformers import get_scheduler
 
 from spatialvlm import rollout
+from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.groups import Collected, Reward, Sampler
-from spatialvlm.models import LORA_MODULES
+from spatialvlm.training import TrainingArgs, optimizer_and_scheduler
 
 
 @dataclass
-class GRPOArgs:
+class GRPOArgs(TrainingArgs):
     """Hyper-parameters; the defaults are the published GRPO-v2 run of PaliGemma 2 on SAT."""
 
-    learning_rate: float = field(default=2e-5, metadata={"help": "of AdamW"})
-    lr_scheduler: Literal["linear", "cosine", "constant"] = field(
-        default="linear", metadata={"help": "how the learning rate goes after the warm-up"}
-    )
-    warmup_steps: int = field(default=0, metadata={"help": "steps over which the learning rate rises from 0"})
-    weight_decay: float = field(default=0.01, metadata={"help": "of AdamW"})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "gradients are clipped to this norm"})
-    max_steps: int = field(default=1000, metadata={"help": "optimizer steps"})
     num_generations: int = field(default=4, metadata={"help": "completions a prompt (a group)"})
     prompts_per_device: int = field(default=1, metadata={"help": "prompts of one forward pass on a device"})
     gradient_accumulation_steps: int = field(
@@ -61,39 +54,17 @@ class GRPOArgs:
     max_resamples: int = field(
         default=10, metadata={"help": "times that a step draws anew before it makes do"}
     )
-    lora_r: int = field(default=16, metadata={"help": "rank of the adapter"})
-    lora_alpha: int = field(default=32, metadata={"help": "scale of the adapter, over its rank"})
-    lora_dropout: float = field(default=0.05, metadata={"help": "dropout before the adapter, in training"})
-    lora_target_modules: list[str] = field(
-        default_factory=lambda: list(LORA_MODULES),
-        metadata={"help": "layers with an adapter, by the last part of their name"},
-    )
-    lora_scope: Literal["language", "all"] = field(
-        default="language", metadata={"help": "all = the vision tower's layers of these names too"}
-    )
-    seed: int = field(default=0, metadata={"help": "of everything random"})
 
     def check(self) -> None:
         """Raises UserError naming the first argument that makes no sense."""
+        super().check()
         if self.num_generations < 2:
             raise UserError(
                 f"--num_generations {self.num_generations}: a group needs at least 2 completions, "
                 "because each is judged against the others; 4 is the published number"
             )
-        for name in (
-            "max_steps",
-            "prompts_per_device",
-            "gradient_accumulation_steps",
-            "max_completion_length",
-            "temperature",
-            "learning_rate",
-            "max_grad_norm",
-        ):
-            if not getattr(self, name) > 0:
-                raise UserError(f"--{name} {getattr(self, name)}: must be greater than 0")
-        for name in ("beta", "max_resamples", "warmup_steps", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"--{name} {getattr(self, name)}: must not be negative")
+        sizes = ("prompts_per_device", "gradient_accumulation_steps", "max_completion_length", "temperature")
+        self._check_numbers(positive=sizes, not_negative=("beta", "max_resamples"))
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
@@ -180,24 +151,37 @@ class Trainer:
         self.processes = self.sampler.processes
         for parameter in self.parameters:
             broadcast(parameter.data)  # all processes start from the first one's adapter
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, args.learning_rate, weight_decay=args.weight_decay
-        )
-        schedule = "constant_with_warmup" if args.lr_scheduler == "constant" else args.lr_scheduler
-        self.scheduler = get_scheduler(schedule, self.optimizer, args.warmup_steps, args.max_steps)
+        self.optimizer, self.scheduler = optimizer_and_scheduler(self.parameters, args)
         # Gradients through float16 layers underflow without a scale; for other dtypes this does nothing.
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
         self.steps = 0
+        self.collected: Collected | None = None  # what the last step saw
+
+    def save(self, folder: Path) -> None:
+        """Writes where the run stands (`checkpoints.save_state`)."""
+        more = {"steps": self.steps, "drawn": self.sampler.drawn, "scaler": self.scaler.state_dict()}
+        save_state(folder, self.model, self.optimizer, self.scheduler, more)
+
+    def load(self, folder: Path) -> None:
+        """Stands where `save` was called; what follows is what followed then."""
+        state = load_state(folder, self.model, self.optimizer, self.scheduler)
+        self.steps, self.sampler.drawn = state["steps"], state["drawn"]
+        self.scaler.load_state_dict(state["scaler"])
 
     def step(self) -> dict[str, float]:
         """Samples, learns, and returns the step's metrics, the same on every process.
+
+        `reward` is of all that was sampled, before dynamic sampling dropped what teaches nothing;
+        `reward_kept` of what was learnt from (None where that is nothing), `informative` the share of groups
+        whose rewards differ, `dropped` the share not learnt from, `tries` the rounds of drawing. `kl` is a
+        mean over tokens, `completion_length` one over completions, in tokens.
 
         Raises:
             UserError: loss or gradient is not finite, an image is broken, or memory does not suffice.
         """
         start = time.perf_counter()
         try:
-            collected = self.sampler.collect()
+            collected = self.collected = self.sampler.collect()
             learnt = self.learn(collected)
         except torch.OutOfMemoryError:
             raise UserError(
@@ -207,12 +191,15 @@ class Trainer:
         self.steps += 1
         seen = collected.seen
         rewards = torch.tensor([summary.rewards for summary in seen])
+        kept = [reward for summary in collected.kept for reward in summary.rewards]
         return {
             "step": self.steps,
             "reward": rewards.mean().item(),
+            "reward_kept": sum(kept) / len(kept) if kept else None,
             "reward_std": rewards.std(1).mean().item(),
             "informative": sum(summary.informative for summary in seen) / len(seen),
             "dropped": 1 - len(collected.kept) / len(seen),
+            "tries": collected.tries,
             **learnt,
             "completion_length": sum(sum(summary.lengths) for summary in seen) / rewards.numel(),
             "epoch": self.sampler.drawn / len(self.sampler.examples),
@@ -294,25 +281,37 @@ class Trainer:
         torch.manual_seed(Random(key).getrandbits(62))
 
 
+Log = Callable[[dict[str, float], Trainer], None]
+
+
 def train(
     model,
     processor,
     examples: Sequence[Example],
     reward: Reward,
     args: GRPOArgs,
-    log: Callable[[dict[str, float]], None] | None = None,
+    log: Log | None = None,
+    checkpoints: Checkpoints | None = None,
+    resume: Path | None = None,
 ) -> Trainer:
     """Trains the model's adapter for `args.max_steps` steps, with a progress bar.
 
-    `log` is called with every step's metrics, on the main process.
+    Args:
+        log: called with every step's metrics and the trainer, on the main process.
+        checkpoints: where to save how the run stands, and how often; nowhere where None.
+        resume: the checkpoint to go on from.
 
     Raises:
-        UserError: arguments that make no sense, no examples, a broken image, too little memory, numbers that
-            are no longer finite.
+        UserError: arguments that make no sense, no examples, a broken image, too little memory, a full disk,
+            numbers that are no longer finite.
     """
     trainer = Trainer(model, processor, examples, reward, args)
     main = trainer.processes.is_main_process
-    with tqdm(total=args.max_steps, desc="grpo", disable=not main, dynamic_ncols=True) as bar:
+    if resume is not None:
+        trainer.load(resume)
+    with tqdm(
+        total=args.max_steps, initial=trainer.steps, desc="grpo", disable=not main, dynamic_ncols=True
+    ) as bar:
         while trainer.steps < args.max_steps:
             metrics = trainer.step()
             shown = {
@@ -321,5 +320,7 @@ def train(
             bar.set_postfix(shown, refresh=False)
             bar.update()
             if log and main:
-                log(metrics)
+                log(metrics, trainer)
+            if checkpoints and checkpoints.due(trainer.steps, args.max_steps):
+                checkpoints.save(trainer.steps, trainer.save)
     return trainer

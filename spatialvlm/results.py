@@ -2,6 +2,7 @@
 
     config.json          all arguments, git commit, versions, device, data revision, seed
     metrics.jsonl/.csv   one row a training step
+    completions.jsonl    now and then, what the model said in training and what it was worth
     predictions.jsonl    one row a question, in batches as they come, so that a killed run loses at most one
     summary.json/.csv    the scores
 
@@ -63,8 +64,8 @@ class Run:
         facts: Mapping[str, Any] | None = None,
     ):
         self.folder = Path(folder)
-        arguments = json.loads(json.dumps(dict(config), default=str))  # as they will be read back
-        with _disk_errors(self.folder):
+        arguments = plain(config)
+        with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / "config.json").exists():
             self._check_same(arguments, may_differ)
@@ -75,11 +76,7 @@ class Run:
 
     def _check_same(self, arguments: dict, may_differ: Sequence[str]) -> None:
         before = self._read_json("config.json").get("arguments", {})
-        changed = [
-            f"{name} was {before.get(name)!r}, now {arguments.get(name)!r}"
-            for name in sorted(before.keys() | arguments.keys())
-            if name not in may_differ and before.get(name) != arguments.get(name)
-        ]
+        changed = differences(before, arguments, may_differ)
         if changed:
             raise UserError(
                 f"{self.folder} holds a run with other arguments ({'; '.join(changed)}); "
@@ -111,11 +108,18 @@ class Run:
         """The rows logged so far; a torn last line is cut off the file."""
         return self._read_lines("metrics.jsonl")
 
-    def rewind(self, step: int) -> None:
-        """Forgets the metrics after `step`: training goes on from a checkpoint made then."""
-        rows = [row for row in self.metrics() if row["step"] <= step]
+    def add_completions(self, rows: Sequence[Mapping]) -> None:
+        """Appends samples of what the model said in training (step, prompt, completions, rewards, ...)."""
+        self._append("completions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def rewind(self, step: int, rows: Sequence[Mapping] | None = None) -> None:
+        """Forgets what was logged after `step`, where training goes on; `rows` are the metrics up to it."""
+        rows = [row for row in self.metrics() if row["step"] <= step] if rows is None else rows
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         self._write_metrics_table(rows)
+        said = [row for row in self._read_lines("completions.jsonl") if row["step"] <= step]
+        if (self.folder / "completions.jsonl").exists():
+            self._write("completions.jsonl", "".join(json.dumps(row) + "\n" for row in said))
 
     def _write_metrics_table(self, rows: Sequence[dict]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -149,7 +153,7 @@ class Run:
     def _write(self, name: str, text: str) -> None:
         path = self.folder / name
         temporary = path.with_name(f".{name}.tmp")
-        with _disk_errors(path):
+        with disk_errors(path):
             with temporary.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
@@ -158,7 +162,7 @@ class Run:
 
     def _append(self, name: str, text: str) -> None:
         path = self.folder / name
-        with _disk_errors(path), path.open("a", encoding="utf-8") as file:
+        with disk_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(text)
 
     def _read_json(self, name: str) -> dict:
@@ -175,7 +179,7 @@ class Run:
         content = path.read_bytes()
         complete = content.rfind(b"\n") + 1
         if complete < len(content):
-            with _disk_errors(path):
+            with disk_errors(path):
                 os.truncate(path, complete)
         rows = []
         for number, line in enumerate(content[:complete].splitlines(), start=1):
@@ -184,6 +188,20 @@ class Run:
             except ValueError as error:
                 raise UserError(f"{path}, line {number} is damaged ({error}); remove that line") from None
         return rows
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as they will be read back from JSON."""
+    return json.loads(json.dumps(dict(config), default=str))
+
+
+def differences(before: Mapping, now: Mapping, may_differ: Sequence[str] = ()) -> list[str]:
+    """What changed from some arguments to others, in words; `may_differ` does not count."""
+    return [
+        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if name not in may_differ and before.get(name) != now.get(name)
+    ]
 
 
 def _csv(rows: Sequence[Mapping], columns: Sequence[str], header: bool = True) -> str:
@@ -196,7 +214,7 @@ def _csv(rows: Sequence[Mapping], columns: Sequence[str], header: bool = True) -
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turns what a disk or its permissions refuse into one line that says what to do."""
     try:
         yield

@@ -60,7 +60,9 @@ def run(reward=by_length, data=None, model=None, **options):
     """(metrics of every step, trainer)."""
     model, processor = model or with_adapter()
     history = []
-    trainer = grpo.train(model, processor, data or examples(), reward, arguments(**options), history.append)
+    trainer = grpo.train(
+        model, processor, data or examples(), reward, arguments(**options), lambda row, _: history.append(row)
+    )
     return history, trainer
 
 

@@ -1,0 +1,74 @@
+"""What every way of training shares: the adapter, AdamW and its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from transformers import get_scheduler
+
+from spatialvlm import models
+from spatialvlm.cli import UserError
+
+
+@dataclass
+class TrainingArgs:
+    """Optimizer and adapter; the defaults are the published GRPO-v2 run of PaliGemma 2 on SAT."""
+
+    learning_rate: float = field(default=2e-5, metadata={"help": "of AdamW"})
+    lr_scheduler: Literal["linear", "cosine", "constant"] = field(
+        default="linear", metadata={"help": "how the learning rate goes after the warm-up"}
+    )
+    warmup_steps: int = field(default=0, metadata={"help": "steps over which the learning rate rises from 0"})
+    weight_decay: float = field(default=0.01, metadata={"help": "of AdamW"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "gradients are clipped to this norm"})
+    max_steps: int = field(default=1000, metadata={"help": "optimizer steps"})
+    lora_r: int = field(default=16, metadata={"help": "rank of the adapter"})
+    lora_alpha: int = field(default=32, metadata={"help": "scale of the adapter, over its rank"})
+    lora_dropout: float = field(default=0.05, metadata={"help": "dropout before the adapter, in training"})
+    lora_target_modules: list[str] = field(
+        default_factory=lambda: list(models.LORA_MODULES),
+        metadata={"help": "layers with an adapter, by the last part of their name"},
+    )
+    lora_scope: Literal["language", "all"] = field(
+        default="language", metadata={"help": "all = the vision tower's layers of these names too"}
+    )
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "make activations anew in the backward pass: less memory, slower"}
+    )
+    seed: int = field(default=0, metadata={"help": "of everything random"})
+
+    def check(self) -> None:
+        """Raises UserError naming the first argument that makes no sense."""
+        self._check_numbers(positive=("max_steps", "learning_rate", "max_grad_norm", "lora_r", "lora_alpha"))
+        self._check_numbers(not_negative=("warmup_steps", "weight_decay"))
+        if not 0 <= self.lora_dropout < 1:
+            raise UserError(f"--lora_dropout {self.lora_dropout}: must be at least 0 and less than 1")
+
+    def _check_numbers(self, positive: Sequence[str] = (), not_negative: Sequence[str] = ()) -> None:
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise UserError(f"--{name} {getattr(self, name)}: must be greater than 0")
+        for name in not_negative:
+            if not getattr(self, name) >= 0:
+                raise UserError(f"--{name} {getattr(self, name)}: must not be negative")
+
+
+def add_adapter(model, args: TrainingArgs):
+    """The model with a fresh adapter (`models.add_lora`), or with the one it has; checkpointing as asked."""
+    if not hasattr(model, "peft_config"):
+        model = models.add_lora(
+            model, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules, args.lora_scope
+        )
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def optimizer_and_scheduler(parameters: Sequence[torch.nn.Parameter], args: TrainingArgs):
+    """AdamW over `parameters`, and its learning-rate schedule over `args.max_steps` steps."""
+    optimizer = torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay)
+    name = "constant_with_warmup" if args.lr_scheduler == "constant" else args.lr_scheduler
+    return optimizer, get_scheduler(name, optimizer, args.warmup_steps, args.max_steps)
