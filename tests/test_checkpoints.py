@@ -27,7 +27,9 @@ def train(folder, resume=None, every=1, keep=9, reward=by_length, **options):
 
 def state(trainer):
     """Everything that a run is, apart from the clock."""
-    moments = [values[name] for values in trainer.optimizer.state.values() for name in sorted(values)]
+    moments = [
+        trainer.optimizer.state[p][name] for p in trainer.parameters for name in ("exp_avg", "exp_avg_sq")
+    ]
     return [p.detach().clone() for p in trainer.parameters] + [torch.as_tensor(m).clone() for m in moments]
 
 
