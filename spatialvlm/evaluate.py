@@ -1,4 +1,9 @@
-"""Evaluation: generate greedily in batches, read the answers, score and record them, go on after a stop."""
+"""Evaluation: generate in batches, read the answers, score and record them, go on after a stop.
+
+Answers are greedy (Pass@1), or several samples a question (Pass@k). Several processes of one launch share the
+questions out (`spatialvlm.processes`). Records follow from model, question and seed: batch size, padding and
+the number of processes change none.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +12,40 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from random import Random
 
 import torch
 from tqdm import tqdm
 
-from spatialvlm import answers, metrics, rollout
+from spatialvlm import answers, processes, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.controls import shuffle_images
 from spatialvlm.example import Example
-from spatialvlm.metrics import Estimate, Record
+from spatialvlm.metrics import Record
 from spatialvlm.models import ModelArgs
 from spatialvlm.results import Run, fingerprint
+from spatialvlm.summary import Aggregate, Reader, micro_and_mean, summarize, table
 
-Reader = Callable[[str, Example], str | int | float | None]
-Aggregate = Callable[[Sequence[Record]], dict[str, Estimate]]
+__all__ = [
+    "Aggregate",
+    "Args",
+    "Reader",
+    "micro_and_mean",
+    "open_run",
+    "peak_memory_bytes",
+    "predict",
+    "read_choice",
+    "read_free",
+    "run",
+    "summarize",
+    "table",
+]
 
 MAY_DIFFER = ("output_dir", "run_name", "batch_size")  # arguments that change no score
+SAMPLING_TEMPERATURE = 1.0  # of several samples a question, as published
 
 
 @dataclass
@@ -39,8 +59,11 @@ class Args(ModelArgs):
         default=None, metadata={"help": "split of the data set; its test split by default"}
     )
     limit: int | None = field(default=None, metadata={"help": "evaluate at most this many questions"})
-    batch_size: int = field(default=64, metadata={"help": "questions at a time; changes no score"})
+    batch_size: int = field(default=64, metadata={"help": "questions at a time, a device; changes no score"})
     max_new_tokens: int = field(default=16, metadata={"help": "longest answer, in tokens"})
+    num_samples: int = field(
+        default=1, metadata={"help": "1 = greedy Pass@1; k = k samples at temperature 1.0, and Pass@k"}
+    )
     output_dir: str | None = field(
         default=None, metadata={"help": "run folder; results/<script>/<run_name> where not given"}
     )
@@ -50,7 +73,7 @@ class Args(ModelArgs):
     )
 
     def __post_init__(self) -> None:
-        for name in ("limit", "batch_size", "max_new_tokens"):
+        for name in ("limit", "batch_size", "max_new_tokens", "num_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
 
@@ -68,6 +91,18 @@ def read_free(text: str, example: Example) -> str | int | float | None:
 # ---- from examples to records
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """How to answer: as `predict` says."""
+
+    reader: Reader
+    batch_size: int
+    max_new_tokens: int
+    num_samples: int
+    temperature: float
+    seed: int
+
+
 def predict(
     model,
     processor,
@@ -76,69 +111,89 @@ def predict(
     batch_size: int = 64,
     max_new_tokens: int = 16,
     progress: str | None = None,
+    num_samples: int = 1,
+    temperature: float = 1.0,
+    seed: int = 0,
 ) -> list[Record]:
-    """Greedy answers to all examples, in their order, in memory.
+    """Answers to all examples, in their order, in memory; all of them on every process of a launch.
 
     Args:
         reader: reads completion and gold answer alike; None is unread, and wrong.
         progress: the name of a progress bar with running accuracy; none where None.
+        num_samples: 1 takes the likeliest tokens; k samples k answers at `temperature`, each drawn from
+            `seed`, the example's id and its number alone (the first of 4 is the first of 8).
 
     Returns:
-        One record an example: id, task, prompt, completions (one), parsed, gold, correct, `num_choices` of a
-        lettered question or `vocabulary_size` of a free one, and `source` and `images_of` where its meta has
-        them.
+        One record an example: id, task, prompt, completions (`num_samples`), parsed, gold, correct,
+        `num_choices` of a lettered question or `vocabulary_size` of a free one, and `source` and `images_of`
+        where its meta has them. Of several samples, parsed is the list of what each says, correct whether any
+        of them is right (the paper's Pass@k), and `num_correct` of `num_samples` are.
 
     Raises:
         UserError: no examples, two of one id, a gold answer that cannot be read, a broken image, too little
             memory.
     """
-    gold = _gold_answers(examples, reader, progress)
-    todo = range(len(examples))
-    batches = _predict_batches(model, processor, examples, todo, reader, gold, batch_size, max_new_tokens)
-    return [record for batch in _with_progress(batches, [], len(examples), progress) for record in batch]
+    settings = _Settings(reader, batch_size, max_new_tokens, num_samples, temperature, seed)
+    gold = _gold_answers(examples, settings, progress)
+    rounds = _answer(model, processor, examples, range(len(examples)), gold, settings)
+    return [record for part in _with_progress(rounds, [], len(examples), progress) for record in part]
 
 
-def _predict_batches(
-    model,
-    processor,
-    examples: Sequence[Example],
-    todo: Sequence[int],
-    reader: Reader,
-    gold: dict,
-    batch_size: int,
-    max_new_tokens: int,
+def _answer(
+    model, processor, examples: Sequence[Example], todo: Sequence[int], gold: dict, settings: _Settings
 ) -> Iterator[list[Record]]:
-    """Records of examples[todo], batch by batch. Examples are looked up when needed and let go after."""
-    for start in range(0, len(todo), batch_size):
-        part = [examples[index] for index in todo[start : start + batch_size]]
-        texts = _generate(model, processor, part, max_new_tokens)
-        yield [_record(example, [text], reader, gold) for example, text in zip(part, texts, strict=True)]
+    """Records of examples[todo], in order, on every process: the batches of all processes, round by round.
+
+    Batches are those of one process, and so are their numbers to the last bit. Examples are looked up when
+    needed and let go after.
+    """
+    for indices in processes.deal(todo, settings.batch_size):
+
+        def records(indices: Sequence[int] = indices) -> list[Record]:
+            batch = [examples[index] for index in indices]
+            completions = _generate(model, processor, batch, settings) if batch else []
+            return [
+                _record(example, texts, settings.reader, gold)
+                for example, texts in zip(batch, completions, strict=True)
+            ]
+
+        yield processes.agree(records)
 
 
-def _generate(model, processor, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
-    prompts, images = [example.prompt for example in examples], [example.images for example in examples]
+def _generate(model, processor, batch: Sequence[Example], settings: _Settings) -> list[list[str]]:
+    """(B lists of `num_samples`) texts."""
+    prompts, images = [example.prompt for example in batch], [example.images for example in batch]
     try:
-        batch = rollout.encode(processor, prompts, images, device=model.device)
-        completions = rollout.sample(model, batch, 1, max_new_tokens, temperature=0)
+        completions = rollout.sample(
+            model,
+            rollout.encode(processor, prompts, images, device=model.device),
+            settings.num_samples,
+            settings.max_new_tokens,
+            temperature=settings.temperature if settings.num_samples > 1 else 0,
+            seeds=[Random(f"{settings.seed}-sample-{example.id}").getrandbits(62) for example in batch],
+        )
     except torch.OutOfMemoryError:
         raise UserError(
-            f"too little memory on {model.device} for {len(examples)} questions at a time; "
+            f"too little memory on {model.device} for {len(batch)} questions at a time; "
             "use a smaller --batch_size"
         ) from None
-    return [group[0] for group in rollout.decode(processor, completions)]
+    return rollout.decode(processor, completions)
 
 
 def _record(example: Example, completions: list[str], reader: Reader, gold: dict) -> Record:
-    parsed = reader(completions[0], example)
+    parsed = [reader(text, example) for text in completions]
+    num_correct = sum(answer == gold[example.id] for answer in parsed)
     record = {
         "id": example.id,
         "task": example.task,
         "prompt": example.prompt,
         "completions": completions,
-        "parsed": parsed,
+        "parsed": parsed if len(completions) > 1 else parsed[0],
         "gold": gold[example.id],
-        "correct": parsed == gold[example.id],
+        "correct": num_correct > 0,
     }
+    if len(completions) > 1:
+        record |= {"num_correct": num_correct, "num_samples": len(completions)}
     if example.choices:
         record["num_choices"] = len(example.choices)
     elif "vocabulary" in example.meta:
@@ -146,33 +201,47 @@ def _record(example: Example, completions: list[str], reader: Reader, gold: dict
     return record | {name: example.meta[name] for name in ("source", "images_of") if name in example.meta}
 
 
-def _gold_answers(examples: Sequence[Example], reader: Reader, progress: str | None) -> dict:
-    """Gold answers by id, in order, read as the model's are; UserError names a row where that fails."""
-    if not len(examples):
-        raise UserError("there are no questions to evaluate; check --data, --split and --limit")
-    gold: dict = {}
-    # A bar of its own, once it takes long: examples are made here, or opened.
-    for example in tqdm(examples, desc="questions", unit="q", delay=2, disable=progress is None):
-        if example.id in gold:
-            raise UserError(f"two rows have the id {example.id!r}; make the ids of the data unique")
-        gold[example.id] = reader(example.answer, example)
-        if gold[example.id] is None:
-            among = f" among {example.choices}" if example.choices else ""
-            raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be read{among}")
+def _gold_answers(examples: Sequence[Example], settings: _Settings, progress: str | None) -> dict:
+    """Gold answers by id, in order, read as the model's are; UserError names a row where that fails.
+
+    Each process reads those of its own batches, since examples may be made here, or opened.
+    """
+
+    def read() -> list[tuple[int, str, str | int | float]]:
+        if not len(examples):
+            raise UserError("there are no questions to evaluate; check --data, --split and --limit")
+        found = []
+        mine = [index for part in processes.deal(range(len(examples)), settings.batch_size) for index in part]
+        # A bar of its own, once it takes long.
+        quiet = progress is None or not processes.state().is_main_process
+        for index in tqdm(mine, desc="questions", unit="q", delay=2, disable=quiet):
+            example = examples[index]
+            answer = settings.reader(example.answer, example)
+            if answer is None:
+                among = f" among {example.choices}" if example.choices else ""
+                raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be read{among}")
+            found.append((index, example.id, answer))
+        return found
+
+    gold = {}
+    for _, id, answer in sorted(processes.agree(read), key=lambda row: row[0]):
+        if id in gold:
+            raise UserError(f"two rows have the id {id!r}; make the ids of the data unique")
+        gold[id] = answer
     return gold
 
 
 def _with_progress(
-    batches: Iterator[list[Record]], done: Sequence[Record], total: int, name: str | None
+    rounds: Iterator[list[Record]], done: Sequence[Record], total: int, name: str | None
 ) -> Iterator[list[Record]]:
-    right = sum(record["correct"] for record in done)
-    with tqdm(total=total, initial=len(done), desc=name, unit="q", disable=name is None) as bar:
-        answered = len(done)
-        for batch in batches:
-            right, answered = right + sum(record["correct"] for record in batch), answered + len(batch)
+    right, answered = sum(record["correct"] for record in done), len(done)
+    quiet = name is None or not processes.state().is_main_process
+    with tqdm(total=total, initial=answered, desc=name, unit="q", disable=quiet) as bar:
+        for part in rounds:
+            right, answered = right + sum(record["correct"] for record in part), answered + len(part)
             bar.set_postfix(accuracy=f"{100 * right / answered:.1f}", refresh=False)
-            bar.update(len(batch))
-            yield batch
+            bar.update(len(part))
+            yield part
 
 
 # ---- from records to a run folder
@@ -189,7 +258,9 @@ def run(
 ) -> dict:
     """Evaluates all examples, writes the run folder, prints a table and returns the summary.
 
-    A run that was stopped goes on where it was; what it had generated is read anew by the present reader.
+    A run that was stopped goes on where it was, with as many processes as there are then; what it had
+    generated is read anew by the present reader. The main process alone writes and prints; the summary is
+    the same on all.
 
     Args:
         reader: as in `predict`.
@@ -201,28 +272,31 @@ def run(
     """
     if args.shuffle_images:
         examples = shuffle_images(examples, args.seed)
-    gold = _gold_answers(examples, reader, benchmark)
-    folder = open_run(model, args, benchmark)
-    done = _records_done(folder, examples, reader, gold)
-    if done:
-        print(f"{folder.folder} has {len(done)} of {len(gold)} answers already; delete it to start again")
+    settings = _Settings(
+        reader, args.batch_size, args.max_new_tokens, args.num_samples, SAMPLING_TEMPERATURE, args.seed
+    )
+    gold = _gold_answers(examples, settings, benchmark)
+    folder = processes.on_main(lambda: open_run(model, args, benchmark))
+    done = processes.on_main(lambda: _records_done(folder, examples, reader, gold))
     todo = [index for index, id in enumerate(gold) if id not in done]
     started = time.monotonic()
-    batches = _predict_batches(
-        model, processor, examples, todo, reader, gold, args.batch_size, args.max_new_tokens
-    )
-    for batch in _with_progress(batches, list(done.values()), len(gold), benchmark):
-        folder.add_predictions(batch)
-        done |= {record["id"]: record for record in batch}
-    summary = summarize([done[id] for id in gold], aggregate, reader, benchmark)
-    summary |= {
+    rounds = _answer(model, processor, examples, todo, gold, settings)
+    for records in _with_progress(rounds, list(done.values()), len(gold), benchmark):
+        processes.on_main(lambda records=records: folder.add_predictions(records))
+        done |= {record["id"]: record for record in records}
+    measured = {
         "seconds": time.monotonic() - started,
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": max(processes.agree(lambda: [peak_memory_bytes()])),
         "answers_from_before": len(gold) - len(todo),
     }
-    folder.write_summary(summary)
-    print(f"{table(summary)}\nwritten to {folder.folder}")
-    return summary
+
+    def write() -> dict:
+        summary = summarize([done[id] for id in gold], aggregate, reader, benchmark) | measured
+        folder.write_summary(summary)
+        print(f"{table(summary)}\nwritten to {folder.folder}", flush=True)
+        return summary
+
+    return processes.on_main(write)
 
 
 def open_run(model, args: Args, benchmark: str) -> Run:
@@ -257,64 +331,14 @@ def _records_done(folder: Run, examples: Sequence[Example], reader: Reader, gold
                 "use another --output_dir or --run_name, or delete the folder"
             )
         done[row["id"]] = _record(example, row["completions"], reader, gold)
+    if done:
+        print(f"{folder.folder} has {len(done)} of {len(gold)} answers already; delete it to start again")
     return done
 
 
-# ---- the summary
-
-
-def summarize(records: Sequence[Record], aggregate: Aggregate, reader: Reader, benchmark: str) -> dict:
-    """Scores of records: overall, by task (in order of appearance) and by the benchmark's own aggregates.
-
-    All shares are fractions of 1, with 95 % intervals. `chance` is what answering without looking scores
-    (`metrics.chance`), by task and, weighted by its questions, overall; unread answers count as wrong.
-    """
-    groups = metrics.group(records)
-    chances = {task: metrics.chance(part) for task, part in groups.items()}
-    return {
-        "benchmark": benchmark,
-        "rule": (reader.__doc__ or reader.__name__).splitlines()[0],
-        "n": len(records),
-        "unread": sum(record["parsed"] is None for record in records),
-        "chance": sum(chances[task] * len(part) for task, part in groups.items()) / len(records),
-        "aggregates": {
-            name: {"value": estimate.value, "interval": estimate.interval}
-            for name, estimate in aggregate(records).items()
-        },
-        "tasks": {
-            task: {"n": part.n, "accuracy": part.value, "interval": part.interval, "chance": chances[task]}
-            for task, part in metrics.by_task(records).items()
-        },
-    }
-
-
-def micro_and_mean(records: Sequence[Record]) -> dict[str, Estimate]:
-    """Totals where a benchmark has no formula of its own: every question alike, and every task alike."""
-    return {"micro": metrics.accuracy(records), "mean_of_tasks": metrics.mean_of_tasks(records)}
-
-
-def table(summary: dict) -> str:
-    """The summary in percent as lines of text: task, n, accuracy, 95 % interval, chance."""
-    rows = [
-        (task, part["n"], part["accuracy"], part["interval"], f"{100 * part['chance']:.1f}")
-        for task, part in summary["tasks"].items()
-    ]
-    rows += [
-        (name, summary["n"], part["value"], part["interval"], "")
-        for name, part in summary["aggregates"].items()
-    ]
-    title = summary["benchmark"]
-    width = max(len(name) for name in (title, *(row[0] for row in rows)))
-    lines = [f"{title:<{width}}  {'n':>6}  accuracy  95 % interval  chance"]
-    for name, n, value, (low, high), chance in rows:
-        interval = f"{100 * low:.1f} - {100 * high:.1f}"
-        lines.append(f"{name:<{width}}  {n:>6}  {100 * value:>8.1f}  {interval:>13}  {chance:>6}".rstrip())
-    return "\n".join([*lines, f"unread, and counted wrong: {summary['unread']} of {summary['n']}"])
-
-
 def peak_memory_bytes() -> int:
-    """The most memory this process has held: on the CUDA device where there is one, else in all."""
-    if torch.cuda.is_available():
+    """The most memory this process has held: on its CUDA device where it has one, else in all."""
+    if processes.state().device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,6 +1,7 @@
 """Scores with their uncertainty: every share comes with a 95 % interval, every difference is a paired one.
 
-A *record* is a dict with at least `id`, `task` and `correct` (bool), as `spatialvlm.evaluate` writes them.
+A *record* is a dict with at least `id`, `task` and `correct` (bool), as `spatialvlm.evaluate` writes them. Of
+several sampled answers `correct` means that any of them is right; `num_correct` of `num_samples` are.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 import numpy as np
 from scipy.stats import binomtest
@@ -36,8 +38,30 @@ def proportion(correct: int, n: int) -> Estimate:
     return Estimate(correct / n, (float(low), float(high)), n)
 
 
+def average(scores: Sequence[float], num_samples: int = 1) -> Estimate:
+    """The mean score of independent questions, each scored between 0 and 1 from `num_samples` answers to it.
+
+    Answers to one question go together, so the interval is Wilson's at the effective number of answers,
+    p (1 - p) / (variance of the mean), as for samples drawn in clusters (Franco et al. 2019, Journal of
+    Survey Statistics and Methodology 7, 334-364): one a question where all scores are 0 or 1, at most
+    `num_samples`. Scores of 0 and 1 have the interval of their `proportion`.
+    """
+    n, value, variance = len(scores), float(np.mean(scores)), float(np.var(scores))
+    effective = n if value in (0, 1) else n * num_samples
+    if variance:
+        effective = min(effective, n * value * (1 - value) / variance)
+    z = NormalDist().inv_cdf(0.975)
+    centre = value + z**2 / (2 * effective)
+    margin = z * math.sqrt(value * (1 - value) / effective + (z / (2 * effective)) ** 2)
+    low, high = ((centre + side) / (1 + z**2 / effective) for side in (-margin, margin))
+    return Estimate(value, (max(low, 0.0), min(high, 1.0)), n)
+
+
 def accuracy(records: Sequence[Record]) -> Estimate:
-    """The share of records that are correct, every question counting alike (micro)."""
+    """The share of records that are correct, every question counting alike (micro); of `scored` records the
+    mean score."""
+    if records and "score" in records[0]:
+        return average([record["score"] for record in records], records[0]["num_samples"])
     return proportion(sum(record["correct"] for record in records), len(records))
 
 
@@ -80,16 +104,21 @@ def mean_of_tasks(records: Sequence[Record]) -> Estimate:
     return mean(list(by_task(records).values()))
 
 
-def chance(records: Sequence[Record]) -> float:
-    """What an answer without looking scores on the records of one task.
+def chance(records: Sequence[Record], guesses: int = 1) -> float:
+    """What answers without looking score on the records of one task, where any of the guesses may be right.
 
-    A uniform guess among lettered choices: the mean of 1 / `num_choices`. Of free answers the better of the
-    commonest gold answer given every time and, where known, the mean of 1 / `vocabulary_size`.
+    Uniform guesses among lettered choices, each on its own: the mean of 1 - (1 - 1 / `num_choices`)^guesses.
+    Of free answers the better of the commonest gold answer given every time and, where known, guesses among
+    `vocabulary_size` words.
     """
+
+    def hit(options: int) -> float:
+        return 1 - (1 - 1 / options) ** guesses
+
     if all("num_choices" in record for record in records):
-        return sum(1 / record["num_choices"] for record in records) / len(records)
+        return sum(hit(record["num_choices"]) for record in records) / len(records)
     commonest = max(Counter(record["gold"] for record in records).values())
-    guessed = sum(1 / record["vocabulary_size"] for record in records if "vocabulary_size" in record)
+    guessed = sum(hit(record["vocabulary_size"]) for record in records if "vocabulary_size" in record)
     return max(commonest, guessed) / len(records)
 
 
@@ -168,9 +197,11 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1 - math.comb(n - correct, k) / math.comb(n, k)
 
 
-def any_of_k(correct: Sequence[Sequence[bool]]) -> Estimate:
-    """The share of questions with a right one among their answers: Pass@k where k answers were drawn."""
-    return proportion(sum(any(answers) for answers in correct), len(correct))
+def scored(records: Sequence[Record], k: int) -> list[Record]:
+    """Sampled records with `score`, the unbiased estimate of Pass@k (`pass_at_k`) by the question."""
+    return [
+        record | {"score": pass_at_k(record["num_samples"], record["num_correct"], k)} for record in records
+    ]
 
 
 def close_call(predicted: Sequence[float | None], gold: Sequence[float]) -> Estimate | None:

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from spatialvlm import evaluate, rollout
+from spatialvlm import evaluate, metrics, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.data.rendered import LazyExamples
 from spatialvlm.example import Example
@@ -34,11 +34,17 @@ def choice_examples(count: int) -> list[Example]:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Replaces the model by a function of (prompt, images); returns the list of batch sizes asked for."""
+    """Replaces the model by a function of (prompt, images), which gives one text or the list of all samples;
+    returns the list of batch sizes asked for.
+    """
     model = SimpleNamespace(device="cpu", config=SimpleNamespace(_name_or_path="scripted"))
 
     def install(answer):
         sizes, asked = [], []
+
+        def said(prompt, images):
+            texts = answer(prompt, images)
+            return texts if isinstance(texts, list) else [texts]
 
         def encode(processor, prompts, images, device):
             asked[:] = zip(prompts, images, strict=True)
@@ -46,7 +52,7 @@ def scripted(monkeypatch):
 
         monkeypatch.setattr(rollout, "encode", encode)
         monkeypatch.setattr(rollout, "sample", lambda *arguments, **options: None)
-        monkeypatch.setattr(rollout, "decode", lambda *arguments: [[answer(*each)] for each in asked])
+        monkeypatch.setattr(rollout, "decode", lambda *arguments: [said(*each) for each in asked])
         return model, sizes
 
     return install
@@ -70,7 +76,7 @@ def arguments(folder, **changed) -> evaluate.Args:
     return evaluate.Args(output_dir=str(folder), batch_size=4, max_new_tokens=3, **changed)
 
 
-@pytest.mark.parametrize("name", ["limit", "batch_size", "max_new_tokens"])
+@pytest.mark.parametrize("name", ["limit", "batch_size", "max_new_tokens", "num_samples"])
 def test_sizes_below_1_are_refused(name):
     with pytest.raises(UserError, match=f"--{name} must be at least 1, not 0"):
         evaluate.Args(**{name: 0})
@@ -105,6 +111,19 @@ def test_a_record_says_what_was_asked_and_answered(scripted):
         "num_choices": 2,
         "source": "COCO",
     }
+
+
+def test_a_record_of_several_samples_counts_the_right_ones(scripted):
+    examples = choice_examples(2)
+    model, _ = scripted(lambda prompt, images: ["The answer is A.", "B", "(A)", "neither"])
+    first, second = evaluate.predict(model, None, examples, num_samples=4)
+    assert first["completions"] == ["The answer is A.", "B", "(A)", "neither"]
+    assert first["parsed"] == ["A", "B", "A", None] and first["gold"] == "A"
+    assert (first["correct"], first["num_correct"], first["num_samples"]) == (True, 2, 4)
+    assert (second["correct"], second["num_correct"]) == (True, 1)
+    model, _ = scripted(lambda prompt, images: ["B", "B"])
+    record = evaluate.predict(model, None, examples, num_samples=2)[0]
+    assert (record["correct"], record["num_correct"], record["num_samples"]) == (False, 0, 2)
 
 
 def test_free_answers_are_read_by_their_vocabulary(scripted):
@@ -157,11 +176,38 @@ def test_batch_size_changes_no_answer(talkative):
     model, processor = talkative
     examples = choice_examples(7)
     ragged = [replace(example, prompt=example.prompt + " of the" * i) for i, example in enumerate(examples)]
-    by_size = [
-        evaluate.predict(model, processor, ragged, batch_size=size, max_new_tokens=4) for size in (1, 3, 7)
-    ]
-    assert by_size[0] == by_size[1] == by_size[2]
-    assert len({record["completions"][0] for record in by_size[0]}) > 1  # or it would prove nothing
+    for num_samples in (1, 3):
+        by_size = [
+            evaluate.predict(
+                model, processor, ragged, batch_size=size, max_new_tokens=4, num_samples=num_samples
+            )
+            for size in (1, 3, 7)
+        ]
+        assert by_size[0] == by_size[1] == by_size[2]
+        assert len({record["completions"][0] for record in by_size[0]}) > 1  # or it would prove nothing
+
+
+def test_samples_follow_from_seed_question_and_number_alone(talkative):
+    model, processor = talkative
+
+    def sampled(examples, num_samples=3, seed=0, **options):
+        options |= {"max_new_tokens": 4, "num_samples": num_samples, "seed": seed}
+        records = evaluate.predict(model, processor, examples, **options)
+        return {record["id"]: record["completions"] for record in records}
+
+    examples = choice_examples(5)
+    found = sampled(examples)
+    assert all(len(set(texts)) > 1 for texts in found.values())
+    before = torch.get_rng_state()
+    assert sampled(examples[::-1]) == found and sampled(examples[2:3]) == {"q2": found["q2"]}
+    assert torch.equal(torch.get_rng_state(), before)  # what a script draws next does not depend on a test
+    assert {id: texts[:3] for id, texts in sampled(examples, num_samples=5).items()} == found
+    other = sampled(examples, seed=1)
+    assert all(other[id] != texts for id, texts in found.items())
+    twins = [replace(examples[0], id=name) for name in ("one", "two")]
+    assert len({tuple(texts) for texts in sampled(twins).values()}) == 2
+    cold = sampled(examples, temperature=1e-4)
+    assert cold == {id: texts * 3 for id, texts in sampled(examples, num_samples=1).items()}
 
 
 def test_other_images_give_other_answers(talkative):
@@ -194,6 +240,62 @@ def test_the_summary_counts_everything(scripted, tmp_path):
     assert summary["aggregates"]["micro"]["value"] == 0.5
     assert {task: part["n"] for task, part in summary["tasks"].items()} == {"Depth": 4, "Count": 6}
     assert summary["tasks"]["Depth"]["accuracy"] == 0.5 and summary["rule"].startswith("The letter")
+
+
+def test_the_summary_of_several_samples_names_both_kinds_of_pass_at_k(scripted, tmp_path):
+    examples = choice_examples(8)
+    said = ["AAAA", "BAAA", "BBBB", "AAAA", "AABB", "AAAA", "ABB-", "---B"]  # gold: A, B, A, B, ...
+    text_of = {
+        example.images[0].tobytes(): list(texts) for example, texts in zip(examples, said, strict=True)
+    }
+    model, _ = scripted(lambda prompt, images: text_of[images[0].tobytes()])
+    summary = run(model, examples, arguments(tmp_path, num_samples=4))
+    depth, count, totals = summary["tasks"]["Depth"], summary["tasks"]["Count"], summary["aggregates"]
+    assert (summary["n"], summary["num_samples"], summary["unread"]) == (8, 4, 4)
+
+    any_right = metrics.proportion(2, 3)  # Depth: q0, q3 and q6, of whose samples 4, 0 and 1 are right
+    assert (depth["n"], depth["accuracy"], depth["interval"]) == (3, any_right.value, any_right.interval)
+    assert totals["any_of_4 micro"]["value"] == 5 / 8
+    assert totals["any_of_4 mean_of_tasks"]["value"] == pytest.approx((2 / 3 + 3 / 5) / 2)
+    assert depth["chance"] == summary["chance"] == 1 - 0.5**4 and depth["pass@1"]["chance"] == 0.5
+
+    unbiased = {
+        task: [part[f"pass@{k}"]["value"] for k in (1, 2, 4)] for task, part in summary["tasks"].items()
+    }
+    assert unbiased["Depth"] == pytest.approx([1.25 / 3, 1.5 / 3, 2 / 3])
+    assert unbiased["Count"] == pytest.approx([1 / 5, (0.5 + 5 / 6 + 0.5) / 5, 3 / 5])
+    assert totals["pass@1 micro"]["value"] == pytest.approx(2.25 / 8)
+    assert totals["pass@1 mean_of_tasks"]["value"] == pytest.approx((1.25 / 3 + 1 / 5) / 2)
+    assert set(count) - {"n", "accuracy", "interval", "chance"} == {f"pass@{k}" for k in (1, 2, 3, 4)}
+    assert all(part["interval"][0] <= part["value"] <= part["interval"][1] for part in totals.values())
+
+    lines = evaluate.table(summary).splitlines()
+    assert lines[0].split()[:5] == ["bench", "n", "any", "of", "4"]
+    assert lines[1].split() == ["Depth", "3", "66.7", "20.8", "-", "93.9", "93.8"]
+    assert lines[6].split() == ["unbiased", "pass@1", "pass@2", "pass@4"]
+    assert [cell.split()[0] for cell in lines[7].split("  ") if cell] == ["Depth", "41.7", "50.0", "66.7"]
+    assert lines[-1] == "unread, and counted wrong: 4 of 32 answers, 4 a question"
+
+
+def test_greedy_and_sampled_runs_are_different_runs(scripted, tmp_path):
+    examples = choice_examples(3)
+    model, _ = scripted(lambda prompt, images: "A")
+    run(model, examples, arguments(tmp_path))
+    with pytest.raises(UserError, match="num_samples was 1, now 4"):
+        run(model, examples, arguments(tmp_path, num_samples=4))
+
+
+def test_a_sampled_run_goes_on_with_its_samples(scripted, tmp_path):
+    examples = choice_examples(6)
+    model, _ = scripted(lambda prompt, images: ["A", "B"])
+    whole = run(model, examples, arguments(tmp_path, num_samples=2))
+    file = tmp_path / "predictions.jsonl"
+    rows = file.read_bytes()
+    file.write_bytes(b"".join(rows.splitlines(keepends=True)[:4]))
+    model, sizes = scripted(lambda prompt, images: ["A", "B"])
+    resumed = run(model, examples, arguments(tmp_path, num_samples=2))
+    assert sizes == [2] and file.read_bytes() == rows
+    assert resumed["tasks"] == whole["tasks"] and resumed["aggregates"] == whole["aggregates"]
 
 
 def test_stopped_and_gone_on_with_is_never_stopped(scripted, tmp_path):

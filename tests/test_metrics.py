@@ -142,6 +142,13 @@ def test_chance_is_a_guess_among_choices_or_the_commonest_answer():
     assert metrics.chance([record | {"vocabulary_size": 10} for record in free]) == 0.4
 
 
+def test_chance_of_several_guesses():
+    lettered = [{"num_choices": 2, "gold": "A"}, {"num_choices": 4, "gold": "A"}]
+    assert metrics.chance(lettered, 4) == pytest.approx((15 / 16 + 175 / 256) / 2)
+    free = [{"gold": answer, "vocabulary_size": 3} for answer in ("left", "left", "right", "above")]
+    assert metrics.chance(free, 1) == 0.5 and metrics.chance(free, 2) == pytest.approx(5 / 9)
+
+
 def test_pass_at_k_by_counting_every_subset():
     right = [True, True, False, False, False]
     for k in range(1, 6):
@@ -153,8 +160,47 @@ def test_pass_at_k_by_counting_every_subset():
             metrics.pass_at_k(*bad)
 
 
-def test_any_of_k():
-    assert metrics.any_of_k([[False, True], [False, False], [True, True], [False, True]]).value == 0.75
+def test_scored_records_count_by_their_share():
+    sampled = [
+        {"id": str(right), "task": "Count", "correct": right > 0, "num_correct": right, "num_samples": 4}
+        for right in (0, 1, 2, 4)
+    ]
+    assert metrics.accuracy(sampled) == metrics.proportion(3, 4)
+    found = [metrics.accuracy(metrics.scored(sampled, k)) for k in (1, 2, 3, 4)]
+    assert [estimate.value for estimate in found] == pytest.approx(
+        [7 / 16, (0.5 + 5 / 6 + 1) / 4, 2.75 / 4, 0.75]
+    )
+    assert found[3].interval == pytest.approx(metrics.proportion(3, 4).interval)
+    assert metrics.mean_of_tasks(metrics.scored(sampled, 1)).value == pytest.approx(7 / 16)
+
+
+def test_average_of_right_and_wrong_is_the_proportion():
+    for right, n in [(0, 20), (3, 17), (20, 20)]:
+        made, expected = metrics.average([1.0] * right + [0.0] * (n - right), 4), metrics.proportion(right, n)
+        assert (made.value, made.n) == (expected.value, expected.n)
+        assert made.interval == pytest.approx(expected.interval, abs=1e-12)
+
+
+def test_average_takes_answers_for_independent_only_where_they_look_it():
+    def width(scores):
+        low, high = metrics.average(scores, 4).interval
+        return high - low
+
+    together, apart = width([1.0, 0.0] * 20), width([0.5] * 40)
+    assert apart == pytest.approx(np.diff(metrics.proportion(80, 160).interval)[0])
+    assert together > width([0.75, 0.25] * 20) >= apart
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_interval_of_pass_at_k_covers_the_truth_95_percent_of_the_time(k):
+    rng = np.random.default_rng(k)
+    truth = 1 - np.mean((1 - rng.beta(1, 2, 10**6)) ** k)
+    covered = 0
+    for _ in range(600):
+        right = rng.binomial(4, rng.beta(1, 2, 60))
+        low, high = metrics.average([metrics.pass_at_k(4, int(each), k) for each in right], 4).interval
+        covered += low <= truth <= high
+    assert 0.92 <= covered / 600 <= 0.98
 
 
 def test_close_call_is_a_share_of_the_wrong_counts():

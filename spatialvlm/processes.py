@@ -1,0 +1,78 @@
+"""What the processes of one launch do together: share work out, know the same after it, and end together.
+
+    torchrun --nproc_per_node 2 script.py                          # on CPU, or on as many GPUs
+    accelerate launch --multi_gpu --num_processes 2 script.py      # the same
+
+Every function here but `state` and `deal` waits until all processes have called it, so all must call the same
+ones in the same order, whatever their share of the work is. One process alone waits for nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object, parse_flag_from_env
+
+from spatialvlm.cli import UserError
+
+T = TypeVar("T")
+
+
+def state() -> PartialState:
+    """Number, count and device of this process: CUDA where it is and `accelerate launch` got no --cpu."""
+    only_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+    processes = PartialState(cpu=only_cpu or not torch.cuda.is_available())
+    if only_cpu and processes.num_processes == 1 and "MASTER_PORT" in os.environ:  # several were asked for
+        _warn_of_one_process()
+    return processes
+
+
+@cache
+def _warn_of_one_process() -> None:
+    """accelerate 1.15 starts several on the CPU through MPI alone; without MPI one, and says nothing."""
+    warnings.warn(
+        "accelerate launch --cpu has started one process, whatever --num_processes says; for several on the "
+        "CPU use torchrun --nproc_per_node",
+        stacklevel=3,
+    )
+
+
+def deal(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """This process's batches of up to `size` items, one a round, dealt out in turn: the first process has the
+    first, the second the next. All have as many rounds; in the last one a batch may be empty.
+    """
+    processes = state()
+    count, index = processes.num_processes, processes.process_index
+    starts = range(0, len(items), size * count)
+    return [items[start + index * size : start + (index + 1) * size] for start in starts]
+
+
+def agree(work: Callable[[], list[T]]) -> list[T]:
+    """What `work` returns on each process, the processes in order: the same list on all of them.
+
+    A `UserError` on any of them ends all: the main process raises it, the others leave without a word (exit
+    code 2), so that a launch ends with one line and nobody waits for one who is gone.
+    """
+    processes, found, error = state(), [], None
+    try:
+        found = work()
+    except UserError as raised:
+        error = raised
+    parts = gather_object([(found, error and str(error))])
+    if messages := [message for _, message in parts if message]:
+        if processes.is_main_process:
+            raise error or UserError(messages[0])
+        raise SystemExit(2)
+    return [item for part, _ in parts for item in part]
+
+
+def on_main(work: Callable[[], T]) -> T:
+    """What `work` returns on the main process, which alone does it (printing, writing). It gets pickled."""
+    (found,) = agree(lambda: [work()] if state().is_main_process else [])
+    return found
