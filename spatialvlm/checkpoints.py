@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save
 
+from spatialvlm import processes
 from spatialvlm.cli import UserError
 from spatialvlm.results import Run, differences, disk_errors, plain
 
@@ -97,16 +96,7 @@ class Checkpoints:
         Raises:
             UserError: none that is there is whole, or it was made with other arguments (they are named).
         """
-        answer: list = [None, None]
-        if PartialState().is_main_process:
-            try:
-                answer[0] = self._newest(Path(path))
-            except UserError as error:
-                answer[1] = str(error)
-        broadcast_object_list(answer)
-        if answer[1] is not None:
-            raise UserError(answer[1])
-        return answer[0]
+        return processes.on_main(lambda: self._newest(Path(path)))
 
     def _newest(self, path: Path) -> Path | None:
         candidates = [path] if path.name.startswith(PREFIX) else found(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -11,19 +12,38 @@ class UserError(Exception):
     """Something only the user can mend. Its message is one line that names what is wrong and what to do."""
 
 
+def _split_equals(argv: list[str]) -> list[str]:
+    """`--config=x` as `--config x`, which is how the parser looks for it; likewise for --profile."""
+    split: list[str] = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        split.extend([name, value] if equals and name in ("--config", "--profile") else [word])
+    return split
+
+
 def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; see --help")
 
 
-def run(main: Callable[[Any], Any], args_class: type, argv: list[str] | None = None) -> Any:
+def run(
+    main: Callable[[Any], Any],
+    args_class: type,
+    argv: list[str] | None = None,
+    default_config: Callable[[str], Path] | None = None,
+) -> Any:
     """Parses flags into `args_class` (a dataclass) and calls `main(args)`.
 
     A `UserError`, from anywhere below, ends in one line on stderr and exit code 2, without a traceback;
-    Ctrl-C in exit code 130. `--config file.yaml` sets flags that the command line may override.
+    Ctrl-C in exit code 130. `--config file.yaml` sets flags that the command line may override; where it is
+    not given, `default_config` names the file for the --profile that is.
     """
     from trl import TrlParser  # imported late: `--help` of a script without models stays quick
 
     try:
+        argv = _split_equals(sys.argv[1:] if argv is None else argv)
+        if default_config and "--config" not in argv:
+            profile = argv[argv.index("--profile") + 1 :][:1] if "--profile" in argv else []
+            argv = ["--config", str(default_config(*profile or ["auto"])), *argv]
         parser = TrlParser(args_class, description=sys.modules[main.__module__].__doc__)
         parser.error = _refuse  # one line for a flag's bad value too, where argparse prints its whole usage
         try:

@@ -206,6 +206,20 @@ class Trainer:
             "seconds": time.perf_counter() - start,
         }
 
+    def samples(self, count: int = 4) -> list[dict]:
+        """Prompts that this process learnt from in the last step, with their completions and rewards."""
+        groups = self.collected.groups if self.collected else []
+        return [
+            {
+                "id": group.example.id,
+                "prompt": group.example.prompt,
+                "answer": group.example.answer,
+                "completions": group.texts,
+                "rewards": group.rewards,
+            }
+            for group in groups[:count]
+        ]
+
     def learn(self, collected: Collected) -> dict[str, float]:
         """One optimizer step: gradients over micro-batches and processes. Without groups, weights stay."""
         args = self.args

@@ -29,6 +29,7 @@ from spatialvlm.cli import UserError
 
 PUBLISHED = "google/paligemma2-3b-mix-224"
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
+RUNS = Path(__file__).resolve().parents[1] / "runs"
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PARTS = {"language": "language_model", "vision": "vision_tower", "projector": "multi_modal_projector"}
 
@@ -57,8 +58,17 @@ class ModelArgs:
 
 def resolve_profile(args: ModelArgs) -> tuple[str, str]:
     """(`paper` or `embedded`, the reason in words)."""
-    if args.profile != "auto":
-        return args.profile, "as asked"
+    return _resolve(args.profile)
+
+
+def config_for(name: str, profile: str = "auto") -> Path:
+    """The published configuration `name` in runs/, or its embedded twin, as the profile says."""
+    return RUNS / name if _resolve(profile)[0] == "paper" else RUNS / "embedded" / name
+
+
+def _resolve(profile: str) -> tuple[str, str]:
+    if profile != "auto":
+        return profile, "as asked"
     if torch.cuda.is_available():
         return "paper", f"CUDA device {torch.cuda.get_device_name()}; --profile embedded for the small model"
     return "embedded", "no CUDA device here; --profile paper for the published model"

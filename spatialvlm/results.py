@@ -298,3 +298,13 @@ def fresh_folder(folder: str | Path) -> Path:
         number += 1
         found = folder.with_name(f"{folder.name}-{number}")
     return found
+
+
+def newest_folder(folder: str | Path) -> Path:
+    """The last of folder, folder-2, folder-3, ... that holds a run; the folder itself where none does."""
+    folder, number = Path(folder), 1
+    found = following = folder
+    while (following / "config.json").exists():
+        found, number = following, number + 1
+        following = folder.with_name(f"{folder.name}-{number}")
+    return found

@@ -1,0 +1,240 @@
+"""Train on SAT's questions, test on CV-Bench before and after: what GRPO and SFT share, from rows to table.
+
+A script opens an `Experiment`, tests the model it starts from, trains, and tests again. Each test has its own
+part of the run folder and goes on where it was; training goes on from its newest checkpoint (`--resume`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from spatialvlm import evaluate, metrics, models, processes, tracking
+from spatialvlm.checkpoints import PREFIX, Checkpoints
+from spatialvlm.cli import UserError
+from spatialvlm.controls import shuffle_images
+from spatialvlm.data import clevr, cvbench, rendered, sat
+from spatialvlm.example import Example
+from spatialvlm.metrics import Record
+from spatialvlm.results import Run, fingerprint, fresh_folder, newest_folder
+
+NEWEST = "newest"
+MAY_DIFFER = (  # what changes no number of a run
+    "output_dir",
+    "resume",
+    "save_steps",
+    "save_total_limit",
+    "report_to",
+    "log_completions_steps",
+    "eval_batch_size",
+)
+
+
+@dataclass
+class ExperimentArgs(models.ModelArgs):
+    """Data, tests and the run folder; the defaults are the published ones."""
+
+    data: str = field(
+        default="array/SAT",
+        metadata={"help": "SAT rows (hub id, file, folder), a CLEVR folder, or 'embedded'"},
+    )
+    train_limit: int = field(default=15_000, metadata={"help": "training questions"})
+    answer_form: Literal["natural", "letter", "mixed"] = field(
+        default="natural", metadata={"help": "what is learnt to say: the choice's text, its letter, or both"}
+    )
+    polarity: Literal["closer", "balanced"] = field(
+        default="closer",
+        metadata={"help": "of depth and distance (rendered and CLEVR); balanced asks for farther as often"},
+    )
+    eval_data: str = field(default=cvbench.HUB_ID, metadata={"help": "CV-Bench rows, or 'embedded'"})
+    eval_limit: int | None = field(default=None, metadata={"help": "test questions; all where not given"})
+    eval_batch_size: int = field(default=64, metadata={"help": "test questions at a time"})
+    full_test: bool = field(
+        default=False,
+        metadata={"help": "also Pass@4 at temperature 1.0, and Depth and Distance turned (OOD)"},
+    )
+    run_name: str = field(default="v2", metadata={"help": "first part of the run folder's name"})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "run folder; results/<script>/<run_name>-<profile>-seed<seed>"}
+    )
+    resume: str | None = field(
+        default=None,
+        metadata={
+            "nargs": "?",
+            "const": NEWEST,
+            "help": "go on with the newest run of this name, or with a run folder or checkpoint",
+        },
+    )
+    save_steps: int = field(default=50, metadata={"help": "steps from one checkpoint to the next"})
+    save_total_limit: int = field(default=2, metadata={"help": "how many of the newest checkpoints stay"})
+    report_to: Literal["none", "trackio", "wandb", "tensorboard"] = field(
+        default="none", metadata={"help": "where metrics go besides the run folder"}
+    )
+    log_completions_steps: int = field(
+        default=20, metadata={"help": "steps from one sample of completions to the next"}
+    )
+
+    def check(self) -> None:
+        """Raises UserError naming the first argument that makes no sense."""
+        super().check()  # the trainer's, which comes after in a script's Args
+        positive = ("train_limit", "eval_limit", "eval_batch_size", "save_steps", "save_total_limit")
+        for name in (*positive, "log_completions_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+
+
+def training_set(args: ExperimentArgs) -> Sequence[Example]:
+    """SAT's questions as `args` ask for them."""
+    if args.data == "embedded":
+        return rendered.sat(
+            "train", args.train_limit, args.seed, args.answer_form, args.polarity, share_scenes=True
+        )
+    if clevr.is_official_folder(args.data):
+        return clevr.load_sat(args.data, args.train_limit, args.answer_form, args.polarity, seed=args.seed)
+    if args.polarity != "closer":
+        raise UserError("--polarity balanced is for rendered and CLEVR scenes; SAT's rows are as they are")
+    return sat.load(args.data, "train", args.train_limit, args.answer_form, seed=args.seed)
+
+
+class Experiment:
+    """A run's folder, tests and logs, on every process; only the main one writes.
+
+    Args:
+        script: the name of the script, for the run folder.
+        args: all arguments (`ExperimentArgs` and the trainer's).
+        model: for what its results depend on.
+
+    Raises:
+        UserError: a run to go on with that is not there, or was made with other arguments.
+    """
+
+    def __init__(self, script: str, args, model) -> None:
+        self.args = args
+        self.main = processes.state().is_main_process
+        weights = getattr(model.config, "_name_or_path", "") or type(model).__name__
+        arguments = asdict(args) | {
+            "weights_state": fingerprint(weights),
+            "data_state": fingerprint(args.data),
+            "eval_data_state": fingerprint(args.eval_data),
+        }
+        self.folder = processes.on_main(lambda: _folder(script, args))
+        run = processes.on_main(lambda: Run(self.folder, arguments, MAY_DIFFER))
+        self.run = run if self.main else None
+        self.checkpoints = Checkpoints(
+            self.run, arguments, args.save_steps, args.save_total_limit, MAY_DIFFER
+        )
+        self.resume: Path | None = None
+        if args.resume is not None:
+            self.resume = self.checkpoints.newest(_checkpoint(args.resume) or self.folder)
+            step = self.checkpoints.restore(self.resume) if self.resume else 0
+            if self.main:
+                print(f"going on with {self.folder} after step {step}", flush=True)
+        self.test_set = cvbench.load(args.eval_data, limit=args.eval_limit)
+        self.tracker = tracking.Tracker(args.report_to, self.folder, arguments)
+
+    def log(self, row: dict[str, float], samples: Sequence[dict] = ()) -> None:
+        """Writes a step's metrics and, where there are any, samples of completions with their rewards."""
+        self.run.log(**row)
+        self.tracker.log(row)
+        if samples:
+            self.run.add_completions([{"step": row["step"], **sample} for sample in samples])
+            tracking.show(row["step"], samples[0])
+
+    def samples_due(self, step: int) -> bool:
+        return step == 1 or step % self.args.log_completions_steps == 0
+
+    # ---- tests
+
+    def test(self, name: str, model, processor) -> list[Record]:
+        """Greedy answers to the test, in the run folder's part `name`; with `--full_test` the others too."""
+        self.test_set = rendered.drawn(self.test_set)
+        records = self._part(name, model, processor, self.test_set)
+        if self.args.full_test:
+            turned = [e for e in cvbench.flip_polarity(self.test_set) if e.task in cvbench.TASKS_3D]
+            self._part(f"{name}-ood", model, processor, turned)
+            self._part(f"{name}-pass4", model, processor, self.test_set, num_samples=4)
+            self._part(f"{name}-pass4-ood", model, processor, turned, num_samples=4)
+        return records
+
+    def _part(self, name: str, model, processor, examples, num_samples: int = 1) -> list[Record]:
+        started = time.monotonic()
+        records = evaluate.predict(
+            model,
+            processor,
+            examples,
+            batch_size=self.args.eval_batch_size,
+            num_samples=num_samples,
+            seed=self.args.seed,
+            progress=f"test, {name}",
+        )
+        if self.main:
+            run = Run(self.folder / name, asdict(self.args) | {"evaluated": name}, MAY_DIFFER)
+            run.add_predictions(records)
+            summary = evaluate.summarize(records, cvbench.aggregate, evaluate.read_choice, "cvbench")
+            seconds = time.monotonic() - started
+            run.write_summary(
+                summary | {"seconds": seconds, "peak_memory_bytes": evaluate.peak_memory_bytes()}
+            )
+        return records
+
+    def finish(self, base: list[Record], model, processor) -> None:
+        """Saves the adapter, tests the trained model and it without its images, and prints the table."""
+        models.save_adapter(model, self.folder / "adapter")
+        trained = self.test("trained", model, processor)
+        shuffled = self._part("shuffled", model, processor, shuffle_images(self.test_set, self.args.seed))
+        self.tracker.finish()
+        if self.main:
+            tracking.plot(self.run)
+            print(f"\n{comparison(base, trained, shuffled)}\nwritten to {self.folder}")
+
+
+def comparison(base: list[Record], trained: list[Record], shuffled: list[Record]) -> str:
+    """The paper's table: accuracy by task and their mean (the paper's Total), base against trained."""
+
+    def rows(records: list[Record]) -> dict[str, metrics.Estimate]:
+        return metrics.by_task(records) | {"Total": metrics.mean_of_tasks(records)}
+
+    def percent(estimate: metrics.Estimate, sign: str = "") -> str:
+        low, high = estimate.interval
+        return f"{100 * estimate.value:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
+
+    gains = metrics.compare(base, trained)
+    gains["Total"] = gains["mean_of_tasks"]
+    before, after, blind = rows(base), rows(trained), rows(shuffled)
+    line = "{:<10}{:>6}  {:<22}{:<22}{:<25}"
+    lines = [line.format("CV-Bench", "n", "base", "trained", "difference").rstrip()]
+    for task in before:
+        cells = percent(before[task]), percent(after[task]), percent(gains[task], "+")
+        lines.append(line.format(task, before[task].n, *cells).rstrip())
+    lines += ["", line.format("images shuffled", "", "", "trained", "").rstrip()]
+    lines += [line.format(task, blind[task].n, "", percent(blind[task]), "").rstrip() for task in blind]
+    return "\n".join([*lines, "percent, 95 % intervals; Total is the mean of the four tasks"])
+
+
+# ---- which folder
+
+
+def _folder(script: str, args) -> Path:
+    profile, _ = models.resolve_profile(args)
+    folder = args.output_dir or f"results/{script}/{args.run_name}-{profile}-seed{args.seed}"
+    if args.resume is None:
+        return fresh_folder(folder)
+    if args.resume == NEWEST:
+        return newest_folder(folder)
+    path = Path(args.resume)
+    path = path.parent if path.name.startswith(PREFIX) else path
+    if not (path / "config.json").is_file():
+        raise UserError(
+            f"--resume {args.resume}: there is no run; give a run folder or one of its checkpoints"
+        )
+    return path
+
+
+def _checkpoint(resume: str) -> Path | None:
+    path = Path(resume)
+    if path.name.startswith(PREFIX) and not path.is_dir():
+        raise UserError(f"--resume {resume}: no such checkpoint")
+    return path if path.name.startswith(PREFIX) else None
