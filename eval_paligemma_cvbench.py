@@ -3,16 +3,20 @@
 python eval_paligemma_cvbench.py                     # GPU: PaliGemma 2, 2,638 photographs; CPU: embedded, 800
 python eval_paligemma_cvbench.py --shuffle_images    # control: what the text alone gives away
 python eval_paligemma_cvbench.py --ood               # closer becomes far away in Depth and Distance
-python eval_paligemma_cvbench.py --adapter results/pali_sat_grpo/v2/adapter
+python eval_paligemma_cvbench.py --adapter results/pali_sat_grpo/v2/adapter --num_samples 4    # Pass@4
 python eval_paligemma_cvbench.py --data ../clevr     # the same form over CLEVR's real images and scenes
+accelerate launch eval_paligemma_cvbench.py          # shared out over all GPUs
+torchrun --nproc_per_node 2 eval_paligemma_cvbench.py                 # or over processes on the CPU
 
 Prints accuracy by task with 95 % intervals beside chance, and three totals: the benchmark's own (official),
 the mean of the four tasks (the paper's Total), and over all questions (micro). Answers are greedy (Pass@1).
+With --num_samples k they are k samples at temperature 1.0; the table has the share of questions that any of
+the k gets right (the paper's Pass@k) beside the chance of k guesses, then unbiased Pass@1 to Pass@k.
 """
 
 from dataclasses import dataclass, field
 
-from spatialvlm import cli, evaluate, models
+from spatialvlm import cli, evaluate, models, processes
 from spatialvlm.data import cvbench
 from spatialvlm.data.rendered import drawn
 
@@ -27,10 +31,12 @@ class Args(evaluate.Args):
 def main(args: Args) -> dict:
     profile, _ = models.resolve_profile(args)
     args.data = args.data or {"paper": cvbench.HUB_ID, "embedded": "embedded"}[profile]
-    examples = drawn(cvbench.load(args.data, split=args.split or "test", limit=args.limit))
+    examples = cvbench.load(args.data, split=args.split or "test", limit=args.limit)
+    model, processor = models.load(args)
+    if processes.state().num_processes == 1:  # several draw their shares as they go
+        examples = drawn(examples)
     if args.ood:
         examples = cvbench.flip_polarity(examples)
-    model, processor = models.load(args)
     return evaluate.run(model, processor, examples, evaluate.read_choice, cvbench.aggregate, args, "CV-Bench")
 
 

@@ -223,12 +223,17 @@ def _gold_answers(examples: Sequence[Example], settings: _Settings, progress: st
             found.append((index, example.id, answer))
         return found
 
-    gold = {}
-    for _, id, answer in sorted(processes.agree(read), key=lambda row: row[0]):
-        if id in gold:
-            raise UserError(f"two rows have the id {id!r}; make the ids of the data unique")
-        gold[id] = answer
-    return gold
+    rows = sorted(processes.agree(read), key=lambda row: row[0])
+
+    def by_id() -> dict:
+        gold = {}
+        for _, id, answer in rows:
+            if id in gold:
+                raise UserError(f"two rows have the id {id!r}; make the ids of the data unique")
+            gold[id] = answer
+        return gold
+
+    return processes.on_main(by_id)
 
 
 def _with_progress(

@@ -10,7 +10,7 @@ ones in the same order, whatever their share of the work is. One process alone w
 from __future__ import annotations
 
 import os
-import warnings
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TypeVar
@@ -36,10 +36,10 @@ def state() -> PartialState:
 @cache
 def _warn_of_one_process() -> None:
     """accelerate 1.15 starts several on the CPU through MPI alone; without MPI one, and says nothing."""
-    warnings.warn(
-        "accelerate launch --cpu has started one process, whatever --num_processes says; for several on the "
-        "CPU use torchrun --nproc_per_node",
-        stacklevel=3,
+    print(
+        "warning: accelerate launch --cpu started one process, whatever --num_processes says; "
+        "torchrun --nproc_per_node starts several",
+        file=sys.stderr,
     )
 
 

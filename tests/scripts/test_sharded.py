@@ -1,0 +1,144 @@
+"""Two real processes equal one: the same records and files, however shared out, gone on with by the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tiny
+from accelerate import PartialState
+
+from spatialvlm import cli, evaluate
+from spatialvlm.example import Example
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "eval_paligemma_cvbench.py"
+
+
+def launch(*command: object, folder: Path) -> subprocess.CompletedProcess:
+    """Two processes on the CPU. accelerate's own --cpu starts one, whatever --num_processes says."""
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--main_process_port", 0]
+    tests = {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
+    hidden = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, (*launcher, *command))],
+        cwd=folder,
+        env=os.environ | tests | hidden,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+# ---- the script on the embedded model
+
+
+def cut(run: Path, rows: int) -> None:
+    """Leaves a run as a kill does: some rows, the next one torn, no summary."""
+    file = run / "predictions.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:rows]) + lines[rows][:20])
+    (run / "summary.json").unlink()
+
+
+def scores(run: Path) -> dict:
+    summary = json.loads((run / "summary.json").read_text())
+    return {name: summary[name] for name in ("n", "unread", "chance", "aggregates", "tasks")}
+
+
+def test_a_run_goes_on_with_two_processes_and_back_with_one(tmp_path):
+    script = runpy.run_path(str(SCRIPT))
+    flags = {"profile": "embedded", "limit": 13, "num_samples": 2}
+
+    def alone(folder: str, batch_size: int) -> None:
+        output = {"output_dir": str(tmp_path / folder), "batch_size": batch_size}
+        script["main"](script["Args"](**flags, **output))
+
+    alone("one", 4)
+    expected = (tmp_path / "one/predictions.jsonl").read_bytes()
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    two = tmp_path / "two"
+    cut(two, 3)
+    in_flags = [part for name, value in flags.items() for part in (f"--{name}", value)]
+    done = launch(SCRIPT, *in_flags, "--batch_size", 4, "--output_dir", "two", folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("profile: embedded") == done.stdout.count("written to two") == 1
+    assert "two has 3 of 13 answers already" in done.stdout and "13/13" in done.stderr
+    assert (two / "predictions.jsonl").read_bytes() == expected and scores(two) == scores(tmp_path / "one")
+
+    cut(two, 10)
+    alone("two", 2)
+    assert (two / "predictions.jsonl").read_bytes() == expected and scores(two) == scores(tmp_path / "one")
+
+
+# ---- the package on a tiny model; this file is what is launched
+
+
+@dataclass
+class Args:
+    output_dir: str
+
+
+def questions() -> list[Example]:
+    """13 of different lengths, a picture each."""
+    choices = ("cube", "sphere")
+    return [
+        Example(f"q{i}", (tiny.image(i),), "what is left of the" + " red" * i, "(A)", "Relation", choices)
+        for i in range(13)
+    ]
+
+
+def answers(args: Args) -> dict:
+    """Records and summary as this process has them: of more questions than a round takes, and of one."""
+    model, processor = tiny.paligemma()
+    found = {}
+    for count in (1, 13):
+        for num_samples in (1, 3):
+            options = {"batch_size": 4, "max_new_tokens": 4, "num_samples": num_samples}
+            asked = questions()[:count]
+            found[f"{count}-{num_samples}"] = evaluate.predict(model, processor, asked, **options)
+    options = evaluate.Args(output_dir=args.output_dir, batch_size=3)
+    found["summary"] = evaluate.run(
+        model, processor, questions(), evaluate.read_choice, evaluate.micro_and_mean, options, "bench"
+    )
+    return json.loads(json.dumps(found))
+
+
+def launched(args: Args) -> None:
+    """Leaves this process's answers, then meets a broken image in the second process's first batch."""
+    found = answers(args)
+    Path(f"{PartialState().process_index}.json").write_text(json.dumps(found))
+    examples = questions()
+    examples[6] = replace(examples[6], images=(Path("broken.png"),))
+    evaluate.predict(*tiny.paligemma(), examples, batch_size=4)
+
+
+def test_every_process_returns_what_one_alone_does_and_they_end_together(tmp_path):
+    tiny.image(0).save(tmp_path / "broken.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "broken.png").read_bytes()[:200])
+    done = launch(__file__, "--output_dir", "together", folder=tmp_path)
+
+    alone = answers(Args(str(tmp_path / "alone")))
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    for found in (alone, first):
+        del found["summary"]["seconds"], found["summary"]["peak_memory_bytes"]
+    assert first == alone
+    assert len({record["completions"][0] for record in first["13-3"]}) > 1  # or it would prove little
+    rows = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in ("alone", "together")]
+    assert rows[0] == rows[1] and done.stdout.count("written to together") == 1
+
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "broken.png cannot be read" in lines[0]
+    assert "exitcode  : 2" in done.stderr and "UserError" not in done.stderr
+
+
+if __name__ == "__main__":
+    cli.run(launched, Args)

@@ -1,0 +1,68 @@
+"""Sharing out and ending together; two real processes are in tests/scripts/test_sharded.py."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import PartialState
+
+from spatialvlm import processes
+from spatialvlm.cli import UserError
+
+
+def process(monkeypatch, index, count):
+    here = SimpleNamespace(process_index=index, num_processes=count, is_main_process=index == 0)
+    monkeypatch.setattr(processes, "state", lambda: here)
+
+
+@pytest.mark.parametrize("number", [0, 1, 4, 5, 8, 13])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_item_is_dealt_once_in_the_batches_of_one_process(monkeypatch, number, count):
+    items, dealt = list(range(number)), []
+    for index in range(count):
+        process(monkeypatch, index, count)
+        dealt.append(processes.deal(items, 4))
+    assert len({len(batches) for batches in dealt}) == 1  # as many rounds, or one would wait for ever
+    in_turn = [batch for together in zip(*dealt, strict=True) for batch in together if batch]
+    assert in_turn == [items[start : start + 4] for start in range(0, number, 4)]
+
+
+def test_what_all_found_is_put_together_and_an_error_ends_all(monkeypatch):
+    others = [(["second"], None)]
+    monkeypatch.setattr(processes, "gather_object", lambda own: own + others)
+    process(monkeypatch, 0, 2)
+    assert processes.agree(lambda: ["first"]) == ["first", "second"]
+    others[:] = [([], "image 7 cannot be read")]
+    with pytest.raises(UserError, match="^image 7 cannot be read$"):
+        processes.agree(lambda: ["first"])
+    process(monkeypatch, 1, 2)
+    with pytest.raises(SystemExit) as stop:
+        processes.agree(lambda: ["first"])
+    assert stop.value.code == 2
+
+
+def test_one_process_alone_raises_its_own_error():
+    def fail():
+        raise UserError("no")
+
+    assert processes.agree(lambda: [1, 2]) == [1, 2] and processes.on_main(lambda: "written") == "written"
+    for work in (processes.agree, processes.on_main):
+        with pytest.raises(UserError, match="^no$"):
+            work(fail)
+
+
+@pytest.fixture
+def launched_on_cpu(monkeypatch):
+    """As a script finds itself under `accelerate launch --cpu --num_processes 2`, on a machine with CUDA."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    PartialState._reset_state()
+    yield
+    PartialState._reset_state()
+
+
+def test_a_launch_on_the_cpu_keeps_off_cuda_and_says_that_it_is_alone(launched_on_cpu, capsys):
+    assert processes.state().device.type == "cpu"
+    processes.state()
+    assert capsys.readouterr().err.count("accelerate launch --cpu started one process") == 1
