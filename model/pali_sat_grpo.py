@@ -37,7 +37,7 @@ def main(args: Args) -> None:
     model, processor = models.load(args, train_adapter=True)
     experiment = Experiment("pali_sat_grpo", args, model)
     train_set = rendered.drawn(train_set)
-    base = experiment.test("base", model, processor)
+    base = experiment.test_base(model, processor)
 
     def log(row: dict[str, float], trainer: grpo.Trainer) -> None:
         samples = trainer.samples() if experiment.samples_due(row["step"]) else ()

@@ -33,7 +33,7 @@ def main(args: Args) -> None:
     model, processor = models.load(args, train_adapter=True)
     experiment = Experiment("pali_sat_sft", args, model)
     train_set = rendered.drawn(train_set)
-    base = experiment.test("base", model, processor)
+    base = experiment.test_base(model, processor)
 
     model = training.add_adapter(model, args)
     saving = experiment.checkpoints, experiment.resume

@@ -56,6 +56,7 @@ class ExperimentArgs(models.ModelArgs):
         default=False,
         metadata={"help": "also Pass@4 at temperature 1.0, and Depth and Distance turned (OOD)"},
     )
+    test_base: bool = field(default=True, metadata={"help": "test the model before it is trained, too"})
     run_name: str = field(default="v2", metadata={"help": "first part of the run folder's name"})
     output_dir: str | None = field(
         default=None, metadata={"help": "run folder; results/<script>/<run_name>-<profile>-seed<seed>"}
@@ -148,6 +149,10 @@ class Experiment:
 
     # ---- tests
 
+    def test_base(self, model, processor) -> list[Record] | None:
+        """The model before training, where that is asked for."""
+        return self.test("base", model, processor) if self.args.test_base else None
+
     def test(self, name: str, model, processor) -> list[Record]:
         """Greedy answers to the test, in the run folder's part `name`; with `--full_test` the others too."""
         self.test_set = rendered.drawn(self.test_set)
@@ -180,7 +185,7 @@ class Experiment:
             )
         return records
 
-    def finish(self, base: list[Record], model, processor) -> None:
+    def finish(self, base: list[Record] | None, model, processor) -> None:
         """Saves the adapter, tests the trained model and it without its images, and prints the table."""
         models.save_adapter(model, self.folder / "adapter")
         trained = self.test("trained", model, processor)
@@ -191,7 +196,7 @@ class Experiment:
             print(f"\n{comparison(base, trained, shuffled)}\nwritten to {self.folder}")
 
 
-def comparison(base: list[Record], trained: list[Record], shuffled: list[Record]) -> str:
+def comparison(base: list[Record] | None, trained: list[Record], shuffled: list[Record]) -> str:
     """The paper's table: accuracy by task and their mean (the paper's Total), base against trained."""
 
     def rows(records: list[Record]) -> dict[str, metrics.Estimate]:
@@ -201,17 +206,22 @@ def comparison(base: list[Record], trained: list[Record], shuffled: list[Record]
         low, high = estimate.interval
         return f"{100 * estimate.value:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
 
-    gains = metrics.compare(base, trained)
-    gains["Total"] = gains["mean_of_tasks"]
-    before, after, blind = rows(base), rows(trained), rows(shuffled)
-    line = "{:<10}{:>6}  {:<22}{:<22}{:<25}"
-    lines = [line.format("CV-Bench", "n", "base", "trained", "difference").rstrip()]
-    for task in before:
-        cells = percent(before[task]), percent(after[task]), percent(gains[task], "+")
-        lines.append(line.format(task, before[task].n, *cells).rstrip())
-    lines += ["", line.format("images shuffled", "", "", "trained", "").rstrip()]
-    lines += [line.format(task, blind[task].n, "", percent(blind[task]), "").rstrip() for task in blind]
-    return "\n".join([*lines, "percent, 95 % intervals; Total is the mean of the four tasks"])
+    after, blind = rows(trained), rows(shuffled)
+    columns: dict[str, dict[str, str]] = {"trained": {task: percent(after[task]) for task in after}}
+    if base is not None:
+        gains = metrics.compare(base, trained)
+        gains["Total"] = gains["mean_of_tasks"]
+        columns = {"base": {task: percent(part) for task, part in rows(base).items()}} | columns
+        columns["difference"] = {task: percent(gains[task], "+") for task in after}
+    line = "{:<10}{:>6}  " + "{:<22}" * len(columns)
+    lines = [line.format("CV-Bench", "n", *columns)]
+    lines += [line.format(t, after[t].n, *(cells[t] for cells in columns.values())) for t in after]
+    hidden = {**dict.fromkeys(columns, ""), "trained": "trained"}
+    lines += ["", line.format("images shuffled", "", *hidden.values())]
+    for task, part in blind.items():
+        lines.append(line.format(task, part.n, *({**hidden, "trained": percent(part)}.values())))
+    lines.append("percent, 95 % intervals; Total is the mean of the four tasks")
+    return "\n".join(text.rstrip() for text in lines)
 
 
 # ---- which folder

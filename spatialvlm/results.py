@@ -87,7 +87,7 @@ class Run:
 
     def predictions(self) -> list[dict]:
         """The rows written so far. A last line that a stop tore in two is cut off the file."""
-        return self._read_lines("predictions.jsonl")
+        return read_lines(self.folder / "predictions.jsonl")
 
     def add_predictions(self, records: Sequence[Mapping]) -> None:
         """Appends rows and flushes them to the disk."""
@@ -106,7 +106,7 @@ class Run:
 
     def metrics(self) -> list[dict]:
         """The rows logged so far; a torn last line is cut off the file."""
-        return self._read_lines("metrics.jsonl")
+        return read_lines(self.folder / "metrics.jsonl")
 
     def add_completions(self, rows: Sequence[Mapping]) -> None:
         """Appends samples of what the model said in training (step, prompt, completions, rewards, ...)."""
@@ -117,7 +117,7 @@ class Run:
         rows = [row for row in self.metrics() if row["step"] <= step] if rows is None else rows
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         self._write_metrics_table(rows)
-        said = [row for row in self._read_lines("completions.jsonl") if row["step"] <= step]
+        said = [row for row in read_lines(self.folder / "completions.jsonl") if row["step"] <= step]
         if (self.folder / "completions.jsonl").exists():
             self._write("completions.jsonl", "".join(json.dumps(row) + "\n" for row in said))
 
@@ -172,22 +172,27 @@ class Run:
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); delete the folder to start again") from None
 
-    def _read_lines(self, name: str) -> list[dict]:
-        path = self.folder / name
-        if not path.exists():
-            return []
-        content = path.read_bytes()
-        complete = content.rfind(b"\n") + 1
-        if complete < len(content):
-            with disk_errors(path):
-                os.truncate(path, complete)
-        rows = []
-        for number, line in enumerate(content[:complete].splitlines(), start=1):
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise UserError(f"{path}, line {number} is damaged ({error}); remove that line") from None
-        return rows
+
+def read_lines(path: Path) -> list[dict]:
+    """The rows of a jsonl file; none where there is no file. A last line that a stop tore is cut off.
+
+    Raises:
+        UserError: another line is damaged.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
+        with disk_errors(path):
+            os.truncate(path, complete)
+    rows = []
+    for number, line in enumerate(content[:complete].splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number} is damaged ({error}); remove that line") from None
+    return rows
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:

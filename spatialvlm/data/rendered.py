@@ -7,6 +7,8 @@ scene, since a split's name is part of the seed of every one of its scenes.
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -164,15 +166,30 @@ def drawn(examples: Sequence[Example]) -> Sequence[Example]:
     if not isinstance(series, Series) or len(examples) > KEPT:
         return examples
     parts = [list(examples.indices[at : at + BLOCK]) for at in range(0, len(examples), BLOCK)]
+    if len(parts) == 1:  # not worth other processes
+        return _block(series, parts[0])
     found: list[Example] = []
     with (
-        ProcessPoolExecutor(min(os.cpu_count() or 1, len(parts) or 1)) as pool,
+        ProcessPoolExecutor(
+            min(os.cpu_count() or 1, len(parts)), initializer=_end_with, initargs=(os.getpid(),)
+        ) as pool,
         tqdm(total=len(examples), desc=f"drawing, {series.split}", unit="q", dynamic_ncols=True) as bar,
     ):
         for part in pool.map(_block, [series] * len(parts), parts):
             found.extend(part)
             bar.update(len(part))
     return found
+
+
+def _end_with(parent: int) -> None:
+    """Makes this process end soon after its parent, which a SIGKILL keeps from ending it itself."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _block(series: Series, indices: Sequence[int]) -> list[Example]:
