@@ -39,6 +39,10 @@ def run(
     """
     from trl import TrlParser  # imported late: `--help` of a script without models stays quick
 
+    from spatialvlm import processes
+
+    if argv is None:
+        processes.start_the_others()
     try:
         argv = _split_equals(sys.argv[1:] if argv is None else argv)
         if default_config and "--config" not in argv:

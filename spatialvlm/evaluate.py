@@ -33,6 +33,7 @@ __all__ = [
     "Aggregate",
     "Args",
     "Reader",
+    "answer_into",
     "micro_and_mean",
     "open_run",
     "peak_memory_bytes",
@@ -280,13 +281,53 @@ def run(
     settings = _Settings(
         reader, args.batch_size, args.max_new_tokens, args.num_samples, SAMPLING_TEMPERATURE, args.seed
     )
-    gold = _gold_answers(examples, settings, benchmark)
+    gold = _gold_answers(examples, settings, benchmark)  # before there is a folder: bad rows leave none
     folder = processes.on_main(lambda: open_run(model, args, benchmark))
-    done = processes.on_main(lambda: _records_done(folder, examples, reader, gold))
+    _, summary = _answer_into(
+        folder, model, processor, examples, gold, settings, aggregate, benchmark, benchmark
+    )
+    processes.on_main(lambda: print(f"{table(summary)}\nwritten to {folder.folder}", flush=True))
+    return summary
+
+
+def answer_into(
+    folder: Run,
+    model,
+    processor,
+    examples: Sequence[Example],
+    aggregate: Aggregate,
+    benchmark: str,
+    batch_size: int = 64,
+    num_samples: int = 1,
+    seed: int = 0,
+    progress: str | None = None,
+) -> list[Record]:
+    """`predict` into a run folder: what it holds already stays, the rest is added batch by batch.
+
+    Lettered choices are read. Writes the summary too; returns all records, on every process.
+    """
+    settings = _Settings(read_choice, batch_size, 16, num_samples, SAMPLING_TEMPERATURE, seed)
+    gold = _gold_answers(examples, settings, progress)
+    return _answer_into(folder, model, processor, examples, gold, settings, aggregate, benchmark, progress)[0]
+
+
+def _answer_into(
+    folder: Run,
+    model,
+    processor,
+    examples: Sequence[Example],
+    gold: dict,
+    settings: _Settings,
+    aggregate: Aggregate,
+    benchmark: str,
+    progress: str | None,
+) -> tuple[list[Record], dict]:
+    """(all records in the order of `examples`, the summary), both written to the folder."""
+    done = processes.on_main(lambda: _records_done(folder, examples, settings.reader, gold))
     todo = [index for index, id in enumerate(gold) if id not in done]
     started = time.monotonic()
     rounds = _answer(model, processor, examples, todo, gold, settings)
-    for records in _with_progress(rounds, list(done.values()), len(gold), benchmark):
+    for records in _with_progress(rounds, list(done.values()), len(gold), progress):
         processes.on_main(lambda records=records: folder.add_predictions(records))
         done |= {record["id"]: record for record in records}
     measured = {
@@ -294,14 +335,18 @@ def run(
         "peak_memory_bytes": max(processes.agree(lambda: [peak_memory_bytes()])),
         "answers_from_before": len(gold) - len(todo),
     }
+    records = [done[id] for id in gold]
 
     def write() -> dict:
-        summary = summarize([done[id] for id in gold], aggregate, reader, benchmark) | measured
+        before = (
+            None if todo else folder.summary()
+        )  # nothing was left to do: what it took is what it took then
+        took = {name: before[name] for name in measured} if before else measured
+        summary = summarize(records, aggregate, settings.reader, benchmark) | took
         folder.write_summary(summary)
-        print(f"{table(summary)}\nwritten to {folder.folder}", flush=True)
         return summary
 
-    return processes.on_main(write)
+    return records, processes.on_main(write)
 
 
 def open_run(model, args: Args, benchmark: str) -> Run:
@@ -336,7 +381,7 @@ def _records_done(folder: Run, examples: Sequence[Example], reader: Reader, gold
                 "use another --output_dir or --run_name, or delete the folder"
             )
         done[row["id"]] = _record(example, row["completions"], reader, gold)
-    if done:
+    if 0 < len(done) < len(gold):
         print(f"{folder.folder} has {len(done)} of {len(gold)} answers already; delete it to start again")
     return done
 

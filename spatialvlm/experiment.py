@@ -6,7 +6,6 @@ part of the run folder and goes on where it was; training goes on from its newes
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -165,25 +164,20 @@ class Experiment:
         return records
 
     def _part(self, name: str, model, processor, examples, num_samples: int = 1) -> list[Record]:
-        started = time.monotonic()
-        records = evaluate.predict(
+        arguments = asdict(self.args) | {"evaluated": name}
+        folder = processes.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER))
+        return evaluate.answer_into(
+            folder,
             model,
             processor,
             examples,
+            cvbench.aggregate,
+            "cvbench",
             batch_size=self.args.eval_batch_size,
             num_samples=num_samples,
             seed=self.args.seed,
             progress=f"test, {name}",
         )
-        if self.main:
-            run = Run(self.folder / name, asdict(self.args) | {"evaluated": name}, MAY_DIFFER)
-            run.add_predictions(records)
-            summary = evaluate.summarize(records, cvbench.aggregate, evaluate.read_choice, "cvbench")
-            seconds = time.monotonic() - started
-            run.write_summary(
-                summary | {"seconds": seconds, "peak_memory_bytes": evaluate.peak_memory_bytes()}
-            )
-        return records
 
     def finish(self, base: list[Record] | None, model, processor) -> None:
         """Saves the adapter, tests the trained model and it without its images, and prints the table."""

@@ -15,12 +15,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
 from torch import Tensor
 from torch.nn.functional import pad
 
-from spatialvlm import rollout
+from spatialvlm import processes, rollout
 from spatialvlm.example import Example
 
 if TYPE_CHECKING:
@@ -90,7 +88,7 @@ class Sampler:
     def __init__(self, model, processor, examples: Sequence[Example], reward: Reward, args: GRPOArgs):
         self.model, self.processor, self.examples = model, processor, examples
         self.reward, self.args = reward, args
-        self.processes = PartialState(cpu=model.device.type == "cpu")
+        self.processes = processes.state()
         self.vision_is_trained = rollout.vision_is_trained(model)
         self.images = rollout.ImageCache()
         self.drawn = 0
@@ -110,8 +108,13 @@ class Sampler:
         for tries in range(1, 2 + args.max_resamples * args.dynamic_sampling):
             draws = range(self.drawn, self.drawn + wanted - len(kept))
             self.drawn = draws.stop
-            groups = self.sample(draws[self.processes.process_index :: count])
-            summaries = gather_object([group.summary for group in groups])
+            mine, groups = draws[self.processes.process_index :: count], []
+
+            def sample(mine: Sequence[int] = mine, groups: list[Group] = groups) -> list[Summary]:
+                groups.extend(self.sample(mine))
+                return [group.summary for group in groups]
+
+            summaries = processes.agree(sample)  # an error on one process ends all
             seen.extend(sorted(summaries, key=lambda summary: summary.draw))
             useful = {s.draw for s in summaries if s.informative or not args.dynamic_sampling}
             groups_here.extend(group for group in groups if group.draw in useful)

@@ -25,6 +25,7 @@ from transformers import (
     set_seed,
 )
 
+from spatialvlm import processes
 from spatialvlm.cli import UserError
 
 PUBLISHED = "google/paligemma2-3b-mix-224"
@@ -85,7 +86,7 @@ def load(args: ModelArgs, train_adapter: bool = False) -> tuple[torch.nn.Module,
             does not fit; a dtype or quantization that the device does not have.
     """
     profile, reason = resolve_profile(args)
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = processes.state()
     if state.is_main_process:
         print(f"profile: {profile} ({reason})", flush=True)
     set_seed(args.seed)

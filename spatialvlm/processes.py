@@ -1,7 +1,7 @@
 """What the processes of one launch do together: share work out, know the same after it, and end together.
 
-    torchrun --nproc_per_node 2 script.py                          # on CPU, or on as many GPUs
-    accelerate launch --multi_gpu --num_processes 2 script.py      # the same
+    accelerate launch --num_processes 2 --cpu script.py            # on CPU
+    accelerate launch --multi_gpu --num_processes 2 script.py      # on as many GPUs, or machines
 
 Every function here but `state` and `deal` waits until all processes have called it, so all must call the same
 ones in the same order, whatever their share of the work is. One process alone waits for nobody.
@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import TypeVar
 
+import psutil
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, parse_flag_from_env
@@ -26,21 +26,28 @@ T = TypeVar("T")
 
 def state() -> PartialState:
     """Number, count and device of this process: CUDA where it is and `accelerate launch` got no --cpu."""
-    only_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
-    processes = PartialState(cpu=only_cpu or not torch.cuda.is_available())
-    if only_cpu and processes.num_processes == 1 and "MASTER_PORT" in os.environ:  # several were asked for
-        _warn_of_one_process()
-    return processes
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
 
 
-@cache
-def _warn_of_one_process() -> None:
-    """accelerate 1.15 starts several on the CPU through MPI alone; without MPI one, and says nothing."""
-    print(
-        "warning: accelerate launch --cpu started one process, whatever --num_processes says; "
-        "torchrun --nproc_per_node starts several",
-        file=sys.stderr,
-    )
+def start_the_others() -> None:
+    """Starts the processes that `accelerate launch --cpu --num_processes N` was asked for.
+
+    accelerate 1.15 starts them by MPI alone; without MPI it starts one, and says nothing. That one becomes
+    torchrun here, which starts all N. Does nothing under any other launch, or in one process.
+    """
+    launched_by_others = {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"} & os.environ.keys()
+    if not parse_flag_from_env("ACCELERATE_USE_CPU") or "MASTER_PORT" not in os.environ or launched_by_others:
+        return
+    words = [word for part in psutil.Process().parent().cmdline() for word in part.split("=", 1)]
+    names = [i for i, word in enumerate(words) if word in ("--num_processes", "--num-processes")]
+    if not names:
+        print(
+            "warning: accelerate launch --cpu started one process; give it --num_processes in the command",
+            file=sys.stderr,
+        )
+        return
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", words[names[-1] + 1]]
+    os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
 
 
 def deal(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -62,7 +62,20 @@ def launched_on_cpu(monkeypatch):
     PartialState._reset_state()
 
 
-def test_a_launch_on_the_cpu_keeps_off_cuda_and_says_that_it_is_alone(launched_on_cpu, capsys):
+def test_a_launch_on_the_cpu_keeps_off_cuda(launched_on_cpu):
     assert processes.state().device.type == "cpu"
-    processes.state()
-    assert capsys.readouterr().err.count("accelerate launch --cpu started one process") == 1
+
+
+def test_a_launch_of_which_nobody_knows_the_number_says_that_it_is_alone(launched_on_cpu, capsys):
+    processes.start_the_others()  # pytest is no `accelerate launch`: there is no --num_processes to be found
+    assert "--num_processes in the command" in capsys.readouterr().err
+
+
+def test_nothing_is_started_without_being_asked_for(monkeypatch):
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("started"))
+    processes.start_the_others()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    processes.start_the_others()
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    processes.start_the_others()

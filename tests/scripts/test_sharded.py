@@ -22,8 +22,8 @@ SCRIPT = ROOT / "eval_paligemma_cvbench.py"
 
 
 def launch(*command: object, folder: Path) -> subprocess.CompletedProcess:
-    """Two processes on the CPU. accelerate's own --cpu starts one, whatever --num_processes says."""
-    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--main_process_port", 0]
+    """Two processes on the CPU."""
+    launcher = ["accelerate.commands.launch", "--num_processes", 2, "--cpu"]
     tests = {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
     hidden = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
