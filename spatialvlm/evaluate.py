@@ -1,9 +1,4 @@
-"""Evaluation: generate in batches, read the answers, score and record them, go on after a stop.
-
-Answers are greedy (Pass@1), or several samples a question (Pass@k). Several processes of one launch share the
-questions out (`spatialvlm.processes`). Records follow from model, question and seed: batch size, padding and
-the number of processes change none.
-"""
+"""Evaluation: answers into a run folder with their scores; one that was stopped goes on where it was."""
 
 from __future__ import annotations
 
@@ -12,20 +7,28 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from random import Random
 
 import torch
-from tqdm import tqdm
 
-from spatialvlm import answers, processes, rollout
+from spatialvlm import processes
 from spatialvlm.cli import UserError
 from spatialvlm.controls import shuffle_images
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
 from spatialvlm.models import ModelArgs
+from spatialvlm.predict import (
+    Settings,
+    answer,
+    gold_answers,
+    predict,
+    read_choice,
+    read_free,
+    to_record,
+    with_progress,
+)
 from spatialvlm.results import Run, fingerprint
 from spatialvlm.summary import Aggregate, Reader, micro_and_mean, summarize, table
 
@@ -79,177 +82,6 @@ class Args(ModelArgs):
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
 
 
-def read_choice(text: str, example: Example) -> str | None:
-    """The letter of the choice that a text answers with (`answers.choice`)."""
-    return answers.choice(text, example.choices)
-
-
-def read_free(text: str, example: Example) -> str | int | float | None:
-    """Yes or no, a number or a word, by what `meta["vocabulary"]` holds (`answers.one_of`)."""
-    return answers.one_of(text, example.meta["vocabulary"])
-
-
-# ---- from examples to records
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """How to answer: as `predict` says."""
-
-    reader: Reader
-    batch_size: int
-    max_new_tokens: int
-    num_samples: int
-    temperature: float
-    seed: int
-
-
-def predict(
-    model,
-    processor,
-    examples: Sequence[Example],
-    reader: Reader = read_choice,
-    batch_size: int = 64,
-    max_new_tokens: int = 16,
-    progress: str | None = None,
-    num_samples: int = 1,
-    temperature: float = 1.0,
-    seed: int = 0,
-) -> list[Record]:
-    """Answers to all examples, in their order, in memory; all of them on every process of a launch.
-
-    Args:
-        reader: reads completion and gold answer alike; None is unread, and wrong.
-        progress: the name of a progress bar with running accuracy; none where None.
-        num_samples: 1 takes the likeliest tokens; k samples k answers at `temperature`, each drawn from
-            `seed`, the example's id and its number alone (the first of 4 is the first of 8).
-
-    Returns:
-        One record an example: id, task, prompt, completions (`num_samples`), parsed, gold, correct,
-        `num_choices` of a lettered question or `vocabulary_size` of a free one, and `source` and `images_of`
-        where its meta has them. Of several samples, parsed is the list of what each says, correct whether any
-        of them is right (the paper's Pass@k), and `num_correct` of `num_samples` are.
-
-    Raises:
-        UserError: no examples, two of one id, a gold answer that cannot be read, a broken image, too little
-            memory.
-    """
-    settings = _Settings(reader, batch_size, max_new_tokens, num_samples, temperature, seed)
-    gold = _gold_answers(examples, settings, progress)
-    rounds = _answer(model, processor, examples, range(len(examples)), gold, settings)
-    return [record for part in _with_progress(rounds, [], len(examples), progress) for record in part]
-
-
-def _answer(
-    model, processor, examples: Sequence[Example], todo: Sequence[int], gold: dict, settings: _Settings
-) -> Iterator[list[Record]]:
-    """Records of examples[todo], in order, on every process: the batches of all processes, round by round.
-
-    Batches are those of one process, and so are their numbers to the last bit. Examples are looked up when
-    needed and let go after.
-    """
-    for indices in processes.deal(todo, settings.batch_size):
-
-        def records(indices: Sequence[int] = indices) -> list[Record]:
-            batch = [examples[index] for index in indices]
-            completions = _generate(model, processor, batch, settings) if batch else []
-            return [
-                _record(example, texts, settings.reader, gold)
-                for example, texts in zip(batch, completions, strict=True)
-            ]
-
-        yield processes.agree(records)
-
-
-def _generate(model, processor, batch: Sequence[Example], settings: _Settings) -> list[list[str]]:
-    """(B lists of `num_samples`) texts."""
-    prompts, images = [example.prompt for example in batch], [example.images for example in batch]
-    try:
-        completions = rollout.sample(
-            model,
-            rollout.encode(processor, prompts, images, device=model.device),
-            settings.num_samples,
-            settings.max_new_tokens,
-            temperature=settings.temperature if settings.num_samples > 1 else 0,
-            seeds=[Random(f"{settings.seed}-sample-{example.id}").getrandbits(62) for example in batch],
-        )
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"too little memory on {model.device} for {len(batch)} questions at a time; "
-            "use a smaller --batch_size"
-        ) from None
-    return rollout.decode(processor, completions)
-
-
-def _record(example: Example, completions: list[str], reader: Reader, gold: dict) -> Record:
-    parsed = [reader(text, example) for text in completions]
-    num_correct = sum(answer == gold[example.id] for answer in parsed)
-    record = {
-        "id": example.id,
-        "task": example.task,
-        "prompt": example.prompt,
-        "completions": completions,
-        "parsed": parsed if len(completions) > 1 else parsed[0],
-        "gold": gold[example.id],
-        "correct": num_correct > 0,
-    }
-    if len(completions) > 1:
-        record |= {"num_correct": num_correct, "num_samples": len(completions)}
-    if example.choices:
-        record["num_choices"] = len(example.choices)
-    elif "vocabulary" in example.meta:
-        record["vocabulary_size"] = len(example.meta["vocabulary"])
-    return record | {name: example.meta[name] for name in ("source", "images_of") if name in example.meta}
-
-
-def _gold_answers(examples: Sequence[Example], settings: _Settings, progress: str | None) -> dict:
-    """Gold answers by id, in order, read as the model's are; UserError names a row where that fails.
-
-    Each process reads those of its own batches, since examples may be made here, or opened.
-    """
-
-    def read() -> list[tuple[int, str, str | int | float]]:
-        if not len(examples):
-            raise UserError("there are no questions to evaluate; check --data, --split and --limit")
-        found = []
-        mine = [index for part in processes.deal(range(len(examples)), settings.batch_size) for index in part]
-        # A bar of its own, once it takes long.
-        quiet = progress is None or not processes.state().is_main_process
-        for index in tqdm(mine, desc="questions", unit="q", delay=2, disable=quiet):
-            example = examples[index]
-            answer = settings.reader(example.answer, example)
-            if answer is None:
-                among = f" among {example.choices}" if example.choices else ""
-                raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be read{among}")
-            found.append((index, example.id, answer))
-        return found
-
-    rows = sorted(processes.agree(read), key=lambda row: row[0])
-
-    def by_id() -> dict:
-        gold = {}
-        for _, id, answer in rows:
-            if id in gold:
-                raise UserError(f"two rows have the id {id!r}; make the ids of the data unique")
-            gold[id] = answer
-        return gold
-
-    return processes.on_main(by_id)
-
-
-def _with_progress(
-    rounds: Iterator[list[Record]], done: Sequence[Record], total: int, name: str | None
-) -> Iterator[list[Record]]:
-    right, answered = sum(record["correct"] for record in done), len(done)
-    quiet = name is None or not processes.state().is_main_process
-    with tqdm(total=total, initial=answered, desc=name, unit="q", disable=quiet) as bar:
-        for part in rounds:
-            right, answered = right + sum(record["correct"] for record in part), answered + len(part)
-            bar.set_postfix(accuracy=f"{100 * right / answered:.1f}", refresh=False)
-            bar.update(len(part))
-            yield part
-
-
 # ---- from records to a run folder
 
 
@@ -278,10 +110,10 @@ def run(
     """
     if args.shuffle_images:
         examples = shuffle_images(examples, args.seed)
-    settings = _Settings(
+    settings = Settings(
         reader, args.batch_size, args.max_new_tokens, args.num_samples, SAMPLING_TEMPERATURE, args.seed
     )
-    gold = _gold_answers(examples, settings, benchmark)  # before there is a folder: bad rows leave none
+    gold = gold_answers(examples, settings, benchmark)  # before there is a folder: bad rows leave none
     folder = processes.on_main(lambda: open_run(model, args, benchmark))
     _, summary = _answer_into(
         folder, model, processor, examples, gold, settings, aggregate, benchmark, benchmark
@@ -306,8 +138,8 @@ def answer_into(
 
     Lettered choices are read. Writes the summary too; returns all records, on every process.
     """
-    settings = _Settings(read_choice, batch_size, 16, num_samples, SAMPLING_TEMPERATURE, seed)
-    gold = _gold_answers(examples, settings, progress)
+    settings = Settings(read_choice, batch_size, 16, num_samples, SAMPLING_TEMPERATURE, seed)
+    gold = gold_answers(examples, settings, progress)
     return _answer_into(folder, model, processor, examples, gold, settings, aggregate, benchmark, progress)[0]
 
 
@@ -317,7 +149,7 @@ def _answer_into(
     processor,
     examples: Sequence[Example],
     gold: dict,
-    settings: _Settings,
+    settings: Settings,
     aggregate: Aggregate,
     benchmark: str,
     progress: str | None,
@@ -326,8 +158,8 @@ def _answer_into(
     done = processes.on_main(lambda: _records_done(folder, examples, settings.reader, gold))
     todo = [index for index, id in enumerate(gold) if id not in done]
     started = time.monotonic()
-    rounds = _answer(model, processor, examples, todo, gold, settings)
-    for records in _with_progress(rounds, list(done.values()), len(gold), progress):
+    rounds = answer(model, processor, examples, todo, gold, settings)
+    for records in with_progress(rounds, list(done.values()), len(gold), progress):
         processes.on_main(lambda records=records: folder.add_predictions(records))
         done |= {record["id"]: record for record in records}
     measured = {
@@ -380,7 +212,7 @@ def _records_done(folder: Run, examples: Sequence[Example], reader: Reader, gold
                 f"{folder.folder} holds answers to other questions (row {row['id']!r}); "
                 "use another --output_dir or --run_name, or delete the folder"
             )
-        done[row["id"]] = _record(example, row["completions"], reader, gold)
+        done[row["id"]] = to_record(example, row["completions"], reader, gold)
     if 0 < len(done) < len(gold):
         print(f"{folder.folder} has {len(done)} of {len(gold)} answers already; delete it to start again")
     return done

@@ -133,7 +133,10 @@ class Run:
         scores = [
             ("aggregate", name, {"n": summary["n"], **part}) for name, part in summary["aggregates"].items()
         ]
-        scores += [("task", name, part) for name, part in summary["tasks"].items()]
+        for task, part in summary["tasks"].items():
+            scores.append(("task", task, part))
+            more = {name: score for name, score in part.items() if name.startswith("pass@")}
+            scores += [(name, task, {"n": part["n"], **score}) for name, score in more.items()]
         rows = [
             {"kind": kind, "name": name, "n": part["n"], "value": part.get("value", part.get("accuracy"))}
             | {"low": part["interval"][0], "high": part["interval"][1], "chance": part.get("chance")}

@@ -59,6 +59,7 @@ class TrainingArgs:
 def add_adapter(model, args: TrainingArgs):
     """The model with a fresh adapter (`models.add_lora`), or with the one it has; checkpointing as asked."""
     if not hasattr(model, "peft_config"):
+        torch.manual_seed(args.seed)  # whatever was drawn before, the adapter starts the same
         model = models.add_lora(
             model, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules, args.lora_scope
         )

@@ -20,6 +20,7 @@ from typing import overload
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from spatialvlm import processes
 from spatialvlm.cli import UserError
 from spatialvlm.data import questions, scenes
 from spatialvlm.data.clevr_questions import FAMILIES
@@ -173,7 +174,13 @@ def drawn(examples: Sequence[Example]) -> Sequence[Example]:
         ProcessPoolExecutor(
             min(os.cpu_count() or 1, len(parts)), initializer=_end_with, initargs=(os.getpid(),)
         ) as pool,
-        tqdm(total=len(examples), desc=f"drawing, {series.split}", unit="q", dynamic_ncols=True) as bar,
+        tqdm(
+            total=len(examples),
+            desc=f"drawing, {series.split}",
+            unit="q",
+            dynamic_ncols=True,
+            disable=not processes.state().is_main_process,
+        ) as bar,
     ):
         for part in pool.map(_block, [series] * len(parts), parts):
             found.extend(part)
