@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save
 
 from spatialvlm import processes
 from spatialvlm.cli import UserError
-from spatialvlm.results import Run, differences, disk_errors, plain
+from spatialvlm.results import Run, differences, disk_errors, plain, read_lines
 
 PREFIX = "checkpoint-"
 
@@ -115,12 +115,12 @@ class Checkpoints:
             raise UserError(f"no checkpoint in {path} is whole; delete them to train from the start")
         return None
 
-    def restore(self, checkpoint: Path) -> int:
-        """Puts the run's metrics back to what they were at the checkpoint, and returns its step."""
-        step = int(checkpoint.name.removeprefix(PREFIX))
+    def restore(self, checkpoint: Path | None) -> int:
+        """Puts the run's metrics back to what they were at the checkpoint (to none without one); its step."""
+        step = int(checkpoint.name.removeprefix(PREFIX)) if checkpoint else 0
         if self.run is not None:
-            lines = (checkpoint / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            self.run.rewind(step, [json.loads(line) for line in lines])
+            rows = read_lines(checkpoint / "metrics.jsonl") if checkpoint else []
+            self.run.rewind(step, rows)
         return step
 
 

@@ -129,7 +129,7 @@ class Experiment:
         self.resume: Path | None = None
         if args.resume is not None:
             self.resume = self.checkpoints.newest(_checkpoint(args.resume) or self.folder)
-            step = self.checkpoints.restore(self.resume) if self.resume else 0
+            step = self.checkpoints.restore(self.resume)
             if self.main:
                 print(f"going on with {self.folder} after step {step}", flush=True)
         self.test_set = cvbench.load(args.eval_data, limit=args.eval_limit)

@@ -61,10 +61,12 @@ class Summary:
 class Collected:
     """What a step found in `tries` rounds of drawing.
 
-    `groups` to learn from are this process's; `kept` and `seen` are what all processes learn from and saw.
+    `groups` to learn from are this process's, and so is the `first_round`, before filtering. All processes
+    together learn from `kept` and saw `seen`.
     """
 
     groups: list[Group]
+    first_round: list[Group]
     kept: list[Summary]
     seen: list[Summary]
     tries: int
@@ -103,6 +105,7 @@ class Sampler:
         args, count = self.args, self.processes.num_processes
         wanted = args.prompts_per_device * args.gradient_accumulation_steps * count
         groups_here: list[Group] = []
+        first_round: list[Group] = []
         kept: list[Summary] = []
         seen: list[Summary] = []
         for tries in range(1, 2 + args.max_resamples * args.dynamic_sampling):
@@ -115,12 +118,13 @@ class Sampler:
                 return [group.summary for group in groups]
 
             summaries = processes.agree(sample)  # an error on one process ends all
+            first_round = first_round or groups
             seen.extend(sorted(summaries, key=lambda summary: summary.draw))
             useful = {s.draw for s in summaries if s.informative or not args.dynamic_sampling}
             groups_here.extend(group for group in groups if group.draw in useful)
             kept.extend(summary for summary in summaries if summary.draw in useful)
             if len(kept) == wanted:
-                return Collected(groups_here, kept, seen, tries)
+                return Collected(groups_here, first_round, kept, seen, tries)
         if not self._warned and self.processes.is_main_process:
             self._warned = True
             warnings.warn(
@@ -129,7 +133,7 @@ class Sampler:
                 "--temperature or more --num_generations would give more)",
                 stacklevel=2,
             )
-        return Collected(groups_here, kept, seen, tries)
+        return Collected(groups_here, first_round, kept, seen, tries)
 
     def sample(self, draws: Sequence[int]) -> list[Group]:
         """Samples and rewards a group for each draw, all prompts at once."""

@@ -172,7 +172,7 @@ class Trainer:
         """Samples, learns, and returns the step's metrics, the same on every process.
 
         `reward` is of all that was sampled, before dynamic sampling dropped what teaches nothing;
-        `reward_kept` of what was learnt from (None where that is nothing), `informative` the share of groups
+        `reward_kept` of what was learnt from, where that is anything, `informative` the share of groups
         whose rewards differ, `dropped` the share not learnt from, `tries` the rounds of drawing. `kl` is a
         mean over tokens, `completion_length` one over completions, in tokens.
 
@@ -195,7 +195,7 @@ class Trainer:
         return {
             "step": self.steps,
             "reward": rewards.mean().item(),
-            "reward_kept": sum(kept) / len(kept) if kept else None,
+            **({"reward_kept": sum(kept) / len(kept)} if kept else {}),
             "reward_std": rewards.std(1).mean().item(),
             "informative": sum(summary.informative for summary in seen) / len(seen),
             "dropped": 1 - len(collected.kept) / len(seen),
@@ -207,8 +207,8 @@ class Trainer:
         }
 
     def samples(self, count: int = 4) -> list[dict]:
-        """Prompts that this process learnt from in the last step, with their completions and rewards."""
-        groups = self.collected.groups if self.collected else []
+        """Prompts of this process's last step, before filtering, with their completions and rewards."""
+        groups = self.collected.first_round if self.collected else []
         return [
             {
                 "id": group.example.id,

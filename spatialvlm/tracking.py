@@ -55,11 +55,10 @@ class Tracker:
         options = {} if name == "tensorboard" else {name: {"name": folder.name}}
         self.accelerator.init_trackers("spatialvlm", flat, options)
 
-    def log(self, row: Mapping[str, float | None]) -> None:
+    def log(self, row: Mapping[str, float]) -> None:
         """A step's metrics."""
         if self.accelerator:
-            known = {name: value for name, value in row.items() if value is not None and name != "step"}
-            self.accelerator.log(known, step=row["step"])
+            self.accelerator.log({n: value for n, value in row.items() if n != "step"}, step=row["step"])
 
     def finish(self) -> None:
         if self.accelerator:
@@ -84,16 +83,14 @@ def plot(run: Run) -> list[Path]:
     folder = run.folder / "plots"
     drawn = []
     for name, (title, metrics) in CURVES.items():
-        there = [metric for metric in metrics if any(row.get(metric) is not None for row in rows)]
+        there = [metric for metric in metrics if any(metric in row for row in rows)]
         if not there:
             continue
         folder.mkdir(exist_ok=True)
         figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
         axes = figure.subplots()
         for metric in there:
-            steps, values = zip(
-                *[(row["step"], row[metric]) for row in rows if row.get(metric) is not None], strict=True
-            )
+            steps, values = zip(*[(row["step"], row[metric]) for row in rows if metric in row], strict=True)
             _curve(axes, steps, values, metric)
         axes.set(xlabel="optimizer step", ylabel=title)
         axes.grid(alpha=0.3)

@@ -1,0 +1,46 @@
+"""A script in a process that dies by SIGKILL at a chosen point: when it opens or renames some file."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+import matplotlib.figure  # noqa: F401  (here once, and so not anew in every process forked from this one)
+import torch
+import trl  # noqa: F401
+from peft.tuners import lora  # noqa: F401
+
+import spatialvlm.experiment  # noqa: F401
+import spatialvlm.grpo  # noqa: F401
+import spatialvlm.sft  # noqa: F401
+
+Point = tuple[str, str, int]  # audit event, part of a path, how many times it may pass before it kills
+
+
+def run(script: Path, flags: list[str], log: Path, point: Point | None = None) -> None:
+    """`python script flags`, as a user would; what it prints goes to `log`."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1), os.dup2(output, 2)
+    torch.set_num_threads(1)
+    if point:
+        sys.addaudithook(_Killer(*point))
+    sys.argv = [str(script), *flags]
+    runpy.run_path(str(script), run_name="__main__")
+
+
+class _Killer:
+    def __init__(self, event: str, part: str, passes: int) -> None:
+        self.event, self.part, self.passes = event, part, passes
+
+    def __call__(self, event: str, arguments: tuple) -> None:
+        if event != self.event or not any(self.part in str(argument) for argument in arguments[:2]):
+            return
+        if event == "open" and "r" in str(arguments[1]):  # only what is written
+            return
+        if self.passes:
+            self.passes -= 1
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,95 @@
+"""Training by two real processes is training by one with the same prompts a step, and goes on as well."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from commands import ROOT, run
+from safetensors.torch import load_file
+from tiny import image
+
+SMALL = "--profile embedded --max_steps 4 --save_steps 2 --train_limit 16 --eval_limit 13 --eval_batch_size 4"
+SMALL += " --lora_dropout 0 --learning_rate 1e-3"
+SCRIPTS = {  # flags, and those that share a step's prompts out over one process and over two
+    "model/pali_sat_grpo.py": ("--num_generations 3 --max_resamples 2", "--prompts_per_device"),
+    "model/pali_sat_sft.py": ("", "--per_device_batch_size"),
+}
+
+
+def launch(script: str, *flags: object, folder: Path) -> subprocess.CompletedProcess:
+    """`accelerate launch --num_processes 2 --cpu`, as README has it."""
+    launcher = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", str(ROOT / script)]
+    return subprocess.run(
+        [sys.executable, *launcher, *map(str, flags)],
+        cwd=folder,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def metrics(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_two_processes_equal_one_and_go_on(script, tmp_path):
+    more, share = SCRIPTS[script]
+    flags = [*SMALL.split(), *more.split(), "--output_dir", "run", share]
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir(), two.mkdir()
+    run(script, *flags, 4, "--gradient_accumulation_steps", 1, folder=one)
+    shared = [*flags, 2, "--gradient_accumulation_steps", 1]
+    done = launch(script, *shared, folder=two)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("profile: embedded") == done.stdout.count("written to run") == 1
+    for found, wanted in zip(metrics(two / "run"), metrics(one / "run"), strict=True):
+        assert found == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    adapters = [load_file(folder / "run/adapter/adapter_model.safetensors") for folder in (one, two)]
+    for name, tensor in adapters[0].items():
+        torch.testing.assert_close(adapters[1][name], tensor, rtol=0, atol=2e-5)
+    for part in ("base", "trained", "shuffled"):
+        files = [folder / "run" / part / "predictions.jsonl" for folder in (one, two)]
+        assert files[0].read_bytes() == files[1].read_bytes(), part
+        assert files[1].read_bytes().count(b"\n") == 13
+
+    stopped = tmp_path / "stopped"
+    shutil.copytree(two, stopped)  # as it was when two steps were done
+    for name in ("checkpoint-4", "adapter", "trained", "shuffled"):
+        shutil.rmtree(stopped / "run" / name)
+    done = launch(script, *shared, "--resume", folder=stopped)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "going on with run after step 2" in done.stdout
+    assert metrics(stopped / "run") == metrics(two / "run")
+    for name in ("adapter/adapter_model.safetensors", "trained/predictions.jsonl"):
+        assert (stopped / "run" / name).read_bytes() == (two / "run" / name).read_bytes()
+
+
+def png(number: int, broken: bool) -> bytes:
+    stream = BytesIO()
+    image(number).save(stream, "PNG")
+    return stream.getvalue()[: 100 if broken else None]
+
+
+def test_an_error_on_one_process_ends_the_launch(tmp_path):
+    """The second process alone meets a broken image; the first must not wait for it."""
+    rows = [{"question": f"Is it {i}?", "answers": ["yes", "no"], "question_type": "q"} for i in range(8)]
+    for number, row in enumerate(rows):
+        row |= {"image_bytes": [png(number, number == 5)], "correct_answer": "yes"}
+    pandas.DataFrame(rows).to_parquet(tmp_path / "sat.parquet")
+    flags = "--profile embedded --eval_limit 4 --prompts_per_device 4 --max_steps 1 --data sat.parquet"
+    done = launch("model/pali_sat_grpo.py", *flags.split(), folder=tmp_path)
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "cannot be read" in errors[0]
