@@ -37,11 +37,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
+from spatialvlm import processes
 from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.groups import example_index
 from spatialvlm.training import TrainingArgs, optimizer_and_scheduler
+
+AfterStep = Callable[[dict[str, float]], None]
 
 _IGNORED = -100  # the label of what is not learnt, as processor and transformers have it
 
@@ -119,14 +122,7 @@ class Trainer(transformers.Trainer):
         ValueError: a model without a trainable adapter, or with attention that drops PaliGemma's masks.
     """
 
-    def __init__(
-        self,
-        model: PeftModel,
-        processor,
-        examples: Sequence[Example],
-        args: SFTArgs,
-        after_step: Callable[[dict[str, float]], None],
-    ):
+    def __init__(self, model, processor, examples: Sequence[Example], args: SFTArgs, after_step: AfterStep):
         args.check()
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         _check_model(model, self.parameters)
@@ -142,15 +138,11 @@ class Trainer(transformers.Trainer):
             callbacks=[step],
         )
         self.remove_callback(PrinterCallback)
+        self.prompts_per_step = self.get_total_train_batch_size(self.args)  # of all processes
         # Gradients through float16 layers underflow without a scale; for other dtypes this does nothing.
         self.accelerator.scaler = torch.amp.GradScaler(
             model.device.type, enabled=model.dtype == torch.float16
         )
-
-    @property
-    def prompts_per_step(self) -> int:
-        """Of all processes."""
-        return self.get_total_train_batch_size(self.args)
 
     def get_train_dataloader(self) -> DataLoader:
         """All micro-batches that are still to come, of this process; accelerate deals them out in turn."""
@@ -164,8 +156,15 @@ class Trainer(transformers.Trainer):
         )
 
     def _micro_batch(self, draws: Sequence[int]) -> dict[str, Tensor | int | bool]:
-        size = len(self.examples)
-        return encode(self.processor, [self.examples[example_index(d, size, self.seed)] for d in draws])
+        size, inputs = len(self.examples), {}
+
+        def read() -> list:
+            rows = [self.examples[example_index(draw, size, self.seed)] for draw in draws]
+            inputs.update(encode(self.processor, rows))
+            return []
+
+        processes.agree(read)  # an image that is broken on one process ends all
+        return inputs
 
     def save(self, folder: Path) -> None:
         """Writes where the run stands (`checkpoints.save_state`)."""
@@ -183,19 +182,18 @@ class Trainer(transformers.Trainer):
 class _Step(TrainerCallback):
     """What a step has besides transformers' own: seeded dropout, the check before the update, its metrics."""
 
-    def __init__(
-        self, trainer: Trainer, max_grad_norm: float, after_step: Callable[[dict[str, float]], None]
-    ):
+    def __init__(self, trainer: Trainer, max_grad_norm: float, after_step: AfterStep):
         self.trainer, self.max_grad_norm, self.after_step = trainer, max_grad_norm, after_step
         self.started = 0.0
         self.total: Tensor | float = 0.0  # this process's part of the loss so far
+        self.tokens: Tensor | int = 0  # of the whole step's answers
         self.metrics: dict[str, float] = {}
 
     def loss(self, outputs, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
         """transformers' `compute_loss_func`."""
         loss = answer_loss(outputs.logits, labels, num_items_in_batch)
         self.total = self.total + loss.detach()
-        self.metrics["tokens"] = int(num_items_in_batch)
+        self.tokens = num_items_in_batch
         return loss
 
     def on_train_begin(self, args, state, control, **_) -> None:
@@ -221,14 +219,13 @@ class _Step(TrainerCallback):
         if not math.isfinite(loss) or not (math.isfinite(norm) or scaler.get_scale() > 1):
             what = "gradient" if math.isfinite(loss) else "loss"
             other = "" if trainer.model.dtype == torch.float32 else ", or --dtype float32"
-            raise UserError(
-                f"the {what} is not finite at step {trainer.steps + 1}; stopped before it reached the "
-                f"weights: use a lower --learning_rate{other}"
-            )
-        self.metrics |= {
+            where = f"at step {trainer.steps + 1}; stopped before it reached the weights"
+            raise UserError(f"the {what} is not finite {where}: use a lower --learning_rate{other}")
+        self.metrics = {
             "loss": loss,
             "grad_norm": norm if math.isfinite(norm) else 0.0,  # 0: skipped
             "lr": trainer.lr_scheduler.get_last_lr()[0],
+            "tokens": int(self.tokens),
         }
 
     def on_step_end(self, args, state, control, **_) -> None:
@@ -238,7 +235,7 @@ class _Step(TrainerCallback):
         self.after_step(
             {
                 "step": trainer.steps,
-                **{name: self.metrics[name] for name in ("loss", "grad_norm", "lr", "tokens")},
+                **self.metrics,
                 "epoch": trainer.drawn / len(trainer.examples),
                 "seconds": time.perf_counter() - self.started,
             }
@@ -257,13 +254,11 @@ def _transformers_args(args: SFTArgs, device: torch.device) -> TrainingArguments
         use_cpu=device.type == "cpu",
         average_tokens_across_devices=True,
         ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,
         dataloader_pin_memory=device.type == "cuda",
         save_strategy="no",
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        remove_unused_columns=False,
     )
     made.mixed_precision = "no"  # whatever `accelerate config` says: see Trainer
     made._n_gpu = min(made.n_gpu, 1)  # a process has one GPU: with more, transformers takes to DataParallel
@@ -275,7 +270,7 @@ def _check_model(model, parameters: Sequence[torch.nn.Parameter]) -> None:
         raise ValueError("the model needs a trainable adapter, models.add_lora")
     if (attention := model.config.get_text_config()._attn_implementation) != "eager":
         raise ValueError(
-            f"attention is {attention!r}, which drops PaliGemma's prefix mask or Gemma 2's soft-capping; "
+            f"attention is {attention!r}, which does not keep PaliGemma's masks and Gemma 2's soft-capping; "
             "load the model with attn_implementation='eager'"
         )
 
@@ -287,7 +282,7 @@ def _check_examples(model, processor, examples: Sequence[Example]) -> None:
     tokenizer, image_token = processor.tokenizer, processor.image_token
     prompts = tokenizer([f"{tokenizer.bos_token}{e.prompt}\n" for e in examples], add_special_tokens=False)
     answers = tokenizer([e.answer + tokenizer.eos_token for e in examples], add_special_tokens=False)
-    window = model.config.get_text_config().sliding_window
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
     for example, prompt, answer in zip(examples, prompts["input_ids"], answers["input_ids"], strict=True):
         if image_token in example.prompt + example.answer:
             raise UserError(
@@ -340,10 +335,9 @@ def train(
     main = trainer.is_world_process_zero()
     if resume is not None:
         trainer.load(resume)
+    shown = {"total": args.max_steps, "initial": trainer.steps, "desc": "sft", "disable": not main}
     try:
-        with tqdm(
-            total=args.max_steps, initial=trainer.steps, desc="sft", disable=not main, dynamic_ncols=True
-        ) as bar:
+        with tqdm(**shown, dynamic_ncols=True) as bar:
             if trainer.steps < args.max_steps:
                 trainer.train()
     except torch.OutOfMemoryError:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import tiny
@@ -262,14 +263,18 @@ def train_in_a_process(folder, count):
     model = with_adapter(seed=rank)  # adapters start out different: the first process's must win
     sizes = {"per_device_batch_size": 1, "gradient_accumulation_steps": 4 // count}
     history, trainer = train(data, model, **sizes)
-    torch.save((history, weights(trainer), data.read), f"{folder}/{count}-{rank}")
+    broken = Path(folder) / "broken.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises((UserError, SystemExit)) as stopped:  # only one process reads it
+        train([*examples(3), example(images=(broken,))], with_adapter(), **sizes)
+    torch.save((history, weights(trainer), data.read, repr(stopped.value)), f"{folder}/{count}-{rank}")
 
 
 def test_number_of_processes_changes_nothing(tmp_path):
     train_in_a_process(tmp_path, 1)
     command = [sys.executable, __file__, str(tmp_path)]  # fresh: this process has threads, and must not fork
     subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    (history, expected, read), (first, after, some), (other, same, rest) = (
+    (history, expected, read, _), (first, after, some, told), (other, same, rest, gone) = (
         torch.load(tmp_path / name) for name in ("1-0", "2-0", "2-1")
     )
     assert not other, "only the main process logs"
@@ -277,6 +282,7 @@ def test_number_of_processes_changes_nothing(tmp_path):
     torch.testing.assert_close(after, expected, rtol=0, atol=1e-5)
     close(first, history)
     assert read == [index for pair in zip(some, rest, strict=True) for index in pair]
+    assert "broken.png cannot be read" in told and gone == "SystemExit(2)"
 
 
 @pytest.mark.parametrize("scope", ["language", "all"])
