@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: grpo test lint clean
+.PHONY: grpo reproduce-embedded test lint clean
 
 grpo: $(VENV)/.installed
 	$(BIN)/python model/pali_sat_grpo.py
+
+reproduce-embedded: $(VENV)/.installed
+	$(BIN)/python model/reproduce_sat.py --profile embedded
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .

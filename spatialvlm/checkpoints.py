@@ -64,8 +64,7 @@ class Checkpoints:
         if self.run is None:
             return
         target = self.run.folder / f"{PREFIX}{step}"
-        aside = _aside(target)
-        shutil.rmtree(aside, ignore_errors=True)  # what a kill left
+        aside = _hidden(target, "partial")
         try:
             with disk_errors(target):
                 aside.mkdir(parents=True)
@@ -119,6 +118,8 @@ class Checkpoints:
         """Puts the run's metrics back to what they were at the checkpoint (to none without one); its step."""
         step = int(checkpoint.name.removeprefix(PREFIX)) if checkpoint else 0
         if self.run is not None:
+            for left in self.run.folder.glob(f".{PREFIX}*"):
+                shutil.rmtree(left)  # what a kill left
             rows = read_lines(checkpoint / "metrics.jsonl") if checkpoint else []
             self.run.rewind(step, rows)
         return step
@@ -192,16 +193,17 @@ def _damage(checkpoint: Path) -> str | None:
     return None
 
 
-def _aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial")
+def _hidden(target: Path, why: str) -> Path:
+    """A name beside `target` that nobody takes for a checkpoint; what an earlier kill left there goes."""
+    path = target.with_name(f".{target.name}.{why}")
+    shutil.rmtree(path, ignore_errors=True)
+    return path
 
 
 def _remove(checkpoint: Path) -> None:
-    """Out of sight first: what a kill leaves of it is not taken for a checkpoint."""
-    aside = _aside(checkpoint)
-    shutil.rmtree(aside, ignore_errors=True)
-    checkpoint.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    """Out of sight first, and then bit by bit."""
+    gone = checkpoint.rename(_hidden(checkpoint, "old"))
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

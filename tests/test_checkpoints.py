@@ -68,6 +68,18 @@ def test_the_newest_are_kept_and_each_is_a_peft_adapter(tmp_path):
     assert len((tmp_path / "checkpoint-4/metrics.jsonl").read_text().splitlines()) == 4
 
 
+def test_a_checkpoint_made_again_takes_the_place_of_the_old_one(tmp_path):
+    """As where the newest was passed over, and training comes to its step again."""
+    trainer, run = train(tmp_path, every=3)
+    saving = Checkpoints(run, {"seed": 0})
+    before = (tmp_path / "checkpoint-3/adapter_model.safetensors").read_bytes()
+    saving.save(3, trainer.save)
+    assert (tmp_path / "checkpoint-3/adapter_model.safetensors").read_bytes() != before
+    assert {path.name for path in checkpoints.found(tmp_path)} == {"checkpoint-3", "checkpoint-6"}
+    (tmp_path / "checkpoint-6/trainer.json").unlink()
+    assert saving.newest(tmp_path) == tmp_path / "checkpoint-3" and not list(tmp_path.glob(".*"))
+
+
 def test_a_checkpoint_too_many_or_too_few(tmp_path):
     saving = Checkpoints(Run(tmp_path, {}), {}, every=4)
     assert [step for step in range(1, 11) if saving.due(step, 10)] == [4, 8, 10]

@@ -94,8 +94,10 @@ def verdict(estimate: Estimate) -> str:
 
 
 def percent(estimate: Estimate, sign: bool = False) -> str:
-    """`73.2 (70.8 to 75.4)`, in percent; with `sign`, `+3.1 (-0.4 to +6.6)` points."""
+    """`73.2 (70.8 to 75.4)`, a share in percent; with `sign` a difference, `+3.1 (-0.4 to +6.6)`."""
     low, high = estimate.interval
+    if not sign:  # Student's interval does not know that shares end at 0 and 1
+        low, high = max(low, 0), min(high, 1)
     form = "+.1f" if sign else ".1f"
     return f"{100 * estimate.value:{form}} ({100 * low:{form}} to {100 * high:{form}})"
 
