@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -177,18 +178,26 @@ def _part_of(name: str, module: torch.nn.Module) -> str | None:
     return "norms and residuals" if last.endswith("layernorm") or last.isdigit() else None
 
 
-class AsOnCuda(TorchFunctionMode):
-    """Has done on meta tensors what a GPU does in one kernel and the CPU in several (torch 2.11 to 2.13)."""
+@contextmanager
+def as_on_cuda() -> Iterator[None]:
+    """Has done on meta tensors what a GPU does in one kernel and the CPU in several (torch 2.11 to 2.13).
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is functional.dropout:
-            return _fused_dropout(*args, **kwargs)
-        if func is functional.softmax and (args[0].dtype, kwargs.get("dtype")) == (torch.half, torch.float):
-            return torch._softmax(args[0], kwargs["dim"], True)  # no float32 copy of what goes in
-        return func(*args, **kwargs)
+    Functions are exchanged, because torch's modes are off where checkpointed layers run again: in backward.
+    """
+    softmax, dropout = functional.softmax, functional.dropout
 
+    def fused_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None, **options) -> Tensor:
+        """Without a float32 copy of what goes in."""
+        if (x.dtype, dtype) == (torch.float16, torch.float32):
+            return torch._softmax(x, dim, True)
+        return softmax(x, dim, dtype=dtype, **options)
 
-def _fused_dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Its mask has a byte an element, where the CPU keeps one in x's dtype."""
-    return torch.native_dropout(x, p, True)[0] if training and p else x
+    def fused_dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        """Its mask has a byte an element, where the CPU keeps one in x's dtype."""
+        return torch.native_dropout(x, p, True)[0] if training and p else x
+
+    functional.softmax, functional.dropout = fused_softmax, fused_dropout
+    try:
+        yield
+    finally:
+        functional.softmax, functional.dropout = softmax, dropout

@@ -30,7 +30,7 @@ from spatialvlm import cli, evaluate, grpo, models, rollout, sft, shapes, traini
 from spatialvlm.cli import UserError
 from spatialvlm.encoding import Batch, Completions, Vocabulary
 from spatialvlm.experiment import ExperimentArgs
-from spatialvlm.ledger import PARTS, AsOnCuda, Ledger
+from spatialvlm.ledger import PARTS, Ledger, as_on_cuda
 
 CUDA_CONTEXT = int(0.6 * 2**30)  # bytes that a process takes on a GPU before its first tensor, about
 
@@ -40,8 +40,7 @@ class Args(ExperimentArgs, grpo.GRPOArgs):
     """What a run takes, and what a plan assumes besides."""
 
     profile: Literal["auto", "embedded", "paper"] = field(
-        default="auto",
-        metadata={"help": "embedded = the small model, on CPU; else the published one, on GPU"},
+        default="auto", metadata={"help": "embedded = the small model, on CPU; else the published, on GPU"}
     )
     model: str | None = field(
         default=None, metadata={"help": "folder with a PaliGemma's config.json; by profile where not given"}
@@ -107,7 +106,7 @@ def plan(args: Args, config: PaliGemmaConfig | None = None) -> Plan:
         model = training.add_adapter(shapes.random_model(config, dtype, "meta"), args)
     ledger = Ledger(config.get_text_config().vocab_size)
     ledger.watch(model)
-    with AsOnCuda() if args.on_gpu else nullcontext(), ledger:
+    with as_on_cuda() if args.on_gpu else nullcontext(), ledger:
         _evaluate(ledger, model, args)
         optimizer = _optimizer_under_way(ledger, model, args)
         kept = (_sft if args.per_device_batch_size else _grpo)(ledger, model, args)
@@ -117,14 +116,16 @@ def plan(args: Args, config: PaliGemmaConfig | None = None) -> Plan:
     if args.load_in_4bit:
         _quantize(phases, model)
     phases = {phase: {part: parts.get(part, 0) for part in PARTS} for phase, parts in phases.items()}
-    return Plan(f"{_title(args, config)}, {name}, {'GPU' if args.on_gpu else 'CPU'}", phases, kept)
+    weights = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    model_title = f"{weights / 1e6:,.1f} million weights in {name} on a {'GPU' if args.on_gpu else 'CPU'}"
+    return Plan(f"{model_title}\n{_title(args, config)}", phases, kept)
 
 
 # ---- the phases
 
 
 def _evaluate(ledger: Ledger, model, args: Args) -> None:
-    """As `evaluate.predict` does it, before and after training."""
+    """As `evaluate` does it, before and after training."""
     batch = _prompts(model.config, args.eval_batch_size, args.text_tokens)
     samples = 4 if args.full_test else 1
     _sample(ledger, "evaluation", model, batch, samples, evaluate.Args.max_new_tokens, float(samples > 1))
@@ -143,13 +144,14 @@ def _grpo(ledger: Ledger, model, args: Args) -> int:
     _sample(ledger, "sampling", model, batch, args.num_generations, length, args.temperature)
 
     batch = _prompts(model.config, args.prompts_per_device, args.text_tokens)
-    if not rollout.vision_is_trained(model):
+    if rollout.vision_is_trained(model):
+        del features
+    else:
         batch = replace(batch, features=features[: args.prompts_per_device].clone())
         ledger.label(batch.features, "image features")
-    shape = (args.prompts_per_device, args.num_generations, length)
-    tokens = torch.full(shape, model.config.get_text_config().eos_token_id)
-    mask = torch.ones_like(tokens, dtype=torch.bool)
-    completions = Completions(tokens, mask, torch.zeros(shape))
+    tokens = torch.ones(args.prompts_per_device, args.num_generations, length, dtype=torch.long)
+    mask = tokens.bool()
+    completions = Completions(tokens, mask, torch.zeros(tokens.shape))
     _gradients_of_earlier_passes(ledger, model, args)
     model.train()
     reference = None
@@ -160,9 +162,8 @@ def _grpo(ledger: Ledger, model, args: Args) -> int:
     ledger.begin("forward")
     before = ledger.total
     logps = rollout.per_token_logps(model, batch, completions, args.temperature).flatten(0, 1)
-    advantages = torch.zeros(len(logps))
+    parts = (logps, reference, torch.zeros(len(logps)), mask.flatten(0, 1))
     sizes = (length, len(logps), tokens.numel())
-    parts = (logps, reference, advantages, mask.flatten(0, 1))
     loss = grpo.loss_from_logps(*parts, args.beta, args.loss_type, *sizes)
     return _backward(ledger, loss, before)
 
@@ -266,7 +267,7 @@ def _image_tokens(config: PaliGemmaConfig) -> int:
 
 
 def _shape(args: Args) -> PaliGemmaConfig:
-    if args.model is None and args.profile != "embedded":
+    if args.model == models.PUBLISHED or (args.model is None and args.profile != "embedded"):
         return shapes.paligemma2_3b()
     folder = Path(args.model or models.EMBEDDED)
     if not (folder / "config.json").is_file():

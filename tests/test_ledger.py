@@ -2,13 +2,14 @@
 
 import gc
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from spatialvlm.ledger import AsOnCuda, Ledger
+from spatialvlm.ledger import Ledger, as_on_cuda
 
 MIB = 2**20
 
@@ -125,9 +126,10 @@ def test_an_operation_takes_what_torch_records(operation, ledger, tmp_path):
 
 def test_a_gpu_does_in_one_kernel_what_a_cpu_does_in_several(ledger):
     half = empty(1024, 1024, dtype=torch.float16)
+    as_they_are = functional.softmax, functional.dropout
     found = {}
     with ledger:
-        for name, mode in (("cpu", torch.no_grad()), ("gpu", AsOnCuda())):
+        for name, mode in (("cpu", nullcontext()), ("gpu", as_on_cuda())):
             with mode:
                 ledger.begin(f"softmax {name}")
                 functional.softmax(half, -1, dtype=torch.float32)
@@ -136,4 +138,9 @@ def test_a_gpu_does_in_one_kernel_what_a_cpu_does_in_several(ledger):
                 assert functional.dropout(half, 0.1, training=False) is half
     found = {phase: sum(parts.values()) / MIB for phase, parts in ledger.peaks.items()}
     assert found["softmax cpu"] == 8 and found["softmax gpu"] == 4
+    assert (
+        functional.softmax is torch.nn.functional.softmax
+        and functional.softmax.__module__ == "torch.nn.functional"
+    )
+    assert (functional.softmax, functional.dropout) == as_they_are
     assert found["dropout cpu"] == 4 and found["dropout gpu"] == 3

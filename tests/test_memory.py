@@ -212,7 +212,7 @@ def most_resident(work):
     return status("VmHWM") - before
 
 
-RESIDENT = {"num_generations": 14, "max_completion_length": LENGTH}
+RESIDENT = {"num_generations": 14, "max_completion_length": 16}
 
 
 def resident():
@@ -239,7 +239,7 @@ def test_plan_is_what_the_process_takes():
     for name, options in (("grpo", RESIDENT), ("sft", {"per_device_batch_size": 8})):
         plan = planned(**SETTINGS | options)
         phase, most = plan.highest(besides="evaluation")
-        assert most - sum(plan.phases[phase][part] for part in always) == pytest.approx(taken[name], rel=0.1)
+        assert most - sum(plan.phases[phase][part] for part in always) == pytest.approx(taken[name], rel=0.15)
 
 
 # ---- what cannot be measured here: the published shape, GPUs
@@ -268,6 +268,18 @@ def test_a_gpu_keeps_dropout_masks_in_bytes():
     # Of both layers' q k v, o, gate up, down; no gradient goes back through the first layer's q k v.
     inputs = 2 * (3 * 64 + 64 + 2 * 64 + 256) - 3 * 64
     assert cpu.kept_for_backward - gpu.kept_for_backward == tokens * inputs * (4 - 1)
+
+
+def test_checkpointing_takes_less_and_keeps_little():
+    options = SETTINGS | {"num_generations": 14, "text_tokens": TEXT_TOKENS, "device": "cuda"}
+    plans = [
+        memory.plan(memory.Args(gradient_checkpointing=on, **options), shape(num_hidden_layers=6))
+        for on in (False, True)
+    ]
+    without, checkpointed = plans
+    assert checkpointed.kept_for_backward < 0.4 * without.kept_for_backward
+    assert checkpointed.totals["backward"] < 0.8 * without.totals["backward"]
+    assert checkpointed.totals["sampling"] == without.totals["sampling"]
 
 
 def test_weights_in_4_bits_take_what_bitsandbytes_makes_of_them():
