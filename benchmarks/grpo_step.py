@@ -1,0 +1,195 @@
+"""One GRPO step in three ways, side by side: one row a completion (plain), trl's GRPOTrainer (trl), ours.
+
+python benchmarks/grpo_step.py                          # small PaliGemma 2, G = 4 and 14: minutes on a CPU
+python benchmarks/grpo_step.py --profile_step           # and where our step's time goes
+python benchmarks/grpo_step.py --shape paligemma2-3b    # for a GPU: the 3B shape, random weights, bfloat16
+python benchmarks/grpo_step.py --shape paligemma2-3b --ways plain ours --dtype float16
+python benchmarks/grpo_step.py --shape paligemma2-3b --decoder_layers 1 --vision_layers 1 --prompts 1
+                                                        # that path on a CPU: 3B's width, one layer each
+
+A step is sampling, rewards, reference, policy, backward and update, with GRPO-v2's settings (LoRA r 16 on the
+decoder's linear layers, beta 0.01, one prompt a pass), on the same prompts (256 image tokens, 22 to 51 of
+text), the same model, and the same number of completions of the same length. `workload.py` says how that is
+brought about, and that dropout is 0. First the ways must agree on log-probabilities, loss and gradient of the
+same completions, in float32 within 1e-5. Then they take turns (plain, trl, ours, plain, ...); the first round
+warms up and is not timed. Timings on a machine with other work mean little: the load is written down.
+
+`matrix share` is a way's own multiplications, counted, over its time and the matrix rate measured in this run
+(on a GPU trl's fused output layer is not counted). `peak` is of the GPU's memory during a step, the optimizer
+states of all ways included (0.2 GB each at the 3B shape). `step_profile.py` explains the floor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import torch
+from step_profile import matrix_rate, needed_flops, profile, synchronize
+from torch.utils.flop_counter import FlopCounterMode
+from ways import Ours, Plain, Way, agreement
+from workload import Workload, configuration, make
+
+from spatialvlm import cli, models, results
+from spatialvlm.cli import UserError
+
+TOLERANCE = 1e-5  # in float32
+TABLE = "{:<7}{:>10}{:>20}{:>12}{:>14}{:>10}{:>14}"
+
+
+@dataclass
+class Args:
+    shape: Literal["small", "paligemma2-3b"] = field(
+        default="small", metadata={"help": "of the model; small has 5.9 million weights in 3B's proportions"}
+    )
+    num_generations: list[int] = field(
+        default_factory=lambda: [4, 14], metadata={"help": "completions a prompt; several are done in turn"}
+    )
+    ways: list[str] = field(
+        default_factory=lambda: ["plain", "trl", "ours"], metadata={"help": "which to measure"}
+    )
+    steps: int = field(default=5, metadata={"help": "timed steps of each way"})
+    prompts: int = field(default=8, metadata={"help": "prompts a step"})
+    prompts_per_pass: int = field(default=1, metadata={"help": "prompts of one scoring pass"})
+    completion_length: int = field(default=8, metadata={"help": "tokens of every completion"})
+    decoder_layers: int | None = field(default=None, metadata={"help": "fewer than the shape has"})
+    vision_layers: int | None = field(default=None, metadata={"help": "fewer than the shape has"})
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto",
+        metadata={"help": "of the weights; auto = float32 on CPU, else bfloat16 where native, else float16"},
+    )
+    profile_step: bool = field(default=False, metadata={"help": "say where our step's time goes"})
+    output: str = field(
+        default="results/benchmarks/grpo_step.json", metadata={"help": "JSON file for the figures"}
+    )
+    seed: int = field(default=0, metadata={"help": "of weights, prompts and sampling"})
+
+
+def check(args: Args) -> None:
+    """Raises UserError naming the first flag that makes no sense."""
+    for name in ("steps", "prompts", "prompts_per_pass", "decoder_layers", "vision_layers"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    if args.completion_length < 2:
+        raise UserError(f"--completion_length {args.completion_length}: must be at least 2")
+    if bad := [number for number in args.num_generations if number < 2]:
+        raise UserError(f"--num_generations {bad[0]}: a group needs at least 2 completions")
+    if args.prompts % args.prompts_per_pass:
+        raise UserError(
+            f"--prompts {args.prompts} is no multiple of --prompts_per_pass {args.prompts_per_pass}"
+        )
+    if bad := [way for way in args.ways if way not in ("plain", "trl", "ours")]:
+        raise UserError(f"--ways {bad[0]}: must be plain, trl or ours")
+    if "trl" in args.ways and not find_spec("trl"):
+        raise UserError(
+            "--ways trl needs trl: pip install trl==1.16.0, or leave it out with --ways plain ours"
+        )
+    if args.profile_step and "ours" not in args.ways:
+        raise UserError("--profile_step is about our step: add ours to --ways")
+
+
+def build(name: str, work: Workload, num_generations: int) -> Way:
+    if name == "trl":
+        from trl_way import Trl  # where trl is not installed, the other ways run without it
+
+        return Trl(work, num_generations)
+    return {"plain": Plain, "ours": Ours}[name](work, num_generations)
+
+
+def checked_agreement(ways: dict[str, Way], work: Workload, num_generations: int) -> dict:
+    """The differences, printed. Raises RuntimeError where the ways do not compute the same (float32)."""
+    found = agreement(ways, work, num_generations)
+    for name, difference in found.items():
+        print(f"{name}: " + ", ".join(f"{what} {value:.1e}" for what, value in difference.items()))
+    worst = max(value for difference in found.values() for value in difference.values())
+    if work.model.dtype == torch.float32 and not worst <= TOLERANCE:
+        raise RuntimeError(f"the ways differ by {worst:.1e}, more than {TOLERANCE}: not the same computation")
+    return found
+
+
+def measure(ways: dict[str, Way], work: Workload, steps: int) -> dict[str, dict]:
+    """Seconds of every timed step, multiplications of one, and its peak of GPU memory, of each way."""
+    device = work.model.device
+    found = {name: {"seconds": []} for name in ways}
+    for turn in range(steps + 1):
+        for name, way in ways.items():
+            if turn == 0:
+                with FlopCounterMode(display=False) as counter:
+                    way.step()
+                found[name]["flops"] = counter.get_total_flops()
+                continue
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            synchronize(device)
+            start = time.perf_counter()
+            way.step()
+            synchronize(device)
+            found[name]["seconds"].append(time.perf_counter() - start)
+            if device.type == "cuda":
+                peak = torch.cuda.max_memory_allocated(device)
+                found[name]["peak_memory_bytes"] = max(peak, found[name].get("peak_memory_bytes", 0))
+    return found
+
+
+def compare(args: Args, work: Workload, num_generations: int, rate: float) -> dict:
+    """Everything about one number of completions a prompt, printed and returned."""
+    print(f"\nG = {num_generations}, {args.prompts} prompts, {args.completion_length} tokens a completion")
+    ways = {name: build(name, work, num_generations) for name in args.ways}
+    result = {"num_generations": num_generations, "agreement": checked_agreement(ways, work, num_generations)}
+    result["ways"] = found = measure(ways, work, args.steps)
+    tokens = args.prompts * num_generations * args.completion_length
+    for way in found.values():
+        way["median"] = median(way["seconds"])
+        way["completion_tokens_per_second"] = tokens / way["median"]
+        way["matrix_share"] = way["flops"] / way["median"] / rate
+    if "ours" in found:
+        result["ratios"] = {name: way["median"] / found["ours"]["median"] for name, way in found.items()}
+    print(TABLE.format("way", "seconds", "least to most", "tokens/s", "matrix share", "peak GB", "over ours"))
+    for name, way in found.items():
+        spread = f"{min(way['seconds']):.3f} to {max(way['seconds']):.3f}"
+        peak = f"{way['peak_memory_bytes'] / 1e9:.2f}" if "peak_memory_bytes" in way else "-"
+        ratio = f"{result['ratios'][name]:.2f}" if "ratios" in result else "-"
+        figures = f"{way['median']:.3f}", spread, f"{way['completion_tokens_per_second']:.0f}"
+        print(TABLE.format(name, *figures, f"{way['matrix_share']:.1%}", peak, ratio))
+    if args.profile_step:
+        floor = {phase: flops / rate for phase, flops in needed_flops(work, num_generations).items()}
+        phases = profile(ways["ours"], args.steps)
+        result["profile"] = {"phases": phases, "floor": floor}
+        print(f"\n{'our step':<36}{'seconds':>9}{'share':>8}{'floor':>9}")
+        total = sum(phases.values())
+        for phase, seconds in phases.items():
+            least = f"{floor[phase]:.3f}" if phase in floor else "-"
+            print(f"{phase:<36}{seconds:>9.3f}{seconds / total:>8.1%}{least:>9}")
+        print(f"{'all':<36}{total:>9.3f}{1:>8.1%}{sum(floor.values()):>9.3f}")
+    return result
+
+
+def main(args: Args) -> dict:
+    check(args)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = models.resolve_dtype(args.dtype, device)
+    config = configuration(args.shape, args.decoder_layers, args.vision_layers)
+    work = make(config, args.prompts, args.prompts_per_pass, args.completion_length, dtype, device, args.seed)
+    rate = matrix_rate(device, dtype)
+    facts = {"dtype": str(dtype), "threads": torch.get_num_threads(), "load_before": os.getloadavg()}
+    load = f"load {facts['load_before'][0]:.1f}"
+    print(f"{results.environment()['device']}, {dtype}, {rate / 1e9:,.0f} GFLOP/s, {load}")
+    found = [compare(args, work, number, rate) for number in args.num_generations]
+    report = {"arguments": asdict(args), **results.environment(), **facts, "matrix_flops_per_second": rate}
+    report |= {"load_after": os.getloadavg(), "results": found}
+    path = Path(args.output)
+    with results.disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"\nwritten to {path}")
+    return report
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)
