@@ -53,8 +53,8 @@ def gap(way: Way, asked: Questions, tasks: Sequence[str]) -> tuple[Sequence[Scor
     return difference(as_asked, way.pass1_ood), asked
 
 
-def polarity_table(ways: Ways, asked: Questions, test: str = "pass1") -> str:
-    """Depth and Distance as asked (ID), turned (OOD), and the gap between them."""
+def polarity_table(ways: Ways, asked: Questions, test: str, beside: Mapping[str, Mapping]) -> str:
+    """Depth and Distance as asked (ID), turned (OOD), and the gap between them; `beside` as published."""
     rows = []
     for name, way in ways.items():
         cells, figures = [], []
@@ -66,8 +66,8 @@ def polarity_table(ways: Ways, asked: Questions, test: str = "pass1") -> str:
                 [{id: one[id] for id in part.task_of} for one in getattr(way, f"{test}_ood")],
             )
             cells += [percent(as_asked), percent(turned), percent(mean(pairs, part), sign=True)]
-            if test == "pass1" and name in published.POLARITY:
-                before, after = published.POLARITY[name][task]
+            if name in beside:
+                before, after = beside[name][task]
                 figures += [f"{before:.1f}", f"{after:.1f}", f"{before - after:+.1f}"]
         rows.append([name, *cells])
         if figures:
@@ -132,9 +132,9 @@ def section(ways: Ways, balanced: Ways, asked: Questions, facts: str) -> str:
         accuracy_table(ways, asked, "pass4", published.CVBENCH_PASS4),
         "In and out of distribution, greedy: OOD is the same questions with the polarity turned (closer "
         "becomes far away, the answers swap):",
-        polarity_table(ways, asked),
+        polarity_table(ways, asked, "pass1", published.POLARITY),
         "The same, Pass@4:",
-        polarity_table(ways, asked, "pass4"),
+        polarity_table(ways, asked, "pass4", {}),
         "### What of the paper's claims shows here",
         "Held: the whole interval of the difference is above 0. Not held: the whole of it is below. "
         "Undecided: it has 0 inside.",
@@ -146,7 +146,7 @@ def section(ways: Ways, balanced: Ways, asked: Questions, facts: str) -> str:
             "What the paper did not measure: depth and distance are asked as closer and as farther equally "
             "often in training, so that turning the test's question is in distribution too.",
             accuracy_table({"base": ways["base"], **balanced}, asked, "pass1", {}),
-            polarity_table({"base": ways["base"], **balanced}, asked),
+            polarity_table({"base": ways["base"], **balanced}, asked, "pass1", {}),
             claims_table(balanced, asked),
         ]
     return "\n\n".join(parts)
