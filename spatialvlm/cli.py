@@ -37,6 +37,7 @@ def run(
     Ctrl-C in exit code 130. `--config file.yaml` sets flags that the command line may override; where it is
     not given, `default_config` names the file for the --profile that is.
     """
+    import yaml
     from trl import TrlParser  # imported late: `--help` of a script without models stays quick
 
     from spatialvlm import processes
@@ -52,6 +53,9 @@ def run(
         parser.error = _refuse  # one line for a flag's bad value too, where argparse prints its whole usage
         try:
             (args,) = parser.parse_args_and_config(argv)
+        except yaml.YAMLError as error:
+            where = argv[argv.index("--config") + 1]
+            raise UserError(f"--config {where} is no YAML: {' '.join(str(error).split())}") from None
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from None
         return main(args)

@@ -63,7 +63,7 @@ class Args(ModelArgs):
         default=None, metadata={"help": "split of the data set; its test split by default"}
     )
     limit: int | None = field(default=None, metadata={"help": "evaluate at most this many questions"})
-    batch_size: int = field(default=64, metadata={"help": "questions at a time, a device; changes no score"})
+    batch_size: int = field(default=64, metadata={"help": "answers at a time, a device; changes no score"})
     max_new_tokens: int = field(default=16, metadata={"help": "longest answer, in tokens"})
     num_samples: int = field(
         default=1, metadata={"help": "1 = greedy Pass@1; k = k samples at temperature 1.0, and Pass@k"}

@@ -50,7 +50,7 @@ class ExperimentArgs(models.ModelArgs):
     )
     eval_data: str = field(default=cvbench.HUB_ID, metadata={"help": "CV-Bench rows, or 'embedded'"})
     eval_limit: int | None = field(default=None, metadata={"help": "test questions; all where not given"})
-    eval_batch_size: int = field(default=64, metadata={"help": "test questions at a time"})
+    eval_batch_size: int = field(default=32, metadata={"help": "answers to the test at a time, a device"})
     full_test: bool = field(
         default=False,
         metadata={"help": "also Pass@4 at temperature 1.0, and Depth and Distance turned (OOD)"},

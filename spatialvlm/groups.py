@@ -136,9 +136,12 @@ class Sampler:
         return Collected(groups_here, first_round, kept, seen, tries)
 
     def sample(self, draws: Sequence[int]) -> list[Group]:
-        """Samples and rewards a group for each draw, all prompts at once."""
-        if not draws:
-            return []
+        """Samples and rewards a group for each draw, `args.sampling_batch_size` completions at a time."""
+        size = max(1, self.args.sampling_batch_size // self.args.num_generations)
+        parts = [draws[start : start + size] for start in range(0, len(draws), size)]
+        return [group for part in parts for group in self._sample(part)]
+
+    def _sample(self, draws: Sequence[int]) -> list[Group]:
         args = self.args
         examples = [self.examples[example_index(draw, len(self.examples), args.seed)] for draw in draws]
         batch = self._encode(examples)

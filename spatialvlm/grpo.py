@@ -41,6 +41,9 @@ class GRPOArgs(TrainingArgs):
     )
     temperature: float = field(default=1.0, metadata={"help": "of sampling"})
     max_completion_length: int = field(default=32, metadata={"help": "longest completion, in tokens"})
+    sampling_batch_size: int = field(
+        default=64, metadata={"help": "completions sampled at a time on a device; memory, not results"}
+    )
     beta: float = field(
         default=0.01, metadata={"help": "weight of the KL term; 0 spares the reference model"}
     )
@@ -63,8 +66,16 @@ class GRPOArgs(TrainingArgs):
                 f"--num_generations {self.num_generations}: a group needs at least 2 completions, "
                 "because each is judged against the others; 4 is the published number"
             )
-        sizes = ("prompts_per_device", "gradient_accumulation_steps", "max_completion_length", "temperature")
-        self._check_numbers(positive=sizes, not_negative=("beta", "max_resamples"))
+        self._check_numbers(
+            positive=(
+                "prompts_per_device",
+                "gradient_accumulation_steps",
+                "max_completion_length",
+                "sampling_batch_size",
+                "temperature",
+            ),
+            not_negative=("beta", "max_resamples"),
+        )
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
@@ -186,7 +197,8 @@ class Trainer:
         except torch.OutOfMemoryError:
             raise UserError(
                 "the device has too little memory; use a smaller --prompts_per_device with a larger "
-                "--gradient_accumulation_steps, or a smaller --num_generations or --max_completion_length"
+                "--gradient_accumulation_steps, a smaller --sampling_batch_size, --num_generations or "
+                "--max_completion_length, or --gradient_checkpointing"
             ) from None
         self.steps += 1
         seen = collected.seen

@@ -126,15 +126,16 @@ def plan(args: Args, config: PaliGemmaConfig | None = None) -> Plan:
 
 def _evaluate(ledger: Ledger, model, args: Args) -> None:
     """As `evaluate` does it, before and after training."""
-    batch = _prompts(model.config, args.eval_batch_size, args.text_tokens)
     samples = 4 if args.full_test else 1
+    batch = _prompts(model.config, max(1, args.eval_batch_size // samples), args.text_tokens)
     _sample(ledger, "evaluation", model, batch, samples, evaluate.Args.max_new_tokens, float(samples > 1))
 
 
 def _grpo(ledger: Ledger, model, args: Args) -> int:
     """As `groups.Sampler.sample` and `grpo.Trainer.learn` do it; returns the bytes kept for backward."""
     prompts = args.prompts_per_device * args.gradient_accumulation_steps
-    batch = _prompts(model.config, prompts, args.text_tokens)
+    at_a_time = max(1, args.sampling_batch_size // args.num_generations)
+    batch = _prompts(model.config, min(prompts, at_a_time), args.text_tokens)
     ledger.begin("sampling")
     with torch.no_grad():
         features = rollout.image_features(model, batch)

@@ -42,6 +42,11 @@ class Settings:
     temperature: float
     seed: int
 
+    @property
+    def questions(self) -> int:
+        """How many are answered at a time: memory goes with the number of answers."""
+        return max(1, self.batch_size // self.num_samples)
+
 
 def predict(
     model,
@@ -60,6 +65,7 @@ def predict(
     Args:
         reader: reads completion and gold answer alike; None is unread, and wrong.
         progress: the name of a progress bar with running accuracy; none where None.
+        batch_size: answers at a time, on each process.
         num_samples: 1 takes the likeliest tokens; k samples k answers at `temperature`, each drawn from
             `seed`, the example's id and its number alone (the first of 4 is the first of 8).
 
@@ -87,7 +93,7 @@ def answer(
     Batches are those of one process, and so are their numbers to the last bit. Examples are looked up when
     needed and let go after.
     """
-    for indices in processes.deal(todo, settings.batch_size):
+    for indices in processes.deal(todo, settings.questions):
 
         def records(indices: Sequence[int] = indices) -> list[Record]:
             batch = [examples[index] for index in indices]
@@ -151,7 +157,7 @@ def gold_answers(examples: Sequence[Example], settings: Settings, progress: str 
         if not len(examples):
             raise UserError("there are no questions to evaluate; check --data, --split and --limit")
         found = []
-        mine = [index for part in processes.deal(range(len(examples)), settings.batch_size) for index in part]
+        mine = [index for part in processes.deal(range(len(examples)), settings.questions) for index in part]
         # A bar of its own, once it takes long.
         quiet = progress is None or not processes.state().is_main_process
         for index in tqdm(mine, desc="questions", unit="q", delay=2, disable=quiet):

@@ -47,7 +47,7 @@ __all__ = [
     "vision_is_trained",
 ]
 
-_CHUNK = 2**26  # logits turned to float32 at a time: 256 MiB
+_CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
 
 
 def vision_is_trained(model) -> bool:

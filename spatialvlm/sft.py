@@ -62,6 +62,10 @@ class SFTArgs(TrainingArgs):
         default=2, metadata={"help": "forward passes a step; a step has as many prompts as both make"}
     )
 
+    gradient_checkpointing: bool = field(
+        default=True, metadata={"help": "make activations anew in the backward pass: less memory, slower"}
+    )
+
     def check(self) -> None:
         """Raises UserError naming the first argument that makes no sense."""
         super().check()

@@ -64,7 +64,9 @@ def add_adapter(model, args: TrainingArgs):
             model, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules, args.lora_scope
         )
     if args.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers 5.17 knows the older of the two names alone, and 5.23 warns of it.
+        newer = getattr(model, "activation_checkpointing_enable", None)
+        (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
     return model
 
 

@@ -33,7 +33,7 @@ PUBLISHED = {
 # What a small model, its data and its sizes make different.
 OF_THE_TWIN = {"profile", "data", "eval_data", "train_limit", "answer_form", "max_completion_length"}
 OF_THE_TWIN |= {"max_steps", "learning_rate", "gradient_accumulation_steps"}
-OF_THE_TWIN |= {"prompts_per_device", "per_device_batch_size"}
+OF_THE_TWIN |= {"prompts_per_device", "per_device_batch_size", "eval_batch_size", "gradient_checkpointing"}
 
 
 def args_of(name):

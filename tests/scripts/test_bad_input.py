@@ -11,7 +11,7 @@ from commands import refused
 
 from spatialvlm.data import scenes
 
-TRAIN, TEST = "model/pali_sat_grpo.py", "eval_paligemma_clevr.py"
+TRAIN, SFT, TEST = "model/pali_sat_grpo.py", "model/pali_sat_sft.py", "eval_paligemma_clevr.py"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def clevr(tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("script", [TRAIN, TEST])
+@pytest.mark.parametrize("script", [TRAIN, SFT, TEST])
 def test_no_such_folder(script, tmp_path, capsys):
     line = refused(script, "--profile", "embedded", "--data", tmp_path / "gone", capsys=capsys)
     assert str(tmp_path / "gone") in line
@@ -66,19 +66,47 @@ def test_a_row_without_an_answer(clevr, capsys):
     assert file.name in line and "answer" in line and "1" in line
 
 
-@pytest.mark.parametrize("script", [TRAIN, TEST])
+@pytest.mark.parametrize("script", [TRAIN, SFT, TEST])
 def test_a_truncated_image(script, clevr, tmp_path, capsys):
     for image in (clevr / "images").iterdir():
         image.write_bytes(image.read_bytes()[:300])
-    flags = ["--eval_limit", "4"] if script == TRAIN else []
+    flags = ["--eval_limit", "4"] if script != TEST else []
     flags += ["--profile", "embedded", "--data", clevr, "--output_dir", tmp_path / "run"]
     line = refused(script, *flags, capsys=capsys)
     assert "CLEVR_val_00000" in line and "cannot be read" in line
 
 
-def test_one_generation(capsys):
-    line = refused(TRAIN, "--profile", "embedded", "--num_generations", "1", capsys=capsys)
-    assert "--num_generations 1" in line
+@pytest.mark.parametrize(
+    ("script", "flag", "value"),
+    [
+        (TRAIN, "--num_generations", "1"),
+        (TRAIN, "--sampling_batch_size", "0"),
+        (SFT, "--per_device_batch_size", "0"),
+        (SFT, "--lora_dropout", "1"),
+        (SFT, "--learning_rate", "nan"),
+    ],
+)
+def test_a_number_that_makes_no_sense(script, flag, value, capsys):
+    assert f"{flag} {value}" in refused(script, "--profile", "embedded", flag, value, capsys=capsys)
+
+
+def test_balanced_polarity_of_rows_that_are_as_they_are(tmp_path, capsys):
+    flags = ["--profile", "embedded", "--polarity", "balanced", "--data", tmp_path / "sat.parquet"]
+    assert "--polarity balanced" in refused(SFT, *flags, capsys=capsys)
+
+
+@pytest.mark.parametrize("what", ["gone", "gone/checkpoint-3"])
+def test_nothing_to_resume(tmp_path, what, capsys):
+    line = refused(TRAIN, "--profile", "embedded", "--resume", tmp_path / what, capsys=capsys)
+    assert str(tmp_path / what) in line and "--resume" in line
+
+
+def test_a_run_of_other_arguments_is_not_gone_on_with(tmp_path, capsys):
+    before = {"arguments": {"beta": 0.5, "learning_rate": 2e-4, "max_steps": 60}}
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    flags = ["--profile", "embedded", "--output_dir", tmp_path, "--resume"]
+    line = refused(TRAIN, *flags, capsys=capsys)
+    assert "beta was 0.5, now 0.01" in line and "learning_rate" not in line and "max_steps" not in line
 
 
 @pytest.mark.parametrize("script", [TRAIN, "eval_paligemma_cvbench.py"])

@@ -1,0 +1,174 @@
+"""What a step costs, in time and memory, as sections of RESULTS.md.
+
+python benchmarks/grpo_step.py --profile_step             # first: leaves its figures in results/benchmarks/
+python -m spatialvlm.report.measured                      # then: both sections, memory planned anew
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import yaml
+
+from spatialvlm import cli, memory, models
+from spatialvlm.cli import UserError
+from spatialvlm.report.comparison import markdown, replace_section
+
+ROOT = Path(__file__).resolve().parents[2]
+PLANNED = {  # row of the table: published configuration, and what is changed in it
+    "GRPO-v1": ("pali_sat_grpo_v1.yaml", {}),
+    "GRPO-v2": ("pali_sat_grpo_v2.yaml", {}),
+    "GRPO-v2, G = 14": ("pali_sat_grpo_v2.yaml", {"num_generations": 14}),
+    "GRPO-v2, G = 14, checkpointing": (
+        "pali_sat_grpo_v2.yaml",
+        {"num_generations": 14, "gradient_checkpointing": True},
+    ),
+    "GRPO-v2, 4 bit": ("pali_sat_grpo_v2.yaml", {"load_in_4bit": True}),
+    "SFT": ("pali_sat_sft.yaml", {}),
+    "SFT, no checkpointing": ("pali_sat_sft.yaml", {"gradient_checkpointing": False}),
+}
+PLAIN_TRL_OURS = """\
+*plain* is one row a completion with `generate`, as the published scripts do it; *trl* is GRPOTrainer with
+the smallest subclass that makes its masks right; *ours* computes the prompt once a group. All three compute
+the same thing, which is checked first."""
+HOW_PLANNED = """\
+Planned, not measured: no GPU was at hand. PaliGemma 2 3B in float16, 256 image tokens and 80 of text, the
+longest completions; the step itself runs on tensors without content and every byte is counted (`python -m
+spatialvlm.memory --config runs/...`). On the CPU the plan agrees with measured peaks within 10 %
+(tests/test_memory.py). A card must hold 0.6 GiB of CUDA context besides."""
+
+
+@dataclass
+class Args:
+    benchmark: list[str] = field(
+        default_factory=lambda: ["results/benchmarks/grpo_step.json"],
+        metadata={"help": "JSON files of benchmarks/grpo_step.py"},
+    )
+    results: str = field(default=str(ROOT / "RESULTS.md"), metadata={"help": "the file to write into"})
+
+
+def speed(report: Mapping) -> str:
+    """One run of the benchmark: its command, medians and ratios, and where our step's time goes."""
+    arguments, versions = report["arguments"], report["versions"]
+    load = " to ".join(f"{report[when][0]:.1f}" for when in ("load_before", "load_after"))
+    dtype, rate = report["dtype"].removeprefix("torch."), report["matrix_flops_per_second"] / 1e9
+    libraries = ", ".join(f"{name} {versions.get(name, 'none')}" for name in ("torch", "transformers", "trl"))
+    parts = [
+        f"`python benchmarks/{' '.join(report['command'])}`: {report['device']}, {report['threads']} "
+        f"threads, {dtype}, {rate:,.0f} GFLOP/s in a large matrix product; {libraries}; load {load}. "
+        f"{arguments['prompts']} prompts a step, {arguments['completion_length']} tokens a completion, "
+        f"medians of {arguments['steps']} steps that take turns."
+    ]
+    rows = []
+    for result in report["results"]:
+        for name, way in result["ways"].items():
+            seconds = way["seconds"]
+            rows.append(
+                [
+                    str(result["num_generations"]),
+                    name,
+                    f"{way['median']:.3f} ({min(seconds):.3f} to {max(seconds):.3f})",
+                    f"{way['completion_tokens_per_second']:.0f}",
+                    f"{100 * way['matrix_share']:.0f} %",
+                    f"{way['peak_memory_bytes'] / 1e9:.2f}" if "peak_memory_bytes" in way else "-",
+                    f"**{result['ratios'][name]:.2f}**" if "ratios" in result else "-",
+                ]
+            )
+    header = ["G", "way", "seconds a step", "tokens/s", "of the matrix rate", "peak, GB", "over ours"]
+    parts.append(markdown(header, rows))
+    found = [
+        f"G = {result['num_generations']}: "
+        + "; ".join(
+            f"{name} {', '.join(f'{what} {value:.0e}' for what, value in differences.items())}"
+            for name, differences in result["agreement"].items()
+        )
+        for result in report["results"]
+    ]
+    parts.append("Differences on the same completions, before timing. " + ". ".join(found) + ".")
+    parts += [_profile(result) for result in report["results"] if "profile" in result]
+    return "\n\n".join(parts)
+
+
+def _profile(result: Mapping) -> str:
+    phases, floor = result["profile"]["phases"], result["profile"]["floor"]
+    total = sum(phases.values())
+    rows = [
+        [
+            phase,
+            f"{seconds:.3f}",
+            f"{100 * seconds / total:.0f} %",
+            f"{floor[phase]:.3f}" if phase in floor else "-",
+        ]
+        for phase, seconds in phases.items()
+    ]
+    rows.append(["all", f"{total:.3f}", "100 %", f"{sum(floor.values()):.3f}"])
+    title = (
+        f"Our step at G = {result['num_generations']}; the floor is its multiplications at the matrix rate:"
+    )
+    return f"{title}\n\n" + markdown(["phase", "seconds", "share", "floor"], rows)
+
+
+def _or_dash(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.3f}"
+
+
+def plans() -> dict[str, memory.Plan]:
+    """The published runs at the 3B shape in float16, as on a T4 or V100."""
+    known = {each.name for each in fields(memory.Args)}
+    found = {}
+    for row, (config, changes) in PLANNED.items():
+        content = yaml.safe_load((models.RUNS / config).read_text(encoding="utf-8"))
+        flags = {name: value for name, value in content.items() if name in known}
+        found[row] = memory.plan(memory.Args(**(flags | {"dtype": "float16", "device": "cuda"} | changes)))
+    return found
+
+
+def memory_section(planned: Mapping[str, memory.Plan]) -> str:
+    """Bytes by phase, for each plan, and whether it fits the cards."""
+    names = ("evaluation", "sampling", "reference", "forward", "backward", "update")
+    rows = []
+    for row, made in planned.items():
+        totals = made.totals
+        cells = [f"{totals[phase] / 1e9:.2f}" if phase in totals else "-" for phase in names]
+        step, most = made.highest("evaluation")[1], made.highest()[1]
+        fits = ["yes" if most + memory.CUDA_CONTEXT <= size * 2**30 else "no" for size in (14.56, 15.77)]
+        rows.append([row, *cells, f"**{step / 1e9:.2f}**", *fits])
+    header = ["GB", *names, "highest of a step", "fits a T4", "fits a V100"]
+    return markdown(header, rows)
+
+
+def section(title: str, facts: str, parts: Sequence[str]) -> str:
+    return "\n\n".join([f"## {title}", facts, *parts])
+
+
+def main(args: Args) -> None:
+    reports = []
+    for name in args.benchmark:
+        if not Path(name).is_file():
+            raise UserError(f"--benchmark {name}: no such file; run benchmarks/grpo_step.py first")
+        reports.append(json.loads(Path(name).read_text(encoding="utf-8")))
+    found = {
+        "speed": section(
+            "A GRPO step, three ways",
+            PLAIN_TRL_OURS,
+            [speed(report) for report in reports],
+        ),
+        "memory": section(
+            "Memory of the published runs",
+            HOW_PLANNED,
+            [memory_section(plans())],
+        ),
+    }
+    path = Path(args.results)
+    text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
+    for name, content in found.items():
+        text = replace_section(text, name, content)
+    path.write_text(text, encoding="utf-8")
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)
