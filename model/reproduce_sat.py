@@ -173,7 +173,8 @@ def main(args: Args) -> None:
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [*training_jobs(args, folder), *base_jobs(args, folder)]
-    (folder / "commands.txt").write_text("".join(f"python {join(job.command)}\n" for job in jobs))
+    commands = "".join(f"python {join(job.command)}\n" for job in jobs)
+    (folder / "commands.txt").write_text(commands.replace(f"{ROOT}/", ""))
     todo = [job for job in jobs if not job.done]
     threads = max(1, (os.cpu_count() or 1) // args.workers)
     with (

@@ -102,14 +102,14 @@ def claims(ways: Ways, asked: Questions) -> list[tuple[str, Estimate, float | No
             figures["SFT"] - figures["GRPO-v2"],
         ),
         (
-            "Pass@1, Total: GRPO-v2 (dynamic sampling) above GRPO-v1 (none)",
+            "Pass@1, Total: GRPO-v2 above GRPO-v1",
             mean(difference(v2.pass1, ways["GRPO-v1"].pass1), asked),
             one["GRPO-v2"][-1] - one["GRPO-v1"][-1],
         ),
     ]
     if UNFILTERED in ways:
         alone = mean(difference(v2.pass1, ways[UNFILTERED].pass1), asked)
-        found.append(("Pass@1, Total: GRPO-v2 above itself without dynamic sampling", alone, None))
+        found.append(("Pass@1, Total: dynamic sampling above none, all else as in v2", alone, None))
     return [(claim, estimate, figure, verdict(estimate)) for claim, estimate, figure in found]
 
 
@@ -139,12 +139,15 @@ def section(ways: Ways, balanced: Ways, asked: Questions, facts: str) -> str:
         "Held: the whole interval of the difference is above 0. Not held: the whole of it is below. "
         "Undecided: it has 0 inside.",
         claims_table(ways, asked),
+        "v2 differs from v1 in dynamic sampling, and in more LoRA layers, a higher rank, a smaller beta as "
+        "well; the last row changes dynamic sampling alone.",
     ]
     if balanced:
         parts += [
             "### With the training's polarity balanced",
-            "What the paper did not measure: depth and distance are asked as closer and as farther equally "
-            "often in training, so that turning the test's question is in distribution too.",
+            "What the paper did not measure: in training, depth and distance are asked as closer and as "
+            "farther equally often. The words still differ: training says *farther from*, the turned test "
+            "says *far away from*.",
             accuracy_table({"base": ways["base"], **balanced}, asked, "pass1", {}),
             polarity_table({"base": ways["base"], **balanced}, asked, "pass1", {}),
             claims_table(balanced, asked),
