@@ -13,7 +13,7 @@ reproduce-embedded: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

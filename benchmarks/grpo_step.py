@@ -25,7 +25,7 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -71,6 +71,13 @@ class Args:
     seed: int = field(default=0, metadata={"help": "of weights, prompts and sampling"})
 
 
+def trl_version() -> str:
+    try:
+        return version("trl")
+    except PackageNotFoundError:
+        return "none"
+
+
 def check(args: Args) -> None:
     """Raises UserError naming the first flag that makes no sense."""
     for name in ("steps", "prompts", "prompts_per_pass", "decoder_layers", "vision_layers"):
@@ -86,9 +93,10 @@ def check(args: Args) -> None:
         )
     if bad := [way for way in args.ways if way not in ("plain", "trl", "ours")]:
         raise UserError(f"--ways {bad[0]}: must be plain, trl or ours")
-    if "trl" in args.ways and not find_spec("trl"):
+    if "trl" in args.ways and not (found := trl_version()).startswith("1.16."):
         raise UserError(
-            "--ways trl needs trl: pip install trl==1.16.0, or leave it out with --ways plain ours"
+            f"--ways trl is written for trl 1.16, and {found} is here: pip install trl==1.16.0, or leave it "
+            "out with --ways plain ours"
         )
     if args.profile_step and "ours" not in args.ways:
         raise UserError("--profile_step is about our step: add ours to --ways")

@@ -1,8 +1,8 @@
 """Sampling and scoring completions for PaliGemma, the prompt computed once a group.
 
 All G completions of a prompt share its image and text, and PaliGemma's prefix never looks at what follows.
-So sampling runs the prefix once and continues from its cache expanded G-fold, and scoring puts a whole group
-in one row:
+So sampling runs the prefix once and feeds the next token of all G completions together, each seeing the one
+cache of the prefix and what it said itself; and scoring puts a whole group in one row:
 
                   prefix   c1     c2          rows: who looks;  # = may look at
      prefix       ######   ....   ....        the prefix sees the whole prefix (both ways)
@@ -97,7 +97,11 @@ def sample(
     running = torch.ones(prompts * num_generations, dtype=torch.bool, device=batch.input_ids.device)
     tokens, mask, logps = [], [], []
     with evaluating(core):
-        logits, cache, bias, position = _prefill(core, batch, num_generations, max_new_tokens)
+        logits, cache, bias, last = _prefill(core, batch)
+        logits = logits.repeat_interleave(num_generations, 0)  # (B * G, V)
+        bias = bias.expand(-1, -1, num_generations, -1)  # (B, 1, G, P)
+        own = torch.eye(num_generations, dtype=torch.bool, device=bias.device).expand(prompts, 1, -1, -1)
+        own = _additive(own, bias.dtype)  # (B, 1, G, G): of G tokens fed together, each sees its own
         for step in range(max_new_tokens):
             if not logits.isfinite().all():
                 raise UserError(
@@ -111,28 +115,27 @@ def sample(
             running = running & (drawn != batch.vocabulary.eos)
             if step + 1 == max_new_tokens or not running.any():
                 break
+            bias = torch.cat([bias, own], -1)
             logits = core(
-                input_ids=tokens[-1][:, None],
-                attention_mask=bias[..., : prefix_length + step + 1],
-                position_ids=position + step + 1,
+                input_ids=tokens[-1].view(prompts, num_generations),
+                attention_mask=bias,
+                position_ids=(last + step + 1).expand(-1, num_generations),
                 past_key_values=cache,
-            ).logits[:, -1]
+            ).logits.flatten(0, 1)
     return Completions(
         *(torch.stack(part, 1).view(prompts, num_generations, -1) for part in (tokens, mask, logps))
     )
 
 
-def _prefill(
-    core, batch: Batch, num_generations: int, room: int
-) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
-    """Runs the prefix once and repeats what came of it for each completion, (B * G, ...).
+def _prefill(core, batch: Batch) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
+    """Runs the prefix once.
 
-    Returns the next token's logits (.., V), the cache, the additive mask (.., 1, 1, P + room) and the last
-    position (.., 1).
+    Returns the next token's logits (B, V), the cache, the additive mask (B, 1, 1, P) and the last position
+    (B, 1).
     """
     valid, positions = _prefix_layout(batch)
     embeds = _embed_prefix(core, batch)
-    bias = _additive(valid[:, None, None], embeds.dtype)  # (B, 1, 1, P): all of the prefix sees the same
+    bias = _additive(valid[:, None, None], embeds.dtype)  # all of the prefix sees the same
     cache = DynamicCache()  # made without a config, no layer forgets; the sliding window was checked before
     logits = core(
         inputs_embeds=embeds,
@@ -142,11 +145,7 @@ def _prefill(
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
-    cache.batch_repeat_interleave(num_generations)
-    logits, bias, last = (
-        part.repeat_interleave(num_generations, 0) for part in (logits, bias, positions[:, -1:])
-    )
-    return logits, cache, pad(bias, (0, room)), last
+    return logits, cache, bias, positions[:, -1:]
 
 
 def per_token_logps(model, batch: Batch, completions: Completions, temperature: float = 1.0) -> Tensor:
