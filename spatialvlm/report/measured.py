@@ -145,16 +145,16 @@ def section(title: str, facts: str, parts: Sequence[str]) -> str:
 
 
 def main(args: Args) -> None:
-    reports = []
+    reports = {}
     for name in args.benchmark:
         if not Path(name).is_file():
             raise UserError(f"--benchmark {name}: no such file; run benchmarks/grpo_step.py first")
-        reports.append(json.loads(Path(name).read_text(encoding="utf-8")))
+        reports[Path(name).stem.replace("_", " ")] = json.loads(Path(name).read_text(encoding="utf-8"))
     found = {
         "speed": section(
             "A GRPO step, three ways",
             PLAIN_TRL_OURS,
-            [speed(report) for report in reports],
+            [f"### {name}\n\n{speed(report)}" for name, report in reports.items()],
         ),
         "memory": section(
             "Memory of the published runs",
