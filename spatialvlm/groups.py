@@ -175,8 +175,8 @@ class Sampler:
         if not self.vision_is_trained:
             batch = replace(batch, features=torch.cat([group.features for group in groups]))
         length = max(int(group.mask.sum(-1).max()) for group in groups)
-        tokens = [_fit(group.tokens, length, batch.vocabulary.pad) for group in groups]
-        mask = torch.stack([_fit(group.mask, length, False) for group in groups])
+        tokens = [fit(group.tokens, length, batch.vocabulary.pad) for group in groups]
+        mask = torch.stack([fit(group.mask, length, False) for group in groups])
         rewards = torch.tensor([group.rewards for group in groups], device=mask.device)
         return batch, rollout.Completions(torch.stack(tokens), mask, torch.zeros(mask.shape)), rewards
 
@@ -185,6 +185,6 @@ class Sampler:
         return rollout.encode(self.processor, prompts, images, self.model.device, self.images)
 
 
-def _fit(rows: Tensor, length: int, value: int | bool) -> Tensor:
+def fit(rows: Tensor, length: int, value: float) -> Tensor:
     """(G, T) cut or filled up to (G, length)."""
     return pad(rows[:, :length], (0, max(0, length - rows.shape[1])), value=value)

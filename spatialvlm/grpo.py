@@ -26,7 +26,7 @@ from spatialvlm import rollout
 from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
-from spatialvlm.groups import Collected, Reward, Sampler
+from spatialvlm.groups import Collected, Group, Reward, Sampler, fit
 from spatialvlm.training import TrainingArgs, optimizer_and_scheduler
 
 
@@ -237,12 +237,14 @@ class Trainer:
         args = self.args
         num_completions = len(collected.kept) * args.num_generations
         num_tokens = sum(sum(summary.lengths) for summary in collected.kept)
+        references = self._references(collected.groups) if args.beta else []
         self._seed_dropout()
         self.model.train()
         sums = torch.zeros(2, device=self.model.device)  # loss, KL
         for start in range(0, len(collected.groups), args.prompts_per_device):
-            part = self.sampler.micro_batch(collected.groups[start : start + args.prompts_per_device])
-            loss, kl = self._loss(*part, num_completions, num_tokens)
+            these = slice(start, start + args.prompts_per_device)
+            part = self.sampler.micro_batch(collected.groups[these])
+            loss, kl = self._loss(*part, references[these], num_completions, num_tokens)
             self.scaler.scale(loss).backward()
             sums += torch.stack([loss.detach(), kl])
         self.model.eval()
@@ -265,6 +267,7 @@ class Trainer:
         batch: rollout.Batch,
         completions: rollout.Completions,
         rewards: Tensor,
+        references: Sequence[Tensor],
         num_completions: int,
         num_tokens: int,
     ) -> tuple[Tensor, Tensor]:
@@ -272,15 +275,27 @@ class Trainer:
         args, mask = self.args, completions.mask.flatten(0, 1)
         ref_logps, kl = None, torch.zeros((), device=mask.device)
         if args.beta:
-            with torch.no_grad(), rollout.evaluating(self.model), self.model.disable_adapter():
-                ref_logps = rollout.per_token_logps(self.model, batch, completions, args.temperature)
-                ref_logps = ref_logps.flatten(0, 1)
+            ref_logps = torch.cat([fit(reference, mask.shape[1], 0.0) for reference in references])
         logps = rollout.per_token_logps(self.model, batch, completions, args.temperature).flatten(0, 1)
         if args.beta:
             kl = (kl_estimate(logps.detach(), ref_logps) * mask).sum()
         advantages = group_advantages(rewards).flatten()
         sizes = (args.max_completion_length, num_completions, num_tokens)
         return loss_from_logps(logps, ref_logps, advantages, mask, args.beta, args.loss_type, *sizes), kl
+
+    def _references(self, groups: Sequence[Group]) -> list[Tensor]:
+        """(G, T) log-probabilities of each group under the model with its adapter off.
+
+        Without activations to keep, more prompts fit in a pass than the policy's has.
+        """
+        args = self.args
+        size = max(args.prompts_per_device, args.sampling_batch_size // (4 * args.num_generations))
+        found: list[Tensor] = []
+        with torch.no_grad(), rollout.evaluating(self.model), self.model.disable_adapter():
+            for start in range(0, len(groups), size):
+                batch, completions, _ = self.sampler.micro_batch(groups[start : start + size])
+                found += rollout.per_token_logps(self.model, batch, completions, args.temperature)
+        return found
 
     def _reduce_and_clip(self, loss: float) -> float:
         """Adds gradients up over processes, checks and clips them, and returns their norm before clipping."""

@@ -144,22 +144,30 @@ def _grpo(ledger: Ledger, model, args: Args) -> int:
     length = args.max_completion_length
     _sample(ledger, "sampling", model, batch, args.num_generations, length, args.temperature)
 
-    batch = _prompts(model.config, args.prompts_per_device, args.text_tokens)
-    if rollout.vision_is_trained(model):
-        del features
-    else:
-        batch = replace(batch, features=features[: args.prompts_per_device].clone())
-        ledger.label(batch.features, "image features")
-    tokens = torch.ones(args.prompts_per_device, args.num_generations, length, dtype=torch.long)
-    mask = tokens.bool()
-    completions = Completions(tokens, mask, torch.zeros(tokens.shape))
+    def given(count: int) -> tuple[Batch, Completions]:
+        """Prompts of one scoring pass, with features where they do not change, and their completions."""
+        batch = _prompts(model.config, count, args.text_tokens)
+        if not rollout.vision_is_trained(model):
+            batch = replace(batch, features=features[:count].clone())
+            ledger.label(batch.features, "image features")
+        tokens = torch.ones(count, args.num_generations, length, dtype=torch.long)
+        return batch, Completions(tokens, tokens.bool(), torch.zeros(tokens.shape))
+
     _gradients_of_earlier_passes(ledger, model, args)
     model.train()
     reference = None
     if args.beta:
         ledger.begin("reference")
+        at_a_time = max(args.prompts_per_device, args.sampling_batch_size // (4 * args.num_generations))
         with torch.no_grad(), rollout.evaluating(model), model.disable_adapter():
-            reference = rollout.per_token_logps(model, batch, completions, args.temperature).flatten(0, 1)
+            inputs = given(min(prompts, at_a_time))
+            reference = rollout.per_token_logps(model, *inputs, args.temperature)
+            reference = reference[: args.prompts_per_device].flatten(0, 1)
+            del inputs
+    batch, completions = given(args.prompts_per_device)
+    if rollout.vision_is_trained(model):
+        del features
+    mask, tokens = completions.mask, completions.tokens
     ledger.begin("forward")
     before = ledger.total
     logps = rollout.per_token_logps(model, batch, completions, args.temperature).flatten(0, 1)
