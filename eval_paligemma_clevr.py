@@ -12,20 +12,17 @@ uniform guess among the answers that the family allows, and its commonest answer
 are greedy, or sampled with --num_samples. The embedded model takes seconds for 400 questions on 2 CPU cores.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm import cli, evaluate, models, processes
 from spatialvlm.data import clevr, rendered
-from spatialvlm.data.scene_facts import VALUES
 from spatialvlm.example import Example
+from spatialvlm.scoring.clevr import CLEVR, with_vocabulary
 
 HUB_ID = "MMInstruction/Clevr_CoGenT_ValB"
 EMBEDDED_SIZE = 800  # questions over rendered scenes, where no limit is given
-YES_NO, COUNTS = ("yes", "no"), tuple(str(count) for count in range(11))
-SIDES = {"lateral": ("left", "right"), "sagittal": ("front", "behind"), "image y": ("above", "below")}
 
 
 @dataclass
@@ -43,28 +40,6 @@ def load(args: Args) -> Sequence[Example]:
     return make(args.data, split=args.split, limit=args.limit)
 
 
-def vocabulary(example: Example) -> tuple[str, ...]:
-    """The answers that a question allows, by its family: what the answer is read against."""
-    family = example.task
-    if family == "relation":
-        return SIDES[example.meta["axis"]]
-    if family in ("depth", "distance"):  # "Which is closer to the camera, the red cube or the sphere?"
-        return re.search(r", the (.+?) or the (.+?)\?$", example.question).groups()
-    if family == "attribute" or family.startswith("query_"):
-        return VALUES[example.meta.get("attribute") or family.removeprefix("query_")]
-    if example.answer in YES_NO:
-        return YES_NO
-    return COUNTS if example.answer.isdecimal() else sum(VALUES.values(), ())
-
-
-def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
-    def make(index: int) -> Example:
-        example = examples[index]
-        return replace(example, meta={**example.meta, "vocabulary": vocabulary(example)})
-
-    return rendered.LazyExamples(make, range(len(examples)))
-
-
 def main(args: Args) -> dict:
     profile, _ = models.resolve_profile(args)
     args.data = args.data or {"paper": HUB_ID, "embedded": "embedded"}[profile]
@@ -73,9 +48,7 @@ def main(args: Args) -> dict:
     if processes.state().num_processes == 1:  # several draw their shares as they go
         examples = rendered.drawn(examples)
     examples = with_vocabulary(examples)
-    return evaluate.run(
-        model, processor, examples, evaluate.read_free, evaluate.micro_and_mean, args, "CLEVR"
-    )
+    return evaluate.run(model, processor, examples, CLEVR, args)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from spatialvlm import cli, evaluate, models, processes
 from spatialvlm.data import cvbench
 from spatialvlm.data.rendered import drawn
+from spatialvlm.scoring.cvbench import CVBENCH
 
 
 @dataclass
@@ -37,7 +38,7 @@ def main(args: Args) -> dict:
         examples = drawn(examples)
     if args.ood:
         examples = cvbench.flip_polarity(examples)
-    return evaluate.run(model, processor, examples, evaluate.read_choice, cvbench.aggregate, args, "CV-Bench")
+    return evaluate.run(model, processor, examples, CVBENCH, args)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ class Args:
         metadata={"help": "of the weights; auto = float32 on CPU, else bfloat16 where native, else float16"},
     )
     profile_step: bool = field(default=False, metadata={"help": "say where our step's time goes"})
-    output: str = field(
-        default="results/benchmarks/grpo_step.json", metadata={"help": "JSON file for the figures"}
+    output_dir: str = field(
+        default="results/benchmarks", metadata={"help": "folder for the figures, grpo_step.json"}
     )
     seed: int = field(default=0, metadata={"help": "of weights, prompts and sampling"})
 
@@ -191,7 +191,7 @@ def main(args: Args) -> dict:
     found = [compare(args, work, number, rate) for number in args.num_generations]
     report = {"arguments": asdict(args), **results.environment(), **facts, "matrix_flops_per_second": rate}
     report |= {"load_after": os.getloadavg(), "results": found}
-    path = Path(args.output)
+    path = Path(args.output_dir, "grpo_step.json")
     with results.disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n")

@@ -14,6 +14,8 @@ from spatialvlm.cli import UserError
 from spatialvlm.data.rendered import LazyExamples
 from spatialvlm.example import Example
 
+_GREY = (128, 128, 128)  # near what PaliGemma's normalisation maps to 0
+
 
 def shuffle_images(examples: Sequence[Example], seed: int = 0) -> Sequence[Example]:
     """Gives each question the image of another one, never the same picture; `meta["images_of"]` names it.
@@ -43,6 +45,17 @@ def shuffle_images(examples: Sequence[Example], seed: int = 0) -> Sequence[Examp
     def make(index: int) -> Example:
         example, giver = examples[index], examples[givers[index]]
         return replace(example, images=giver.images, meta=example.meta | {"images_of": giver.id})
+
+    return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
+
+
+def blank_images(examples: Sequence[Example]) -> Sequence[Example]:
+    """The same questions with every image grey all over and of its size; `meta["image_blanked"]` tells."""
+
+    def make(index: int) -> Example:
+        example = examples[index]
+        images = tuple(Image.new("RGB", image.size, _GREY) for image in example.open_images())
+        return replace(example, images=images, meta=example.meta | {"image_blanked": True})
 
     return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
 

@@ -10,12 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from spatialvlm import processes
 from spatialvlm.cli import UserError
-from spatialvlm.controls import shuffle_images
+from spatialvlm.controls import blank_images, shuffle_images
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
 from spatialvlm.models import ModelArgs
@@ -23,30 +24,12 @@ from spatialvlm.predict import (
     Settings,
     answer,
     gold_answers,
-    predict,
-    read_choice,
-    read_free,
     to_record,
     with_progress,
 )
 from spatialvlm.results import Run, fingerprint
-from spatialvlm.summary import Aggregate, Reader, micro_and_mean, summarize, table
-
-__all__ = [
-    "Aggregate",
-    "Args",
-    "Reader",
-    "answer_into",
-    "micro_and_mean",
-    "open_run",
-    "peak_memory_bytes",
-    "predict",
-    "read_choice",
-    "read_free",
-    "run",
-    "summarize",
-    "table",
-]
+from spatialvlm.scoring import Benchmark, Rule
+from spatialvlm.summary import summarize, table
 
 MAY_DIFFER = ("output_dir", "run_name", "batch_size")  # arguments that change no score
 SAMPLING_TEMPERATURE = 1.0  # of several samples a question, as published
@@ -72,8 +55,15 @@ class Args(ModelArgs):
         default=None, metadata={"help": "run folder; results/<script>/<run_name> where not given"}
     )
     run_name: str | None = field(default=None, metadata={"help": "made from the arguments where not given"})
+    rule: Literal["strict", "official", "paper"] = field(
+        default="strict",
+        metadata={"help": "who reads: ours, the benchmark's authors, or paper A (spatialvlm/scoring)"},
+    )
     shuffle_images: bool = field(
         default=False, metadata={"help": "control: each question gets the image of another one"}
+    )
+    blank_image: bool = field(
+        default=False, metadata={"help": "control: blank images; what is still right the text gives away"}
     )
 
     def __post_init__(self) -> None:
@@ -89,10 +79,8 @@ def run(
     model,
     processor,
     examples: Sequence[Example],
-    reader: Reader,
-    aggregate: Aggregate,
+    benchmark: Benchmark,
     args: Args,
-    benchmark: str,
 ) -> dict:
     """Evaluates all examples, writes the run folder, prints a table and returns the summary.
 
@@ -101,23 +89,31 @@ def run(
     the same on all.
 
     Args:
-        reader: as in `predict`.
-        aggregate: the benchmark's own totals of all records, by name.
-        benchmark: its name, for the table and the summary.
+        benchmark: its rules, of which `args.rule` names one, and its totals.
 
     Raises:
-        UserError: as `predict`; the folder holds another run or answers to other questions; a full disk.
+        UserError: as `predict`; a rule that the benchmark does not have; the folder holds another run or
+            answers to other questions; a full disk.
     """
+    if args.rule not in benchmark.rules:
+        raise UserError(f"--rule {args.rule}: {benchmark.title} has {', '.join(benchmark.rules)}")
+    if args.shuffle_images and args.blank_image:
+        raise UserError("--shuffle_images and --blank_image are two controls; give one")
     if args.shuffle_images:
         examples = shuffle_images(examples, args.seed)
+    if args.blank_image:
+        examples = blank_images(examples)
     settings = Settings(
-        reader, args.batch_size, args.max_new_tokens, args.num_samples, SAMPLING_TEMPERATURE, args.seed
+        benchmark.rules[args.rule],
+        args.batch_size,
+        args.max_new_tokens,
+        args.num_samples,
+        SAMPLING_TEMPERATURE,
+        args.seed,
     )
-    gold = gold_answers(examples, settings, benchmark)  # before there is a folder: bad rows leave none
-    folder = processes.on_main(lambda: open_run(model, args, benchmark))
-    _, summary = _answer_into(
-        folder, model, processor, examples, gold, settings, aggregate, benchmark, benchmark
-    )
+    gold = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
+    folder = processes.on_main(lambda: open_run(model, args, benchmark.title))
+    _, summary = _answer_into(folder, model, processor, examples, gold, settings, benchmark, benchmark.title)
     processes.on_main(lambda: print(f"{table(summary)}\nwritten to {folder.folder}", flush=True))
     return summary
 
@@ -127,8 +123,7 @@ def answer_into(
     model,
     processor,
     examples: Sequence[Example],
-    aggregate: Aggregate,
-    benchmark: str,
+    benchmark: Benchmark,
     batch_size: int = 64,
     num_samples: int = 1,
     seed: int = 0,
@@ -136,11 +131,11 @@ def answer_into(
 ) -> list[Record]:
     """`predict` into a run folder: what it holds already stays, the rest is added batch by batch.
 
-    Lettered choices are read. Writes the summary too; returns all records, on every process.
+    The strict rule reads. Writes the summary too; returns all records, on every process.
     """
-    settings = Settings(read_choice, batch_size, 16, num_samples, SAMPLING_TEMPERATURE, seed)
+    settings = Settings(benchmark.rules["strict"], batch_size, 16, num_samples, SAMPLING_TEMPERATURE, seed)
     gold = gold_answers(examples, settings, progress)
-    return _answer_into(folder, model, processor, examples, gold, settings, aggregate, benchmark, progress)[0]
+    return _answer_into(folder, model, processor, examples, gold, settings, benchmark, progress)[0]
 
 
 def _answer_into(
@@ -150,12 +145,11 @@ def _answer_into(
     examples: Sequence[Example],
     gold: dict,
     settings: Settings,
-    aggregate: Aggregate,
-    benchmark: str,
+    benchmark: Benchmark,
     progress: str | None,
 ) -> tuple[list[Record], dict]:
     """(all records in the order of `examples`, the summary), both written to the folder."""
-    done = processes.on_main(lambda: _records_done(folder, examples, settings.reader, gold))
+    done = processes.on_main(lambda: _records_done(folder, examples, settings.rule, gold))
     todo = [index for index, id in enumerate(gold) if id not in done]
     started = time.monotonic()
     rounds = answer(model, processor, examples, todo, gold, settings)
@@ -174,7 +168,7 @@ def _answer_into(
             None if todo else folder.summary()
         )  # nothing was left to do: what it took is what it took then
         took = {name: before[name] for name in measured} if before else measured
-        summary = summarize(records, aggregate, settings.reader, benchmark) | took
+        summary = summarize(records, benchmark.aggregate, settings.rule, benchmark.title) | took
         folder.write_summary(summary)
         return summary
 
@@ -202,7 +196,7 @@ def open_run(model, args: Args, benchmark: str) -> Run:
     return Run(folder, config, may_differ=MAY_DIFFER, facts={"model_device": str(model.device)})
 
 
-def _records_done(folder: Run, examples: Sequence[Example], reader: Reader, gold: dict) -> dict[str, Record]:
+def _records_done(folder: Run, examples: Sequence[Example], rule: Rule, gold: dict) -> dict[str, Record]:
     index_of = {id: index for index, id in enumerate(gold)}
     done = {}
     for row in folder.predictions():
@@ -212,7 +206,7 @@ def _records_done(folder: Run, examples: Sequence[Example], reader: Reader, gold
                 f"{folder.folder} holds answers to other questions (row {row['id']!r}); "
                 "use another --output_dir or --run_name, or delete the folder"
             )
-        done[row["id"]] = to_record(example, row["completions"], reader, gold)
+        done[row["id"]] = to_record(example, row["completions"], rule, gold[row["id"]])
     if 0 < len(done) < len(gold):
         print(f"{folder.folder} has {len(done)} of {len(gold)} answers already; delete it to start again")
     return done

@@ -19,6 +19,7 @@ from spatialvlm.data import clevr, cvbench, rendered, sat
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
 from spatialvlm.results import Run, fingerprint, fresh_folder, newest_folder
+from spatialvlm.scoring.cvbench import CVBENCH
 
 NEWEST = "newest"
 MAY_DIFFER = (  # what changes no number of a run
@@ -171,8 +172,7 @@ class Experiment:
             model,
             processor,
             examples,
-            cvbench.aggregate,
-            "cvbench",
+            CVBENCH,
             batch_size=self.args.eval_batch_size,
             num_samples=num_samples,
             seed=self.args.seed,

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 
 from spatialvlm import processes, rollout
 from spatialvlm.example import Example
+from spatialvlm.sharding import in_step
 
 if TYPE_CHECKING:
     from spatialvlm.grpo import GRPOArgs
@@ -114,7 +115,8 @@ class Sampler:
             mine, groups = draws[self.processes.process_index :: count], []
 
             def sample(mine: Sequence[int] = mine, groups: list[Group] = groups) -> list[Summary]:
-                groups.extend(self.sample(mine))
+                with in_step(self.model):
+                    groups.extend(self.sample(mine))
                 return [group.summary for group in groups]
 
             summaries = processes.agree(sample)  # an error on one process ends all

@@ -3,8 +3,7 @@
 Within a group the advantage of a completion is (reward - mean) / (std + 1e-4). The loss is the policy
 gradient plus beta times the KL divergence from the model with its adapter off. Every sum is over the whole
 step, so what a step computes does not depend on how its prompts are split into micro-batches or among
-processes (dropout apart). Gradients of the adapter are added up by hand, once a step: it is small, and the
-model needs no wrapper.
+processes (dropout apart).
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Literal
 
 import torch
-from accelerate.utils import broadcast, reduce
+from accelerate.utils import reduce
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,7 +25,8 @@ from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.groups import Collected, Group, Reward, Sampler, fit
-from spatialvlm.training import TrainingArgs, optimizer_and_scheduler
+from spatialvlm.sharding import in_step
+from spatialvlm.training import TrainingArgs, add_gradients, optimizer_and_scheduler, same_start, seed_dropout
 
 
 @dataclass
@@ -160,8 +159,7 @@ class Trainer:
             )
         self.sampler = Sampler(model, processor, examples, reward, args)
         self.processes = self.sampler.processes
-        for parameter in self.parameters:
-            broadcast(parameter.data)  # all processes start from the first one's adapter
+        same_start(self.parameters)
         self.optimizer, self.scheduler = optimizer_and_scheduler(self.parameters, args)
         # Gradients through float16 layers underflow without a scale; for other dtypes this does nothing.
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
@@ -238,15 +236,16 @@ class Trainer:
         num_completions = len(collected.kept) * args.num_generations
         num_tokens = sum(sum(summary.lengths) for summary in collected.kept)
         references = self._references(collected.groups) if args.beta else []
-        self._seed_dropout()
+        seed_dropout(args.seed, self.steps)
         self.model.train()
         sums = torch.zeros(2, device=self.model.device)  # loss, KL
-        for start in range(0, len(collected.groups), args.prompts_per_device):
-            these = slice(start, start + args.prompts_per_device)
-            part = self.sampler.micro_batch(collected.groups[these])
-            loss, kl = self._loss(*part, references[these], num_completions, num_tokens)
-            self.scaler.scale(loss).backward()
-            sums += torch.stack([loss.detach(), kl])
+        with in_step(self.model, backward=True):
+            for start in range(0, len(collected.groups), args.prompts_per_device):
+                these = slice(start, start + args.prompts_per_device)
+                part = self.sampler.micro_batch(collected.groups[these])
+                loss, kl = self._loss(*part, references[these], num_completions, num_tokens)
+                self.scaler.scale(loss).backward()
+                sums += torch.stack([loss.detach(), kl])
         self.model.eval()
         loss, kl = reduce(sums, "sum").tolist()
         metrics = {"loss": loss, "grad_norm": 0.0, "lr": self.scheduler.get_last_lr()[0]}
@@ -291,19 +290,16 @@ class Trainer:
         args = self.args
         size = max(args.prompts_per_device, args.sampling_batch_size // (4 * args.num_generations))
         found: list[Tensor] = []
-        with torch.no_grad(), rollout.evaluating(self.model), self.model.disable_adapter():
+        model = self.model
+        with torch.no_grad(), rollout.evaluating(model), model.disable_adapter(), in_step(model):
             for start in range(0, len(groups), size):
                 batch, completions, _ = self.sampler.micro_batch(groups[start : start + size])
-                found += rollout.per_token_logps(self.model, batch, completions, args.temperature)
+                found += rollout.per_token_logps(model, batch, completions, args.temperature)
         return found
 
     def _reduce_and_clip(self, loss: float) -> float:
         """Adds gradients up over processes, checks and clips them, and returns their norm before clipping."""
-        if self.processes.num_processes > 1:
-            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-            total = reduce(torch.cat([grad.flatten() for grad in grads]), "sum")
-            for parameter, grad in zip(self.parameters, total.split([g.numel() for g in grads]), strict=True):
-                parameter.grad = grad.view_as(parameter)
+        add_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.max_grad_norm).item()
         # Too large a scale for float16 shows in the gradients alone: the scaler skips the step and lowers it.
@@ -315,11 +311,6 @@ class Trainer:
                 f"use a lower --learning_rate or a higher --beta{other}"
             )
         return norm if math.isfinite(norm) else 0.0  # 0: skipped
-
-    def _seed_dropout(self) -> None:
-        """Dropout follows from seed, step and process: a run that is gone on with sees what it would have."""
-        key = f"{self.args.seed}-step-{self.steps}-process-{self.processes.process_index}"
-        torch.manual_seed(Random(key).getrandbits(62))
 
 
 Log = Callable[[dict[str, float], Trainer], None]

@@ -61,7 +61,7 @@ def accuracy(records: Sequence[Record]) -> Estimate:
     """The share of records that are correct, every question counting alike (micro); of `scored` records the
     mean score."""
     if records and "score" in records[0]:
-        return average([record["score"] for record in records], records[0]["num_samples"])
+        return average([record["score"] for record in records], records[0].get("num_samples", 1))
     return proportion(sum(record["correct"] for record in records), len(records))
 
 
@@ -184,6 +184,19 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Esti
 # ---- several answers a question, and numbers
 
 
+def best_of_k(scores: Sequence[float], k: int) -> float:
+    """The expected best of k scores drawn from these, each at most once; of scores of 0 and 1 that is Pass@k.
+
+    Raises:
+        ValueError: k is not within 1..n.
+    """
+    n = len(scores)
+    if not 1 <= k <= n:
+        raise ValueError(f"no best of {k} in {n}")
+    ways = (math.comb(below, k - 1) * score for below, score in enumerate(sorted(scores)))
+    return sum(ways) / math.comb(n, k)  # `below` scores lie under the best of a draw
+
+
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """The chance that at least one of k answers, drawn from n of which `correct` are right, is right.
 
@@ -198,10 +211,15 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def scored(records: Sequence[Record], k: int) -> list[Record]:
-    """Sampled records with `score`, the unbiased estimate of Pass@k (`pass_at_k`) by the question."""
-    return [
-        record | {"score": pass_at_k(record["num_samples"], record["num_correct"], k)} for record in records
-    ]
+    """Sampled records with `score`, the unbiased estimate of Pass@k by the question (`pass_at_k`; of answers
+    that can be partly right, `best_of_k`)."""
+
+    def score(record: Record) -> float:
+        if "scores" in record:
+            return best_of_k(record["scores"], k)
+        return pass_at_k(record["num_samples"], record["num_correct"], k)
+
+    return [record | {"score": score(record)} for record in records]
 
 
 def close_call(predicted: Sequence[float | None], gold: Sequence[float]) -> Estimate | None:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import (
@@ -25,7 +26,7 @@ from transformers import (
     set_seed,
 )
 
-from spatialvlm import processes
+from spatialvlm import processes, sharding
 from spatialvlm.cli import UserError
 
 PUBLISHED = "google/paligemma2-3b-mix-224"
@@ -54,6 +55,10 @@ class ModelArgs:
         metadata={"help": "of the weights; auto = float32 on CPU, else bfloat16 where native, else float16"},
     )
     load_in_4bit: bool = field(default=False, metadata={"help": "language weights in 4 bits (CUDA only)"})
+    shard_base: bool = field(
+        default=False,
+        metadata={"help": "share the frozen decoder layers out among the processes of a launch (FSDP)"},
+    )
     seed: int = field(default=0, metadata={"help": "of everything random"})
 
 
@@ -90,6 +95,7 @@ def load(args: ModelArgs, train_adapter: bool = False) -> tuple[torch.nn.Module,
     if state.is_main_process:
         print(f"profile: {profile} ({reason})", flush=True)
     set_seed(args.seed)
+    _check_launch(args, state)
     name = args.model or (PUBLISHED if profile == "paper" else str(EMBEDDED))
     options = {"dtype": resolve_dtype(args.dtype, state.device), "device_map": {"": state.device}}
     if args.load_in_4bit:
@@ -100,6 +106,8 @@ def load(args: ModelArgs, train_adapter: bool = False) -> tuple[torch.nn.Module,
         model = PaliGemmaForConditionalGeneration.from_pretrained(
             name, attn_implementation="eager", use_safetensors=True, **options
         )
+    if args.shard_base:
+        sharding.shard(model)
     if args.adapter:
         model = _with_adapter(model, Path(args.adapter), train_adapter)
     return model.eval(), processor
@@ -183,6 +191,18 @@ def save_adapter(model: PeftModel, folder: str | Path) -> None:
     model.save_pretrained(str(partial), save_embedding_layers=False)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def _check_launch(args: ModelArgs, state: PartialState) -> None:
+    if any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED")):
+        raise UserError(
+            "this launch shards by accelerate's FSDP or DeepSpeed, which cannot sample; launch with "
+            "runs/accelerate/multi_gpu.yaml and shard with --shard_base"
+        )
+    if args.shard_base and state.num_processes < 2:
+        raise UserError("--shard_base shares a model among processes; leave it out, or use accelerate launch")
+    if args.shard_base and args.load_in_4bit:
+        raise UserError("--shard_base cannot share out 4-bit weights; leave out --load_in_4bit")
 
 
 def _check_is_paligemma(name: str) -> None:

@@ -14,28 +14,19 @@ from random import Random
 import torch
 from tqdm import tqdm
 
-from spatialvlm import answers, processes, rollout
+from spatialvlm import processes, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
-from spatialvlm.summary import Reader
-
-
-def read_choice(text: str, example: Example) -> str | None:
-    """The letter of the choice that a text answers with (`answers.choice`)."""
-    return answers.choice(text, example.choices)
-
-
-def read_free(text: str, example: Example) -> str | int | float | None:
-    """Yes or no, a number or a word, by what `meta["vocabulary"]` holds (`answers.one_of`)."""
-    return answers.one_of(text, example.meta["vocabulary"])
+from spatialvlm.scoring import STRICT_CHOICE, Parsed, Rule
+from spatialvlm.sharding import in_step
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to answer: as `predict` says."""
 
-    reader: Reader
+    rule: Rule
     batch_size: int
     max_new_tokens: int
     num_samples: int
@@ -52,7 +43,7 @@ def predict(
     model,
     processor,
     examples: Sequence[Example],
-    reader: Reader = read_choice,
+    rule: Rule = STRICT_CHOICE,
     batch_size: int = 64,
     max_new_tokens: int = 16,
     progress: str | None = None,
@@ -63,7 +54,7 @@ def predict(
     """Answers to all examples, in their order, in memory; all of them on every process of a launch.
 
     Args:
-        reader: reads completion and gold answer alike; None is unread, and wrong.
+        rule: reads completions and gold answers; None is unread, and wrong.
         progress: the name of a progress bar with running accuracy; none where None.
         batch_size: answers at a time, on each process.
         num_samples: 1 takes the likeliest tokens; k samples k answers at `temperature`, each drawn from
@@ -73,13 +64,14 @@ def predict(
         One record an example: id, task, prompt, completions (`num_samples`), parsed, gold, correct,
         `num_choices` of a lettered question or `vocabulary_size` of a free one, and `source` and `images_of`
         where its meta has them. Of several samples, parsed is the list of what each says, correct whether any
-        of them is right (the paper's Pass@k), and `num_correct` of `num_samples` are.
+        of them is right (the paper's Pass@k), and `num_correct` of `num_samples` are. Where answers can be
+        partly right (`Rule.score`), `scores` has each sample's and `score` the best.
 
     Raises:
         UserError: no examples, two of one id, a gold answer that cannot be read, a broken image, too little
             memory.
     """
-    settings = Settings(reader, batch_size, max_new_tokens, num_samples, temperature, seed)
+    settings = Settings(rule, batch_size, max_new_tokens, num_samples, temperature, seed)
     gold = gold_answers(examples, settings, progress)
     rounds = answer(model, processor, examples, range(len(examples)), gold, settings)
     return [record for part in with_progress(rounds, [], len(examples), progress) for record in part]
@@ -97,9 +89,10 @@ def answer(
 
         def records(indices: Sequence[int] = indices) -> list[Record]:
             batch = [examples[index] for index in indices]
-            completions = _generate(model, processor, batch, settings) if batch else []
+            with in_step(model):
+                completions = _generate(model, processor, batch, settings) if batch else []
             return [
-                to_record(example, texts, settings.reader, gold)
+                to_record(example, texts, settings.rule, gold[example.id])
                 for example, texts in zip(batch, completions, strict=True)
             ]
 
@@ -126,18 +119,21 @@ def _generate(model, processor, batch: Sequence[Example], settings: Settings) ->
     return rollout.decode(processor, completions)
 
 
-def to_record(example: Example, completions: list[str], reader: Reader, gold: dict) -> Record:
-    parsed = [reader(text, example) for text in completions]
-    num_correct = sum(answer == gold[example.id] for answer in parsed)
+def to_record(example: Example, completions: list[str], rule: Rule, gold: Parsed) -> Record:
+    parsed = [rule.read(text, example) for text in completions]
+    scores = [rule.score_of(answer, gold) for answer in parsed]
+    num_correct = sum(score == 1 for score in scores)
     record = {
         "id": example.id,
         "task": example.task,
         "prompt": example.prompt,
         "completions": completions,
         "parsed": parsed if len(completions) > 1 else parsed[0],
-        "gold": gold[example.id],
+        "gold": gold,
         "correct": num_correct > 0,
     }
+    if rule.score:
+        record |= {"scores": scores, "score": max(scores)}
     if len(completions) > 1:
         record |= {"num_correct": num_correct, "num_samples": len(completions)}
     if example.choices:
@@ -162,7 +158,7 @@ def gold_answers(examples: Sequence[Example], settings: Settings, progress: str 
         quiet = progress is None or not processes.state().is_main_process
         for index in tqdm(mine, desc="questions", unit="q", delay=2, disable=quiet):
             example = examples[index]
-            answer = settings.reader(example.answer, example)
+            answer = settings.rule.gold(example)
             if answer is None:
                 among = f" among {example.choices}" if example.choices else ""
                 raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be read{among}")

@@ -14,7 +14,13 @@ def accuracy(completion: str, answer: str) -> float:
     """
     if not completion.strip():
         return -0.2
-    return float(_normalised(completion.strip().splitlines()[-1]) == _normalised(answer))
+    return float(comparable(completion) == _normalised(answer))
+
+
+def comparable(completion: str) -> str:
+    """A completion's last line as `accuracy` compares it; empty for an empty completion."""
+    lines = completion.strip().splitlines()
+    return _normalised(lines[-1]) if lines else ""
 
 
 def _normalised(text: str) -> str:

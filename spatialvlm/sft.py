@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 
 import torch
 import transformers
@@ -42,7 +41,7 @@ from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.groups import example_index
-from spatialvlm.training import TrainingArgs, optimizer_and_scheduler
+from spatialvlm.training import TrainingArgs, add_gradients, optimizer_and_scheduler, same_start, seed_dropout
 
 AfterStep = Callable[[dict[str, float]], None]
 
@@ -107,8 +106,9 @@ def answer_loss(logits: Tensor, labels: Tensor, num_tokens: Tensor | int) -> Ten
 
 
 class Trainer(transformers.Trainer):
-    """One run of SFT. transformers has the loop, the processes (DDP) and the count of a step's tokens; ours
-    are the order of examples, the loss scale, the check before each update, and checkpoints.
+    """One run of SFT. transformers has the loop, the shares of processes and the count of a step's
+    tokens; ours are the order of examples, the loss scale, the sum over processes, the check before each
+    update, and checkpoints.
 
     Where a run stands is the trainable weights, the optimizer and scheduler, `steps` (taken) and `drawn`
     (examples, over all processes): all that is random follows from the seed and those two numbers.
@@ -133,6 +133,8 @@ class Trainer(transformers.Trainer):
         _check_examples(model, processor, examples)
         self.processor, self.examples, self.seed = processor, examples, args.seed
         self.steps = self.drawn = 0
+        same_start(self.parameters)
+        model._is_accelerate_prepared = True  # keeps DDP off: `_Step` adds gradients up, as GRPO does
         step = _Step(self, args.max_grad_norm, after_step)
         super().__init__(
             model,
@@ -198,25 +200,25 @@ class _Step(TrainerCallback):
         loss = answer_loss(outputs.logits, labels, num_items_in_batch)
         self.total = self.total + loss.detach()
         self.tokens = num_items_in_batch
-        return loss
+        return loss / self.trainer.accelerator.num_processes  # transformers multiplies by it, for DDP's mean
 
     def on_train_begin(self, args, state, control, **_) -> None:
         state.global_step = self.trainer.steps  # the loop's own count, which starts at 0 in every process
         self.started = time.perf_counter()
 
     def on_step_begin(self, args, state, control, **_) -> None:
-        key = f"{args.seed}-step-{self.trainer.steps}-process-{args.process_index}"
-        torch.manual_seed(Random(key).getrandbits(62))  # dropout
+        seed_dropout(args.seed, self.trainer.steps)
         self.total = 0.0
 
     def on_pre_optimizer_step(self, args, state, control, **_) -> None:
-        """Checks and clips the gradients, which by now are the sum over micro-batches and processes.
+        """Adds the gradients up over processes, checks and clips them.
 
         Raises:
             UserError: they or the loss are not finite, other than by a loss scale that is still too large.
         """
         trainer, scaler = self.trainer, self.trainer.accelerator.scaler
         loss = reduce(self.total, "sum").item()
+        add_gradients(trainer.parameters)
         scaler.unscale_(trainer.optimizer.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(trainer.parameters, self.max_grad_norm).item()
         # Too large a scale for float16 shows in the gradients alone: the scaler skips the step and lowers it.
@@ -257,7 +259,6 @@ def _transformers_args(args: SFTArgs, device: torch.device) -> TrainingArguments
         seed=args.seed,
         use_cpu=device.type == "cpu",
         average_tokens_across_devices=True,
-        ddp_find_unused_parameters=False,
         dataloader_pin_memory=device.type == "cuda",
         save_strategy="no",
         logging_strategy="no",

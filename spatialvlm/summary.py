@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from spatialvlm import metrics
-from spatialvlm.example import Example
 from spatialvlm.metrics import Estimate, Record
-
-Reader = Callable[[str, Example], str | int | float | None]
-Aggregate = Callable[[Sequence[Record]], dict[str, Estimate]]
+from spatialvlm.scoring import Aggregate, Rule
 
 
-def summarize(records: Sequence[Record], aggregate: Aggregate, reader: Reader, benchmark: str) -> dict:
+def summarize(records: Sequence[Record], aggregate: Aggregate, rule: Rule, benchmark: str) -> dict:
     """Scores of records: overall, by task (in order of appearance) and by the benchmark's own aggregates.
 
     All shares are fractions of 1, with 95 % intervals. `chance` is what answering without looking scores
@@ -41,7 +38,7 @@ def summarize(records: Sequence[Record], aggregate: Aggregate, reader: Reader, b
         aggregates |= {f"{draws} {name}": found for name, found in aggregate(scored).items()}
     return {
         "benchmark": benchmark,
-        "rule": (reader.__doc__ or reader.__name__).splitlines()[0],
+        "rule": str(rule),
         "n": len(records),
         "num_samples": k,
         "unread": sum((record["parsed"] if k > 1 else [record["parsed"]]).count(None) for record in records),
@@ -53,11 +50,6 @@ def summarize(records: Sequence[Record], aggregate: Aggregate, reader: Reader, b
 
 def _score(estimate: Estimate) -> dict:
     return {"value": estimate.value, "interval": estimate.interval}
-
-
-def micro_and_mean(records: Sequence[Record]) -> dict[str, Estimate]:
-    """Totals where a benchmark has no formula of its own: every question alike, and every task alike."""
-    return {"micro": metrics.accuracy(records), "mean_of_tasks": metrics.mean_of_tasks(records)}
 
 
 def table(summary: dict) -> str:

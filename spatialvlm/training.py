@@ -1,15 +1,17 @@
-"""What every way of training shares: the adapter, AdamW and its schedule."""
+"""What every way of training shares: adapter, AdamW and its schedule, and how processes train as one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Literal
 
 import torch
+from accelerate.utils import broadcast, reduce
 from transformers import get_scheduler
 
-from spatialvlm import models
+from spatialvlm import models, processes
 from spatialvlm.cli import UserError
 
 
@@ -75,3 +77,25 @@ def optimizer_and_scheduler(parameters: Sequence[torch.nn.Parameter], args: Trai
     optimizer = torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay)
     name = "constant_with_warmup" if args.lr_scheduler == "constant" else args.lr_scheduler
     return optimizer, get_scheduler(name, optimizer, args.warmup_steps, args.max_steps)
+
+
+def same_start(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """All processes take over the first one's adapter."""
+    for parameter in parameters:
+        broadcast(parameter.data)
+
+
+def add_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Adds gradients up over processes, once a step: an adapter is small, so the model needs no wrapper."""
+    if processes.state().num_processes == 1:
+        return
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    total = reduce(torch.cat([grad.flatten() for grad in grads]), "sum")
+    for parameter, grad in zip(parameters, total.split([g.numel() for g in grads]), strict=True):
+        parameter.grad = grad.view_as(parameter)
+
+
+def seed_dropout(seed: int, steps: int) -> None:
+    """Dropout follows from seed, step and process: a run that is gone on with sees what it would have."""
+    key = f"{seed}-step-{steps}-process-{processes.state().process_index}"
+    torch.manual_seed(Random(key).getrandbits(62))

@@ -29,9 +29,8 @@ def run(flags, capsys):
 
 
 def test_three_ways_agree_and_are_compared(tmp_path, capsys):
-    path = tmp_path / "new" / "report.json"
-    report, printed = run(f"{QUICK} --profile_step --output {path}", capsys)
-    assert json.loads(path.read_text()) == json.loads(json.dumps(report))
+    report, printed = run(f"{QUICK} --profile_step --output_dir {tmp_path / 'new'}", capsys)
+    assert json.loads((tmp_path / "new" / "grpo_step.json").read_text()) == json.loads(json.dumps(report))
     assert report["arguments"]["prompts"] == 2 and report["versions"]["trl"]
     (found,) = report["results"]
     assert found["num_generations"] == 2
@@ -41,12 +40,12 @@ def test_three_ways_agree_and_are_compared(tmp_path, capsys):
         assert found["ratios"][way] == found["ways"][way]["median"] / found["ways"]["ours"]["median"]
     assert found["ways"]["plain"]["flops"] > 1.5 * found["ways"]["ours"]["flops"]
     assert found["profile"]["floor"].keys() <= found["profile"]["phases"].keys()
-    assert "over ours" in printed and step_profile.BACKWARD in printed and str(path) in printed
+    assert "over ours" in printed and step_profile.BACKWARD in printed and str(tmp_path) in printed
 
 
-def test_the_floor_is_little_less_than_what_our_step_multiplies(capsys):
-    flags = "--prompts 2 --num_generations 3 --steps 1 --ways ours --profile_step --output /dev/null"
-    report, _ = run(flags, capsys)
+def test_the_floor_is_little_less_than_what_our_step_multiplies(tmp_path, capsys):
+    flags = "--prompts 2 --num_generations 3 --steps 1 --ways ours --profile_step"
+    report, _ = run(f"{flags} --output_dir {tmp_path}", capsys)
     (found,) = report["results"]
     floor = sum(found["profile"]["floor"].values()) * report["matrix_flops_per_second"]
     assert 0.99 * floor < found["ways"]["ours"]["flops"] < 1.3 * floor
@@ -69,7 +68,7 @@ def test_without_trl_the_other_ways_run(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         run(QUICK, capsys)
     assert stop.value.code == 2 and "out with --ways plain ours" in capsys.readouterr().err
-    report, _ = run(f"{QUICK} --ways plain ours --output {tmp_path / 'report.json'}", capsys)
+    report, _ = run(f"{QUICK} --ways plain ours --output_dir {tmp_path}", capsys)
     assert report["results"][0]["ratios"].keys() == {"plain", "ours"}
 
 

@@ -12,6 +12,7 @@ from spatialvlm import answers, metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data import cvbench
 from spatialvlm.example import Example
+from spatialvlm.scoring.cvbench import aggregate
 
 
 def png(seed: int) -> bytes:
@@ -191,7 +192,7 @@ def test_official_total_by_hand():
         + records("Depth", "Omni3D", "11")  # Omni3D: 3 of 4
         + records("Distance", "Omni3D", "10")
     )
-    totals = cvbench.aggregate(made)
+    totals = aggregate(made)
     assert totals["official"].value == pytest.approx(0.5 * ((4 / 6 + 1 / 2) / 2 + 3 / 4))
     assert totals["mean_of_tasks"].value == pytest.approx((4 / 5 + 1 / 3 + 1 + 1 / 2) / 4)
     assert totals["micro"].value == pytest.approx(8 / 12)
@@ -203,11 +204,11 @@ def test_scenes_without_a_source_are_one_source_a_half():
     made = records("Count", None, "10") + records("Relation", None, "11") + records("Depth", None, "1000")
     for record in made:
         del record["source"]
-    assert cvbench.aggregate(made)["official"].value == pytest.approx(0.5 * (3 / 4 + 1 / 4))
+    assert aggregate(made)["official"].value == pytest.approx(0.5 * (3 / 4 + 1 / 4))
 
 
 def test_no_official_total_of_one_half():
-    assert set(cvbench.aggregate(records("Depth", "Omni3D", "10"))) == {"mean_of_tasks", "micro"}
+    assert set(aggregate(records("Depth", "Omni3D", "10"))) == {"mean_of_tasks", "micro"}
 
 
 def test_official_interval_is_as_wide_as_its_questions_allow():
@@ -215,4 +216,4 @@ def test_official_interval_is_as_wide_as_its_questions_allow():
     made += records("Depth", "Omni3D", "10" * 100)
     # variance / 0.25: (1/4)^2 / 100 twice and (1/2)^2 / 200, which is 1 / 400
     expected = metrics.proportion(200, 400).interval
-    assert cvbench.aggregate(made)["official"].interval == pytest.approx(expected, abs=2e-3)
+    assert aggregate(made)["official"].interval == pytest.approx(expected, abs=2e-3)

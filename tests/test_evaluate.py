@@ -12,6 +12,9 @@ from spatialvlm import evaluate, metrics, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.data.rendered import LazyExamples
 from spatialvlm.example import Example
+from spatialvlm.predict import predict
+from spatialvlm.scoring import STRICT_CHOICE, STRICT_FREE, Benchmark, Rule, micro_and_mean
+from spatialvlm.summary import table
 
 LETTERS = "AB"
 
@@ -82,8 +85,12 @@ def test_sizes_below_1_are_refused(name):
         evaluate.Args(**{name: 0})
 
 
-def run(model, examples, args, reader=evaluate.read_choice, processor=None, **options):
-    return evaluate.run(model, processor, examples, reader, evaluate.micro_and_mean, args, "bench", **options)
+def bench(rule=STRICT_CHOICE, aggregate=micro_and_mean) -> Benchmark:
+    return Benchmark("bench", None, {"strict": rule}, aggregate)
+
+
+def run(model, examples, args, benchmark=None, processor=None):
+    return evaluate.run(model, processor, examples, benchmark or bench(), args)
 
 
 # ---- predict
@@ -92,7 +99,7 @@ def run(model, examples, args, reader=evaluate.read_choice, processor=None, **op
 def test_every_question_is_answered_once_in_order_and_the_last_batch_stays(scripted):
     examples = choice_examples(10)
     model, sizes = scripted(gold_of(examples))
-    records = evaluate.predict(model, None, examples, batch_size=4)
+    records = predict(model, None, examples, batch_size=4)
     assert [record["id"] for record in records] == [example.id for example in examples]
     assert sizes == [4, 4, 2] and all(record["correct"] for record in records)
 
@@ -100,7 +107,7 @@ def test_every_question_is_answered_once_in_order_and_the_last_batch_stays(scrip
 def test_a_record_says_what_was_asked_and_answered(scripted):
     examples = choice_examples(2)
     model, _ = scripted(lambda prompt, images: "The answer is B.")
-    assert evaluate.predict(model, None, examples)[0] == {
+    assert predict(model, None, examples)[0] == {
         "id": "q0",
         "task": "Depth",
         "prompt": examples[0].prompt,
@@ -116,20 +123,20 @@ def test_a_record_says_what_was_asked_and_answered(scripted):
 def test_a_record_of_several_samples_counts_the_right_ones(scripted):
     examples = choice_examples(2)
     model, _ = scripted(lambda prompt, images: ["The answer is A.", "B", "(A)", "neither"])
-    first, second = evaluate.predict(model, None, examples, num_samples=4)
+    first, second = predict(model, None, examples, num_samples=4)
     assert first["completions"] == ["The answer is A.", "B", "(A)", "neither"]
     assert first["parsed"] == ["A", "B", "A", None] and first["gold"] == "A"
     assert (first["correct"], first["num_correct"], first["num_samples"]) == (True, 2, 4)
     assert (second["correct"], second["num_correct"]) == (True, 1)
     model, _ = scripted(lambda prompt, images: ["B", "B"])
-    record = evaluate.predict(model, None, examples, num_samples=2)[0]
+    record = predict(model, None, examples, num_samples=2)[0]
     assert (record["correct"], record["num_correct"], record["num_samples"]) == (False, 0, 2)
 
 
 def test_free_answers_are_read_by_their_vocabulary(scripted):
     example = Example("f", (tiny.image(0),), "how many ?", "2", "count", meta={"vocabulary": ("0", "1", "2")})
     model, _ = scripted(lambda prompt, images: "There are two.")
-    (record,) = evaluate.predict(model, None, [example], evaluate.read_free)
+    (record,) = predict(model, None, [example], STRICT_FREE)
     assert record["correct"] and record["vocabulary_size"] == 3 and "num_choices" not in record
 
 
@@ -147,7 +154,7 @@ def test_free_answers_are_read_by_their_vocabulary(scripted):
 def test_bad_questions_end_before_anything_is_generated(scripted, spoil, message):
     model, sizes = scripted(lambda prompt, images: "A")
     with pytest.raises(UserError, match=message):
-        evaluate.predict(model, None, spoil(choice_examples(2)))
+        predict(model, None, spoil(choice_examples(2)))
     assert not sizes
 
 
@@ -159,14 +166,14 @@ def test_too_little_memory_says_what_to_do(scripted, monkeypatch):
 
     monkeypatch.setattr(rollout, "sample", sample)
     with pytest.raises(UserError, match="--batch_size"):
-        evaluate.predict(model, None, choice_examples(2))
+        predict(model, None, choice_examples(2))
 
 
 def test_examples_are_looked_up_by_batch_and_let_go(scripted):
     examples = choice_examples(6)
     model, _ = scripted(gold_of(examples))
     lazy = LazyExamples(lambda index: examples[index], range(6))
-    assert all(record["correct"] for record in evaluate.predict(model, None, lazy, batch_size=4))
+    assert all(record["correct"] for record in predict(model, None, lazy, batch_size=4))
 
 
 # ---- with a model
@@ -178,9 +185,7 @@ def test_batch_size_changes_no_answer(talkative):
     ragged = [replace(example, prompt=example.prompt + " of the" * i) for i, example in enumerate(examples)]
     for num_samples in (1, 3):
         by_size = [
-            evaluate.predict(
-                model, processor, ragged, batch_size=size, max_new_tokens=4, num_samples=num_samples
-            )
+            predict(model, processor, ragged, batch_size=size, max_new_tokens=4, num_samples=num_samples)
             for size in (1, 3, 7)
         ]
         assert by_size[0] == by_size[1] == by_size[2]
@@ -192,7 +197,7 @@ def test_samples_follow_from_seed_question_and_number_alone(talkative):
 
     def sampled(examples, num_samples=3, seed=0, **options):
         options |= {"max_new_tokens": 4, "num_samples": num_samples, "seed": seed}
-        records = evaluate.predict(model, processor, examples, **options)
+        records = predict(model, processor, examples, **options)
         return {record["id"]: record["completions"] for record in records}
 
     examples = choice_examples(5)
@@ -213,9 +218,9 @@ def test_samples_follow_from_seed_question_and_number_alone(talkative):
 def test_other_images_give_other_answers(talkative):
     model, processor = talkative
     examples = [replace(example, prompt="what is there ?") for example in choice_examples(12)]
-    before = evaluate.predict(model, processor, examples, max_new_tokens=4)
+    before = predict(model, processor, examples, max_new_tokens=4)
     other = [replace(example, images=(tiny.image(100 + i),)) for i, example in enumerate(examples)]
-    after = evaluate.predict(model, processor, other, max_new_tokens=4)
+    after = predict(model, processor, other, max_new_tokens=4)
     assert [record["completions"] for record in before] != [record["completions"] for record in after]
 
 
@@ -239,7 +244,7 @@ def test_the_summary_counts_everything(scripted, tmp_path):
     assert (summary["n"], summary["unread"], summary["chance"]) == (10, 1, 0.5)
     assert summary["aggregates"]["micro"]["value"] == 0.5
     assert {task: part["n"] for task, part in summary["tasks"].items()} == {"Depth": 4, "Count": 6}
-    assert summary["tasks"]["Depth"]["accuracy"] == 0.5 and summary["rule"].startswith("The letter")
+    assert summary["tasks"]["Depth"]["accuracy"] == 0.5 and summary["rule"].startswith("strict: the letter")
 
 
 def test_the_summary_of_several_samples_names_both_kinds_of_pass_at_k(scripted, tmp_path):
@@ -269,7 +274,7 @@ def test_the_summary_of_several_samples_names_both_kinds_of_pass_at_k(scripted, 
     assert set(count) - {"n", "accuracy", "interval", "chance"} == {f"pass@{k}" for k in (1, 2, 3, 4)}
     assert all(part["interval"][0] <= part["value"] <= part["interval"][1] for part in totals.values())
 
-    lines = evaluate.table(summary).splitlines()
+    lines = table(summary).splitlines()
     assert lines[0].split()[:5] == ["bench", "n", "any", "of", "4"]
     assert lines[1].split() == ["Depth", "3", "66.7", "20.8", "-", "93.9", "93.8"]
     assert lines[6].split() == ["unbiased", "pass@1", "pass@2", "pass@4"]
@@ -330,7 +335,8 @@ def test_a_finished_run_is_read_anew_and_not_generated_again(scripted, tmp_path)
     model, _ = scripted(lambda prompt, images: "B")
     run(model, examples, arguments(tmp_path))
     model, sizes = scripted(lambda prompt, images: "A")
-    strict = run(model, examples, arguments(tmp_path), reader=lambda text, example: "A")
+    always_a = bench(Rule("strict", "always A", lambda text, example: "A"))
+    strict = run(model, examples, arguments(tmp_path), always_a)
     assert not sizes and strict["aggregates"]["micro"]["value"] == 1
 
 
@@ -389,7 +395,7 @@ def test_shuffled_images_take_away_what_only_the_image_tells(scripted, tmp_path)
 
 def test_the_table_shows_percent_and_chance(scripted, tmp_path):
     model, _ = scripted(lambda prompt, images: "A")
-    lines = evaluate.table(run(model, choice_examples(10), arguments(tmp_path))).splitlines()
+    lines = table(run(model, choice_examples(10), arguments(tmp_path))).splitlines()
     assert lines[0].split() == ["bench", "n", "accuracy", "95", "%", "interval", "chance"]
     assert lines[1].split() == ["Depth", "4", "50.0", "15.0", "-", "85.0", "50.0"]
     assert lines[3].split()[:3] == ["micro", "10", "50.0"]

@@ -1,6 +1,7 @@
 """Loading: profile, dtype, adapters; and one clear line for everything that cannot be loaded."""
 
 import json
+import re
 
 import pytest
 import tiny
@@ -48,6 +49,21 @@ def test_load_gives_back_what_was_saved(folder, batch, capsys):
     assert torch.equal(again.input_ids, batch.input_ids) and torch.equal(
         again.pixel_values, batch.pixel_values
     )
+
+
+@pytest.mark.parametrize(
+    "launched, options, message",
+    [
+        ({}, {}, "--shard_base shares a model among processes"),
+        ({"ACCELERATE_USE_FSDP": "true"}, {}, "launch with runs/accelerate/multi_gpu.yaml"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, {"shard_base": False}, "shard with --shard_base"),
+    ],
+)
+def test_sharding_that_cannot_be_is_refused(launched, options, message, folder, monkeypatch):
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=re.escape(message)):
+        models.load(arguments(**{"model": str(folder), "shard_base": True} | options))
 
 
 def test_profile():

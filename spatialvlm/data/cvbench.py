@@ -13,13 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data import clevr, rendered, rows
 from spatialvlm.data.questions import CVBENCH_TASKS, flip_polarity_text
 from spatialvlm.data.rendered import LazyExamples
 from spatialvlm.example import Example
-from spatialvlm.metrics import Estimate, Record
 
 HUB_ID = "nyu-visionx/CV-Bench"
 TASKS_2D, TASKS_3D = ("Count", "Relation"), ("Depth", "Distance")
@@ -145,26 +143,3 @@ def flip_polarity(examples: Sequence[Example]) -> Sequence[Example]:
         return replace(example, question=question, prompt=prompt, answer=swapped)
 
     return LazyExamples(lru_cache(maxsize=1)(flip), range(len(examples)))
-
-
-def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
-    """CV-Bench's totals: `official`, `mean_of_tasks` (the paper's Total) and `micro`.
-
-    Official is 1/2 * (2D + 3D), where 2D = (ADE20K + COCO) / 2 and 3D = Omni3D, each the accuracy over all
-    its questions; it is left out where one half has no questions. Scenes without a `source`, the embedded
-    ones, count as one source a half.
-    """
-    totals = {}
-    halves = [_sources(records, tasks) for tasks in (TASKS_2D, TASKS_3D)]
-    if all(halves):
-        totals["official"] = metrics.mean(
-            [source for half in halves for source in half],
-            weights=[1 / len(half) for half in halves for _ in half],
-        )
-    return totals | {"mean_of_tasks": metrics.mean_of_tasks(records), "micro": metrics.accuracy(records)}
-
-
-def _sources(records: Sequence[Record], tasks: Sequence[str]) -> list[Estimate]:
-    """The accuracy on each source of images, over the questions of these tasks."""
-    asked = [{"source": None} | record for record in records if record["task"] in tasks]
-    return [metrics.accuracy(part) for part in metrics.group(asked, "source").values()]

@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 import transformers
 
-from spatialvlm import evaluate, metrics
+from spatialvlm import metrics
 from spatialvlm.controls import shuffle_images
 from spatialvlm.data import clevr, rendered
 from spatialvlm.example import Example
+from spatialvlm.predict import predict
+from spatialvlm.scoring import STRICT_CHOICE, Rule
 
 Scores = dict[str, dict[str, dict]]
 
@@ -21,6 +23,9 @@ Scores = dict[str, dict[str, dict]]
 def read_exact(text: str, example: Example) -> str | None:
     """The whole text in lower case: a free answer is right if it says the gold answer and nothing else."""
     return " ".join(text.lower().split()) or None
+
+
+EXACT = Rule("exact", "the whole text, but for case", read_exact)
 
 
 def measure(model, processor, each: int, official: str | None = None) -> Scores:
@@ -48,9 +53,9 @@ def measure(model, processor, each: int, official: str | None = None) -> Scores:
 
 
 def _scores(model, processor, examples: Sequence[Example], form: str) -> dict[str, dict]:
-    reader = evaluate.read_choice if form == "cvbench" else read_exact
-    seen = metrics.by_task(evaluate.predict(model, processor, examples, reader, progress=form))
-    blind = metrics.by_task(evaluate.predict(model, processor, shuffle_images(examples), reader))
+    rule = STRICT_CHOICE if form == "cvbench" else EXACT
+    seen = metrics.by_task(predict(model, processor, examples, rule, progress=form))
+    blind = metrics.by_task(predict(model, processor, shuffle_images(examples), rule))
     return {
         task: {
             "n": found.n,

@@ -16,6 +16,8 @@ from accelerate import PartialState
 
 from spatialvlm import cli, evaluate
 from spatialvlm.example import Example
+from spatialvlm.predict import predict
+from spatialvlm.scoring import STRICT_CHOICE, Benchmark, micro_and_mean
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "eval_paligemma_cvbench.py"
@@ -102,11 +104,10 @@ def answers(args: Args) -> dict:
         for num_samples in (1, 3):
             options = {"batch_size": 4, "max_new_tokens": 4, "num_samples": num_samples}
             asked = questions()[:count]
-            found[f"{count}-{num_samples}"] = evaluate.predict(model, processor, asked, **options)
+            found[f"{count}-{num_samples}"] = predict(model, processor, asked, **options)
     options = evaluate.Args(output_dir=args.output_dir, batch_size=3)
-    found["summary"] = evaluate.run(
-        model, processor, questions(), evaluate.read_choice, evaluate.micro_and_mean, options, "bench"
-    )
+    bench = Benchmark("bench", None, {"strict": STRICT_CHOICE}, micro_and_mean)
+    found["summary"] = evaluate.run(model, processor, questions(), bench, options)
     return json.loads(json.dumps(found))
 
 
@@ -116,7 +117,7 @@ def launched(args: Args) -> None:
     Path(f"{PartialState().process_index}.json").write_text(json.dumps(found))
     examples = questions()
     examples[6] = replace(examples[6], images=(Path("broken.png"),))
-    evaluate.predict(*tiny.paligemma(), examples, batch_size=4)
+    predict(*tiny.paligemma(), examples, batch_size=4)
 
 
 def test_every_process_returns_what_one_alone_does_and_they_end_together(tmp_path):

@@ -43,16 +43,17 @@ def metrics(folder: Path) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
+@pytest.mark.parametrize("sharded", [False, True], ids=["whole", "sharded"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_two_processes_equal_one_and_go_on(script, tmp_path):
+def test_two_processes_equal_one_and_go_on(script, sharded, tmp_path):
     more, share = SCRIPTS[script]
     flags = [*SMALL.split(), *more.split(), "--output_dir", "run", share]
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir(), two.mkdir()
     run(script, *flags, 4, "--gradient_accumulation_steps", 1, folder=one)
-    shared = [*flags, 2, "--gradient_accumulation_steps", 1]
+    shared = [*flags, 2, "--gradient_accumulation_steps", 1, *["--shard_base"] * sharded]
     done = launch(script, *shared, folder=two)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-9000:]
     assert done.stdout.count("profile: embedded") == done.stdout.count("written to run") == 1
     for found, wanted in zip(metrics(two / "run"), metrics(one / "run"), strict=True):
         assert found == pytest.approx(wanted, rel=1e-4, abs=1e-5)
@@ -69,7 +70,7 @@ def test_two_processes_equal_one_and_go_on(script, tmp_path):
     for name in ("checkpoint-4", "adapter", "trained", "shuffled"):
         shutil.rmtree(stopped / "run" / name)
     done = launch(script, *shared, "--resume", folder=stopped)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-9000:]
     assert "going on with run after step 2" in done.stdout
     assert metrics(stopped / "run") == metrics(two / "run")
     for name in ("adapter/adapter_model.safetensors", "trained/predictions.jsonl"):

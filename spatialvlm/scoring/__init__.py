@@ -1,0 +1,91 @@
+"""How answers are read and scored: a `Rule` for one answer, a `Benchmark` for its rules and totals.
+
+Three rules a benchmark, by name. `official` is what its authors' code computes, oddities and all; `paper` is
+what paper A (GRPO against SFT on SAT) computed; `strict` is ours: what a careful person would read from the
+text (`spatialvlm.answers`). One file a benchmark; `python -m spatialvlm.score` scores with any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from spatialvlm import answers, metrics, rewards
+from spatialvlm.example import Example
+from spatialvlm.metrics import Estimate, Record
+
+Parsed = str | int | float | None  # what a text says; None where it says nothing, which is wrong
+Aggregate = Callable[[Sequence[Record]], dict[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Reads a text's answer, and scores it against the gold one.
+
+    Args:
+        name: `official`, `paper` or `strict`.
+        source: whose definition this is, in one line; it stands in every summary.
+        read: (text, example) -> what the text answers.
+        read_gold: example -> the right answer; `read` of `example.answer` where None.
+        score: (parsed, gold) -> a score within 0 and 1, for answers that can be partly right; where None, 1
+            for the right answer and 0 for another.
+    """
+
+    name: str
+    source: str
+    read: Callable[[str, Example], Parsed]
+    read_gold: Callable[[Example], Parsed] | None = None
+    score: Callable[[Parsed, Parsed], float] | None = None
+
+    def gold(self, example: Example) -> Parsed:
+        return self.read_gold(example) if self.read_gold else self.read(example.answer, example)
+
+    def score_of(self, parsed: Parsed, gold: Parsed) -> float:
+        return self.score(parsed, gold) if self.score else float(parsed == gold)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.source}"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What scoring needs to know of a benchmark.
+
+    Args:
+        title: its name in tables.
+        load: `load(path, split=None, limit=None)` gives its examples.
+        rules: by name; `strict` is there always.
+        aggregate: its own totals of all records, by name.
+    """
+
+    title: str
+    load: Callable[..., Sequence[Example]]
+    rules: Mapping[str, Rule]
+    aggregate: Aggregate
+
+
+def micro_and_mean(records: Sequence[Record]) -> dict[str, Estimate]:
+    """Totals where a benchmark has no formula of its own: every question alike, and every task alike."""
+    return {"micro": metrics.accuracy(records), "mean_of_tasks": metrics.mean_of_tasks(records)}
+
+
+def read_choice(text: str, example: Example) -> str | None:
+    """The letter of the choice that a text answers with (`answers.choice`)."""
+    return answers.choice(text, example.choices)
+
+
+def read_free(text: str, example: Example) -> Parsed:
+    """Yes or no, a number or a word, by what `meta["vocabulary"]` holds (`answers.one_of`)."""
+    return answers.one_of(text, example.meta["vocabulary"])
+
+
+def read_as_rewarded(text: str, example: Example) -> str | None:
+    """A text's last line as paper A's reward compares it (`rewards.comparable`); None where it is empty."""
+    return rewards.comparable(text) or None
+
+
+STRICT_CHOICE = Rule("strict", "the letter of the choice that a text answers with", read_choice)
+STRICT_FREE = Rule("strict", "yes or no, a number or a word, by what the question allows", read_free)
+PAPER_TEXT = Rule(
+    "paper", "the last line is the answer, but for case and ( ) . , - (paper A's reward)", read_as_rewarded
+)
