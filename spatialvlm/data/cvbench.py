@@ -7,7 +7,7 @@ comes through here as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -58,39 +58,24 @@ def load(
         return _only(tasks, rendered.cvbench(split, limit or EMBEDDED_SIZE))
     if (Path(path) / "scenes").is_dir():
         return _only(tasks, clevr.load_cvbench(path, limit))
-    found = [(where, row) for where, row in _rows(path, split) if not tasks or row.get("task") in tasks]
-    if not found:
+    table = rows.read(path, split)
+    numbers = [number for number, (_, row) in enumerate(table) if not tasks or row.get("task") in tasks]
+    if not numbers:
         raise UserError(f"{path} has no CV-Bench row{f' of task {tasks}' if tasks else ''}")
-    size = min(limit or len(found), len(found))
-    chosen = [number * len(found) // size for number in range(size)]
-    for index in chosen:
-        _check(*found[index])
-    beside = Path(path) if Path(path).is_dir() else Path(path).parent if Path(path).is_file() else None
+    size = min(limit or len(numbers), len(numbers))
+    chosen = [numbers[number * len(numbers) // size] for number in range(size)]
+    for number in chosen:
+        _check(*table[number])
+    folder = rows.beside(path)
 
-    def make(index: int) -> Example:
-        where, row = found[index]
-        return _example(index, where, row, beside)
+    def make(number: int) -> Example:
+        return _example(number, *table[number], folder)
 
     return LazyExamples(lru_cache(maxsize=1)(make), chosen)  # decoded photographs are not to pile up
 
 
 def _only(tasks: Sequence[str] | None, examples: Sequence[Example]) -> Sequence[Example]:
     return [example for example in examples if example.task in tasks] if tasks else examples
-
-
-def _rows(path: str | Path, split: str) -> Iterable[tuple[str, dict[str, Any]]]:
-    if not any((Path(path) / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
-        return rows.read(path, split)
-    import datasets
-
-    saved = datasets.load_from_disk(str(path))
-    if isinstance(saved, datasets.DatasetDict):
-        if split not in saved:
-            raise UserError(f"{path} has no split {split!r}, but {', '.join(saved)}")
-        saved = saved[split]
-    if "image" in saved.column_names:
-        saved = saved.cast_column("image", datasets.Image(decode=False))
-    return ((f"{path} row {number}", row) for number, row in enumerate(saved))
 
 
 def _check(where: str, row: dict[str, Any]) -> None:

@@ -1,14 +1,16 @@
 """Rows of a data set wherever they lie: a parquet, jsonl or json file, a folder of those, or a hub id.
 
-Nothing is decoded here: pictures stay bytes until `picture` wraps them, and are decoded when they are looked
-at.
+Tables lie on the disk (`datasets` maps them into memory), json in memory. Nothing is decoded here: pictures
+stay bytes until `picture` wraps them, and are decoded when they are looked at.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,43 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 Row = dict[str, Any]
 
 
-def read(path: str | Path, split: str) -> Iterator[tuple[str, Row]]:
-    """(a name for the row in messages, the row) of every row.
+class Rows(Sequence[tuple[str, Row]]):
+    """(a name for the row in messages, the row) of every row, read when it is looked at: a table lies on the
+    disk, so memory does not grow with its rows. Slices are lazy too.
+    """
+
+    def __init__(self, tables: Sequence[tuple[str, Sequence[Row]]]) -> None:
+        self.tables = tables  # (name, rows)
+        self.ends = list(accumulate(len(table) for _, table in tables))
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __getitem__(self, index: int) -> tuple[str, Row]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        at = bisect_right(self.ends, index)
+        name, table = self.tables[at]
+        number = index - (self.ends[at - 1] if at else 0)
+        return f"{name} row {number}", table[number]
+
+
+def read(path: str | Path, split: str) -> Rows:
+    """All rows.
 
     Args:
-        path: a file, a folder, or a hub id (`owner/name`).
-        split: of a hub id; of a folder it picks the files that bear it in their names, all files where none
-            does.
+        path: a file, a folder, a data set written by `save_to_disk`, or a hub id (`owner/name`).
+        split: of a hub id or a saved data set; of a folder it picks the files that bear it in their names,
+            all files where none does.
 
     Raises:
         UserError: nothing there, a file that is not what its name says, or a hub data set that cannot be had.
     """
     if Path(path).is_file():
         files = [Path(path)]
+    elif any((Path(path) / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        return Rows([(str(path), _saved(Path(path), split))])
     elif Path(path).is_dir():
         for suffix in SUFFIXES:  # a mirror of the hub holds .json files of another kind beside its parquet
             files = sorted(Path(path).rglob(f"*{suffix}"))
@@ -43,15 +69,17 @@ def read(path: str | Path, split: str) -> Iterator[tuple[str, Row]]:
         if not files:
             raise UserError(f"folder {path} holds no {', '.join(SUFFIXES)} file to read rows from")
     elif is_hub_id(path):
-        yield from _hub_rows(str(path), split)
-        return
+        return Rows([(f"{path} {split}", _from_hub(str(path), split))])
     else:
         raise UserError(f"no such file or folder: {path}")
-    for file in files:
-        for number, row in enumerate(_file_rows(file)):
-            if not isinstance(row, dict):
-                raise UserError(f"{file} row {number} is no record with named fields")
-            yield f"{file} row {number}", row
+    return Rows([(str(file), _from_file(file)) for file in files])
+
+
+def beside(path: str | Path) -> Path | None:
+    """The folder that file names in the rows of `path` are relative to; None for a hub id."""
+    if Path(path).is_dir():
+        return Path(path)
+    return Path(path).parent if Path(path).is_file() else None
 
 
 def is_hub_id(path: str | Path) -> bool:
@@ -61,42 +89,73 @@ def is_hub_id(path: str | Path) -> bool:
     return len(parts) == 2 and all(parts) and text[0] not in "./~" and not Path(text).suffix
 
 
-def _file_rows(file: Path) -> Iterator[Any]:
+def _from_file(file: Path) -> Sequence[Row]:
+    if file.suffix == ".parquet":
+        import datasets
+
+        try:
+            return _table(datasets.Dataset.from_parquet(str(file)))
+        except Exception as error:  # pyarrow's and the library's own errors have no common ancestor
+            raise UserError(f"{file} cannot be read ({_innermost(error)})") from None
     try:
-        if file.suffix == ".parquet":
-            from pyarrow import parquet
-
-            for batch in parquet.ParquetFile(file).iter_batches(batch_size=64):
-                yield from batch.to_pylist()
-        elif file.suffix == ".jsonl":
-            with file.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    if line.strip():
-                        try:
-                            yield json.loads(line)
-                        except ValueError as error:
-                            raise UserError(f"{file} line {number} is not JSON: {error}") from None
-        else:
-            rows = json.loads(file.read_text(encoding="utf-8"))
-            yield from rows if isinstance(rows, list) else [rows]
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        rows = list(_lines(file)) if file.suffix == ".jsonl" else json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
+    rows = rows if isinstance(rows, list) else [rows]
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise UserError(f"{file} row {number} is no record with named fields")
+    return rows
 
 
-def _hub_rows(name: str, split: str) -> Iterator[tuple[str, Row]]:
+def _lines(file: Path) -> Iterator[Any]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise UserError(f"{file} line {number} is not JSON: {error}") from None
+
+
+def _saved(folder: Path, split: str) -> Sequence[Row]:
     import datasets
 
     try:
-        table = datasets.load_dataset(name, split=split)
+        saved = datasets.load_from_disk(str(folder))
+    except Exception as error:  # as above
+        raise UserError(f"{folder} cannot be read ({_innermost(error)})") from None
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
+            raise UserError(f"{folder} has no split {split!r}, but {', '.join(saved)}")
+        saved = saved[split]
+    return _table(saved)
+
+
+def _from_hub(name: str, split: str) -> Sequence[Row]:
+    import datasets
+
+    try:
+        return _table(datasets.load_dataset(name, split=split))
     except Exception as error:  # the hub's errors have no common ancestor
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{name} is no file or folder here, and from the hub (split {split}) it cannot be had: {reason}; "
-            "check the name and the network, or log in with `hf auth login` where it is gated"
+            f"{name} is no file or folder here, and from the hub (split {split}) it cannot be had: "
+            f"{_first_line(error)}; check the name and the network, or log in with `hf auth login` where it "
+            "is gated"
         ) from None
-    table = table.cast(_undecoded(table.features))
-    for number, row in enumerate(table):
-        yield f"{name} {split} row {number}", row
+
+
+def _table(table: Any) -> Any:
+    return table.cast(_undecoded(table.features))
+
+
+def _innermost(error: BaseException) -> str:
+    """What went wrong in the first place, in one line: `datasets` wraps it in a general message."""
+    return _innermost(error.__cause__) if error.__cause__ else _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _undecoded(feature: Any) -> Any:
