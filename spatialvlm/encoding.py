@@ -42,6 +42,14 @@ class Batch:
     vocabulary: Vocabulary
     features: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> Batch:
+        moved = {
+            name: getattr(self, name).to(device) for name in ("input_ids", "attention_mask", "pixel_values")
+        }
+        vocabulary = replace(self.vocabulary, allowed=self.vocabulary.allowed.to(device))
+        features = None if self.features is None else self.features.to(device)
+        return replace(self, **moved, vocabulary=vocabulary, features=features)
+
     def image_rows(self, rows: Sequence[int]) -> list[int]:
         """Where the images of prompts `rows` lie in `pixel_values` and `features`."""
         starts = [sum(self.image_counts[:row]) for row in rows]

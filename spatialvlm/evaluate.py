@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import sys
 import time
@@ -23,6 +24,7 @@ from spatialvlm.models import ModelArgs
 from spatialvlm.predict import (
     Settings,
     answer,
+    by_length,
     gold_answers,
     to_record,
     with_progress,
@@ -31,7 +33,7 @@ from spatialvlm.results import Run, fingerprint
 from spatialvlm.scoring import Benchmark, Rule
 from spatialvlm.summary import summarize, table
 
-MAY_DIFFER = ("output_dir", "run_name", "batch_size")  # arguments that change no score
+MAY_DIFFER = ("output_dir", "run_name", "batch_size", "num_workers")  # arguments that change no score
 SAMPLING_TEMPERATURE = 1.0  # of several samples a question, as published
 
 
@@ -48,6 +50,10 @@ class Args(ModelArgs):
     limit: int | None = field(default=None, metadata={"help": "evaluate at most this many questions"})
     batch_size: int = field(default=64, metadata={"help": "answers at a time, a device; changes no score"})
     max_new_tokens: int = field(default=16, metadata={"help": "longest answer, in tokens"})
+    num_workers: int | None = field(
+        default=None,
+        metadata={"help": "processes that read images while the model runs; by device where not given"},
+    )
     num_samples: int = field(
         default=1, metadata={"help": "1 = greedy Pass@1; k = k samples at temperature 1.0, and Pass@k"}
     )
@@ -70,6 +76,8 @@ class Args(ModelArgs):
         for name in ("limit", "batch_size", "max_new_tokens", "num_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise UserError(f"--num_workers {self.num_workers}: must not be negative")
 
 
 # ---- from records to a run folder
@@ -103,17 +111,12 @@ def run(
         examples = shuffle_images(examples, args.seed)
     if args.blank_image:
         examples = blank_images(examples)
-    settings = Settings(
-        benchmark.rules[args.rule],
-        args.batch_size,
-        args.max_new_tokens,
-        args.num_samples,
-        SAMPLING_TEMPERATURE,
-        args.seed,
-    )
-    gold = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
+    rule, sizes = benchmark.rules[args.rule], (args.batch_size, args.max_new_tokens, args.num_samples)
+    workers = default_workers(model.device) if args.num_workers is None else args.num_workers
+    settings = Settings(rule, *sizes, SAMPLING_TEMPERATURE, args.seed, workers)
+    known = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
     folder = processes.on_main(lambda: open_run(model, args, benchmark.title))
-    _, summary = _answer_into(folder, model, processor, examples, gold, settings, benchmark, benchmark.title)
+    _, summary = _answer_into(folder, model, processor, examples, known, settings, benchmark, benchmark.title)
     processes.on_main(lambda: print(f"{table(summary)}\nwritten to {folder.folder}", flush=True))
     return summary
 
@@ -134,8 +137,8 @@ def answer_into(
     The strict rule reads. Writes the summary too; returns all records, on every process.
     """
     settings = Settings(benchmark.rules["strict"], batch_size, 16, num_samples, SAMPLING_TEMPERATURE, seed)
-    gold = gold_answers(examples, settings, progress)
-    return _answer_into(folder, model, processor, examples, gold, settings, benchmark, progress)[0]
+    known = gold_answers(examples, settings, progress)
+    return _answer_into(folder, model, processor, examples, known, settings, benchmark, progress)[0]
 
 
 def _answer_into(
@@ -143,14 +146,15 @@ def _answer_into(
     model,
     processor,
     examples: Sequence[Example],
-    gold: dict,
+    known: tuple[dict, list[int]],
     settings: Settings,
     benchmark: Benchmark,
     progress: str | None,
 ) -> tuple[list[Record], dict]:
     """(all records in the order of `examples`, the summary), both written to the folder."""
+    gold, lengths = known
     done = processes.on_main(lambda: _records_done(folder, examples, settings.rule, gold))
-    todo = [index for index, id in enumerate(gold) if id not in done]
+    todo = by_length([index for index, id in enumerate(gold) if id not in done], lengths)
     started = time.monotonic()
     rounds = answer(model, processor, examples, todo, gold, settings)
     for records in with_progress(rounds, list(done.values()), len(gold), progress):
@@ -173,6 +177,11 @@ def _answer_into(
         return summary
 
     return records, processes.on_main(write)
+
+
+def default_workers(device: torch.device) -> int:
+    """A GPU is kept fed by up to 8 processes; on a CPU the model itself takes all cores."""
+    return min(8, os.cpu_count() or 1) if torch.device(device).type == "cuda" else 0
 
 
 def open_run(model, args: Args, benchmark: str) -> Run:

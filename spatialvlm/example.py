@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ class Example:
             raise ValueError(f"row {self.id!r}: field 'choices' needs at least two, not {self.choices!r}")
         if not self.prompt:
             object.__setattr__(self, "prompt", self.question)
+
+    def without_images(self) -> Example:
+        """The same question with a name in the place of each picture: small, to be kept or sent about."""
+        names = tuple(Path(f"{self.id} image {number}") for number in range(len(self.images)))
+        return replace(self, images=names)
 
     def open_images(self) -> list[Image.Image]:
         """The images in RGB, decoded. Raises UserError naming the file where one is missing or broken."""

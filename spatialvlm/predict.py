@@ -18,6 +18,7 @@ from spatialvlm import processes, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
+from spatialvlm.prepare import Prepared, prepared
 from spatialvlm.scoring import STRICT_CHOICE, Parsed, Rule
 from spatialvlm.sharding import in_step
 
@@ -32,6 +33,7 @@ class Settings:
     num_samples: int
     temperature: float
     seed: int
+    num_workers: int = 0
 
     @property
     def questions(self) -> int:
@@ -50,6 +52,7 @@ def predict(
     num_samples: int = 1,
     temperature: float = 1.0,
     seed: int = 0,
+    num_workers: int = 0,
 ) -> list[Record]:
     """Answers to all examples, in their order, in memory; all of them on every process of a launch.
 
@@ -59,6 +62,7 @@ def predict(
         batch_size: answers at a time, on each process.
         num_samples: 1 takes the likeliest tokens; k samples k answers at `temperature`, each drawn from
             `seed`, the example's id and its number alone (the first of 4 is the first of 8).
+        num_workers: processes that decode and preprocess while the model runs (`prepare.prepared`).
 
     Returns:
         One record an example: id, task, prompt, completions (`num_samples`), parsed, gold, correct,
@@ -71,10 +75,19 @@ def predict(
         UserError: no examples, two of one id, a gold answer that cannot be read, a broken image, too little
             memory.
     """
-    settings = Settings(rule, batch_size, max_new_tokens, num_samples, temperature, seed)
-    gold = gold_answers(examples, settings, progress)
-    rounds = answer(model, processor, examples, range(len(examples)), gold, settings)
-    return [record for part in with_progress(rounds, [], len(examples), progress) for record in part]
+    settings = Settings(rule, batch_size, max_new_tokens, num_samples, temperature, seed, num_workers)
+    gold, lengths = gold_answers(examples, settings, progress)
+    rounds = answer(model, processor, examples, by_length(range(len(examples)), lengths), gold, settings)
+    found = {
+        record["id"]: record for part in with_progress(rounds, [], len(gold), progress) for record in part
+    }
+    return [found[id] for id in gold]
+
+
+def by_length(todo: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Indices so that neighbours have prompts of about one length, and little is padded; the longest first,
+    so that what does not fit in memory is known at once."""
+    return sorted(todo, key=lambda index: -lengths[index])
 
 
 def answer(
@@ -83,37 +96,38 @@ def answer(
     """Records of examples[todo], in order, on every process: the batches of all processes, round by round.
 
     Batches are those of one process, and so are their numbers to the last bit. Examples are looked up when
-    needed and let go after.
+    needed, ahead of the model by worker processes where `settings` has some, and let go after.
     """
-    for indices in processes.deal(todo, settings.questions):
+    shares = processes.deal(todo, settings.questions)
+    batches = prepared(processor, examples, shares, min(settings.num_workers, len(shares)))
+    for _ in shares:
 
-        def records(indices: Sequence[int] = indices) -> list[Record]:
-            batch = [examples[index] for index in indices]
+        def records() -> list[Record]:
             with in_step(model):
-                completions = _generate(model, processor, batch, settings) if batch else []
+                batch = next(batches)
+                completions = _generate(model, processor, batch, settings) if batch.examples else []
             return [
                 to_record(example, texts, settings.rule, gold[example.id])
-                for example, texts in zip(batch, completions, strict=True)
+                for example, texts in zip(batch.examples, completions, strict=True)
             ]
 
         yield processes.agree(records)
 
 
-def _generate(model, processor, batch: Sequence[Example], settings: Settings) -> list[list[str]]:
+def _generate(model, processor, batch: Prepared, settings: Settings) -> list[list[str]]:
     """(B lists of `num_samples`) texts."""
-    prompts, images = [example.prompt for example in batch], [example.images for example in batch]
     try:
         completions = rollout.sample(
             model,
-            rollout.encode(processor, prompts, images, device=model.device),
+            batch.inputs.to(model.device),
             settings.num_samples,
             settings.max_new_tokens,
             temperature=settings.temperature if settings.num_samples > 1 else 0,
-            seeds=[Random(f"{settings.seed}-sample-{example.id}").getrandbits(62) for example in batch],
+            seeds=[Random(f"{settings.seed}-sample-{e.id}").getrandbits(62) for e in batch.examples],
         )
     except torch.OutOfMemoryError:
         raise UserError(
-            f"too little memory on {model.device} for {len(batch)} questions at a time; "
+            f"too little memory on {model.device} for {len(batch.examples)} questions at a time; "
             "use a smaller --batch_size"
         ) from None
     return rollout.decode(processor, completions)
@@ -143,13 +157,17 @@ def to_record(example: Example, completions: list[str], rule: Rule, gold: Parsed
     return record | {name: example.meta[name] for name in ("source", "images_of") if name in example.meta}
 
 
-def gold_answers(examples: Sequence[Example], settings: Settings, progress: str | None) -> dict:
-    """Gold answers by id, in order, read as the model's are; UserError names a row where that fails.
+def gold_answers(
+    examples: Sequence[Example], settings: Settings, progress: str | None
+) -> tuple[dict[str, Parsed], list[int]]:
+    """(gold answers by id, in order; the length of each prompt, pictures apart).
+
+    They are read as the model's are; UserError names a row where that fails.
 
     Each process reads those of its own batches, since examples may be made here, or opened.
     """
 
-    def read() -> list[tuple[int, str, str | int | float]]:
+    def read() -> list[tuple[int, str, Parsed, int]]:
         if not len(examples):
             raise UserError("there are no questions to evaluate; check --data, --split and --limit")
         found = []
@@ -162,20 +180,20 @@ def gold_answers(examples: Sequence[Example], settings: Settings, progress: str 
             if answer is None:
                 among = f" among {example.choices}" if example.choices else ""
                 raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be read{among}")
-            found.append((index, example.id, answer))
+            found.append((index, example.id, answer, len(example.prompt)))
         return found
 
     rows = sorted(processes.agree(read), key=lambda row: row[0])
 
     def by_id() -> dict:
         gold = {}
-        for _, id, answer in rows:
+        for _, id, answer, _ in rows:
             if id in gold:
                 raise UserError(f"two rows have the id {id!r}; make the ids of the data unique")
             gold[id] = answer
         return gold
 
-    return processes.on_main(by_id)
+    return processes.on_main(by_id), [length for *_, length in rows]
 
 
 def with_progress(

@@ -49,9 +49,10 @@ def scripted(monkeypatch):
             texts = answer(prompt, images)
             return texts if isinstance(texts, list) else [texts]
 
-        def encode(processor, prompts, images, device):
+        def encode(processor, prompts, images):
             asked[:] = zip(prompts, images, strict=True)
             sizes.append(len(prompts))
+            return SimpleNamespace(to=lambda device: None)
 
         monkeypatch.setattr(rollout, "encode", encode)
         monkeypatch.setattr(rollout, "sample", lambda *arguments, **options: None)
