@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap
 
 Record = dict
 
@@ -155,6 +155,23 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> Estimate
     return Estimate(difference, (low, high), n)
 
 
+def paired_mean_difference(before: Sequence[float], after: Sequence[float]) -> Estimate:
+    """mean(after) - mean(before) of scores of the same questions; the interval is a percentile bootstrap's
+    over questions (9,999 resamples, a fixed seed).
+
+    Raises:
+        ValueError: different numbers of questions, or none.
+    """
+    if len(before) != len(after) or not before:
+        raise ValueError(f"{len(before)} scores before and {len(after)} after are not the same questions")
+    differences = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    if len(differences) == 1 or not differences.std():  # nothing to resample
+        return Estimate(float(differences[0]), (float(differences[0]),) * 2, len(differences))
+    rng = np.random.default_rng(0)
+    found = bootstrap((differences,), np.mean, method="percentile", batch=100, rng=rng).confidence_interval
+    return Estimate(float(differences.mean()), (float(found.low), float(found.high)), len(differences))
+
+
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     """The exact two-sided McNemar p-value of "before and after are right equally often"."""
     won = sum(second and not first for first, second in zip(before, after, strict=True))
@@ -163,7 +180,8 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
 
 
 def compare(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Estimate]:
-    """Paired differences, after - before: one a task, then `mean_of_tasks` and `micro`.
+    """Paired differences, after - before: one a task, then `mean_of_tasks` and `micro`. Of records with a
+    `score` they are differences of mean scores.
 
     Raises:
         ValueError: the two hold different questions.
@@ -173,9 +191,9 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Esti
         raise ValueError("records before and after are not of the same questions")
 
     def difference(records: Sequence[Record]) -> Estimate:
-        return paired_difference(
-            [record["correct"] for record in records], [newer[record["id"]]["correct"] for record in records]
-        )
+        name = "score" if "score" in records[0] else "correct"
+        both = [record[name] for record in records], [newer[record["id"]][name] for record in records]
+        return paired_mean_difference(*both) if name == "score" else paired_difference(*both)
 
     tasks = {task: difference(part) for task, part in group(before).items()}
     return tasks | {"mean_of_tasks": mean(list(tasks.values())), "micro": difference(before)}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the libraries are imported: no test may reach for the network
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="datasets-")  # nor leave tables in the user's cache
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import tiny
 import torch
 
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 torch.set_num_threads(1)  # tiny matrices: more threads cost time and would let sums come out in another order
 
 

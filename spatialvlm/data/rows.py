@@ -1,6 +1,6 @@
 """Rows of a data set wherever they lie: a parquet, jsonl or json file, a folder of those, or a hub id.
 
-Tables lie on the disk (`datasets` maps them into memory), json in memory. Nothing is decoded here: pictures
+Large tables stay on the disk (`datasets` maps them into memory). Nothing is decoded here: pictures
 stay bytes until `picture` wraps them, and are decoded when they are looked at.
 """
 
@@ -10,6 +10,7 @@ import io
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 from spatialvlm.cli import UserError
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
+_IN_MEMORY = 2**25  # bytes of a parquet file that is held in memory; larger ones are mapped
 
 Row = dict[str, Any]
 
@@ -91,12 +93,8 @@ def is_hub_id(path: str | Path) -> bool:
 
 def _from_file(file: Path) -> Sequence[Row]:
     if file.suffix == ".parquet":
-        import datasets
-
-        try:
-            return _table(datasets.Dataset.from_parquet(str(file)))
-        except Exception as error:  # pyarrow's and the library's own errors have no common ancestor
-            raise UserError(f"{file} cannot be read ({_innermost(error)})") from None
+        with _readable(file):
+            return _Table(_from_parquet(file))
     try:
         rows = list(_lines(file)) if file.suffix == ".jsonl" else json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -106,6 +104,15 @@ def _from_file(file: Path) -> Sequence[Row]:
         if not isinstance(row, dict):
             raise UserError(f"{file} row {number} is no record with named fields")
     return rows
+
+
+def _from_parquet(file: Path) -> Any:
+    import datasets
+    from pyarrow import parquet
+
+    if file.stat().st_size > _IN_MEMORY:  # turned once into a table on the disk, in the library's cache
+        return datasets.Dataset.from_parquet(str(file))
+    return datasets.Dataset(datasets.table.InMemoryTable(parquet.read_table(file)))
 
 
 def _lines(file: Path) -> Iterator[Any]:
@@ -121,22 +128,20 @@ def _lines(file: Path) -> Iterator[Any]:
 def _saved(folder: Path, split: str) -> Sequence[Row]:
     import datasets
 
-    try:
+    with _readable(folder):
         saved = datasets.load_from_disk(str(folder))
-    except Exception as error:  # as above
-        raise UserError(f"{folder} cannot be read ({_innermost(error)})") from None
     if isinstance(saved, datasets.DatasetDict):
         if split not in saved:
             raise UserError(f"{folder} has no split {split!r}, but {', '.join(saved)}")
         saved = saved[split]
-    return _table(saved)
+    return _Table(saved)
 
 
 def _from_hub(name: str, split: str) -> Sequence[Row]:
     import datasets
 
     try:
-        return _table(datasets.load_dataset(name, split=split))
+        return _Table(datasets.load_dataset(name, split=split))
     except Exception as error:  # the hub's errors have no common ancestor
         raise UserError(
             f"{name} is no file or folder here, and from the hub (split {split}) it cannot be had: "
@@ -145,8 +150,28 @@ def _from_hub(name: str, split: str) -> Sequence[Row]:
         ) from None
 
 
-def _table(table: Any) -> Any:
-    return table.cast(_undecoded(table.features))
+class _Table(Sequence[Row]):
+    """A `datasets.Dataset`, whose rows come as they are stored: pictures as bytes, which it would decode."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table.with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.table[index].to_pylist()[0]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    from datasets.exceptions import DatasetsError
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except (OSError, ValueError, DatasetsError, ArrowException) as error:
+        raise UserError(f"{path} cannot be read ({_innermost(error)})") from None
 
 
 def _innermost(error: BaseException) -> str:
@@ -156,19 +181,6 @@ def _innermost(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _undecoded(feature: Any) -> Any:
-    """The same features with pictures left as bytes, so that reading a row decodes none."""
-    import datasets
-
-    if isinstance(feature, datasets.Image):
-        return datasets.Image(decode=False)
-    if isinstance(feature, dict):
-        return datasets.Features({name: _undecoded(inner) for name, inner in feature.items()})
-    if isinstance(feature, datasets.List):
-        return datasets.List(_undecoded(feature.feature), length=feature.length)
-    return feature
 
 
 def need(row: Any, name: str, where: str) -> Any:

@@ -1,0 +1,136 @@
+"""Score a file of predictions, whoever made it, as a benchmark defines it.
+
+python -m spatialvlm.score --benchmark cvbench --data path/or/hub-id --predictions predictions.jsonl
+python -m spatialvlm.score --benchmark superclevr --data questions.jsonl --predictions answers.jsonl \
+    --text_field model_output --rule official
+
+Predictions are rows of a jsonl, json or parquet file: the raw text under `prediction` (or --text_field; our
+own run folders hold `completions`, a list), and the question's `id`. An id is ours (`cvbench-12`) or the data
+set's own (`12`), the part of ours after the last dash. Rows without an `id` are taken in the data's order.
+The summary is printed as JSON on stdout, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from spatialvlm import cli
+from spatialvlm.cli import UserError
+from spatialvlm.data import rows
+from spatialvlm.evaluate import peak_memory_bytes
+from spatialvlm.example import Example
+from spatialvlm.metrics import Record
+from spatialvlm.predict import to_record
+from spatialvlm.scoring import Rule
+from spatialvlm.scoring.registry import BENCHMARKS
+from spatialvlm.summary import summarize
+
+
+@dataclass
+class Args:
+    benchmark: Literal[tuple(BENCHMARKS)] = field(metadata={"help": "whose questions and rules"})
+    predictions: str = field(metadata={"help": "jsonl, json or parquet file of predictions"})
+    data: str = field(metadata={"help": "the questions: hub id, file or folder, or 'embedded'"})
+    rule: str = field(
+        default="strict",
+        metadata={"help": "strict (ours), official (the benchmark's authors') or paper (paper A's)"},
+    )
+    split: str | None = field(default=None, metadata={"help": "of the data; its test split by default"})
+    limit: int | None = field(default=None, metadata={"help": "as it was given to the evaluation"})
+    text_field: str | None = field(
+        default=None, metadata={"help": "where the text stands; 'prediction', or 'completions' in our files"}
+    )
+    missing: Literal["error", "wrong"] = field(
+        default="error", metadata={"help": "questions without a prediction: refuse, or count as wrong"}
+    )
+
+
+def score(args: Args) -> dict:
+    """The summary of DESIGN section 3.
+
+    Raises:
+        UserError: a file that cannot be read, a rule that the benchmark does not have, a prediction that is
+            no text, of no question, twice, or missing; the message names file and row.
+    """
+    started, benchmark = time.monotonic(), BENCHMARKS[args.benchmark]()
+    if args.rule not in benchmark.rules:
+        raise UserError(f"--rule {args.rule}: {args.benchmark} has {', '.join(benchmark.rules)}")
+    rule = benchmark.rules[args.rule]
+    examples = benchmark.load(args.data, split=args.split, limit=args.limit)
+    said = texts(args.predictions, args.text_field, [example.id for example in examples])
+    if args.missing == "error" and (without := [e.id for e in examples if e.id not in said]):
+        raise UserError(
+            f"{args.predictions} has no prediction for {len(without)} of {len(examples)} questions, "
+            f"{without[0]!r} the first; add them, or count them as wrong with --missing wrong"
+        )
+    samples = max(map(len, said.values()), default=1)
+    records = [record(example, said.get(example.id, [""] * samples), rule) for example in examples]
+    took = {"seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory_bytes()}
+    return summarize(records, benchmark.aggregate, rule, benchmark.title) | took
+
+
+def record(example: Example, completions: list[str], rule: Rule) -> Record:
+    gold = rule.gold(example)
+    if gold is None:
+        raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be read")
+    return to_record(example, completions, rule, gold)
+
+
+def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, list[str]]:
+    """The texts of each prediction, by the id of its question.
+
+    Args:
+        ids: of all questions, in order.
+    """
+    if len(set(ids)) < len(ids):
+        raise UserError("the data has two rows of one id; make its ids unique")
+    predictions = rows.read(path, "")
+    if not len(predictions):
+        raise UserError(f"{path} holds no predictions")
+    named = "id" in predictions[0][1]
+    if not named and len(predictions) != len(ids):
+        raise UserError(
+            f"{path} has {len(predictions)} rows without an 'id' for {len(ids)} questions; add ids, or give "
+            "--split and --limit as in the evaluation"
+        )
+    own = {id.rsplit("-", 1)[-1]: id for id in ids}
+    known = {**(own if len(own) == len(ids) else {}), **{id: id for id in ids}}
+    said: dict[str, list[str]] = {}
+    for number, (where, row) in enumerate(predictions):
+        if named and row.get("id") is None:
+            raise UserError(f"{where} has no 'id', which the rows before it have")
+        id = str(row["id"]) if named else ids[number]
+        if id not in known:
+            raise UserError(f"{where}: no question has the id {id!r}; check --data, --split and --limit")
+        if (id := known[id]) in said:
+            raise UserError(f"{where}: a second prediction for {id!r}; keep one")
+        said[id] = _texts(row, text_field, where)
+        if len(said[id]) != len(next(iter(said.values()))):
+            raise UserError(f"{where}: {len(said[id])} texts, but the rows before have another number")
+    return said
+
+
+def _texts(row: dict[str, Any], text_field: str | None, where: str) -> list[str]:
+    name = text_field or ("prediction" if "prediction" in row or "completions" not in row else "completions")
+    if name not in row:
+        raise UserError(f"{where} has no '{name}'; name the field of the text with --text_field")
+    found = row[name] if isinstance(row[name], list) else [row[name]]
+    if not found or not all(isinstance(text, str) for text in found):
+        raise UserError(f"{where}: '{name}' must be a text, or a list of texts, not {row[name]!r}")
+    return found
+
+
+def main(args: Args) -> None:
+    with contextlib.redirect_stdout(sys.stderr):  # whatever libraries print: stdout is for the summary alone
+        summary = score(args)
+    print(json.dumps(summary, indent=2))
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)

@@ -1,0 +1,18 @@
+"""The benchmarks by the names that `python -m spatialvlm.score` knows them by; imported when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from spatialvlm.scoring import Benchmark
+
+
+def _found_in(module: str, name: str) -> Callable[[], Benchmark]:
+    return lambda: getattr(import_module(f"spatialvlm.scoring.{module}"), name)
+
+
+BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
+    "cvbench": _found_in("cvbench", "CVBENCH"),
+    "clevr": _found_in("clevr", "CLEVR"),
+}

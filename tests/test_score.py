@@ -1,0 +1,112 @@
+"""`python -m spatialvlm.score`: anybody's predictions, joined to their questions, scored by a named rule."""
+
+import json
+import subprocess
+import sys
+
+import pandas
+import pytest
+from test_cvbench import as_parquet, row
+
+from spatialvlm import cli, score
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Four Count questions of COCO, whose answer is (C), and four of Depth, whose answer is (A)."""
+    rows = [row(n) for n in range(4)] + [row(n, "Depth", "Omni3D", answer="(A)") for n in range(4, 8)]
+    return as_parquet(tmp_path, rows)
+
+
+def written(folder, rows, name="predictions.jsonl"):
+    path = folder / name
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    return path
+
+
+def scored(data, predictions, *flags, capsys):
+    argv = ["--benchmark", "cvbench", "--data", data, "--predictions", predictions, *flags]
+    cli.run(score.main, score.Args, list(map(str, argv)))
+    return json.loads(capsys.readouterr().out)
+
+
+SAID = ["C", "(C)", "The answer is C.", "B", "A", "(a)", "Answer: A", "neither"]
+
+
+@pytest.mark.parametrize("id_of", [lambda n: n, lambda n: f"cvbench-{n}", str, None], ids=str)
+def test_rows_are_joined_by_either_id_or_by_order(id_of, data, tmp_path, capsys):
+    rows = [{"prediction": text} | ({"id": id_of(n)} if id_of else {}) for n, text in enumerate(SAID)]
+    if id_of:
+        rows.reverse()
+    summary = scored(data, written(tmp_path, rows), capsys=capsys)
+    assert summary["n"] == 8 and summary["unread"] == 1
+    assert summary["tasks"]["Count"]["accuracy"] == summary["tasks"]["Depth"]["accuracy"] == 3 / 4
+    assert summary["aggregates"]["official"]["value"] == pytest.approx(0.75)
+    assert summary["rule"].startswith("strict: ") and {"chance", "seconds", "peak_memory_bytes"} <= set(
+        summary
+    )
+
+
+def test_each_rule_reads_as_it_says(data, tmp_path, capsys):
+    path = written(tmp_path, [{"prediction": text} for text in SAID])
+    right = {}
+    for rule in ("strict", "official", "paper"):
+        summary = scored(data, path, "--rule", rule, capsys=capsys)
+        right[rule] = 8 * summary["aggregates"]["micro"]["value"]
+        assert summary["rule"].startswith(f"{rule}: ")
+    # official reads T of "The answer is C." and A of "Answer: A"; paper takes the last line as it stands
+    assert right == {"strict": 6, "official": 5, "paper": 4}
+
+
+def test_our_own_run_folders_and_other_fields_and_files(data, tmp_path, capsys):
+    ours = written(tmp_path, [{"id": f"cvbench-{n}", "completions": [t, "C"]} for n, t in enumerate(SAID)])
+    summary = scored(data, ours, capsys=capsys)
+    assert summary["num_samples"] == 2 and summary["tasks"]["Count"]["accuracy"] == 1
+    table = pandas.DataFrame({"idx": range(8), "model_output": SAID})
+    table.to_parquet(tmp_path / "other.parquet")
+    summary = scored(data, tmp_path / "other.parquet", "--text_field", "model_output", capsys=capsys)
+    assert summary["aggregates"]["micro"]["value"] == 6 / 8
+
+
+def test_missing_ones_count_as_wrong_where_asked(data, tmp_path, capsys):
+    path = written(tmp_path, [{"id": 0, "prediction": "C"}])
+    summary = scored(data, path, "--missing", "wrong", capsys=capsys)
+    assert (summary["n"], summary["unread"]) == (8, 7)
+    assert summary["aggregates"]["micro"]["value"] == 1 / 8
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ([{"id": 0, "prediction": "C"}], "has no prediction for 7 of 8 questions, 'cvbench-1' the first"),
+        ([{"id": 0, "prediction": "C"}] * 2, "row 1: a second prediction for 'cvbench-0'"),
+        ([{"id": 99, "prediction": "C"}], "row 0: no question has the id '99'"),
+        ([{"id": 0, "prediction": 3}], "row 0: 'prediction' must be a text, or a list of texts, not 3"),
+        ([{"id": 0, "prediction": float("nan")}], "row 0: 'prediction' must be a text"),
+        ([{"id": 0, "prediction": []}], "row 0: 'prediction' must be a text"),
+        (
+            [{"id": 0, "answer": "C"}],
+            "row 0 has no 'prediction'; name the field of the text",
+        ),
+        ([{"id": 0, "prediction": "C"}, {"prediction": "C"}], "row 1 has no 'id'"),
+        ([{"id": 0, "prediction": "C"}, {"id": 1, "prediction": ["C", "C"]}], "row 1: 2 texts"),
+        ([{"prediction": "C"}], "has 1 rows without an 'id' for 8 questions"),
+        ([], "holds no predictions"),
+    ],
+)
+def test_bad_predictions_are_named(rows, message, data, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        scored(data, written(tmp_path, rows), capsys=capsys)
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and said.out == ""
+    assert message in said.err and said.err.startswith("error: ") and said.err.count("\n") == 1
+
+
+def test_stdout_holds_the_summary_and_nothing_else(data, tmp_path):
+    path = written(tmp_path, [{"prediction": text} for text in SAID])
+    command = [sys.executable, "-m", "spatialvlm.score", "--benchmark", "cvbench"]
+    done = subprocess.run(
+        [*command, "--data", data, "--predictions", path], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] == 8
