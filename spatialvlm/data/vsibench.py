@@ -1,0 +1,120 @@
+"""VSI-Bench (Yang et al., "Thinking in Space", arXiv 2412.14171): 5,130 questions about videos of rooms.
+
+Rows hold `id, dataset, scene_name, question_type, question, ground_truth, options`; `options` are lettered
+("A. left") or null, where a number is asked for. Only the text is read so far, which is what scoring needs:
+an example's image is the path of the video in the benchmark's own layout (`scannet/scene0277_02.mp4`), a
+placeholder that cannot be opened as a picture, so that no model can be asked without frames unnoticed.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from spatialvlm.cli import UserError
+from spatialvlm.data import rows
+from spatialvlm.data.questions import LETTERS
+from spatialvlm.example import Example
+
+HUB_ID = "nyu-visionx/VSI-Bench"
+DIRECTIONS = ("object_rel_direction_easy", "object_rel_direction_medium", "object_rel_direction_hard")
+CHOICE_TYPES = ("object_rel_distance", *DIRECTIONS, "route_planning", "obj_appearance_order")
+NUMBER_TYPES = ("object_counting", "object_abs_distance", "object_size_estimation", "room_size_estimation")
+COLUMNS = ("id", "dataset", "scene_name", "question_type", "question", "ground_truth")  # and `options`
+
+# The prompts of the authors' evaluation (thinking-in-space, `lmms_eval/tasks/vsibench`).
+FRAMES = "These are frames of a video."
+ASK_LETTER = "Answer with the option's letter from the given choices directly."
+ASK_NUMBER = "Please answer the question using a single word or phrase."
+
+
+def load(path: str | Path = HUB_ID, split: str = "test", limit: int | None = None) -> list[Example]:
+    """The questions in their order; `answer` is a letter or a number as the benchmark writes it, `task` the
+    question type, `choices` the options without their letters.
+
+    Args:
+        path: a hub id, or a parquet, jsonl or json file or a folder of those, with the hub's own columns.
+        limit: at most this many questions. They lie sorted by type and are taken evenly from first to last,
+            so that all types stay in.
+
+    Raises:
+        UserError: nothing at `path`, a column that is missing, a row whose fields do not fit together, two
+            rows of one id; the message names it.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, not {limit}")
+    seen: dict[str, str] = {}
+    examples = []
+    for where, row in rows.read(path, split):
+        example = _example(where, row)
+        if example.id in seen:
+            raise UserError(f"{where} has the id {row['id']!r} of {seen[example.id]}; remove one of them")
+        seen[example.id] = where
+        examples.append(example)
+    if not examples:
+        raise UserError(f"{path} has no VSI-Bench row")
+    size = min(limit or len(examples), len(examples))
+    return [examples[number * len(examples) // size] for number in range(size)]
+
+
+def _example(where: str, row: rows.Row) -> Example:
+    if "options" not in row:
+        raise UserError(f"{where} has no column 'options'; VSI-Bench's own columns are needed")
+    for name in COLUMNS:
+        value = rows.need(row, name, where)
+        if name not in ("id", "ground_truth") and not (isinstance(value, str) and value.strip()):
+            raise UserError(f"{where}: '{name}' must be a text, not {value!r}; mend or remove the row")
+    if type(row["id"]) not in (int, str):
+        raise UserError(f"{where}: 'id' must be a whole number or a text, not {row['id']!r}")
+    kind = row["question_type"]
+    if kind not in CHOICE_TYPES + NUMBER_TYPES:
+        known = ", ".join(CHOICE_TYPES + NUMBER_TYPES)
+        raise UserError(f"{where}: 'question_type' {kind!r} is none of VSI-Bench's: {known}")
+    lines = [FRAMES, row["question"]]
+    if kind in CHOICE_TYPES:
+        choices = _choices(row["options"], where)
+        answer = _letter(row["ground_truth"], len(choices), where)
+        lines += ["Options:", *row["options"], ASK_LETTER]
+    else:
+        if row["options"] is not None:
+            raise UserError(f"{where}: {kind} asks for a number, but 'options' are {row['options']!r}")
+        choices, answer = None, _number(row["ground_truth"], where)
+        lines.append(ASK_NUMBER)
+    return Example(
+        id=f"vsibench-{row['id']}",
+        images=(Path(row["dataset"], f"{row['scene_name']}.mp4"),),
+        question=row["question"],
+        answer=answer,
+        task=kind,
+        choices=choices,
+        prompt="\n".join(lines),
+        meta={"source": row["dataset"]},
+    )
+
+
+def _choices(options: Any, where: str) -> tuple[str, ...]:
+    """Options without the letters that they must begin with, in order."""
+    if not isinstance(options, list | tuple) or not 2 <= len(options) <= len(LETTERS):
+        raise UserError(f"{where}: 'options' must be a list of two or more, not {options!r}")
+    for letter, option in zip(LETTERS, options, strict=False):
+        if not isinstance(option, str) or not option.startswith(f"{letter}. ") or not option[3:].strip():
+            raise UserError(f"{where}: option {option!r} must begin with '{letter}. ' and say something")
+    return tuple(option[3:].strip() for option in options)
+
+
+def _letter(value: Any, count: int, where: str) -> str:
+    if value not in tuple(LETTERS[:count]):
+        raise UserError(f"{where}: 'ground_truth' {value!r} is not the letter of one of its {count} options")
+    return value
+
+
+def _number(value: Any, where: str) -> str:
+    """A number above 0, relative to which an error can be measured, as text."""
+    try:
+        number = float(value) if isinstance(value, str | int | float) and value is not True else math.nan
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise UserError(f"{where}: 'ground_truth' must be a number above 0, not {value!r}; mend the row")
+    return str(value)
