@@ -1,15 +1,18 @@
 """Evaluate on CLEVR: short free answers to questions about existence, counts, comparisons and attributes.
 
 python eval_paligemma_clevr.py                               # GPU: PaliGemma 2, CoGenT ValB; CPU: embedded
+python eval_paligemma_clevr.py --data MMInstruction/Clevr_CoGenT_ValA      # or MMInstruction/SuperClevr_Val
 python eval_paligemma_clevr.py --data ../clevr               # an official folder: images, scenes, questions
+python eval_paligemma_clevr.py --data ../superclevr          # Super-CLEVR's: images, questions.json
 python eval_paligemma_clevr.py --data ../clevr --form free   # our own short questions over those real scenes
 python eval_paligemma_clevr.py --data ../clevr --shuffle_images    # control: what the text gives away
 python eval_paligemma_clevr.py --num_samples 4               # Pass@4 of samples at temperature 1.0
 accelerate launch eval_paligemma_clevr.py                    # shared out over all GPUs
 
 Prints accuracy by family with 95 % intervals beside chance, which is the better of two ways not to look: a
-uniform guess among the answers that the family allows, and its commonest answer in this very test. Answers
-are greedy, or sampled with --num_samples. The embedded model takes seconds for 400 questions on 2 CPU cores.
+uniform guess among the answers that the family allows, and its commonest answer in this very test; and
+close_call, the share of the wrong counts that are off by exactly one. Answers are greedy, or sampled with
+--num_samples. The embedded model takes seconds for 400 questions on 2 CPU cores.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from typing import Literal
 from spatialvlm import cli, evaluate, models, processes
 from spatialvlm.data import clevr, rendered
 from spatialvlm.example import Example
-from spatialvlm.scoring.clevr import CLEVR, with_vocabulary
+from spatialvlm.scoring.clevr import benchmark, with_vocabulary
 
 HUB_ID = "MMInstruction/Clevr_CoGenT_ValB"
 EMBEDDED_SIZE = 800  # questions over rendered scenes, where no limit is given
@@ -48,7 +51,7 @@ def main(args: Args) -> dict:
     if processes.state().num_processes == 1:  # several draw their shares as they go
         examples = rendered.drawn(examples)
     examples = with_vocabulary(examples)
-    return evaluate.run(model, processor, examples, CLEVR, args)
+    return evaluate.run(model, processor, examples, benchmark(args.data), args)
 
 
 if __name__ == "__main__":

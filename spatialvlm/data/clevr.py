@@ -1,5 +1,5 @@
-"""Real CLEVR: the official folder (images/, scenes/, questions/), the hub's image-problem-solution rows, and
-our own question forms asked over the real scenes.
+"""Real CLEVR: the official folder (images/, scenes/, questions/); the hub's image-problem-solution rows,
+which hold CLEVR-CoGenT and Super-CLEVR too; and our own question forms asked over the real scenes.
 """
 
 from __future__ import annotations
@@ -7,13 +7,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import questions, rows
+from spatialvlm.data import questions, rows, superclevr
 from spatialvlm.data.clevr_text import family
 from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
 from spatialvlm.data.rendered import LazyExamples, highlight
@@ -22,12 +23,13 @@ from spatialvlm.data.scene_facts import Scene
 from spatialvlm.example import Example, open_image
 
 
-def load(path: str | Path, split: str | None = None, limit: int | None = None) -> list[Example]:
-    """The official questions.
+def load(path: str | Path, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
+    """The official questions, of CLEVR or of Super-CLEVR.
 
     Args:
-        path: an official folder (with `questions/`); or rows with `image, problem, solution`: a hub id such
-            as `MMInstruction/Clevr_CoGenT_ValB`, a parquet or jsonl file, or a folder of those.
+        path: an official folder (with `questions/`), or Super-CLEVR's (`superclevr.load`); or rows with
+            `image, problem, solution`: a hub id such as `MMInstruction/Clevr_CoGenT_ValA`, `..._ValB` or
+            `MMInstruction/SuperClevr_Val`, a parquet or jsonl file, or a folder of those.
         split: of a folder with several (`train`, `val`, `test`): the one whose name is in the file names, by
             default `val`; of a hub id, by default `train`, the only one the hub has.
         limit: at most this many.
@@ -36,10 +38,13 @@ def load(path: str | Path, split: str | None = None, limit: int | None = None) -
     `program`.
 
     Raises:
-        UserError: no such folder, a file that is not JSON, a row without an answer.
+        UserError: no such folder, a file that is not JSON, a row without a question, an answer that can be or
+            an image; the message names it.
     """
     if (Path(path) / "questions").is_dir():
         return _load_folder(Path(path), split, limit)
+    if superclevr.questions_file(path):
+        return superclevr.load(path, limit)
     if is_official_folder(path):
         raise UserError(f"{path} has no questions/ folder; CLEVR's official questions lie there")
     return _load_rows(path, split or "train", limit)
@@ -192,15 +197,14 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
             if limit is not None and len(examples) >= limit:
                 return examples
             where = f"{file} row {number}"
-            text, answer = (rows.need(row, key, where) for key in ("question", "answer"))
-            name = rows.need(row, "image_filename", where)
+            text, name = (superclevr.text(row, key, where) for key in ("question", "image_filename"))
             program = row.get("program")
             examples.append(
                 Example(
                     id=f"clevr-{row.get('split', file.stem)}-{row.get('question_index', number)}",
                     images=(_image(folder, name),),
                     question=text,
-                    answer=str(answer),
+                    answer=superclevr.answer(row, "answer", where),
                     task=(family(program) if program else family(text)) or "other",
                     meta={"scene": scenes.get(name), "program": program},
                 )
@@ -213,33 +217,31 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
 # ---- the hub's rows
 
 
-def _load_rows(path: str | Path, split: str, limit: int | None) -> list[Example]:
-    examples: list[Example] = []
-    for number, (where, row) in enumerate(rows.read(path, split)):
-        if limit is not None and number >= limit:
-            break
-        problem, solution = (rows.need(row, name, where) for name in ("problem", "solution"))
-        answer = re.search(r"<answer>\s*(.+?)\s*</answer>", str(solution), re.DOTALL)
-        if answer is None:
-            raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {str(solution)[:80]!r}")
-        image = rows.picture(rows.need(row, "image", where), where, _beside(path))
-        examples.append(
-            Example(
-                id=f"clevr-{split}-{number}",
-                images=(image,),
-                question=problem,
-                answer=answer[1],
-                task=family(problem) or "other",
-            )
+def _load_rows(path: str | Path, split: str, limit: int | None) -> Sequence[Example]:
+    """Examples that are made when looked at, all rows checked before."""
+    table, folder = rows.read(path, split), rows.beside(path)
+    prefix = "superclevr" if "superclevr" in str(path).lower() else "clevr"
+
+    def make(number: int) -> Example:
+        where, row = table[number]
+        problem, solution = (superclevr.text(row, name, where) for name in ("problem", "solution"))
+        found = re.search(r"<answer>(.*?)</answer>", solution, re.DOTALL)
+        if found is None:
+            raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
+        return Example(
+            id=f"{prefix}-{split}-{number}",
+            images=(rows.picture(rows.need(row, "image", where), where, folder),),
+            question=problem,
+            answer=superclevr.answer({"<answer>": found[1]}, "<answer>", where),
+            task=family(problem) or "other",
         )
-    return examples
 
-
-def _beside(path: str | Path) -> Path | None:
-    """The folder that file names in rows are relative to."""
-    if Path(path).is_dir():
-        return Path(path)
-    return Path(path).parent if Path(path).is_file() else None
+    numbers = range(len(table) if limit is None else min(limit, len(table)))
+    for number in numbers:
+        make(number)
+    if not numbers:
+        raise UserError(f"{path} holds no row")
+    return LazyExamples(lru_cache(maxsize=1)(make), numbers)  # pictures are not to pile up
 
 
 # ---- our own forms over the real scenes

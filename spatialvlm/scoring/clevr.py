@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from spatialvlm import metrics
 from spatialvlm.answers import inside_answer_tags
-from spatialvlm.data import clevr, rendered
+from spatialvlm.data import clevr, rendered, superclevr
 from spatialvlm.data.scene_facts import VALUES
 from spatialvlm.example import Example
 from spatialvlm.metrics import Estimate, Record
@@ -37,11 +37,14 @@ def vocabulary(example: Example) -> tuple[str, ...]:
         return SIDES[example.meta["axis"]]
     if family in ("depth", "distance"):  # "Which is closer to the camera, the red cube or the sphere?"
         return re.search(r", the (.+?) or the (.+?)\?$", example.question).groups()
+    values = VALUES
+    if example.answer in superclevr.SHAPES:
+        values = VALUES | {"shape": superclevr.SHAPES}
     if family == "attribute" or family.startswith("query_"):
-        return VALUES[example.meta.get("attribute") or family.removeprefix("query_")]
+        return values[example.meta.get("attribute") or family.removeprefix("query_")]
     if example.answer in YES_NO:
         return YES_NO
-    return COUNTS if example.answer.isdecimal() else sum(VALUES.values(), ())
+    return COUNTS if example.answer.isdecimal() else sum(values.values(), ())
 
 
 def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
@@ -76,3 +79,10 @@ CLEVR = Benchmark(
     },
     aggregate,
 )
+SUPERCLEVR = replace(CLEVR, title="Super-CLEVR")  # the same questions and answers, about vehicles
+
+
+def benchmark(path: str) -> Benchmark:
+    """Which of the two lies at a path, by the form of a folder or the hub's name; both are read alike."""
+    is_super = superclevr.questions_file(path) or "superclevr" in str(path).lower()
+    return SUPERCLEVR if is_super else CLEVR
