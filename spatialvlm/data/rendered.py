@@ -28,6 +28,8 @@ from spatialvlm.data.clevr_questions import clevr as clevr_question
 from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
 from spatialvlm.data.sat import draw_answer_form
 from spatialvlm.data.scene_facts import Scene
+from spatialvlm.data.vsr_questions import VSR_KINDS
+from spatialvlm.data.vsr_questions import vsr as vsr_caption
 from spatialvlm.example import Example
 
 SPLITS = ("train", "validation", "test")
@@ -128,6 +130,12 @@ def free(split: str, limit: int, seed: int = 0, kinds: Sequence[str] = FREE_KIND
     """`limit` free-form questions with short answers, the kinds in turn."""
 
     return _series("free", [partial(questions.free, kind=kind) for kind in kinds], split, limit, seed)
+
+
+def vsr(split: str, limit: int, seed: int = 0) -> Sequence[Example]:
+    """`limit` captions in VSR's form, true or false, the groups of relations in turn."""
+
+    return _series("vsr", [partial(vsr_caption, kind=kind) for kind in VSR_KINDS], split, limit, seed)
 
 
 Ask = Callable[[Scene, Random], Question | None]

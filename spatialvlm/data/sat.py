@@ -3,11 +3,15 @@ are.
 
 Rows hold `image_bytes` (one or two pictures), `question`, `answers` (the right one first), `question_type`
 and `correct_answer`. The prompt is the one of the paper that trains PaliGemma 2 on it (see
-`questions.sat_prompt`).
+`questions.sat_prompt`). The splits of `array/SAT`: `train` (175,000 synthetic questions), `static` (127,000
+of them about one picture), `val` (4,000 synthetic ones) and `test` (150 about real photographs).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 
@@ -16,6 +20,7 @@ from spatialvlm.data import rows
 from spatialvlm.data.questions import LETTERS, sat_prompt
 from spatialvlm.example import Example
 
+HUB_ID = "array/SAT"
 ANSWER_FORMS = ("natural", "letter", "mixed")
 
 
@@ -31,55 +36,119 @@ def draw_answer_form(rng: Random, answer_form: str) -> str:
 
 
 def load(
-    path: str | Path = "array/SAT",
+    path: str | Path = HUB_ID,
     split: str = "train",
     limit: int | None = None,
     answer_form: str = "natural",
     max_images: int = 1,
     seed: int = 0,
-) -> list[Example]:
-    """Questions with shuffled choices, in the files' order.
+) -> Sequence[Example]:
+    """Questions with shuffled choices, in the files' order; all checked now, and made when looked at.
 
     Args:
-        path: a hub id, or a parquet or jsonl file or a folder of those, with SAT's own columns.
-        split: `train`, `val` or `test`.
+        path: a hub id, or a parquet or jsonl file or a folder of those, with SAT's own columns; names of
+            pictures are relative to the file.
+        split: `train`, `static`, `val` or `test`.
         limit: at most this many examples (after those with too many images are left out).
         answer_form: `natural` (the answer is the choice's text), `letter`, or `mixed` (drawn for every row).
         max_images: rows with more images are left out; 1 is the paper's choice.
         seed: of the shuffling; a row's choices depend on it and the row's number alone.
 
+    Returns: Examples with `question_type` as task. A choice that a row lists twice is shown once.
+
     Raises:
-        UserError: nothing at `path`, or a row without question, answers or image; the message names the row.
+        UserError: nothing at `path`, or a row that is not whole: an empty or other than textual field,
+            fewer than two choices, a `correct_answer` other than the first of `answers`, more choices than
+            letters, a picture that is none; the message names the row.
     """
-    examples: list[Example] = []
-    for number, (where, row) in enumerate(rows.read(path, split)):
-        if limit is not None and len(examples) >= limit:
+    from spatialvlm.data.rendered import LazyExamples  # which itself asks for `draw_answer_form`
+
+    table, folder = rows.read(path, split), rows.beside(path)
+
+    def make(number: int) -> Example:
+        where, row = table[number]
+        rng = Random(f"sat-{split}-{seed}-{number}")
+        return _example(f"sat-{split}-{number}", where, row, folder, answer_form, rng)
+
+    chosen: list[int] = []
+    for number in range(len(table)):
+        if limit is not None and len(chosen) >= limit:
             break
-        pictures = rows.need(row, "image_bytes", where)
-        pictures = list(pictures) if isinstance(pictures, list | tuple) else [pictures]
-        if len(pictures) <= max_images:
-            rng = Random(f"sat-{split}-{seed}-{number}")
-            examples.append(_example(f"sat-{split}-{number}", where, row, pictures, answer_form, rng))
-    if not examples:
+        where, row = table[number]
+        if len(_pictures(row, where)) <= max_images:
+            make(number)  # raises where the row is not whole
+            chosen.append(number)
+    if not chosen:
         raise UserError(f"{path} holds no SAT row with at most {max_images} image(s)")
-    return examples
+    return LazyExamples(lru_cache(maxsize=1)(make), chosen)  # pictures are not to pile up
 
 
-def _example(name: str, where: str, row: rows.Row, pictures: list, answer_form: str, rng: Random) -> Example:
-    question = rows.need(row, "question", where)
-    choices = rows.need(row, "answers", where)
-    if not isinstance(choices, list | tuple) or len(choices) < 2:
-        raise UserError(f"{where}: 'answers' must be a list of two or more, not {choices!r}")
+def circular(examples: Sequence[Example]) -> Sequence[Example]:
+    """Every question once with each of its choices in the first place, the others following in their order.
+
+    So the right answer stands in every place once, as SAT's card asks for; two choices are simply swapped.
+    Ids are `ID/0`, `ID/1`, ...; the first is the question as it was.
+    """
+    from spatialvlm.data.rendered import LazyExamples  # as above
+
+    orders = [(at, turn) for at, example in enumerate(examples) for turn in range(len(example.choices))]
+
+    def make(index: int) -> Example:
+        at, turn = orders[index]
+        example = examples[at]
+        choices = (*example.choices[turn:], *example.choices[:turn])
+        natural = example.answer in example.choices
+        answer = example.answer if natural else LETTERS[choices.index(right_choice(example))]
+        prompt = sat_prompt(example.question, choices, "natural" if natural else "letter")
+        return replace(example, id=f"{example.id}/{turn}", choices=choices, answer=answer, prompt=prompt)
+
+    return LazyExamples(lru_cache(maxsize=1)(make), range(len(orders)))
+
+
+def right_choice(example: Example) -> str:
+    """The text of the right choice, whether the answer is that text or its letter."""
+    if example.answer in example.choices:
+        return example.answer
+    return example.choices[LETTERS.index(example.answer)]
+
+
+def _pictures(row: rows.Row, where: str) -> list:
+    value = rows.need(row, "image_bytes", where)
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _text(value: object, name: str, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{where}: '{name}' must be a text, not {value!r}; mend or remove the row")
+    return value
+
+
+def _example(
+    id: str, where: str, row: rows.Row, folder: Path | None, answer_form: str, rng: Random
+) -> Example:
+    question, kind = (_text(rows.need(row, key, where), key, where) for key in ("question", "question_type"))
+    listed = rows.need(row, "answers", where)
+    if not isinstance(listed, list | tuple) or len(listed) < 2:
+        raise UserError(f"{where}: 'answers' must be a list of two or more, not {listed!r}")
+    choices = list(dict.fromkeys(_text(choice, "answers", where) for choice in listed))
     right = choices[0]
-    choices = [str(choice) for choice in choices]
+    if not 2 <= len(choices) <= len(LETTERS):
+        raise UserError(
+            f"{where}: 'answers' has {len(choices)} different choices; 2 to {len(LETTERS)} can be"
+        )
+    if (said := rows.need(row, "correct_answer", where)) != right:
+        raise UserError(f"{where}: 'correct_answer' {said!r} is not the first of 'answers', {right!r}")
     rng.shuffle(choices)
     form = draw_answer_form(rng, answer_form)
     return Example(
-        id=name,
-        images=tuple(rows.picture(value, f"{where} image {i}") for i, value in enumerate(pictures)),
+        id=id,
+        images=tuple(
+            rows.picture(value, f"{where} image {number}", folder)
+            for number, value in enumerate(_pictures(row, where))
+        ),
         question=question,
-        answer=LETTERS[choices.index(str(right))] if form == "letter" else str(right),
-        task=row.get("question_type") or "sat",
+        answer=LETTERS[choices.index(right)] if form == "letter" else right,
+        task=kind,
         choices=tuple(choices),
         prompt=sat_prompt(question, choices, form),
         meta={"answer_form": form},

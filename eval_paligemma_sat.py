@@ -1,0 +1,55 @@
+"""Evaluate on SAT: multiple-choice questions about movement, perspective and position, one or two images.
+
+python eval_paligemma_sat.py                         # GPU: PaliGemma 2, the 150 real questions; CPU: embedded
+python eval_paligemma_sat.py --adapter results/pali_sat_grpo/v2/adapter --answer_form letter
+python eval_paligemma_sat.py --split val --limit 1000          # synthetic questions, asked once each
+python eval_paligemma_sat.py --split static --max_images 1     # the synthetic ones that training draws from
+python eval_paligemma_sat.py --data SAT_test.parquet --blank_image     # what the text gives away
+accelerate launch eval_paligemma_sat.py              # shared out over all GPUs
+
+On the test split every question is asked in each order of its choices (--circular false asks once), as SAT's
+authors ask for: 300 items, whose mean is `official`. `both_orders`, which is ours, is the share of questions
+right in both. Accuracy by question type stands above. Two images make a prompt of 512 image tokens at 224
+pixels. The embedded model, which has one image a question, takes about a minute on 2 CPU cores.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spatialvlm import cli, evaluate, models
+from spatialvlm.data import sat
+from spatialvlm.scoring.sat import SAT, arrange
+
+
+@dataclass
+class Args(evaluate.Args):
+    max_new_tokens: int = field(default=24, metadata={"help": "longest answer, in tokens"})
+    circular: bool | None = field(
+        default=None,
+        metadata={"help": "ask in every order of the choices; by default on the test split alone"},
+    )
+    max_images: int = field(default=2, metadata={"help": "questions with more images are left out"})
+    answer_form: Literal["natural", "letter"] = field(
+        default="natural", metadata={"help": "what is asked for: the choice's text (paper A), or its letter"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_images < 1:
+            raise cli.UserError(f"--max_images must be at least 1, not {self.max_images}")
+
+
+def main(args: Args) -> dict:
+    profile, _ = models.resolve_profile(args)
+    args.data = args.data or {"paper": sat.HUB_ID, "embedded": "embedded"}[profile]
+    args.split = args.split or "test"
+    args.circular = args.split == "test" if args.circular is None else args.circular
+    examples = arrange(
+        args.data, args.split, args.limit, args.answer_form, args.max_images, args.circular, args.seed
+    )
+    model, processor = models.load(args)
+    return evaluate.run(model, processor, examples, SAT, args)
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)

@@ -1,0 +1,72 @@
+"""Evaluate on VSR: is a caption about two things true of the photograph?
+
+python eval_paligemma_vsr.py                               # GPU: PaliGemma 2, random test; CPU: embedded
+python eval_paligemma_vsr.py --split dev --limit 1000      # the published row of paper A: 72.50
+python eval_paligemma_vsr.py --data cambridgeltl/vsr_zeroshot --image_folder ../coco
+python eval_paligemma_vsr.py --data dev.jsonl --image_folder ../coco     # train2017/ and val2017/ within
+python eval_paligemma_vsr.py --adapter results/pali_sat_sft/v2/adapter --blank_image
+accelerate launch eval_paligemma_vsr.py                    # shared out over all GPUs
+
+Images are taken from the row, from --image_folder, or fetched from COCO once, into the user's cache. Paper A
+gives no prompt for VSR; ours is "Is the following statement true or false? {caption} Answer yes or no."
+Prints accuracy by the seven groups of relations of the VSR paper, then by relation (`relations` in
+summary.json), beside chance: a guess, or the commoner label of each. Where the adapter was trained on
+captions of this very test, a warning says how many (`trained_on` in summary.json).
+
+The embedded model is asked of 600 captions over rendered scenes, where three of the groups can be told. It
+was never taught this form.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from spatialvlm import cli, evaluate, models, predict, processes
+from spatialvlm.data import vsr
+from spatialvlm.data.rendered import drawn
+from spatialvlm.data.vsr_overlap import shared_with_training
+from spatialvlm.example import Example
+from spatialvlm.scoring.vsr import VSR, by_relation, relation_table
+
+
+@dataclass
+class Args(evaluate.Args):
+    image_folder: str | None = field(
+        default=None,
+        metadata={"help": "folder of the images, or of train2017/ and val2017/; fetched where not given"},
+    )
+
+
+def overlap(adapter: str, examples: Sequence[Example]) -> list[dict]:
+    """What of VSR the adapter was trained on; rendered scenes have no pairs, and never those of training."""
+    pairs = [example.meta["pair"] for example in examples if "pair" in example.meta]
+    return shared_with_training(adapter, pairs) if pairs else []
+
+
+def main(args: Args) -> dict:
+    profile, _ = models.resolve_profile(args)
+    args.data = args.data or {"paper": vsr.HUB_ID, "embedded": "embedded"}[profile]
+    examples = vsr.load(args.data, args.split or "test", args.limit, args.image_folder)
+    model, processor = models.load(args)
+    if processes.state().num_processes == 1:  # several draw their shares as they go
+        examples = drawn(examples)
+    trained_on = processes.on_main(lambda: overlap(args.adapter, examples) if args.adapter else [])
+    summary = evaluate.run(model, processor, examples, VSR, args)
+
+    def add_parts() -> dict:
+        folder, rule = evaluate.open_run(model, args, VSR.title), VSR.rules[args.rule]
+        said = {row["id"]: row["completions"] for row in folder.predictions()}
+        records, relations = [], {}
+        for example in examples:
+            records.append(predict.to_record(example, said[example.id], rule, rule.gold(example)))
+            relations[example.id] = example.meta["relation"]
+        found = by_relation(records, relations)
+        print(f"\n{relation_table(found)}", flush=True)
+        whole = summary | {"relations": found, "trained_on": trained_on}
+        folder.write_summary(whole)
+        return whole
+
+    return processes.on_main(add_parts)
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)
