@@ -1,0 +1,154 @@
+"""Evaluate on CLEVR with the scene described in the prompt, with the image or with a blank one.
+
+python eval_paligemma_clevr_new.py                                # image and structured description
+python eval_paligemma_clevr_new.py --description nlp --no_image   # sentences and a blank image
+python eval_paligemma_clevr_new.py --grid                         # all 2 x 4, beside the published figures
+python eval_paligemma_clevr_new.py --grid --world_axes --against results/.../grid    # the wrong order
+python eval_paligemma_clevr_new.py --profile paper --grid --data ../CLEVR_CoGenT_v1.0 --split valB
+accelerate launch eval_paligemma_clevr_new.py --grid --data ...   # shared out over all GPUs
+
+`--data` is CLEVR's official folder, described as it is read; what clevr_desc/merge_clevr_w_depth_desc.py
+wrote; or rendered scenes. The published model of this study is PaliGemma 2 3B mix-448. The paper's exact
+words around a description are not known; `--wording` has two of ours: `before` ("Description: ...", newline,
+"Question: ...") and `after` (an instruction, the question, then the description). Without a description the
+prompt is the question alone. The embedded model was never trained on descriptions or on prompts so long, and
+does not read them; its grid of 400 questions takes some ten minutes on two CPU cores. A grid that was stopped
+goes on when its command is given again.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from spatialvlm import cli, evaluate, models, processes
+from spatialvlm.cli import UserError
+from spatialvlm.data import described
+from spatialvlm.example import Example
+from spatialvlm.report import descriptions as report
+from spatialvlm.scoring.clevr import CLEVR, with_vocabulary
+
+PUBLISHED = "google/paligemma2-3b-mix-448"
+
+
+@dataclass
+class Args(evaluate.Args):
+    description: Literal["none", "structured", "ordered", "nlp"] = field(
+        default="structured", metadata={"help": "the scene as a list, as an ordered list, or in sentences"}
+    )
+    no_image: bool = field(
+        default=False, metadata={"help": "a blank image; the folder's own need not be there"}
+    )
+    wording: Literal["before", "after"] = field(
+        default="before", metadata={"help": "description before the question, or after an instruction and it"}
+    )
+    grid: bool = field(
+        default=False, metadata={"help": "image and blank image, with no description and each of the three"}
+    )
+    world_axes: bool = field(
+        default=False, metadata={"help": "sides along the world's x and y: the published, wrong order"}
+    )
+    against: str | None = field(
+        default=None, metadata={"help": "with --grid: the folder of another grid, of the world's axes or not"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.blank_image = self.blank_image or self.no_image
+        if self.grid and (self.blank_image or self.shuffle_images):
+            raise UserError("--grid has its own blank images; leave out --no_image and the controls")
+        if self.grid and self.num_samples > 1:
+            raise UserError("--grid compares greedy answers; leave out --num_samples")
+        if self.against and not self.grid:
+            raise UserError("--against compares two grids; give --grid")
+
+
+def main(args: Args) -> dict:
+    profile, _ = models.resolve_profile(args)
+    if profile == "paper":
+        args.model = args.model or PUBLISHED
+        if args.data is None:
+            raise UserError(
+                "no data set with descriptions is published; give --data: CLEVR's official folder (CoGenT's, "
+                "with --split valB), or what clevr_desc/merge_clevr_w_depth_desc.py wrote"
+            )
+    args.data = args.data or "embedded"
+    other = report.read_grid(args.against) if args.against else None
+    axes = "world" if args.world_axes else "camera"
+    examples = described.load(args.data, args.split, args.limit, axes, images=not args.blank_image)
+    examples = with_vocabulary(examples)
+    model, processor = models.load(args)
+    styles = report.DESCRIPTIONS if args.grid else (args.description,)
+    for style in styles:
+        check_room(model, processor, described.prompted(examples, style, args.wording), args)
+    if args.grid:
+        return grid(model, processor, examples, args, other)
+    asked = described.prompted(examples, args.description, args.wording)
+    return evaluate.run(model, processor, asked, CLEVR, args)
+
+
+def grid(model, processor, examples: Sequence[Example], args: Args, other: report.Grid | None) -> dict:
+    """Every cell into a part of one run folder, each as the script alone would do it; then the tables."""
+    overall = replace(args, against=None)
+    folder = processes.on_main(lambda: evaluate.open_run(model, overall, CLEVR.title)).folder
+    summaries = {}
+    for cell, (blank, style) in report.CELLS.items():
+        part = replace(
+            overall, grid=False, description=style, blank_image=blank, output_dir=str(folder / cell)
+        )
+        asked = described.prompted(examples, style, args.wording)
+        summaries[cell] = evaluate.run(model, processor, asked, CLEVR, part)
+    facts = processes.agree(lambda: facts_of(examples, args))
+    processes.on_main(lambda: tell(folder, facts, args, other))
+    return summaries
+
+
+def tell(folder: Path, facts: list[tuple[str, str, bool]], args: Args, other: report.Grid | None) -> None:
+    """Prints the tables and writes them to grid.json."""
+    mine = report.read_grid(folder)
+    tables = {"grid": report.grid_rows(mine)}
+    print(f"\n{report.grid_table(tables['grid'], len(facts))}")
+    if any(verdict != described.UNKNOWN for _, verdict, _ in facts):
+        print(report.reader_line([fact[1:] for fact in facts]))
+    if other:
+        world, camera = (mine, other) if args.world_axes else (other, mine)
+        tables["camera - world"] = report.order_rows(world, camera, {id: side for id, _, side in facts})
+        print(f"\n{report.order_table(tables['camera - world'])}")
+    report.write(folder, **tables)
+    print(f"written to {folder}", flush=True)
+
+
+def facts_of(examples: Sequence[Example], args: Args) -> list[tuple[str, str, bool]]:
+    """(id, what the description answers, whether the question names a side) of this process's share."""
+    mine = [i for part in processes.deal(range(len(examples)), args.batch_size) for i in part]
+    shown = ((examples[i], examples[i].question) for i in mine)
+    return [(example.id, described.verdict(example), report.names_a_side(text)) for example, text in shown]
+
+
+def check_room(model, processor, examples: Sequence[Example], args: Args) -> None:
+    """Raises UserError, before anything is answered, where a prompt is longer than the model looks back."""
+    text = model.config.get_text_config()
+    window = min(getattr(text, "sliding_window", None) or math.inf, text.max_position_embeddings)
+    room = window - processor.image_seq_length - args.max_new_tokens
+
+    def check() -> list:
+        for part in processes.deal(range(len(examples)), args.batch_size):
+            for example in (examples[index] for index in part):
+                prompt = f"{processor.tokenizer.bos_token}{example.prompt}\n"
+                if len(prompt.encode()) <= room:  # a token takes a byte at least
+                    continue
+                length = len(processor.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+                if length > room:
+                    raise UserError(
+                        f"row {example.id!r}: the prompt takes {length} tokens, and the model has room for "
+                        f"{room} beside image and answer (its window is {window}); use --description "
+                        "ordered, the shortest, a smaller --max_new_tokens, or leave that scene out"
+                    )
+        return []
+
+    processes.agree(check)
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)

@@ -1,0 +1,128 @@
+"""CLEVR's scenes and questions files read one item at a time, every scene checked.
+
+An official file is one JSON list of up to hundreds of megabytes. Of a scene only what a description or a
+depth map needs is kept, as text, so that memory grows by some 2 kB a scene.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from sys import intern
+from typing import Any
+
+import ijson
+from tqdm import tqdm
+
+from spatialvlm.cli import UserError
+from spatialvlm.data import rows
+from spatialvlm.data.render import Scene
+from spatialvlm.data.scene_facts import VALUES
+
+_KEPT = ("size", "color", "material", "shape", "rotation", "3d_coords", "pixel_coords")
+
+
+class Scenes(Mapping[str, Scene]):
+    """The scenes of some files by image name, checked; held as text of some 2 kB, and parsed when asked for.
+
+    Raises:
+        UserError: a file that is not whole, a scene that `check_scene` refuses, two of one name.
+    """
+
+    def __init__(self, files: Sequence[Path], progress: bool = False) -> None:
+        self._texts: dict[str, str] = {}
+        for file in files:
+            for where, scene in stream(file, "scenes", progress):
+                check_scene(scene, where)
+                name = intern(scene["image_filename"])
+                if name in self._texts:
+                    raise UserError(
+                        f"{where}: a scene of 'image_filename' {name!r} was there before; remove one"
+                    )
+                objects = [{key: thing[key] for key in _KEPT if key in thing} for thing in scene["objects"]]
+                kept = {"image_filename": name, "objects": objects, "directions": scene["directions"]}
+                kept |= {"image_index": scene.get("image_index")}
+                self._texts[name] = json.dumps(kept)
+
+    def __getitem__(self, name: str) -> Scene:
+        return json.loads(self._texts[name])
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+
+def stream(file: Path, key: str, progress: bool = False) -> Iterator[tuple[str, Any]]:
+    """(a name for messages, the item) of the list `key` of a JSON file, one item in memory at a time.
+
+    Raises:
+        UserError: no such file, one that is not JSON to its end, or one without that list.
+    """
+    number = -1
+    try:
+        with (
+            file.open("rb") as opened,
+            tqdm(
+                total=file.stat().st_size,
+                desc=file.name,
+                unit="B",
+                unit_scale=True,
+                delay=1,
+                dynamic_ncols=True,
+                disable=not progress,
+            ) as bar,
+        ):
+            for number, item in enumerate(ijson.items(opened, f"{key}.item", use_float=True)):
+                bar.update(opened.tell() - bar.n)
+                yield f"{file} {key.removesuffix('s')} {number}", item
+    except ijson.JSONError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{file} is not JSON after {key} {number} ({reason}); fetch it again") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror})") from None
+    if number < 0:
+        raise UserError(f"{file} holds no '{key}'; it should be a CLEVR {key} file")
+
+
+def check_scene(scene: Any, where: str) -> None:
+    """Raises UserError, naming scene and field, unless all that a description needs is there and sound."""
+    text(scene, "image_filename", where)
+    things = rows.need(scene, "objects", where)
+    if not isinstance(things, list):
+        raise UserError(f"{where}: 'objects' must be a list, not {things!r}")
+    for number, thing in enumerate(things):
+        spot = f"{where} object {number}"
+        for field, values in VALUES.items():
+            value = rows.need(thing, field, spot)
+            if value not in values:
+                raise UserError(f"{spot}: '{field}' is {value!r}, not one of {', '.join(values)}")
+        _vector(thing, "3d_coords", spot)
+    ways = rows.need(scene, "directions", where)
+    right, left, behind, front = (
+        _vector(ways, side, f"{where} directions") for side in ("right", "left", "behind", "front")
+    )
+    for way, back, side in ((right, left, "right"), (behind, front, "behind")):
+        if abs(math.hypot(*way) - 1) > 1e-3 or math.dist(way, [-c for c in back]) > 1e-3:
+            raise UserError(
+                f"{where} directions: '{side}' is {way}; it must be of length 1 and the other way from {back}"
+            )
+
+
+def _vector(holder: Any, field: str, where: str) -> list[float]:
+    value = rows.need(holder, field, where)
+    numbers = isinstance(value, list) and all(type(c) in (int, float) and math.isfinite(c) for c in value)
+    if not numbers or len(value) != 3:
+        raise UserError(f"{where}: '{field}' must be three numbers, not {value!r}")
+    return value
+
+
+def text(row: rows.Row, field: str, where: str) -> str:
+    """A field that must be a text. Raises UserError naming row and field."""
+    value = rows.need(row, field, where)
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{where}: '{field}' must be a text, not {value!r}; mend or remove the row")
+    return value
