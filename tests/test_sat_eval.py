@@ -142,7 +142,7 @@ def test_a_bad_row_is_named(tmp_path, changes, message):
 )
 def test_a_field_of_another_type_is_named(tmp_path, changes):
     (tmp_path / "a.png").write_bytes(png())
-    content = row(image_bytes="a.png") | changes
+    content = row() | {"image_bytes": "a.png"} | changes
     (tmp_path / "rows.json").write_text(json.dumps([row(image_bytes="a.png"), content]))
     with pytest.raises(UserError, match="rows.json row 1"):
         arrange(tmp_path / "rows.json")

@@ -140,12 +140,15 @@ def _example(
         raise UserError(f"{where}: 'correct_answer' {said!r} is not the first of 'answers', {right!r}")
     rng.shuffle(choices)
     form = draw_answer_form(rng, answer_form)
+    images = [
+        rows.picture(value, f"{where} image {number}", folder)
+        for number, value in enumerate(_pictures(row, where))
+    ]
+    if gone := [image for image in images if isinstance(image, Path) and not image.is_file()]:
+        raise UserError(f"{where}: image {gone[0]} does not exist; add it or remove the row")
     return Example(
         id=id,
-        images=tuple(
-            rows.picture(value, f"{where} image {number}", folder)
-            for number, value in enumerate(_pictures(row, where))
-        ),
+        images=tuple(images),
         question=question,
         answer=LETTERS[choices.index(right)] if form == "letter" else right,
         task=kind,
