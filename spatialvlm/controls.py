@@ -11,7 +11,7 @@ from random import Random
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.rendered import LazyExamples
+from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.example import Example
 
 _GREY = (128, 128, 128)  # near what PaliGemma's normalisation maps to 0

@@ -59,10 +59,31 @@ def average(scores: Sequence[float], num_samples: int = 1) -> Estimate:
 
 def accuracy(records: Sequence[Record]) -> Estimate:
     """The share of records that are correct, every question counting alike (micro); of `scored` records the
-    mean score."""
+    mean score. Records with a `cluster` (the orders of one question) are not independent of one another, and
+    the interval counts them so."""
+    if records and "cluster" in records[0]:
+        return _of_clusters(records)
     if records and "score" in records[0]:
         return average([record["score"] for record in records], records[0].get("num_samples", 1))
     return proportion(sum(record["correct"] for record in records), len(records))
+
+
+def clusters(records: Sequence[Record]) -> list[list[float]]:
+    """The scores of each cluster's records."""
+    return [
+        [record.get("score", float(record["correct"])) for record in part]
+        for part in group(records, "cluster").values()
+    ]
+
+
+def _of_clusters(records: Sequence[Record]) -> Estimate:
+    samples = records[0].get("num_samples", 1) if "score" in records[0] else 1
+    by_size: dict[int, list[float]] = defaultdict(list)
+    for scores in clusters(records):
+        by_size[len(scores)].append(float(np.mean(scores)))
+    parts = [average(means, size * samples) for size, means in by_size.items()]
+    found = mean(parts, weights=[size * len(means) for size, means in by_size.items()])
+    return Estimate(found.value, found.interval, len(records))
 
 
 def group(records: Iterable[Record], key: str = "task") -> dict[str, list[Record]]:

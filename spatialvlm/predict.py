@@ -154,7 +154,8 @@ def to_record(example: Example, completions: list[str], rule: Rule, gold: Parsed
         record["num_choices"] = len(example.choices)
     elif "vocabulary" in example.meta:
         record["vocabulary_size"] = len(example.meta["vocabulary"])
-    return record | {name: example.meta[name] for name in ("source", "images_of") if name in example.meta}
+    kept = ("source", "images_of", "cluster")
+    return record | {name: example.meta[name] for name in kept if name in example.meta}
 
 
 def gold_answers(

@@ -46,7 +46,13 @@ def prepared(
         yield from map(source.make, range(len(batches)))
         return
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
-    loader = DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=AHEAD)
+    loader = DataLoader(
+        source,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=AHEAD,
+        multiprocessing_context="fork",  # examples are made by local functions, which cannot be sent
+    )
     for found in loader:
         if isinstance(found, str):
             raise UserError(found)

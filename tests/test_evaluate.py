@@ -10,7 +10,7 @@ import torch
 
 from spatialvlm import evaluate, metrics, rollout
 from spatialvlm.cli import UserError
-from spatialvlm.data.rendered import LazyExamples
+from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.example import Example
 from spatialvlm.predict import predict
 from spatialvlm.scoring import STRICT_CHOICE, STRICT_FREE, Benchmark, Rule, micro_and_mean

@@ -168,7 +168,7 @@ def test_a_choice_listed_twice_is_shown_once(tmp_path):
 def records(*marks: str) -> list[dict]:
     """Questions of two tasks in turn, each with its orders: "10" is right in the first alone."""
     return [
-        {"id": f"sat-test-{number}/{turn}", "task": "ab"[number % 2], "correct": mark == "1"}
+        {"id": f"{number}/{turn}", "cluster": f"{number}", "task": "ab"[number % 2], "correct": mark == "1"}
         for number, orders in enumerate(marks)
         for turn, mark in enumerate(orders)
     ]

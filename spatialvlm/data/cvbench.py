@@ -15,8 +15,8 @@ from typing import Any
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import clevr, rendered, rows
+from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.questions import CVBENCH_TASKS, flip_polarity_text
-from spatialvlm.data.rendered import LazyExamples
 from spatialvlm.example import Example
 
 HUB_ID = "nyu-visionx/CV-Bench"

@@ -21,8 +21,8 @@ from spatialvlm.data import clevr, descriptions, rendered, rows, scenes
 from spatialvlm.data.clevr_scenes import Scenes, stream, text
 from spatialvlm.data.clevr_text import answer_clevr, family
 from spatialvlm.data.descriptions import STYLES
+from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.render import HEIGHT, WIDTH, Scene
-from spatialvlm.data.rendered import LazyExamples
 from spatialvlm.data.scene_facts import VALUES
 from spatialvlm.example import Example
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import count
 from random import Random
-from typing import overload
 
 from PIL import Image, ImageDraw
 from tqdm import tqdm
@@ -25,6 +24,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.data import questions, scenes
 from spatialvlm.data.clevr_questions import FAMILIES
 from spatialvlm.data.clevr_questions import clevr as clevr_question
+from spatialvlm.data.lazy import KEPT, LazyExamples
 from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
 from spatialvlm.data.sat import draw_answer_form
 from spatialvlm.data.scene_facts import Scene
@@ -34,35 +34,9 @@ from spatialvlm.example import Example
 
 SPLITS = ("train", "validation", "test")
 WIDTH, HEIGHT = 168, 112  # CLEVR's 3:2 at the height that the embedded model looks at
-KEPT = 4096  # examples held in memory, some 60 kB each
 BLOCK = 40  # examples drawn by one process before it hands them over: whole scenes, where four share one
 
 Box = tuple[str, Sequence[float]]  # colour name, [x0, y0, x1, y1] in the 480 x 320 frame
-
-
-class LazyExamples(Sequence[Example]):
-    """Examples that are made when they are looked at; the last `KEPT` stay. Slices are lazy too.
-
-    Args:
-        make: makes the example with a number; it must always make the same.
-        indices: the numbers of the examples, in order.
-    """
-
-    def __init__(self, make: Callable[[int], Example], indices: Sequence[int]) -> None:
-        self.make = make if hasattr(make, "cache_info") else lru_cache(maxsize=KEPT)(make)
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> LazyExamples: ...
-    def __getitem__(self, index: int | slice) -> Example | LazyExamples:
-        if isinstance(index, slice):
-            return LazyExamples(self.make, self.indices[index])
-        return self.make(self.indices[index])
 
 
 def draw_boxes(image: Image.Image, boxes: Iterable[Box]) -> Image.Image:

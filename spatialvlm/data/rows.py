@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from PIL import Image
 from spatialvlm.cli import UserError
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
+_SPLIT_NAME = re.compile(r"(?<![a-zA-Z])(train|val|validation|dev|test)(?![a-z])")
 _IN_MEMORY = 2**25  # bytes of a parquet file that is held in memory; larger ones are mapped
 
 Row = dict[str, Any]
@@ -52,8 +54,8 @@ def read(path: str | Path, split: str) -> Rows:
 
     Args:
         path: a file, a folder, a data set written by `save_to_disk`, or a hub id (`owner/name`).
-        split: of a hub id or a saved data set; of a folder it picks the files that bear it in their names,
-            all files where none does.
+        split: of a hub id or a saved data set; of a folder it picks the files that bear it in their
+            names, all where no name bears a split.
 
     Raises:
         UserError: nothing there, a file that is not what its name says, or a hub data set that cannot be had.
@@ -67,7 +69,7 @@ def read(path: str | Path, split: str) -> Rows:
             files = sorted(Path(path).rglob(f"*{suffix}"))
             if files:
                 break
-        files = [file for file in files if split in file.name] or files
+        files = _of_split(files, split)
         if not files:
             raise UserError(f"folder {path} holds no {', '.join(SUFFIXES)} file to read rows from")
     elif is_hub_id(path):
@@ -75,6 +77,20 @@ def read(path: str | Path, split: str) -> Rows:
     else:
         raise UserError(f"no such file or folder: {path}")
     return Rows([(str(file), _from_file(file)) for file in files])
+
+
+def _of_split(files: Sequence[Path], split: str) -> list[Path]:
+    """Those that bear the split in their names; all where no name bears any."""
+    found = {file: _SPLIT_NAME.search(file.stem) for file in files}
+    if not any(found.values()):
+        return list(files)
+    same = {"val": "validation", "dev": "validation"}
+    wanted = same.get(split, split)
+    of = [file for file, match in found.items() if match and same.get(match[1], match[1]) == wanted]
+    if not of:
+        there = ", ".join(sorted({match[1] for match in found.values() if match}))
+        raise UserError(f"{files[0].parent} has no file of split '{split}', only of: {there}")
+    return of
 
 
 def beside(path: str | Path) -> Path | None:

@@ -17,6 +17,7 @@ from random import Random
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import rows
+from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.questions import LETTERS, sat_prompt
 from spatialvlm.example import Example
 
@@ -61,8 +62,6 @@ def load(
             fewer than two choices, a `correct_answer` other than the first of `answers`, more choices than
             letters, a picture that is none; the message names the row.
     """
-    from spatialvlm.data.rendered import LazyExamples  # which itself asks for `draw_answer_form`
-
     table, folder = rows.read(path, split), rows.beside(path)
 
     def make(number: int) -> Example:
@@ -89,8 +88,6 @@ def circular(examples: Sequence[Example]) -> Sequence[Example]:
     So the right answer stands in every place once, as SAT's card asks for; two choices are simply swapped.
     Ids are `ID/0`, `ID/1`, ...; the first is the question as it was.
     """
-    from spatialvlm.data.rendered import LazyExamples  # as above
-
     orders = [(at, turn) for at, example in enumerate(examples) for turn in range(len(example.choices))]
 
     def make(index: int) -> Example:
@@ -100,7 +97,9 @@ def circular(examples: Sequence[Example]) -> Sequence[Example]:
         natural = example.answer in example.choices
         answer = example.answer if natural else LETTERS[choices.index(right_choice(example))]
         prompt = sat_prompt(example.question, choices, "natural" if natural else "letter")
-        return replace(example, id=f"{example.id}/{turn}", choices=choices, answer=answer, prompt=prompt)
+        meta = example.meta | {"cluster": example.id}  # the orders of one question go together
+        turned = {"choices": choices, "answer": answer, "prompt": prompt, "meta": meta}
+        return replace(example, id=f"{example.id}/{turn}", **turned)
 
     return LazyExamples(lru_cache(maxsize=1)(make), range(len(orders)))
 

@@ -20,7 +20,7 @@ from PIL import Image
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, rows
 from spatialvlm.data.downloads import cached, fetch
-from spatialvlm.data.rendered import LazyExamples
+from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.vsr_questions import vsr_prompt
 from spatialvlm.example import Example
 

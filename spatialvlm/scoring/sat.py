@@ -73,45 +73,17 @@ def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
     items (300 of the test's 150 questions).
 
     Beside it `mean_of_tasks`, and `both_orders` (`all_orders` where some have more than two choices): the
-    share of questions that are right in every order, which is ours. Answers to one question go together, and
-    the intervals count them so. Questions that were asked once have `micro` and `mean_of_tasks`.
+    share of questions that are right in every order, which is ours. Questions that were asked once have
+    `micro` and `mean_of_tasks`.
     """
-    if not all("/" in record["id"] for record in records):
-        return micro_and_mean(records)
-    tasks = [_mean_of_items(part) for part in metrics.group(records).values()]
-    questions = _questions(records)
-    most = max(len(question) for question in questions)
-    every = [min(_score(record) for record in question) for question in questions]
-    return {
-        "official": _mean_of_items(records),
-        "mean_of_tasks": metrics.mean(tasks),
-        "both_orders" if most == 2 else "all_orders": metrics.average(every, _samples(records)),
-    }
-
-
-def _questions(records: Sequence[Record]) -> list[list[Record]]:
-    """The records of each question, by its id before the slash."""
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(record["id"].rpartition("/")[0], []).append(record)
-    return list(found.values())
-
-
-def _mean_of_items(records: Sequence[Record]) -> Estimate:
-    by_size: dict[int, list[float]] = {}
-    for question in _questions(records):
-        scores = [_score(record) for record in question]
-        by_size.setdefault(len(scores), []).append(sum(scores) / len(scores))
-    parts = [metrics.average(means, size * _samples(records)) for size, means in by_size.items()]
-    return metrics.mean(parts, weights=[size * len(means) for size, means in by_size.items()])
-
-
-def _score(record: Record) -> float:
-    return record.get("score", float(record["correct"]))
-
-
-def _samples(records: Sequence[Record]) -> int:
-    return records[0].get("num_samples", 1) if "score" in records[0] else 1
+    totals = micro_and_mean(records)
+    if not all("cluster" in record for record in records):
+        return totals
+    questions = metrics.clusters(records)
+    samples = records[0].get("num_samples", 1) if "score" in records[0] else 1
+    name = "both_orders" if max(map(len, questions)) == 2 else "all_orders"
+    every = metrics.average([min(scores) for scores in questions], samples)
+    return {"official": totals["micro"], "mean_of_tasks": totals["mean_of_tasks"], name: every}
 
 
 def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
