@@ -92,7 +92,12 @@ def test_equal_objects_are_told_apart_by_letters_from_the_left():
     assert f"{ball} A, large red metal cube, {ball} B" in descriptions.describe(scene, "ordered")
 
 
-def test_objects_as_far_back_as_one_another(three):
+def test_no_position_is_minus_zero():
+    scene = scene_of(thing("small red rubber sphere", -0.02, -0.02), thing("large red metal cube", 2, 2))
+    assert "1. small red rubber sphere @ 0.0, 0.0; nearest 2" in descriptions.describe(scene, "structured")
+
+
+def test_objects_as_far_back_as_one_another():
     scene = scene_of(thing("small red rubber sphere", -1, -1), thing("large red metal cube", 1, 1.1))
     assert "cube, as far back as the small red" in descriptions.describe(scene, "nlp")
 

@@ -87,7 +87,7 @@ def _structured(scene: Scene) -> str:
     for index in order:
         thing = things[index]
         words = " ".join(thing[name] for name in ("size", "color", "material", "shape"))
-        parts = [f"{number[index]}. {words} @ {places[index][0]:.1f}, {places[index][1]:.1f}"]
+        parts = [f"{number[index]}. {words} @ {places[index][0]:z.1f}, {places[index][1]:z.1f}"]
         if len(things) > 1:
             parts.append(f"nearest {number[_nearest(scene, index)]}")
         for words, side in (("left of", "right"), ("front of", "behind")):
