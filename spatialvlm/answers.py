@@ -31,6 +31,7 @@ _BRITISH = [
 _FILLER = frozenset("the a an one it its is s in on of at with that this which object".split())  # noqa: SIM905
 
 
+@lru_cache(maxsize=4096)
 def _american(text: str) -> str:
     for british, american in _BRITISH:
         text = british.sub(american, text)
@@ -212,9 +213,10 @@ def choice(text: str, choices: Sequence[str]) -> str | None:
 def _quantities(choices: Sequence[str]) -> list[float] | None:
     """The values of choices that are all different numbers of one unit ("2.5 m", or no unit), else None."""
     found = [re.fullmatch(r"\W*[\d.,]+\s*([a-z]*)\W*", option, re.I) for option in choices]
+    if not all(found) or len({match[1].lower() for match in found}) > 1:
+        return None
     values = [number(option) for option in choices]
-    alike = all(found) and len({match[1].lower() for match in found}) == 1
-    return values if alike and len(set(values) - {None}) == len(choices) else None
+    return values if len(set(values) - {None}) == len(choices) else None
 
 
 def _abbreviated(text: str, choices: Sequence[str]) -> list[int]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 Found = set  # what a finder returns: the distinct answers of a stretch of text
 Finder = Callable[[str], Found]
+CONCLUSIONS = 20  # of each kind that are looked at, from the end
 
 # ---- markup
 
@@ -26,7 +27,7 @@ _JSON_ANSWER = re.compile(
     r"""\{.*?["'](?:final_)?answer["']\s*:\s*("[^"]*"|'[^']*'|[^,}\n]+)""", re.I | re.DOTALL
 )
 _ASKED_AND_ANSWERED = re.compile(r"\A\s*Q(?:uestion)?\s*:.*\n\s*A\s*:", re.DOTALL)
-_QUESTION = re.compile(r"[^.!?\n]*\?(?=\s|$)")
+_QUESTION = re.compile(r"(?:\A|(?<=[.!?\n]))[^.!?\n]*\?(?=\s|$)")
 _POWER_OF_TEN = re.compile(r"(?<=\d)\s*(?:[×·*x]|\\times|\\cdot)\s*10\^\{?([-+]?\d+)\}?")
 _REMARK = re.compile(  # words that would read as an answer: "you're right", "right behind it", "N/A"
     r"\b(?:that'?s|that is|you'?re|you are|all) right\b(?=\s*[,.!])"
@@ -93,13 +94,13 @@ _ANNOUNCED = re.compile(
     re.I,
 )
 _CONFIRMED = re.compile(  # "B is the correct answer": what is confirmed stands before
-    r"([^.\n;,]*)\b(?:is|are)\s+(?:the\s+)?(?:most\s+|best\s+)?(?:correct|right|best|answer)\s*"
-    r"(?:answer|choice|option|one)?\s*(?:[.,;!]|$)",
+    r"(?:\A|(?<=[.\n;,]))([^.\n;,]*)\b(?:is|are)\s+(?:the\s+)?(?:most\s+|best\s+)?"
+    r"(?:correct|right|best|answer)\s*(?:answer|choice|option|one)?\s*(?:[.,;!]|$)",
     re.I | re.M,
 )
 _CORRECTED = (
     r"\b(?:actually|wait|on second thought)\b"
-    r"|\b(?:first|initially|originally|thought)\b[^.\n]*?\bbut\b"  # "I first thought red, but it is blue"
+    r"|\b(?:first|initially|originally|thought)\b[^.\n]{0,120}?\bbut\b"  # "I first thought A, but it is B"
     r"|(?<=\S)\s*[-–—?.!,…]\s*(?:h+m+,?\s+)?(?:oh,?\s+)?no[,:.]\s"  # "A... no, B"
 )
 _CORRECTION = re.compile(_CORRECTED, re.I)
@@ -151,22 +152,27 @@ def conclude(text: str, find: Finder, stated: re.Pattern | None = None) -> str |
 
 
 def _stretches(text: str, stated: re.Pattern | None) -> Iterator[str]:
-    for match in reversed(list(_ANNOUNCED.finditer(text))):
+    for match in _last(_ANNOUNCED, text):
         yield _sentence(text, match.end())
-    for match in reversed(list(_CONFIRMED.finditer(text))):
+    for match in _last(_CONFIRMED, text):
         yield match[1]
     if last := _short_last_line(text):
         yield last
     opening = _BARE_OPENING.match(text)
     if opening and len(opening[1].split()) <= 4 and not _CORRECTION.search(text, opening.end()):
         yield opening[1]
-    for match in reversed(list(_CONCLUDED.finditer(text))):
+    for match in _last(_CONCLUDED, text):
         yield text[match.end() :]
     if stated and len(matches := list(stated.finditer(text))) == 1:
         yield _sentence(text, matches[0].end())
     if opening := _OPENING_SENTENCE.match(text):
         yield opening[1]
     yield text
+
+
+def _last(pattern: re.Pattern, text: str) -> list[re.Match]:
+    """The last few matches, the last one first: a model caught in a loop may write thousands."""
+    return list(pattern.finditer(text))[: -CONCLUSIONS - 1 : -1]
 
 
 def _sentence(text: str, start: int) -> str:

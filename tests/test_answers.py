@@ -1,6 +1,7 @@
 """What a careful person would say of a text: one table a reader, and real gold answers fed back."""
 
 import json
+import time
 
 import pytest
 
@@ -340,6 +341,16 @@ def test_one_of(text, vocabulary, expected):
 def test_long_text_is_read_quickly_enough():
     thoughts = "The desk stands there and the chair stands here, so one sees. " * 200
     assert answers.choice(thoughts + "Answer: C", ABCD) == "C"
+
+
+@pytest.mark.parametrize(
+    "loop",
+    ["so ", "the answer is ", "no, ", "wait, ", "a ", "? ", "first ", "distance ", "(", "{", "\n \n", "1,"],
+)
+def test_a_model_caught_in_a_loop_is_read_quickly_enough(loop):
+    text, started = loop * 3000, time.process_time()
+    answers.choice(text, ABCD), answers.number(text), answers.yes_no(text), answers.word(text, COLORS)
+    assert time.process_time() - started < 5  # most take a tenth of a second; quadratic ones took minutes
 
 
 def test_every_choice_of_the_real_sat_and_vsi_questions_reads_as_itself(real_data):

@@ -125,6 +125,8 @@ def test_vsibench_item_by_item(real_data):
         their = document["accuracy" if example.choices else "MRA:.5:.95:.05"]
         our = scored(rule, example, text)
         assert our["score"] == their, (text, example.answer)
+        read = module.fuzzy_matching(text).upper() or None if example.choices else module.extract_number(text)
+        assert our["parsed"] == read, text
         partly += 0 < their < 1
         records.append(our)
         documents.append(document)

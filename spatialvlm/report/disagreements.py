@@ -1,0 +1,168 @@
+"""How often the benchmarks' own rules read something else than a person would: the tables of docs/scoring.md.
+
+python -m spatialvlm.report.disagreements                # writes the tables into docs/scoring.md
+python -m spatialvlm.report.disagreements --pairs        # prints all that differ, one JSON line a text
+
+Both read the labelled texts of tests/data/completions.jsonl. A rule agrees with a person where it scores a
+text as right for the same answer, or, where a person finds none, for no answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spatialvlm import cli
+from spatialvlm.cli import UserError
+from spatialvlm.example import Example
+from spatialvlm.metrics import group
+from spatialvlm.report.comparison import markdown, replace_section
+from spatialvlm.scoring import Rule
+from spatialvlm.scoring.clevr import CLEVR
+from spatialvlm.scoring.cvbench import CVBENCH
+from spatialvlm.scoring.vsibench import VSIBENCH
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPLETIONS, DOCS = ROOT / "tests" / "data" / "completions.jsonl", ROOT / "docs" / "scoring.md"
+CLEVR_RULES = {"CLEVR official": CLEVR.rules["official"], "paper": CLEVR.rules["paper"]}
+RULES = {  # by kind of answer: those that are not ours
+    "choice": {
+        "CV-Bench official": CVBENCH.rules["official"],
+        "CV-Bench paper": CVBENCH.rules["paper"],
+        "VSI-Bench official": VSIBENCH.rules["official"],
+    },
+    "number": {
+        "VSI-Bench official": VSIBENCH.rules["official"],
+        "VSI-Bench lmms_eval": VSIBENCH.rules["lmms_eval"],
+        **CLEVR_RULES,
+    },
+    "yes_no": CLEVR_RULES,
+    "word": CLEVR_RULES,
+}
+NAMES = {"choice": "Letters of choices", "number": "Numbers", "yes_no": "Yes or no", "word": "Words"}
+SHOWN = 2  # texts a habit in the selection of pairs
+
+Row = dict
+
+
+def example(row: Row, answer: str) -> Example:
+    """A question of which an answer is read; its picture is never opened."""
+    choices = tuple(row["choices"]) if row["kind"] == "choice" else None
+    meta = {"vocabulary": tuple(row.get("vocabulary", "0"))}
+    return Example("labelled", (Path("none.png"),), "?", answer, row["kind"], choices, meta=meta)
+
+
+def said(rule: Rule, row: Row) -> str | float | None:
+    """The possible answer that a rule takes a text for; None where it finds none, or one that cannot be."""
+    parsed = rule.read(row["text"], example(row, "A"))
+    if row["kind"] == "number":
+        right = row["person"] is not None and rule.gold(example(row, str(row["person"]))) == parsed
+        return row["person"] if right else _number(parsed)
+    possible = row.get("vocabulary") or [chr(ord("A") + index) for index in range(len(row["choices"]))]
+    return next((answer for answer in possible if rule.gold(example(row, answer)) == parsed), None)
+
+
+def _number(parsed: str | float | None) -> float | None:
+    """The number that a rule's reading would be equal to; of `paper`, which reads texts, a text of digits."""
+    if isinstance(parsed, str):
+        return float(parsed) if parsed.isdecimal() else None
+    return parsed
+
+
+def readings(rows: Sequence[Row]) -> list[Row]:
+    """The rows with `said`, what each rule takes the text for, by the rule's name."""
+    return [
+        row | {"said": {name: said(rule, row) for name, rule in RULES[row["kind"]].items()}} for row in rows
+    ]
+
+
+def differ(row: Row, name: str) -> bool:
+    return row["said"][name] != row["person"]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One kind of answer: of each habit how many texts, and how many of them each rule reads otherwise."""
+    names = list(rows[0]["said"])
+    lines = [
+        [habit, str(len(part)), *(str(sum(differ(row, name) for row in part)) for name in names)]
+        for habit, part in group(rows, "why").items()
+    ]
+    lines.append(["**all**", str(len(rows)), *(_share(rows, name) for name in names)])
+    for title, kind in {
+        "an answer where a person finds none": lambda row, read: row["person"] is None and read is not None,
+        "another answer than a person": lambda row, read: None not in (row["person"], read),
+        "none where a person finds one": lambda row, read: read is None and row["person"] is not None,
+    }.items():
+        counts = [sum(differ(row, name) and kind(row, row["said"][name]) for row in rows) for name in names]
+        lines.append([f"*{title}*", "", *map(str, counts)])
+    return markdown(["habit", "texts", *names], lines)
+
+
+def _share(rows: Sequence[Row], name: str) -> str:
+    wrong = sum(differ(row, name) for row in rows)
+    return f"**{wrong}** ({100 * wrong / len(rows):.0f} %)"
+
+
+def selection(rows: Sequence[Row]) -> str:
+    """Of each habit some texts that a rule reads otherwise, wrong answers before missed ones."""
+    names = list(rows[0]["said"])
+
+    def missed(row: Row) -> bool:
+        return not any(differ(row, name) and row["said"][name] is not None for name in names)
+
+    lines = []
+    for habit, part in group(rows, "why").items():
+        others = sorted((row for row in part if any(differ(row, name) for name in names)), key=missed)
+        for row in others[:SHOWN]:
+            read = [_cell(row["said"][name]) for name in names]
+            lines.append([habit, _code(row["text"]), _cell(row["person"]), *read])
+    return markdown(["habit", "text", "person and strict", *names], lines)
+
+
+def _cell(answer: str | float | None) -> str:
+    return "–" if answer is None else f"{answer:g}" if isinstance(answer, int | float) else answer
+
+
+def _code(text: str) -> str:
+    """A text as code in a table's cell, which its line ends, bars and backticks would break."""
+    shown = text.replace("\n", "⏎").replace("|", "\\|")
+    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
+
+
+def read(path: Path) -> list[Row]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"--completions {path} cannot be read as JSON lines ({error})") from None
+
+
+@dataclass
+class Args:
+    completions: str = field(default=str(COMPLETIONS), metadata={"help": "the labelled texts"})
+    docs: str = field(default=str(DOCS), metadata={"help": "the Markdown file whose tables are rewritten"})
+    pairs: bool = field(
+        default=False, metadata={"help": "print every text that is read otherwise; write nothing"}
+    )
+
+
+def main(args: Args) -> None:
+    kinds = group(readings(read(Path(args.completions))), "kind")
+    if args.pairs:
+        for row in (row for rows in kinds.values() for row in rows):
+            if any(differ(row, name) for name in row["said"]):
+                print(json.dumps(row, ensure_ascii=False))
+        return
+    if not Path(args.docs).is_file():
+        raise UserError(f"--docs {args.docs} does not exist; name the file to write the tables into")
+    text = Path(args.docs).read_text(encoding="utf-8")
+    for kind, rows in kinds.items():
+        parts = [f"### {NAMES[kind]}", table(rows), "Some of them (– is no answer):", selection(rows)]
+        text = replace_section(text, f"disagreements: {kind}", "\n\n".join(parts))
+    Path(args.docs).write_text(text, encoding="utf-8")
+    print(f"{args.docs}: tables of {sum(map(len, kinds.values()))} texts")
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)
