@@ -208,7 +208,9 @@ def test_sampled_answers_have_the_same_totals():
 
 
 def test_questions_asked_once_have_no_official_total():
-    made = [record | {"id": record["id"].replace("/", "-")} for record in records("11", "10")]
+    made = [{**record} for record in records("11", "10")]
+    for record in made:
+        del record["cluster"]
     assert set(aggregate(made)) == {"micro", "mean_of_tasks"}
 
 

@@ -110,3 +110,14 @@ def test_stdout_holds_the_summary_and_nothing_else(data, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["n"] == 8
+
+
+@pytest.mark.parametrize("rule", ["strict", "official"])
+def test_real_answers_have_their_published_accuracy(rule, real_data, capsys):
+    """R1-V's Qwen2-VL-2B trained by GRPO, 200 counting questions of Super-CLEVR: 82.5 %."""
+    questions = real_data / "r1v" / "superclevr_test200_counting_problems.jsonl"
+    answers = real_data / "r1v" / "superclevr_test200_predictions.jsonl"
+    argv = f"--benchmark superclevr --data {questions} --predictions {answers} --text_field model_output"
+    cli.run(score.main, score.Args, [*argv.split(), "--rule", rule])
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["n"], summary["aggregates"]["micro"]["value"]) == (200, 0.825)

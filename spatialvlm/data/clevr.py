@@ -218,6 +218,19 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
 # ---- the hub's rows
 
 
+def _fields(row: rows.Row, where: str) -> tuple[str, Any, str]:
+    """(question, image, answer) of the hub's rows, or of R1-V's (question, image_path, ground_truth)."""
+    if "ground_truth" in row and "solution" not in row:
+        asked, image = superclevr.text(row, "question", where), rows.need(row, "image_path", where)
+        return asked, image, superclevr.answer(row, "ground_truth", where)
+    asked, solution = (superclevr.text(row, name, where) for name in ("problem", "solution"))
+    found = re.search(r"<answer>(.*?)</answer>", solution, re.DOTALL)
+    if found is None:
+        raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
+    answer = superclevr.answer({"<answer>": found[1]}, "<answer>", where)
+    return asked, rows.need(row, "image", where), answer
+
+
 def _load_rows(path: str | Path, split: str, limit: int | None) -> Sequence[Example]:
     """Examples that are made when looked at, all rows checked before."""
     table, folder = rows.read(path, split), rows.beside(path)
@@ -225,16 +238,13 @@ def _load_rows(path: str | Path, split: str, limit: int | None) -> Sequence[Exam
 
     def make(number: int) -> Example:
         where, row = table[number]
-        problem, solution = (superclevr.text(row, name, where) for name in ("problem", "solution"))
-        found = re.search(r"<answer>(.*?)</answer>", solution, re.DOTALL)
-        if found is None:
-            raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
+        asked, image, answer = _fields(row, where)
         return Example(
             id=f"{prefix}-{split}-{number}",
-            images=(rows.picture(rows.need(row, "image", where), where, folder),),
-            question=problem,
-            answer=superclevr.answer({"<answer>": found[1]}, "<answer>", where),
-            task=family(problem) or "other",
+            images=(rows.picture(image, where, folder),),
+            question=asked,
+            answer=answer,
+            task=family(asked) or "other",
         )
 
     numbers = range(len(table) if limit is None else min(limit, len(table)))
