@@ -12,8 +12,8 @@ wrote; or rendered scenes. The published model of this study is PaliGemma 2 3B m
 words around a description are not known; `--wording` has two of ours: `before` ("Description: ...", newline,
 "Question: ...") and `after` (an instruction, the question, then the description). Without a description the
 prompt is the question alone. The embedded model was never trained on descriptions or on prompts so long, and
-does not read them; its grid of 400 questions takes five to eight minutes on two CPU cores. A grid that was stopped
-goes on when its command is given again.
+does not read them; its grid of 400 questions takes five to eight minutes on two CPU cores. A grid that was
+stopped goes on when its command is given again.
 """
 
 import math

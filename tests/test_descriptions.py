@@ -454,6 +454,15 @@ def test_a_merged_row_that_is_not_whole_is_named(folder, tmp_path, field, value,
         described.load(file)
 
 
+def test_a_folder_of_two_merged_files(folder, tmp_path):
+    file = merge(folder, tmp_path / "out", "jsonl")
+    file.with_name("valB.jsonl").write_text(file.read_text().replace('"clevr-val-', '"clevr-valB-'))
+    assert described.load(file.parent, split="valB")[0].id == "clevr-valB-0"
+    for split in (None, "test"):
+        with pytest.raises(UserError, match="has val.jsonl, valB.jsonl; give --split"):
+            described.load(file.parent, split=split)
+
+
 def test_merged_without_images(folder, tmp_path):
     file = merge(folder, tmp_path / "out", "jsonl")
     rows = [json.loads(line) | {"image": None} for line in file.read_text().splitlines()]

@@ -77,7 +77,7 @@ def load(
         return _load_embedded(split or "test", limit or EMBEDDED_SIZE, axes)
     if clevr.is_official_folder(path):
         return _load_folder(Path(path), split, limit, axes, images, progress)
-    return _load_merged(path, split or "train", limit, axes, images)
+    return _load_merged(path, split, limit, axes, images)
 
 
 def prompted(examples: Sequence[Example], style: str, wording: str = "before") -> Sequence[Example]:
@@ -232,11 +232,24 @@ def _blank() -> Image.Image:
 # ---- merged rows
 
 
+def _file_of(path: str | Path, split: str | None) -> str | Path:
+    """The file of a split in a folder that merging wrote, the only one by default; another path as it is."""
+    files = sorted(file for suffix in ("parquet", "jsonl") for file in Path(path).glob(f"*.{suffix}"))
+    if not files:
+        return path
+    found = [file for file in files if split in (None, file.stem)]
+    if len(found) != 1:
+        there = ", ".join(file.name for file in files)
+        raise UserError(f"{path} has {there}; give --split, or one of the files")
+    return found[0]
+
+
 def _load_merged(
-    path: str | Path, split: str, limit: int | None, axes: str, images: bool
+    path: str | Path, split: str | None, limit: int | None, axes: str, images: bool
 ) -> Sequence[Example]:
     """Examples that are made when looked at, all rows checked before."""
-    table, folder = rows.read(path, split), rows.beside(path)
+    path = _file_of(path, split)
+    table, folder = rows.read(path, split or "train"), rows.beside(path)
 
     def make(number: int) -> Example:
         where, row = table[number]
