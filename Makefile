@@ -23,6 +23,8 @@ lint: $(VENV)/.installed
 $(VENV)/.installed: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -r requirements.txt
+	# Scoring code to test against; what it needs to run is far more than what it needs to be read.
+	$(BIN)/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	touch $@
 
 clean:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
@@ -125,12 +125,15 @@ def mean_of_tasks(records: Sequence[Record]) -> Estimate:
     return mean(list(by_task(records).values()))
 
 
-def chance(records: Sequence[Record], guesses: int = 1) -> float:
+def chance(
+    records: Sequence[Record], guesses: int = 1, score: Callable[[float, float], float] | None = None
+) -> float:
     """What answers without looking score on the records of one task, where any of the guesses may be right.
 
     Uniform guesses among lettered choices, each on its own: the mean of 1 - (1 - 1 / `num_choices`)^guesses.
     Of free answers the better of the commonest gold answer given every time and, where known, guesses among
-    `vocabulary_size` words.
+    `vocabulary_size` words. Where `score` (parsed, gold) tells how right a number is, the best of up to 100
+    of the gold answers, given every time.
     """
 
     def hit(options: int) -> float:
@@ -138,6 +141,10 @@ def chance(records: Sequence[Record], guesses: int = 1) -> float:
 
     if all("num_choices" in record for record in records):
         return sum(hit(record["num_choices"]) for record in records) / len(records)
+    if score:
+        golds = sorted(record["gold"] for record in records)
+        tried = {golds[at * len(golds) // 100] for at in range(100)}
+        return max(sum(score(guess, gold) for gold in golds) for guess in tried) / len(records)
     commonest = max(Counter(record["gold"] for record in records).values())
     guessed = sum(hit(record["vocabulary_size"]) for record in records if "vocabulary_size" in record)
     return max(commonest, guessed) / len(records)

@@ -130,9 +130,7 @@ class Run:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json, and summary.csv with one row an aggregate and one a task."""
         self._write_json("summary.json", summary)
-        scores = [
-            ("aggregate", name, {"n": summary["n"], **part}) for name, part in summary["aggregates"].items()
-        ]
+        scores = [("aggregate", name, part) for name, part in summary["aggregates"].items()]
         for task, part in summary["tasks"].items():
             scores.append(("task", task, part))
             more = {name: score for name, score in part.items() if name.startswith("pass@")}

@@ -39,7 +39,7 @@ class Args:
     data: str = field(metadata={"help": "the questions: hub id, file or folder, or 'embedded'"})
     rule: str = field(
         default="strict",
-        metadata={"help": "strict (ours), official (the benchmark's authors') or paper (paper A's)"},
+        metadata={"help": "strict (ours), official (the authors'), paper (paper A's); vsibench: lmms_eval"},
     )
     split: str | None = field(default=None, metadata={"help": "of the data; its test split by default"})
     limit: int | None = field(default=None, metadata={"help": "as it was given to the evaluation"})
@@ -93,7 +93,7 @@ def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, li
     predictions = rows.read(path, "")
     if not len(predictions):
         raise UserError(f"{path} holds no predictions")
-    named = "id" in predictions[0][1]
+    named = any("id" in row for _, row in predictions)
     if not named and len(predictions) != len(ids):
         raise UserError(
             f"{path} has {len(predictions)} rows without an 'id' for {len(ids)} questions; add ids, or give "
@@ -104,7 +104,7 @@ def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, li
     said: dict[str, list[str]] = {}
     for number, (where, row) in enumerate(predictions):
         if named and row.get("id") is None:
-            raise UserError(f"{where} has no 'id', which the rows before it have")
+            raise UserError(f"{where} has no 'id', which other rows have")
         id = str(row["id"]) if named else ids[number]
         if id not in known:
             raise UserError(f"{where}: no question has the id {id!r}; check --data, --split and --limit")

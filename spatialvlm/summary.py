@@ -27,10 +27,12 @@ def summarize(records: Sequence[Record], aggregate: Aggregate, rule: Rule, bench
     for task, part in metrics.group(records).items():
         found = metrics.accuracy(part)
         tasks[task] = {"n": found.n, "accuracy": found.value, "interval": found.interval}
-        tasks[task]["chance"] = metrics.chance(part, k)
+        tasks[task]["chance"] = metrics.chance(part, k, rule.score)
     for draws, (name, scored) in enumerate(by_draws.items(), start=1):
         for task, part in metrics.group(scored).items():
-            tasks[task][name] = _score(metrics.accuracy(part)) | {"chance": metrics.chance(part, draws)}
+            tasks[task][name] = _score(metrics.accuracy(part)) | {
+                "chance": metrics.chance(part, draws, rule.score)
+            }
     aggregates = aggregate(records)
     if k > 1:
         aggregates = {f"any_of_{k} {name}": found for name, found in aggregates.items()}
@@ -43,7 +45,7 @@ def summarize(records: Sequence[Record], aggregate: Aggregate, rule: Rule, bench
         "num_samples": k,
         "unread": sum((record["parsed"] if k > 1 else [record["parsed"]]).count(None) for record in records),
         "chance": sum(part["chance"] * part["n"] for part in tasks.values()) / len(records),
-        "aggregates": {name: _score(found) for name, found in aggregates.items()},
+        "aggregates": {name: _score(found) | {"n": found.n} for name, found in aggregates.items()},
         "tasks": tasks,
     }
 
@@ -68,7 +70,7 @@ def table(summary: dict) -> str:
         (task, part["n"], part["accuracy"], part["interval"], f"{100 * part['chance']:.1f}")
         for task, part in summary["tasks"].items()
     ]
-    rows += [(name, summary["n"], part["value"], part["interval"], "") for name, part in totals.items()]
+    rows += [(name, part["n"], part["value"], part["interval"], "") for name, part in totals.items()]
     title, score = summary["benchmark"], f"any of {k}" if k > 1 else "accuracy"
     width = max(len(name) for name in (title, *(row[0] for row in rows)))
     lines = [f"{title:<{width}}  {'n':>6}  {score:>8}  95 % interval  chance"]

@@ -116,7 +116,7 @@ def test_metrics_of_a_run_gone_on_with_are_those_of_one_never_stopped(tmp_path):
 SUMMARY = {
     "benchmark": "cvbench",
     "n": 4,
-    "aggregates": {"official": {"value": 0.5, "interval": [0.2, 0.8]}},
+    "aggregates": {"official": {"value": 0.5, "interval": [0.2, 0.8], "n": 4}},
     "tasks": {"Count": {"n": 4, "accuracy": 0.5, "interval": [0.2, 0.8], "chance": 0.25}},
 }
 

@@ -65,10 +65,10 @@ def load_scenes(folder: str | Path, split: str | None = None) -> list[Scene]:
     if not Path(folder).is_dir():
         raise UserError(f"no such folder: {folder}")
     files = sorted((Path(folder) / "scenes").glob("*.json"))
-    scenes = _scenes(_of_split(files, split)) if files else []
+    scenes = _scenes(of_split(files, split)) if files else []
     if not scenes:
         raise UserError(f"{folder} has no scenes (scenes/*.json), which these questions are made from")
-    present = [scene for scene in scenes if _image(Path(folder), scene["image_filename"]).is_file()]
+    present = [scene for scene in scenes if image_file(Path(folder), scene["image_filename"]).is_file()]
     if not present:
         raise UserError(f"none of the {len(scenes)} scenes in {folder} has its picture in images/")
     return present
@@ -142,18 +142,18 @@ def _json(file: Path) -> Any:
         raise UserError(f"{file} is not JSON ({error}); fetch it again") from None
 
 
-def _split(name: str) -> str | None:
+def split_of(name: str) -> str | None:
     """`val` of `CLEVR_val_questions.json`, `valB` of `CLEVR_valB_000007.png`."""
     found = re.search(r"(?:^|_)((?:train|val|test)[AB]?)(?=[_.])", name)
     return found[1] if found else None
 
 
-def _of_split(files: list[Path], split: str | None) -> list[Path]:
+def of_split(files: list[Path], split: str | None) -> list[Path]:
     """The files of a split, by their names; of several splits `val` by default (`test` has no answers)."""
-    named = {_split(file.name) for file in files}
+    named = {split_of(file.name) for file in files}
     if split is None:
         split = named.pop() if len(named) == 1 else "val"
-    found = [file for file in files if _split(file.name) == split]
+    found = [file for file in files if split_of(file.name) == split]
     if not found:
         there = ", ".join(sorted(map(str, named)))
         raise UserError(f"no file of split '{split}' in {files[0].parent}, only of: {there}")
@@ -175,9 +175,9 @@ def _scenes(files: list[Path]) -> list[Scene]:
     return scenes
 
 
-def _image(folder: Path, name: str) -> Path:
+def image_file(folder: Path, name: str) -> Path:
     """images/NAME, or images/SPLIT/NAME as the official archive has it."""
-    nested = folder / "images" / (_split(name) or "") / name
+    nested = folder / "images" / (split_of(name) or "") / name
     return nested if nested.is_file() else folder / "images" / name
 
 
@@ -185,9 +185,10 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
     files = sorted((folder / "questions").glob("*.json"))
     if not files:
         raise UserError(f"{folder / 'questions'} holds no .json file")
-    files = _of_split(files, split)
-    split = _split(files[0].name)
-    scene_files = [file for file in sorted((folder / "scenes").glob("*.json")) if _split(file.name) == split]
+    files = of_split(files, split)
+    split = split_of(files[0].name)
+    listed = sorted((folder / "scenes").glob("*.json"))
+    scene_files = [file for file in listed if split_of(file.name) == split]
     scenes = {scene["image_filename"]: scene for scene in _scenes(scene_files)}  # CLEVR's test split has none
     examples: list[Example] = []
     for file in files:
@@ -198,12 +199,12 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
             if limit is not None and len(examples) >= limit:
                 return examples
             where = f"{file} row {number}"
-            text, name = (superclevr.text(row, key, where) for key in ("question", "image_filename"))
+            text, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
             program = row.get("program")
             examples.append(
                 Example(
                     id=f"clevr-{row.get('split', file.stem)}-{row.get('question_index', number)}",
-                    images=(_image(folder, name),),
+                    images=(image_file(folder, name),),
                     question=text,
                     answer=superclevr.answer(row, "answer", where),
                     task=(family(program) if program else family(text)) or "other",
@@ -221,9 +222,9 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
 def _fields(row: rows.Row, where: str) -> tuple[str, Any, str]:
     """(question, image, answer) of the hub's rows, or of R1-V's (question, image_path, ground_truth)."""
     if "ground_truth" in row and "solution" not in row:
-        asked, image = superclevr.text(row, "question", where), rows.need(row, "image_path", where)
+        asked, image = rows.text(row, "question", where), rows.need(row, "image_path", where)
         return asked, image, superclevr.answer(row, "ground_truth", where)
-    asked, solution = (superclevr.text(row, name, where) for name in ("problem", "solution"))
+    asked, solution = (rows.text(row, name, where) for name in ("problem", "solution"))
     found = re.search(r"<answer>(.*?)</answer>", solution, re.DOTALL)
     if found is None:
         raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
@@ -289,7 +290,7 @@ def _asked(
 
     def make(index: int) -> Example:
         name, scene, asked = found[index]
-        image: Any = _image(folder, scene["image_filename"])
+        image: Any = image_file(folder, scene["image_filename"])
         if asked.boxes:
             image = highlight(open_image(image), scene, asked.boxes)
         return Example(

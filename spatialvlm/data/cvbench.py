@@ -82,8 +82,14 @@ def _check(where: str, row: dict[str, Any]) -> None:
     """Raises UserError where a row is not whole, before anything is computed from the others."""
     if missing := [name for name in COLUMNS if name not in row]:
         raise UserError(f"{where} has no column '{missing[0]}'; CV-Bench's own columns are needed")
-    for name in COLUMNS:
-        rows.need(row, name, where)
+    for name in ("task", "question", "answer", "prompt", "source"):
+        rows.text(row, name, where)
+    rows.picture(rows.need(row, "image", where), where)
+    choices = rows.need(row, "choices", where)
+    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
+        raise UserError(
+            f"{where}: 'choices' must be a list of texts, not {choices!r}; mend or remove the row"
+        )
     letters = [f"({chr(65 + number)})" for number in range(len(row["choices"]))]
     if len(letters) < 2 or row["answer"] not in letters:
         raise UserError(

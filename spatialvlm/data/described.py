@@ -163,8 +163,8 @@ def _load_folder(
     files = sorted((folder / "questions").glob("*.json"))
     if not files:
         raise UserError(f"{folder / 'questions'} holds no .json file; CLEVR's official questions lie there")
-    files = clevr._of_split(files, split)
-    split = clevr._split(files[0].name) or files[0].stem
+    files = clevr.of_split(files, split)
+    split = clevr.split_of(files[0].name) or files[0].stem
     scene_files = [file for file in sorted((folder / "scenes").glob("*.json")) if split in _splits(file)]
     if not scene_files:
         raise UserError(
@@ -184,7 +184,7 @@ def _load_folder(
             seen.add(asked[-1].question_index)
             if asked[-1].image_filename not in known:
                 raise UserError(f"{where}: no scene has its 'image_filename' {asked[-1].image_filename!r}")
-            if images and not (image := clevr._image(folder, asked[-1].image_filename)).is_file():
+            if images and not (image := clevr.image_file(folder, asked[-1].image_filename)).is_file():
                 raise UserError(
                     f"{where}: its image {image} is not there; add it, or do without images (--no_image)"
                 )
@@ -195,7 +195,7 @@ def _load_folder(
 
     def make(index: int) -> Example:
         question, answer, name, number = asked[index]
-        image = clevr._image(folder, name)
+        image = clevr.image_file(folder, name)
         example = Example(
             id=f"clevr-{split}-{number}",
             images=(image if images or image.is_file() else _blank(),),
@@ -210,7 +210,7 @@ def _load_folder(
 
 
 def _splits(file: Path) -> tuple[str, ...]:
-    return clevr._split(file.name) or file.stem, file.stem
+    return clevr.split_of(file.name) or file.stem, file.stem
 
 
 def _asked(row: Any, where: str) -> _Asked:

@@ -117,7 +117,7 @@ def find_depths(
     for number, (where, each) in enumerate(rows.read(path, split)):
         name = _file_name(each.get("image"))
         if name is None and (name := by_number.get(number)) is not None:
-            _check_same_picture(each, where, clevr._image(images, name))
+            _check_same_picture(each, where, clevr.image_file(images, name))
         if name not in wanted:
             continue
         if name in found:

@@ -207,6 +207,14 @@ def need(row: Any, name: str, where: str) -> Any:
     return value
 
 
+def text(row: Any, name: str, where: str) -> str:
+    """A field that must be a text with something in it. Raises UserError naming row and field."""
+    value = need(row, name, where)
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{where}: '{name}' must be a text, not {value!r}; mend or remove the row")
+    return value.strip()
+
+
 def picture(value: Any, where: str, folder: Path | None = None) -> Image.Image | Path:
     """A picture as rows hold it: PIL, bytes, `{'bytes', 'path'}`, or a path (relative to `folder`).
 

@@ -57,7 +57,7 @@ def load(folder: str | Path, limit: int | None = None) -> list[Example]:
 
 
 def _example(folder: Path, where: str, number: int, row: Any) -> Example:
-    question, name = (text(row, key, where) for key in ("question", "image_filename"))
+    question, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
     return Example(
         id=f"superclevr-{row.get('question_index', number)}",
         images=(folder / "images" / name,),
@@ -65,14 +65,6 @@ def _example(folder: Path, where: str, number: int, row: Any) -> Example:
         answer=answer(row, "answer", where),
         task=family(question) or "other",
     )
-
-
-def text(row: Any, name: str, where: str) -> str:
-    """A field that holds a text. Raises UserError naming row and field where it does not."""
-    value = rows.need(row, name, where)
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: '{name}' must be a text, not {value!r}; mend or remove the row")
-    return value.strip()
 
 
 def answer(row: Any, name: str, where: str) -> str:

@@ -23,7 +23,7 @@ class Rule:
     """Reads a text's answer, and scores it against the gold one.
 
     Args:
-        name: `official`, `paper` or `strict`.
+        name: `official`, `paper` or `strict`; a benchmark may have others.
         source: whose definition this is, in one line; it stands in every summary.
         read: (text, example) -> what the text answers.
         read_gold: example -> the right answer; `read` of `example.answer` where None.

@@ -15,14 +15,14 @@ from spatialvlm.scoring import STRICT_CHOICE, Benchmark, Rule, read_as_rewarded
 _FIRST_LETTER = re.compile(r"[\(\s]*([A-Z])[\)\.\s]*", re.IGNORECASE)
 
 
-def read_official(text: str, example: Example) -> str:
+def read_official(text: str, example: Example) -> str | None:
     """The first letter of the text, whatever it belongs to: "The answer is A" says T, "Based on" says B.
 
     lmms-eval 0.7.3, `tasks/cv_bench/utils.py`; the benchmark's authors published the formula of the total
     (`aggregate`) and no reader.
     """
     found = _FIRST_LETTER.match(text.strip())
-    return found[1].upper() if found else ""
+    return found[1].upper() if found else None
 
 
 def gold_official(example: Example) -> str:
