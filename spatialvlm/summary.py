@@ -19,7 +19,8 @@ def summarize(records: Sequence[Record], aggregate: Aggregate, rule: Rule, bench
     Pass@k, the share of questions that any of the k answers gets right (Wilson's interval). `pass@1` to
     `pass@k`, of each task and before each aggregate's name, are the unbiased estimates from the same answers
     (`metrics.pass_at_k`, interval of `metrics.average`): `pass@1` is a single sample's accuracy, and `pass@k`
-    equals any of k. `unread` counts answers.
+    equals any of k. `unread` counts answers. `sources` has the accuracy by source of the images, where there
+    are any.
     """
     k = records[0].get("num_samples", 1)
     by_draws = {f"pass@{draws}": metrics.scored(records, draws) for draws in range(1, k + 1)} if k > 1 else {}
@@ -47,7 +48,16 @@ def summarize(records: Sequence[Record], aggregate: Aggregate, rule: Rule, bench
         "chance": sum(part["chance"] * part["n"] for part in tasks.values()) / len(records),
         "aggregates": {name: _score(found) | {"n": found.n} for name, found in aggregates.items()},
         "tasks": tasks,
+        **_by_source(records),
     }
+
+
+def _by_source(records: Sequence[Record]) -> dict:
+    """Accuracy by where the images come from, for records that say so."""
+    known = [record for record in records if "source" in record]
+    found = {name: metrics.accuracy(part) for name, part in metrics.group(known, "source").items()}
+    scores = {name: {"n": e.n, "accuracy": e.value, "interval": e.interval} for name, e in found.items()}
+    return {"sources": scores} if scores else {}
 
 
 def _score(estimate: Estimate) -> dict:

@@ -33,7 +33,11 @@ def scored(data, predictions, *flags, capsys):
 SAID = ["C", "(C)", "The answer is C.", "B", "A", "(a)", "Answer: A", "neither"]
 
 
-@pytest.mark.parametrize("id_of", [lambda n: n, lambda n: f"cvbench-{n}", str, None], ids=str)
+@pytest.mark.parametrize(
+    "id_of",
+    [lambda n: n, lambda n: f"cvbench-{n}", str, None],
+    ids=["number", "ours", "text", "none"],
+)
 def test_rows_are_joined_by_either_id_or_by_order(id_of, data, tmp_path, capsys):
     rows = [{"prediction": text} | ({"id": id_of(n)} if id_of else {}) for n, text in enumerate(SAID)]
     if id_of:

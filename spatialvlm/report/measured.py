@@ -2,6 +2,8 @@
 
 python benchmarks/grpo_step.py --profile_step             # first: leaves its figures in results/benchmarks/
 python -m spatialvlm.report.measured                      # then: both sections, memory planned anew
+python benchmarks/eval_throughput.py                      # likewise for evaluation, with the file named:
+python -m spatialvlm.report.measured --throughput results/benchmarks/eval_throughput.json
 """
 
 from __future__ import annotations
@@ -34,6 +36,10 @@ PLAIN_TRL_OURS = """\
 *plain* is one row a completion with `generate`, as the published scripts do it; *trl* is GRPOTrainer with
 the smallest subclass that makes its masks right; *ours* computes the prompt once a group. All three compute
 the same thing, which is checked first."""
+PLAIN_LOOP = """\
+`python benchmarks/eval_throughput.py`. *plain* opens and resizes the pictures of 10 questions, generates, and
+does all of that again for every sample, as the published notebook does; *ours* reads a prompt once for all
+samples, and puts prompts of one length together."""
 HOW_PLANNED = """\
 Planned, not measured: no GPU was at hand. PaliGemma 2 3B in float16, 256 image tokens and 80 of text, the
 longest completions; the step itself runs on tensors without content and every byte is counted (`python -m
@@ -46,6 +52,10 @@ class Args:
     benchmark: list[str] = field(
         default_factory=lambda: ["results/benchmarks/grpo_step.json"],
         metadata={"help": "JSON files of benchmarks/grpo_step.py"},
+    )
+    throughput: list[str] = field(
+        default_factory=list,
+        metadata={"help": "JSON files of benchmarks/eval_throughput.py; writes that section alone"},
     )
     results: str = field(default=str(ROOT / "RESULTS.md"), metadata={"help": "the file to write into"})
 
@@ -111,10 +121,6 @@ def _profile(result: Mapping) -> str:
     return f"{title}\n\n" + markdown(["phase", "seconds", "share", "floor"], rows)
 
 
-def _or_dash(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds:.3f}"
-
-
 def plans() -> dict[str, memory.Plan]:
     """The published runs at the 3B shape in float16, as on a T4 or V100."""
     known = {each.name for each in fields(memory.Args)}
@@ -140,28 +146,57 @@ def memory_section(planned: Mapping[str, memory.Plan]) -> str:
     return markdown(header, rows)
 
 
+def throughput(report: Mapping) -> str:
+    """One run of the evaluation benchmark: questions a second of both ways, or memory by their number."""
+    arguments = report["arguments"]
+    if "peak_memory_bytes" in report:
+        held = (f"{int(n):,}: {held / 1e6:,.0f} MB" for n, held in report["peak_memory_bytes"].items())
+        return f"The most memory that an evaluation held, by its number of questions: {', '.join(held)}."
+    rows = [
+        [
+            name,
+            f"{way['median']:.2f} ({min(way['seconds']):.2f} to {max(way['seconds']):.2f})",
+            f"{way['questions_per_second']:.1f}",
+            f"{100 * way['matrix_share']:.0f} %",
+            f"**{way['speedup']:.2f}**",
+        ]
+        for name, way in report["ways"].items()
+    ]
+    k, same = arguments["num_samples"], report["agreement"]
+    facts = (
+        f"{report['device']}, the {arguments['shape']} model, {arguments['questions']} questions, "
+        f"{'greedy' if k == 1 else f'{k} samples each'}, medians of {arguments['rounds']} rounds that take "
+        f"turns; greedy answers: {same['same']} of {same['of']} the same both ways."
+    )
+    header = ["way", "seconds", "questions/s", "of the matrix rate", "over plain"]
+    return f"{facts}\n\n{markdown(header, rows)}"
+
+
 def section(title: str, facts: str, parts: Sequence[str]) -> str:
     return "\n\n".join([f"## {title}", facts, *parts])
 
 
-def main(args: Args) -> None:
-    reports = {}
-    for name in args.benchmark:
+def _reports(names: Sequence[str], flag: str) -> dict[str, dict]:
+    """The files' content, by their names in words."""
+    found = {}
+    for name in names:
         if not Path(name).is_file():
-            raise UserError(f"--benchmark {name}: no such file; run benchmarks/grpo_step.py first")
-        reports[Path(name).stem.replace("_", " ")] = json.loads(Path(name).read_text(encoding="utf-8"))
-    found = {
-        "speed": section(
-            "A GRPO step, three ways",
-            PLAIN_TRL_OURS,
-            [f"### {name}\n\n{speed(report)}" for name, report in reports.items()],
-        ),
-        "memory": section(
-            "Memory of the published runs",
-            HOW_PLANNED,
-            [memory_section(plans())],
-        ),
-    }
+            raise UserError(f"--{flag} {name}: no such file; run the benchmark first")
+        found[Path(name).stem.replace("_", " ")] = json.loads(Path(name).read_text(encoding="utf-8"))
+    return found
+
+
+def main(args: Args) -> None:
+    if args.throughput:
+        parts = [throughput(report) for report in _reports(args.throughput, "throughput").values()]
+        found = {"throughput": section("Questions answered a second", PLAIN_LOOP, parts)}
+    else:
+        steps = _reports(args.benchmark, "benchmark").items()
+        parts = [f"### {name}\n\n{speed(report)}" for name, report in steps]
+        found = {
+            "speed": section("A GRPO step, three ways", PLAIN_TRL_OURS, parts),
+            "memory": section("Memory of the published runs", HOW_PLANNED, [memory_section(plans())]),
+        }
     path = Path(args.results)
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
     for name, content in found.items():
