@@ -1,4 +1,4 @@
-"""What is known of a room in three dimensions: its floor area, its objects' boxes and how many of each there are.
+"""What is known of a room in three dimensions: floor area, how many objects of each label, and their boxes.
 
 The form on disk is VSI-Bench's (`*_meta_info*.json`, vision-x-nyu/thinking-in-space): `{scene: {"room_size",
 "object_counts", "object_bbox": {label: [{"centroid", "axesLengths", "normalizedAxes", "min", "max"}]}}}`.
@@ -59,7 +59,7 @@ class Box:
         if min(box.axes_lengths) <= 0:
             raise UserError(f"{where}: 'axesLengths' must be above 0, not {[*box.axes_lengths]}")
         if np.abs(axes @ axes.T - np.eye(3)).max() > _UNIT:
-            raise UserError(f"{where}: 'normalizedAxes' are not three directions at right angles, of length 1")
+            raise UserError(f"{where}: 'normalizedAxes' are no three unit vectors at right angles")
         if any(low > high for low, high in zip(box.minimum, box.maximum, strict=True)):
             raise UserError(f"{where}: 'min' {[*box.minimum]} lies beyond 'max' {[*box.maximum]}")
         return box
@@ -81,8 +81,7 @@ class SceneAnnotation:
     Args:
         scene: its name, unique in its data set.
         room_size: floor area in square metres; None where it is not known.
-        object_counts: how many there are of each label. VSI-Bench counts some that have no box, so this is not
-            always the number of boxes.
+        object_counts: how many there are of each label; in VSI-Bench's annotation not always one a box.
         objects: the boxes of each label.
         points: (N, 3) points of the room's surfaces; None where there are none.
         dataset: `scannet`, `rooms`, ...
@@ -103,8 +102,8 @@ def from_meta_info(content: Any, where: str = "annotation") -> dict[str, SceneAn
         where: what to call the file in messages.
 
     Raises:
-        UserError: a scene, label or box that is not whole, a number that is not finite, a room size that is not
-            above 0, a count that is no whole number from 1 on; the message names it.
+        UserError: a scene, label or box that is not whole, a number that is not finite, a room size that is
+            not above 0, a count that is no whole number from 1 on; the message names it.
     """
     if not isinstance(content, dict) or not content:
         raise UserError(f"{where} holds no scenes; it should be VSI-Bench's meta info, scenes by name")
@@ -146,7 +145,7 @@ def _scene(scene: str, row: Any, where: str) -> SceneAnnotation:
         raise UserError(f"{where}: 'room_size' must be an area above 0, not {size!r}")
     for label, count in row["object_counts"].items():
         if type(count) is not int or count < 1:
-            raise UserError(f"{where}: the count of {label!r} must be a whole number from 1 on, not {count!r}")
+            raise UserError(f"{where}: the count of {label!r} must be a whole number above 0, not {count!r}")
     objects = {}
     for label, listed in row["object_bbox"].items():
         if not isinstance(listed, list) or not listed:
