@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 from tiny_chat import TEMPLATE, save_model
-from transformers import GenerationConfig
+from transformers import GenerationConfig, Qwen2_5_VLProcessor
 
 from spatialvlm import chat
 from spatialvlm.cli import UserError
@@ -178,6 +178,29 @@ def test_a_prompt_is_a_turn_of_the_user(loaded):
     assert short.count("<|image_pad|>") == 2 and short.count("<|vision_start|>") == 2
     assert all(text.startswith("<|im_start|>") and text.count("<|im_start|>") == 2 for text in (long, short))
     assert batch.attention_mask[1, 0] == 0 and batch.attention_mask[:, -1].all()  # padded on the left
+
+
+class Published(Qwen2_5_VLProcessor):
+    """transformers' own processor, which asks for a video processor, and that for torchvision."""
+
+    def check_argument_for_proper_class(self, argument_name, argument):
+        pass
+
+
+def test_inputs_are_those_of_the_published_processor(loaded):
+    _, ours = loaded
+    images = [[tiny.image(1, 50, 30)], [tiny.image(2, 20, 20), tiny.image(3, 70, 40)], [tiny.image(4)]]
+    turns = [
+        [{"role": "user", "content": [{"type": "image"}] * len(each) + [{"type": "text", "text": prompt}]}]
+        for prompt, each in zip(QUESTIONS, images, strict=True)
+    ]
+    theirs = Published(ours.image_processor, ours.tokenizer, None, chat_template=ours.chat_template)
+    texts = theirs.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    flat = [image for each in images for image in each]
+    expected = theirs(text=texts, images=flat, padding=True, padding_side="left", return_tensors="pt")
+    found = chat.encode(ours, QUESTIONS, images)
+    for name in ("input_ids", "attention_mask", "pixel_values", "image_grid_thw"):
+        assert torch.equal(getattr(found, name), expected[name]), name
 
 
 @pytest.mark.parametrize("token", ["<|image_pad|>", "<|im_end|>"])

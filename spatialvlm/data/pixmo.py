@@ -1,0 +1,186 @@
+"""PixMo-Count (Deitke et al., arXiv 2409.17146): how many things of a kind a photograph from the web shows.
+
+Rows hold `image_url`, `image_sha256`, `count`, `points` and `label`; the photographs are not among them. They
+are fetched once into a cache, by several threads, and checked: bytes of another sha256 are another picture.
+Some links are dead by now, so the questions whose picture cannot be had are left out, counted and said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from spatialvlm import processes
+from spatialvlm.cli import UserError
+from spatialvlm.data import rows
+from spatialvlm.example import Example
+
+HUB_ID = "allenai/pixmo-count"
+COLUMNS = ("image_url", "image_sha256", "count", "label")
+THREADS, TIMEOUT = 16, 20.0  # downloads at a time; seconds without an answer
+WAITS = (0.5, 2.0)  # seconds before the second and the third try, where a server is busy or silent
+MOST_BYTES = 2**27  # of a picture; a link that gives more is given up
+AGENT = {"User-Agent": "Mozilla/5.0 (compatible; spatialvlm)"}  # many servers refuse Python's own name
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/spatialvlm/pixmo-count`, where that is not set in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spatialvlm" / "pixmo-count"
+
+
+def load(
+    path: str | Path = HUB_ID,
+    split: str = "test",
+    limit: int | None = None,
+    start: int = 0,
+    cache: str | Path | None = None,
+) -> list[Example]:
+    """Questions "How many LABEL are in the image?", answered by a number; task `PixMo-Count`.
+
+    Args:
+        path: a hub id, or a parquet, jsonl or json file or a folder of those, with PixMo-Count's own columns.
+        split: `train`, `validation` or `test`.
+        limit: look at no more rows than this, from row `start` on.
+        cache: folder for the photographs, `cache_folder()` where None; what is there is not fetched again.
+
+    Returns: one Example for each row whose photograph could be had, with its path as image. How many could
+    not, and why, is said on stderr.
+
+    Raises:
+        UserError: nothing at `path`; a row without a field or with one that cannot be (the message names it);
+            no photograph at all could be had; a cache that cannot be written.
+    """
+    table = rows.read(path, split)
+    chosen = range(start, len(table) if limit is None else min(len(table), start + limit))
+    if not chosen:
+        raise UserError(f"{path} (split {split}) has {len(table)} rows, none from row {start} on")
+    found = [(number, *_checked(*table[number])) for number in chosen]
+    folder = Path(cache) if cache else cache_folder()
+    wanted = {code: link for _, link, code, _, _ in found}
+    reasons = processes.on_main(lambda: fetch(wanted, folder))
+    _say(found, reasons, folder)
+    return [
+        Example(
+            id=f"pixmo-{split}-{number}",
+            images=(folder / code,),
+            question=f"How many {label} are in the image?",
+            answer=str(count),
+            task="PixMo-Count",
+        )
+        for number, _, code, count, label in found
+        if code not in reasons
+    ]
+
+
+def _checked(where: str, row: rows.Row) -> tuple[str, str, int, str]:
+    """(link, sha256, count, label) of a row. Raises UserError where one cannot be."""
+    link, code, count, label = (rows.need(row, name, where) for name in COLUMNS)
+    if not (isinstance(link, str) and re.match(r"https?://.", link)):
+        raise UserError(f"{where}: 'image_url' {link!r} is no web address; mend or remove the row")
+    if not (isinstance(code, str) and re.fullmatch(r"[0-9a-f]{64}", code)):
+        raise UserError(f"{where}: 'image_sha256' {code!r} is no sha256 in hex; mend or remove the row")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise UserError(f"{where}: 'count' {count!r} is no whole number from 0 on; mend or remove the row")
+    if not (isinstance(label, str) and label.strip()):
+        raise UserError(f"{where}: 'label' {label!r} names nothing; mend or remove the row")
+    return link, code, count, label.strip()
+
+
+def _say(found: Sequence[Any], reasons: dict[str, str], folder: Path) -> None:
+    lost = Counter(reasons[code] for _, _, code, _, _ in found if code in reasons)
+    why = "; ".join(f"{count} {reason}" for reason, count in lost.most_common())
+    if lost.total() == len(found):
+        raise UserError(
+            f"PixMo-Count: none of {len(found)} photographs could be had ({why}); check the network, or give "
+            "a folder that holds them under the names of their sha256"
+        )
+    if lost and processes.state().is_main_process:
+        print(
+            f"PixMo-Count: {lost.total()} of {len(found)} questions are left out, since their photographs "
+            f"cannot be had ({why}); the others are in {folder}",
+            file=sys.stderr,
+        )
+
+
+# ---- the photographs
+
+
+def fetch(wanted: dict[str, str], folder: Path) -> dict[str, str]:
+    """Makes sure that the photographs are in a folder, each under its sha256.
+
+    A file is there whole or not at all, so a fetch that was stopped goes on where it was. One that is there
+    already is checked, and fetched again where its bytes are others.
+
+    Args:
+        wanted: links by sha256.
+
+    Returns: for each that cannot be had, why: `not answered`, `HTTP 404`, `other bytes`, `no picture`, ...
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder} for images ({error.strerror})") from None
+    with ThreadPoolExecutor(THREADS) as pool:
+        jobs = pool.map(partial(_have, folder), wanted.items())
+        bar = tqdm(jobs, "photographs", len(wanted), unit="image", delay=2)
+        return {code: reason for code, reason in zip(wanted, bar, strict=True) if reason}
+
+
+def _have(folder: Path, wanted: tuple[str, str]) -> str | None:
+    """Why a photograph is not in the folder; None where it is."""
+    code, link = wanted
+    target = folder / code
+    if not (target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == code):
+        content = _get(link)
+        if isinstance(content, str):
+            return content
+        if hashlib.sha256(content).hexdigest() != code:
+            return "other bytes"
+        aside = folder / f".{code}.{os.getpid()}-{threading.get_ident()}"
+        try:
+            aside.write_bytes(content)
+            aside.replace(target)
+        except OSError as error:
+            raise UserError(f"cannot write {target} ({error.strerror}); what is there is kept") from None
+    try:
+        with Image.open(target):  # the header: whether it is one, and of a size that can be opened
+            return None
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        return "no picture"
+
+
+def _get(link: str) -> bytes | str:
+    """What a link holds, or why it cannot be had."""
+    for wait in (*WAITS, None):
+        try:
+            with urlopen(Request(link, headers=AGENT), timeout=TIMEOUT) as answer:
+                content = answer.read(MOST_BYTES + 1)
+                return content if len(content) <= MOST_BYTES else "too large"
+        except HTTPError as error:
+            if wait is None or not (error.code == 429 or error.code >= 500):  # the others will not change
+                return f"HTTP {error.code}"
+        except (OSError, HTTPException):  # no such host, a time-out, a connection that broke off
+            if wait is None:
+                return "not answered"
+        except ValueError:  # a link that is none, such as one to a port without a number
+            return "no web address"
+        time.sleep(wait)
