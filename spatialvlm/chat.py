@@ -5,53 +5,28 @@ padded on the left, and positions are counted from each prompt's own start, so a
 the batch size nor on its neighbours, but for the rounding of 16-bit weights. Of the settings that a model
 brings along only its end tokens are used: no repetition penalty, which would make a number in the prompt less
 likely, and no top-k or top-p.
-
-transformers 5.23 makes no Qwen processor without torchvision, for the sake of videos; the processor here
-holds the tokenizer and the image processor, and lays pictures and text out as that one does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    DynamicCache,
-    PreTrainedConfig,
-    Qwen2VLProcessor,
-    set_seed,
-)
+from transformers import DynamicCache, PreTrainedConfig
 
-from spatialvlm import models, processes
+from spatialvlm import models
 from spatialvlm.cli import UserError
 from spatialvlm.example import open_image
 from spatialvlm.models import ModelArgs
+from spatialvlm.qwen import IMAGE, PIXELS, TYPES, ChatProcessor
 from spatialvlm.rollout import _draw, _uniforms, evaluating
 
 QWEN = "Qwen/Qwen2.5-VL-3B-Instruct"
 SPACEQWEN = "remyxai/SpaceQwen2.5-VL-3B-Instruct"
-TYPES = ("qwen2_vl", "qwen2_5_vl")
-PIXELS = (
-    4 * 28 * 28,
-    1280 * 28 * 28,
-)  # of a picture, least and most: 4 to 1,280 tokens; Qwen's own most is 16,384
-IMAGE = "<|image_pad|>"
-
-
-@dataclass(frozen=True)
-class ChatProcessor:
-    """Makes a chat model's inputs: the tokenizer, the image processor, and the template of a conversation."""
-
-    tokenizer: object
-    image_processor: object
-    chat_template: str
 
 
 @dataclass(frozen=True)
@@ -74,8 +49,7 @@ def load(args: ModelArgs, pixels: tuple[int, int] = PIXELS):
     """(model, processor): a chat model, or the PaliGemma that `models.load` gives.
 
     `args.model` says which; where it is not given, `QWEN` in the paper's profile and the embedded PaliGemma
-    else. Scaled-dot-product attention, safetensors only, no code from the hub; dtype, quantization, device
-    and adapter as in `models.load`.
+    else.
 
     Args:
         pixels: least and most pixels of a picture; others are scaled to lie between.
@@ -83,28 +57,9 @@ def load(args: ModelArgs, pixels: tuple[int, int] = PIXELS):
     Raises:
         UserError: a model that cannot be had, is damaged or of another type; as `models.load`.
     """
-    profile, reason = models.resolve_profile(args)
-    name = args.model or (QWEN if profile == "paper" else str(models.EMBEDDED))
-    if not is_chat(name):
-        return models.load(args)
-    state = processes.state()
-    if state.is_main_process:
-        print(f"profile: {profile} ({reason})", flush=True)
-    set_seed(args.seed)
-    if args.shard_base:
-        raise UserError("--shard_base is for PaliGemma; leave it out, a chat model runs whole on each device")
-    options = {"dtype": models.resolve_dtype(args.dtype, state.device), "device_map": {"": state.device}}
-    if args.load_in_4bit:
-        options["quantization_config"] = models._four_bits(options["dtype"], state.device)
-        options["quantization_config"].llm_int8_skip_modules = ["lm_head", "visual"]
-    with models._explained(name):
-        processor = load_processor(name, pixels)
-        model = AutoModelForImageTextToText.from_pretrained(
-            name, attn_implementation="sdpa", use_safetensors=True, **options
-        )
-    if args.adapter:
-        model = models._with_adapter(model, Path(args.adapter), trainable=False)
-    return model.eval(), processor
+    name = args.model or (QWEN if models.resolve_profile(args)[0] == "paper" else str(models.EMBEDDED))
+    is_chat(name)
+    return models.load(replace(args, model=name), pixels=pixels)
 
 
 def is_chat(name: str) -> bool:
@@ -122,22 +77,6 @@ def is_chat(name: str) -> bool:
     if kind not in (*TYPES, "paligemma"):
         raise UserError(f"--model {name} is of type {kind!r}; give one of {', '.join(TYPES)} or paligemma")
     return kind in TYPES
-
-
-def load_processor(name: str, pixels: tuple[int, int] = PIXELS) -> ChatProcessor:
-    """The processor of a chat model's folder or hub id.
-
-    Raises:
-        ValueError: there is no chat template.
-        OSError: a file is missing.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    least, most = pixels
-    images = AutoImageProcessor.from_pretrained(name, min_pixels=least, max_pixels=most)
-    template = tokenizer.chat_template or Qwen2VLProcessor.get_processor_dict(name)[0].get("chat_template")
-    if not template:
-        raise ValueError("it has no chat template, so no way to put a question")
-    return ChatProcessor(tokenizer, images, template)
 
 
 # ---- prompts and pictures

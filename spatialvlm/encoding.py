@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -103,11 +103,17 @@ class ImageCache:
 
     def pixels(self, processor, image: Image.Image | Path) -> Tensor:
         """(3, height, width) as the processor makes it. Raises UserError for a missing or broken image."""
+        return self.get(
+            image, lambda opened: processor.image_processor(opened, return_tensors="pt")["pixel_values"][0]
+        )
+
+    def get(self, image: Image.Image | Path, make: Callable[[Image.Image], Tensor]) -> Tensor:
+        """What `make` makes of the image in RGB. Raises UserError for a missing or broken image."""
         key = id(image) if isinstance(image, Image.Image) else image
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key][1]
-        pixels = processor.image_processor(open_image(image), return_tensors="pt")["pixel_values"][0]
+        pixels = make(open_image(image))
         self._entries[key] = (image, pixels)
         self._bytes += _size(image, pixels)
         while self._bytes > self.max_bytes:

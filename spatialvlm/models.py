@@ -1,4 +1,7 @@
-"""Loading a PaliGemma with its processor, and LoRA on it: every guard about weights and devices is here."""
+"""Loading a PaliGemma, Qwen2-VL or Qwen2.5-VL with its processor, and LoRA on it.
+
+Every guard about weights and devices is here.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from accelerate.utils import parse_flag_from_env
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import (
+    AutoModelForImageTextToText,
     BitsAndBytesConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
@@ -26,14 +30,20 @@ from transformers import (
     set_seed,
 )
 
-from spatialvlm import processes, sharding
+from spatialvlm import processes, qwen, sharding
 from spatialvlm.cli import UserError
 
 PUBLISHED = "google/paligemma2-3b-mix-224"
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-PARTS = {"language": "language_model", "vision": "vision_tower", "projector": "multi_modal_projector"}
+# Modules by part: PaliGemma's, and Qwen's, whose projector (`merger`) sits in its vision tower.
+PARTS = {
+    "language": r"\blanguage_model\b",
+    "vision": r"\bvision_tower\b|\bvisual\.(?!merger\b)",
+    "projector": r"\bmulti_modal_projector\b|\bvisual\.merger\b",
+}
+SKIPPED_IN_4BIT = ["lm_head", "vision_tower", "multi_modal_projector", "visual"]
 
 
 @dataclass
@@ -45,7 +55,8 @@ class ModelArgs:
         metadata={"help": "paper = published model and data; embedded = ours; auto = paper where CUDA is"},
     )
     model: str | None = field(
-        default=None, metadata={"help": "hub id or folder of a PaliGemma; by profile where not given"}
+        default=None,
+        metadata={"help": "hub id or folder: PaliGemma, Qwen2-VL or Qwen2.5-VL; by profile where not given"},
     )
     adapter: str | None = field(
         default=None, metadata={"help": "folder of a PEFT adapter to put on the model"}
@@ -80,14 +91,21 @@ def _resolve(profile: str) -> tuple[str, str]:
     return "embedded", "no CUDA device here; --profile paper for the published model"
 
 
-def load(args: ModelArgs, train_adapter: bool = False) -> tuple[torch.nn.Module, PaliGemmaProcessor]:
-    """(model, processor): eager attention (others drop PaliGemma's masks), safetensors only, no hub code.
+def load(
+    args: ModelArgs, train_adapter: bool = False, pixels: tuple[int, int] = qwen.PIXELS
+) -> tuple[torch.nn.Module, PaliGemmaProcessor | qwen.ChatProcessor]:
+    """(model, processor): safetensors only, no hub code; attention as `rollout` takes it.
+
+    That is eager for PaliGemma (others drop its masks), scaled-dot-product for Qwen2-VL and Qwen2.5-VL.
 
     The model is in eval mode, on CUDA where it is there, else on the CPU. With `args.adapter` it is a
     PeftModel, frozen unless `train_adapter`. Prints profile and reason; sets every seed.
 
+    Args:
+        pixels: least and most of a picture or frame, for Qwen2-VL and Qwen2.5-VL.
+
     Raises:
-        UserError: a model that cannot be had, is no PaliGemma or is damaged; an adapter that is missing or
+        UserError: a model that cannot be had, is of another type or is damaged; an adapter that is missing or
             does not fit; a dtype or quantization that the device does not have.
     """
     profile, reason = resolve_profile(args)
@@ -101,11 +119,15 @@ def load(args: ModelArgs, train_adapter: bool = False) -> tuple[torch.nn.Module,
     if args.load_in_4bit:
         options["quantization_config"] = _four_bits(options["dtype"], state.device)
     with _explained(name):
-        _check_is_paligemma(name)
-        processor = PaliGemmaProcessor.from_pretrained(name)
-        model = PaliGemmaForConditionalGeneration.from_pretrained(
-            name, attn_implementation="eager", use_safetensors=True, **options
-        )
+        chats = _model_type(name) in qwen.TYPES
+        if chats and args.shard_base:
+            raise UserError("--shard_base is for PaliGemma; leave it out, a Qwen runs whole on each device")
+        if chats:
+            processor, made = qwen.load_processor(name, pixels), AutoModelForImageTextToText
+        else:
+            processor, made = PaliGemmaProcessor.from_pretrained(name), PaliGemmaForConditionalGeneration
+        attention = "sdpa" if chats else "eager"
+        model = made.from_pretrained(name, attn_implementation=attention, use_safetensors=True, **options)
     if args.shard_base:
         sharding.shard(model)
     if args.adapter:
@@ -178,7 +200,7 @@ def add_lora(
 def trainable_parameters(model) -> dict[str, int]:
     """How many parameters are trained in each part of the model."""
     trained = [(name, p.numel()) for name, p in model.named_parameters() if p.requires_grad]
-    return {part: sum(n for name, n in trained if module in name) for part, module in PARTS.items()}
+    return {part: sum(n for name, n in trained if re.search(names, name)) for part, names in PARTS.items()}
 
 
 def save_adapter(model: PeftModel, folder: str | Path) -> None:
@@ -205,8 +227,8 @@ def _check_launch(args: ModelArgs, state: PartialState) -> None:
         raise UserError("--shard_base cannot share out 4-bit weights; leave out --load_in_4bit")
 
 
-def _check_is_paligemma(name: str) -> None:
-    """Looks at config.json alone, so that nobody waits for gigabytes of the wrong model."""
+def _model_type(name: str) -> str:
+    """By config.json alone, so that nobody waits for gigabytes of the wrong model."""
     folder = Path(name)
     if folder == EMBEDDED and not (folder / "config.json").exists():
         raise UserError("the embedded model is not here; make it with `python model/pretrain_embedded.py`")
@@ -218,10 +240,12 @@ def _check_is_paligemma(name: str) -> None:
     if looks_local and not (folder / "config.json").is_file():
         raise UserError(f"--model {name}: the folder has no config.json; give one made by save_pretrained")
     kind = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
-    if kind != "paligemma":
+    if kind not in ("paligemma", *qwen.TYPES):
         raise UserError(
-            f"--model {name} is of type {kind!r}, not a PaliGemma; give one, {PUBLISHED} for instance"
+            f"--model {name} is of type {kind!r}, not a PaliGemma, Qwen2-VL or Qwen2.5-VL; give one, "
+            f"{PUBLISHED} for instance"
         )
+    return kind
 
 
 @contextmanager
@@ -262,7 +286,7 @@ def _four_bits(dtype: torch.dtype, device: torch.device) -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=["lm_head", "vision_tower", "multi_modal_projector"],
+        llm_int8_skip_modules=SKIPPED_IN_4BIT,
     )
 
 

@@ -1,11 +1,11 @@
-"""Sampling and scoring completions for PaliGemma, the prompt computed once a group.
+"""Sampling and scoring completions, the prompt computed once a group: PaliGemma, Qwen2-VL and Qwen2.5-VL.
 
 All G completions of a prompt share its image and text, and PaliGemma's prefix never looks at what follows.
 So sampling runs the prefix once and feeds the next token of all G completions together, each seeing the one
 cache of the prefix and what it said itself; and scoring puts a whole group in one row:
 
                   prefix   c1     c2          rows: who looks;  # = may look at
-     prefix       ######   ....   ....        the prefix sees the whole prefix (both ways)
+     prefix       ######   ....   ....        PaliGemma's prefix sees the whole prefix (both ways)
      c1           ######   #...   ....        a completion sees the prefix and itself, causally,
                   ######   ##..   ....        never its neighbours
      c2           ######   ....   #...
@@ -16,21 +16,29 @@ Log-probabilities while sampling, packed (`per_token_logps`) and one row a compl
 tokens that can stand in an answer: `<image>`, `<loc....>`, `<seg...>`, padding and ids without a token have
 probability 0 while sampling and while scoring alike, so what is sampled is exactly what is scored. Prompts
 are padded on the left; no number depends on the padding, the batch size or the neighbours in the batch.
+
+What a family of models has of its own (inputs, the prefix's mask, positions) is in `paligemma` and `qwen`;
+Qwen's prefix is causal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache, PaliGemmaForConditionalGeneration
+from transformers import DynamicCache, PreTrainedModel
 
+from spatialvlm import encoding, paligemma, qwen
 from spatialvlm.cli import UserError
-from spatialvlm.encoding import Batch, Completions, ImageCache, Vocabulary, decode, encode, forbidden_tokens
+from spatialvlm.encoding import Batch, Completions, ImageCache, Vocabulary, decode, forbidden_tokens
+from spatialvlm.qwen import QwenBatch
 
 __all__ = [
     "Batch",
@@ -50,25 +58,38 @@ __all__ = [
 _CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
 
 
+def encode(
+    processor,
+    prompts: Sequence[str],
+    images: Sequence[Sequence[Image.Image | Path]],
+    device: torch.device | str = "cpu",
+    cache: ImageCache | None = None,
+) -> Batch | QwenBatch:
+    """Prompts and the images of each as the model's inputs: `encoding.encode`, or `qwen.encode`."""
+    family = qwen if isinstance(processor, qwen.ChatProcessor) else encoding
+    return family.encode(processor, prompts, images, device, cache)
+
+
 def vision_is_trained(model) -> bool:
     """Whether vision tower or projector have trainable weights: image features change and carry gradients."""
-    core = _core(model)
-    parts = (core.model.vision_tower, core.model.multi_modal_projector)
-    return any(parameter.requires_grad for part in parts for parameter in part.parameters())
+    core, family = _core(model)
+    return any(parameter.requires_grad for part in family.vision(core) for parameter in part.parameters())
 
 
-def image_features(model, batch: Batch) -> Tensor:
-    """(N, image tokens, hidden), projected; gradients only where vision tower or projector is trained."""
-    core = _core(model)
+def image_features(model, batch: Batch | QwenBatch) -> Tensor:
+    """(N, image tokens, hidden), or Qwen's (image tokens of all, hidden), as the decoder takes them.
+
+    They carry gradients only where vision tower or projector is trained.
+    """
+    core, family = _core(model)
     with torch.set_grad_enabled(vision_is_trained(model) and torch.is_grad_enabled()):
-        pixels = batch.pixel_values.to(core.model.vision_tower.dtype)
-        return core.get_image_features(pixel_values=pixels).pooler_output
+        return family.image_features(core, batch)
 
 
 @torch.no_grad()
 def sample(
     model,
-    batch: Batch,
+    batch: Batch | QwenBatch,
     num_generations: int,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -86,9 +107,9 @@ def sample(
     Raises:
         UserError: prompt and completion are longer than Gemma 2's sliding window, or the logits are not
             finite.
-        ValueError: no PaliGemma, or attention other than eager.
+        ValueError: a model or an attention that this is not written for.
     """
-    core = _core(model)
+    core, family = _core(model)
     prompts, prefix_length = batch.input_ids.shape
     _check_window(core, prefix_length + max_new_tokens)
     if seeds is None:
@@ -97,7 +118,7 @@ def sample(
     running = torch.ones(prompts * num_generations, dtype=torch.bool, device=batch.input_ids.device)
     tokens, mask, logps = [], [], []
     with evaluating(core):
-        logits, cache, bias, last = _prefill(core, batch)
+        logits, cache, bias, last = _prefill(core, family, batch)
         logits = logits.repeat_interleave(num_generations, 0)  # (B * G, V)
         bias = bias.expand(-1, -1, num_generations, -1)  # (B, 1, G, P)
         own = torch.eye(num_generations, dtype=torch.bool, device=bias.device).expand(prompts, 1, -1, -1)
@@ -119,7 +140,7 @@ def sample(
             logits = core(
                 input_ids=tokens[-1].view(prompts, num_generations),
                 attention_mask=bias,
-                position_ids=(last + step + 1).expand(-1, num_generations),
+                position_ids=(last + step + 1).expand(*last.shape[:-1], num_generations),
                 past_key_values=cache,
             ).logits.flatten(0, 1)
     return Completions(
@@ -127,46 +148,49 @@ def sample(
     )
 
 
-def _prefill(core, batch: Batch) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
+def _prefill(core, family, batch: Batch | QwenBatch) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
     """Runs the prefix once.
 
-    Returns the next token's logits (B, V), the cache, the additive mask (B, 1, 1, P) and the last position
-    (B, 1).
+    Returns the next token's logits (B, V), the cache, the additive mask for completions (B, 1, 1, P) and the
+    last position, (B, 1) or (3, B, 1).
     """
-    valid, positions = _prefix_layout(batch)
-    embeds = _embed_prefix(core, batch)
-    bias = _additive(valid[:, None, None], embeds.dtype)  # all of the prefix sees the same
+    allowed, positions, last = family.prefix(core, batch)
+    embeds = _embed_prefix(core, family, batch)
     cache = DynamicCache()  # made without a config, no layer forgets; the sliding window was checked before
     logits = core(
         inputs_embeds=embeds,
-        attention_mask=bias,
+        attention_mask=_additive(allowed[:, None], embeds.dtype),
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
-    return logits, cache, bias, positions[:, -1:]
+    bias = _additive(batch.attention_mask.bool()[:, None, None], embeds.dtype)
+    return logits, cache, bias, last
 
 
-def per_token_logps(model, batch: Batch, completions: Completions, temperature: float = 1.0) -> Tensor:
+def per_token_logps(
+    model, batch: Batch | QwenBatch, completions: Completions, temperature: float = 1.0
+) -> Tensor:
     """Log-probabilities (B, G, T) float32 of the completions' tokens, packed; 0 where masked out.
 
     The last token of a completion predicts nothing, so it is not fed, and logits are made for the rest alone.
     `temperature` divides the logits as in `sample`; 0 counts as 1.
     """
-    core = _core(model)
+    core, family = _core(model)
     tokens = completions.tokens
     groups, num_generations, length = tokens.shape
     prefix_length, fed = batch.input_ids.shape[1], length - 1
     _check_window(core, prefix_length + length)
-    prefix = _embed_prefix(core, batch)
+    prefix = _embed_prefix(core, family, batch)
     continuation = core.get_input_embeddings()(tokens[..., :-1].reshape(groups, num_generations * fed))
-    valid, positions = _prefix_layout(batch)
-    restarted = positions[:, -1:] + torch.arange(1, length, device=tokens.device).repeat(num_generations)
+    of_prefix, positions, last = family.prefix(core, batch)
+    allowed = _packed_allowed(of_prefix, batch.attention_mask.bool(), num_generations, fed)
+    restarted = last + torch.arange(1, length, device=tokens.device).repeat(num_generations)
     logits = core(
         inputs_embeds=torch.cat([prefix, continuation.to(prefix.dtype)], 1),
-        attention_mask=_additive(_packed_allowed(valid, num_generations, fed)[:, None], prefix.dtype),
-        position_ids=torch.cat([positions, restarted], 1),
+        attention_mask=_additive(allowed[:, None], prefix.dtype),
+        position_ids=torch.cat([positions, restarted], -1),
         logits_to_keep=1 + num_generations * fed,
         use_cache=False,
     ).logits  # (B, 1 + G * (T - 1), V)
@@ -178,41 +202,37 @@ def per_token_logps(model, batch: Batch, completions: Completions, temperature: 
     return logps.where(completions.mask, 0.0)
 
 
-def per_token_logps_plain(model, batch: Batch, completions: Completions, temperature: float = 1.0) -> Tensor:
+def per_token_logps_plain(
+    model, batch: Batch | QwenBatch, completions: Completions, temperature: float = 1.0
+) -> Tensor:
     """What `per_token_logps` must equal: one row a completion through the model's own inputs and masks.
 
     Slow (the prefix and its images are computed for every completion) and independent of everything packed.
     """
-    core = _core(model)
-    groups, num_generations, length = completions.tokens.shape
-    repeated = [group for group in range(groups) for _ in range(num_generations)]
-    tokens = completions.tokens.reshape(groups * num_generations, length)
-    attention_mask = torch.cat([batch.attention_mask[repeated], completions.mask.view_as(tokens).long()], 1)
-    prefix_type = torch.zeros_like(batch.input_ids[repeated])  # 0: both ways; 1: causal
-    logits = core(
-        input_ids=torch.cat([batch.input_ids[repeated], tokens], 1),
-        pixel_values=batch.pixel_values[batch.image_rows(repeated)].to(core.model.vision_tower.dtype),
-        token_type_ids=torch.cat([prefix_type, torch.ones_like(tokens)], 1),
-        attention_mask=attention_mask,
-        position_ids=attention_mask.cumsum(1).clamp(min=1),
-        logits_to_keep=length + 1,
-        use_cache=False,
-    ).logits[:, :-1]
-    logps = _select_logps(logits, tokens[..., None], batch.vocabulary, temperature)
-    return logps.view(groups, num_generations, length).where(completions.mask, 0.0)
+    core, family = _core(model)
+    logits = family.plain_logits(core, batch, completions)
+    targets = completions.tokens.flatten(0, 1)[..., None]
+    logps = _select_logps(logits, targets, batch.vocabulary, temperature)
+    return logps.view_as(completions.tokens).where(completions.mask, 0.0)
 
 
-def _core(model) -> PaliGemmaForConditionalGeneration:
-    """The PaliGemma inside PEFT's wrapper; LoRA layers sit in it, so adapters act as they are switched."""
+def _core(model) -> tuple[PreTrainedModel, ModuleType]:
+    """The model inside PEFT's wrapper, and its family's module.
+
+    LoRA layers sit in it, so adapters act as they are switched.
+    """
     core = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not isinstance(core, PaliGemmaForConditionalGeneration):
-        raise ValueError(f"rollouts are written for PaliGemma, not for {type(core).__name__}")
-    if (attention := core.config.get_text_config()._attn_implementation) != "eager":
+    family = next((each for each in (paligemma, qwen) if isinstance(core, each.CLASSES)), None)
+    if family is None:
         raise ValueError(
-            f"attention is {attention!r}, which drops PaliGemma's prefix mask or Gemma 2's soft-capping; "
-            "load the model with attn_implementation='eager'"
+            f"rollouts are written for PaliGemma, Qwen2-VL and Qwen2.5-VL, not for {type(core).__name__}"
         )
-    return core
+    if (attention := core.config.get_text_config()._attn_implementation) not in family.ATTENTION:
+        best, reason = next(iter(family.ATTENTION.items()))
+        raise ValueError(
+            f"attention is {attention!r}; load the model with attn_implementation={best!r}: {reason}"
+        )
+    return core, family
 
 
 def _check_window(core, length: int) -> None:
@@ -224,31 +244,31 @@ def _check_window(core, length: int) -> None:
         )
 
 
-def _prefix_layout(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Which prefix tokens are real (B, P) bool, and their positions (B, P), from 1 on as PaliGemma counts."""
-    return batch.attention_mask.bool(), batch.attention_mask.cumsum(1).clamp(min=1)
-
-
-def _embed_prefix(core, batch: Batch) -> Tensor:
+def _embed_prefix(core, family, batch: Batch | QwenBatch) -> Tensor:
     """(B, P, hidden): word embeddings, with image features for image tokens, as in the model's forward."""
     features = image_features(core, batch) if batch.features is None else batch.features
-    is_image = batch.input_ids == core.config.image_token_id
+    is_image = family.is_image(core, batch)
     embeds = core.get_input_embeddings()(batch.input_ids.masked_fill(is_image, 0))
     if is_image.sum() * embeds.shape[-1] != features.numel():
         raise ValueError(f"{int(is_image.sum())} image tokens for image features {tuple(features.shape)}")
     return embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
 
 
-def _packed_allowed(valid: Tensor, num_generations: int, fed: int) -> Tensor:
-    """(B, S, S) bool, S = P + G * fed: who may look at whom in `[prefix | c1 | ... | cG]` (drawn above)."""
+def _packed_allowed(of_prefix: Tensor, valid: Tensor, num_generations: int, fed: int) -> Tensor:
+    """(B, S, S) bool, S = P + G * fed: who may look at whom in `[prefix | c1 | ... | cG]` (drawn above).
+
+    Args:
+        of_prefix: (B, 1 or P, P), the same within the prefix.
+        valid: (B, P), the prefix's tokens that are no padding.
+    """
     groups, prefix_length = valid.shape
     causal = torch.ones(fed, fed, dtype=torch.bool, device=valid.device).tril()
     size = prefix_length + num_generations * fed
-    pattern = torch.zeros(size, size, dtype=torch.bool, device=valid.device)
-    pattern[:, :prefix_length] = True
-    pattern[prefix_length:, prefix_length:] = torch.block_diag(*[causal] * num_generations)
-    seen = pad(valid, (0, num_generations * fed), value=True)
-    return pattern & seen[:, None]
+    allowed = torch.zeros(groups, size, size, dtype=torch.bool, device=valid.device)
+    allowed[:, :prefix_length, :prefix_length] = of_prefix
+    allowed[:, prefix_length:, :prefix_length] = valid[:, None]
+    allowed[:, prefix_length:, prefix_length:] = torch.block_diag(*[causal] * num_generations)
+    return allowed
 
 
 def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
