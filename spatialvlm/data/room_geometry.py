@@ -17,6 +17,7 @@ from spatialvlm.data.annotation import Box
 
 ALPHA = 5.0  # of the alpha shape, 1/m: what is narrower than some 40 cm is no gap (VSI-Bench's value)
 SAMPLED = 10_000  # points that an area is taken from, as in VSI-Bench
+ALIGNED = 1.01  # how much larger a box along the walls may be than the smallest one
 THINNEST = 0.01  # metres: no side of a box is shorter, though a scanned sheet has no thickness
 
 
@@ -63,14 +64,17 @@ def _sides(box: Box) -> np.ndarray:
 
 
 def upright_box(points: np.ndarray) -> Box:
-    """The smallest box around (N, 3) points among those that stand upright."""
+    """The smallest box around (N, 3) points among those that stand upright; that along x and y, which are the
+    walls' directions, where it is as small but for `ALIGNED`: what is round has no direction of its own.
+    """
     hull = shapely.get_coordinates(shapely.convex_hull(shapely.MultiPoint(points[:, :2])))
-    edges = np.diff(hull, axis=0) if len(hull) > 1 else np.array([[1.0, 0.0]])
+    edges = np.concatenate([[[1.0, 0.0]], np.diff(hull, axis=0)])
     angles = np.arctan2(edges[:, 1], edges[:, 0])
     across = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (E, 2): one side lies along a hull's edge
     along = np.stack([-across[:, 1], across[:, 0]], axis=1)
     extents = [np.ptp(hull @ axis.T, axis=0) for axis in (across, along)]
-    best = int(np.argmin(extents[0] * extents[1]))
+    areas = extents[0] * extents[1]
+    best = 0 if areas[0] <= ALIGNED * areas.min() else int(np.argmin(areas))
     axes = np.eye(3)
     axes[0, :2], axes[1, :2] = across[best], along[best]
     turned = points @ axes.T

@@ -80,8 +80,9 @@ def load(
 
     Returns:
         Examples with VSI-Bench's question type as task and the frames as images, in their order; where rows
-        have none, the place of the video in VSI-Bench's layout, which cannot be opened. `meta` holds `family`,
-        `scene`, `source` (the data set) and, of choices, `vocabulary`: the words that can be the answer.
+        have none, the place of the video in VSI-Bench's layout, which cannot be opened. `meta` holds
+        `family`, `scene`, `source` (the data set) and, of choices, `vocabulary`: the words that can be the
+        answer.
 
     Raises:
         UserError: nothing at `path`; a row without a field or with one that cannot be, two of one id, a frame

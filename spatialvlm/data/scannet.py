@@ -1,0 +1,190 @@
+"""ScanNet (Dai et al., CVPR 2017): scan folders as they are downloaded, read into annotation of rooms.
+
+A scan's folder holds `<scan>.txt` (with `axisAlignment`), `<scan>_vh_clean_2.ply` (the mesh),
+`<scan>_vh_clean_2.0.010000.segs.json` (the segment of every vertex) and `<scan>.aggregation.json` (the
+segments of every object). `scannetv2-labels.combined.tsv` turns annotators' words into cleaner labels
+(`trash can`, not `trashcan`). Only labels of things are kept: walls, floors, ceilings and what has no name
+cannot be asked about.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from plyfile import PlyData, PlyParseError
+
+from spatialvlm.cli import UserError
+from spatialvlm.data.annotation import SceneAnnotation
+from spatialvlm.data.room_geometry import floor_area, upright_box
+
+MESH, SEGMENTS, OBJECTS = "_vh_clean_2.ply", "_vh_clean_2.0.010000.segs.json", ".aggregation.json"
+NO_THINGS = frozenset(("wall", "floor", "ceiling", "object", "objects", "unknown", "misc", "remove", "stuff"))
+LABEL_COLUMNS = ("raw_category", "category")
+_FETCH = "fetch the scan again, or move its folder away"
+
+
+def scans(folder: str | Path) -> list[Path]:
+    """The scan folders in a folder, by name: those that hold an aggregation or a mesh.
+
+    Raises:
+        UserError: no such folder, or no scan in it.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"no such folder: {folder}")
+    found = [
+        place
+        for place in sorted(Path(folder).iterdir())
+        if any((place / f"{place.name}{end}").is_file() for end in (MESH, OBJECTS))
+    ]
+    if not found:
+        raise UserError(
+            f"{folder} holds no scan; ScanNet's are folders like scene0000_00/ with its files in them"
+        )
+    return found
+
+
+def read_label_map(path: str | Path) -> dict[str, str]:
+    """Labels by the annotators' words, from `scannetv2-labels.combined.tsv`.
+
+    Raises:
+        UserError: a file that is not there, or lacks a column.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            table = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--label_map {path} cannot be read ({error})") from None
+    if not table or any(not table[0].get(name) for name in LABEL_COLUMNS):
+        raise UserError(
+            f"--label_map {path} has no columns {' and '.join(LABEL_COLUMNS)}; "
+            "give scannetv2-labels.combined.tsv"
+        )
+    return {row["raw_category"].strip(): row["category"].strip() for row in table if row["category"]}
+
+
+def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> SceneAnnotation:
+    """A scan's objects, with upright boxes around their vertices, and its floor area by the alpha shape of
+    all vertices; `points` are the vertices, (N, 3), turned upright by the axis alignment.
+
+    Args:
+        label_map: as `read_label_map` gives it; the annotators' words stay as they are without.
+
+    Raises:
+        UserError: a file that is missing or broken, no axis alignment, a vertex that is not finite, an object
+            without segments, no object at all, no floor; the message names the scan.
+    """
+    folder = Path(folder)
+    scan, where = folder.name, f"scan {folder}"
+    points = _vertices(_file(folder, MESH), where)
+    points = points @ (turn := _axis_alignment(_file(folder, ".txt"), where))[:3, :3].T + turn[:3, 3]
+    segments = _json(_file(folder, SEGMENTS)).get("segIndices")
+    if not isinstance(segments, list) or len(segments) != len(points):
+        count = len(segments) if isinstance(segments, list) else "no"
+        raise UserError(f"{where}: its mesh has {len(points)} vertices, but {count} 'segIndices'; {_FETCH}")
+    groups = _json(_file(folder, OBJECTS)).get("segGroups")
+    if not isinstance(groups, list) or not groups:
+        raise UserError(f"{where} has no object ('segGroups' is empty); {_FETCH}")
+    objects: dict[str, list] = {}
+    vertices = _Vertices(np.array(segments))
+    for number, group in enumerate(groups):
+        label, chosen = _object(group, vertices, f"{where} object {number}")
+        label = (label_map or {}).get(label, label).strip().lower()
+        if label not in NO_THINGS:
+            objects.setdefault(label, []).append(upright_box(points[chosen]))
+    if not objects:
+        raise UserError(f"{where} has no object but walls, floors and the like; {_FETCH}")
+    try:
+        area = floor_area(points)
+    except ValueError as error:
+        raise UserError(f"{where} has no floor: {error}; {_FETCH}") from None
+    return SceneAnnotation(
+        scan,
+        area,
+        {label: len(boxes) for label, boxes in objects.items()},
+        {label: tuple(boxes) for label, boxes in objects.items()},
+        points,
+    )
+
+
+class _Vertices:
+    """The vertices of segments, found without looking at all of them for every object."""
+
+    def __init__(self, segments: np.ndarray) -> None:
+        self.order = np.argsort(segments, kind="stable")
+        self.segments = segments[self.order]
+
+    def of(self, wanted: np.ndarray) -> np.ndarray:
+        starts, ends = (np.searchsorted(self.segments, wanted, side) for side in ("left", "right"))
+        return np.concatenate([self.order[start:end] for start, end in zip(starts, ends, strict=True)])
+
+
+def _object(group: Any, vertices: _Vertices, where: str) -> tuple[str, np.ndarray]:
+    """(label, numbers of the vertices) of an object."""
+    label = group.get("label") if isinstance(group, dict) else None
+    if not isinstance(label, str) or not label.strip():
+        raise UserError(f"{where} has no 'label'; {_FETCH}")
+    where = f"{where} ({label})"
+    wanted = group.get("segments")
+    if not isinstance(wanted, list) or not wanted:
+        raise UserError(f"{where} has no 'segments'; {_FETCH}")
+    chosen = vertices.of(np.array(wanted))
+    if not len(chosen):
+        raise UserError(f"{where}: none of its {len(wanted)} 'segments' has a vertex in the mesh; {_FETCH}")
+    return label.strip(), chosen
+
+
+def _file(folder: Path, end: str) -> Path:
+    file = folder / f"{folder.name}{end}"
+    if not file.is_file():
+        raise UserError(f"scan {folder} has no {file.name}; {_FETCH}")
+    return file
+
+
+def _json(file: Path) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}); {_FETCH}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is no record with named fields; {_FETCH}")
+    return content
+
+
+def _axis_alignment(file: Path, where: str) -> np.ndarray:
+    """(4, 4): what turns and shifts vertices so that z points up and walls lie along x and y."""
+    found = re.search(r"^axisAlignment\s*=\s*(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise UserError(
+            f"{where}: {file.name} has no axisAlignment (ScanNet's test scans have none); {_FETCH}"
+        )
+    try:
+        numbers = [float(word) for word in found[1].split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 16 or not all(map(math.isfinite, numbers)):
+        raise UserError(
+            f"{where}: axisAlignment in {file.name} must be 16 numbers, not {found[1]!r}; {_FETCH}"
+        )
+    return np.reshape(numbers, (4, 4))
+
+
+def _vertices(file: Path, where: str) -> np.ndarray:
+    """(N, 3) float64 vertices of a mesh; its faces are not looked at."""
+    triangles = {"face": {"vertex_indices": 3}}  # so that they need not be read one by one
+    try:
+        vertex = PlyData.read(str(file), known_list_len=triangles)["vertex"]
+        points = np.stack([np.asarray(vertex[axis], float) for axis in "xyz"], axis=1)
+    except (OSError, PlyParseError, ValueError, KeyError) as error:
+        raise UserError(f"{where}: {file.name} cannot be read as a mesh ({error}); {_FETCH}") from None
+    if not len(points):
+        raise UserError(f"{where}: {file.name} has no vertex; {_FETCH}")
+    if len(broken := np.flatnonzero(~np.isfinite(points).all(axis=1))):
+        raise UserError(f"{where}: vertex {broken[0]} of {file.name} is not finite; {_FETCH}")
+    return points
