@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import rows
+from spatialvlm.data import rows, video
 from spatialvlm.data.annotation import SceneAnnotation
 from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.vsi_questions import FAMILIES, TEMPLATES, WORDS, Candidate, family
@@ -68,7 +69,11 @@ def row(
 
 
 def load(
-    path: str | Path, split: str = "train", limit: int | None = None, families: Sequence[str] = FAMILIES
+    path: str | Path,
+    split: str = "train",
+    limit: int | None = None,
+    families: Sequence[str] = FAMILIES,
+    num_frames: int = 16,
 ) -> Sequence[Example]:
     """The questions, in the files' order; all checked now, and made when looked at.
 
@@ -77,6 +82,7 @@ def load(
         split: `train` or `validation`.
         limit: at most this many. They lie scene by scene and are taken evenly from first to last.
         families: only these of `vsi_questions.FAMILIES`.
+        num_frames: at most so many of a row's frames, spread from first to last.
 
     Returns:
         Examples with VSI-Bench's question type as task and the frames as images, in their order; where rows
@@ -92,6 +98,8 @@ def load(
         raise UserError(f"VSI-100k has the families {', '.join(FAMILIES)}, not {', '.join(sorted(unknown))}")
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, not {limit}")
+    if num_frames < 1:
+        raise UserError(f"--num_frames must be at least 1, not {num_frames}")
     table, folder = rows.read(path, split), rows.beside(path)
     asked = (*families, None)  # None: a row without a family, which is refused below
     numbers = [number for number, (_, each) in enumerate(table) if each.get("family") in asked]
@@ -103,7 +111,7 @@ def load(
     there: set[Path] = set()
     for number in chosen:
         where, each = table[number]
-        example = _example(where, each, folder)
+        example = _example(where, each, folder, num_frames)
         if example.id in seen:
             raise UserError(f"{where} has the id {example.id!r} of {seen[example.id]}; remove one of them")
         seen[example.id] = where
@@ -113,12 +121,15 @@ def load(
             there.add(frame)
 
     def make(number: int) -> Example:
-        return _example(*table[number], folder)
+        example = _example(*table[number], folder, num_frames)
+        if table[number][1]["frames"] and example.images[0].suffix in video.VIDEO_SUFFIXES:
+            return replace(example, images=video.frames(example.images[0], num_frames).images)
+        return example
 
     return LazyExamples(lru_cache(maxsize=1)(make), chosen)
 
 
-def _example(where: str, each: rows.Row, folder: Path | None) -> Example:
+def _example(where: str, each: rows.Row, folder: Path | None, num_frames: int) -> Example:
     id, source, scene, of, kind, question, answer = (rows.text(each, name, where) for name in TEXTS)
     if kind not in TEMPLATES or family(kind) != of:
         raise UserError(f"{where}: 'question_type' {kind!r} is none of VSI-100k's of family {of!r}")
@@ -131,6 +142,7 @@ def _example(where: str, each: rows.Row, folder: Path | None) -> Example:
     elif not _above_zero(answer):
         raise UserError(f"{where}: 'answer' must be a number above 0, not {answer!r}; mend or remove the row")
     frames = _names(each, "frames", where)
+    frames = [frames[number] for number in video.uniform(len(frames), num_frames)]
     images = tuple((folder or Path()) / name for name in frames) or (Path(source, f"{scene}.mp4"),)
     return Example(id, images, question, answer, kind, meta=meta)
 
