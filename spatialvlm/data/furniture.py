@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 
 import numpy as np
@@ -19,7 +20,7 @@ Size = tuple[float, float, float]
 BLACK, WHITE, STEEL, WOOD = (22, 22, 26), (235, 235, 230), (168, 174, 182), (120, 72, 34)
 RED, BLUE, PURPLE, CYAN, PINK = (196, 40, 34), (40, 78, 205), (120, 40, 170), (30, 195, 205), (235, 105, 175)
 ORANGE, YELLOW, GREEN, TEAL, CLAY = (235, 125, 25), (255, 225, 60), (40, 130, 35), (20, 92, 96), (176, 84, 48)
-SCREEN = (95, 150, 225)
+SCREEN = (170, 240, 200)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Thing:
     yaw: float
     parts: tuple[Part, ...]
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest corner (3,) of all parts in the thing's own axes."""
         centre = np.array([part.centre for part in self.parts])
@@ -66,7 +67,7 @@ class Thing:
     def height(self) -> float:
         return float(self.bounds[1][2])
 
-    @property
+    @cached_property
     def axes(self) -> np.ndarray:
         """(3, 3): rows are the directions of the thing's own axes in the room."""
         cosine, sine = np.cos(self.yaw), np.sin(self.yaw)

@@ -77,21 +77,21 @@ class Solid:
     def __init__(self, room: Room) -> None:
         parts = [(part, number) for number, thing in enumerate(room.things) for part in thing.parts]
         self.owner = np.array([number for _, number in parts] + [-1] * 11, np.int16)
-        self.centre = np.array([part.centre for part, _ in parts], np.float32)  # (P, 3), in the thing's axes
-        self.half = np.array([part.half for part, _ in parts], np.float32)
-        self.round = np.array([part.round for part, _ in parts])
+        self.centre = _table([part.centre for part, _ in parts], 3)  # (P, 3), in the thing's axes
+        self.half = _table([part.half for part, _ in parts], 3)
+        self.round = np.array([part.round for part, _ in parts], bool)
         turns = [
             (math.cos(room.things[number].yaw), math.sin(room.things[number].yaw)) for _, number in parts
         ]
-        self.turn = np.array(turns, np.float32)  # (P, 2)
-        self.place = np.array([(*room.things[number].position, 0) for _, number in parts], np.float32)
+        self.turn = _table(turns, 2)  # (P, 2)
+        self.place = _table([(*room.things[number].position, 0) for _, number in parts], 3)
         dark = [tuple(0.6 * c for c in wall) for wall in room.walls]
         shell = [room.floor, tuple(0.82 * c for c in room.floor), CEILING, *room.walls, *dark]
         self.color = (np.array([part.color for part, _ in parts] + shell, np.float32) / 255) ** 2.2
         self.first = np.flatnonzero(np.diff(self.owner[: len(parts)], prepend=-2))
         self.ends = np.append(self.first[1:], len(parts))
         corners = [thing.to_room(_corners(*thing.bounds)) for thing in room.things]
-        self.corners = np.array(corners, np.float32)  # (K, 8, 3)
+        self.corners = _table(corners, 8, 3)  # (K, 8, 3)
         self.middle = self.corners.mean(1)
         self.reach = np.linalg.norm(self.corners - self.middle[:, None], axis=2).max(1)  # (K,)
         self.bounds = np.float32(
@@ -138,6 +138,11 @@ def _mantle(centre: np.ndarray, half: np.ndarray, origin: np.ndarray, way: np.nd
     along = (x * way[0] + y * way[1]) / square
     left = half[:, :1] ** 2 - (x * x + y * y - square * along**2)
     return -along, np.sign(left) * np.sqrt(np.abs(left) / square)
+
+
+def _table(values: list, *shape: int) -> np.ndarray:
+    """(N, *shape) float32, of no values too: a room may be empty."""
+    return np.array(values, np.float32).reshape(-1, *shape)
 
 
 def _corners(low: np.ndarray, high: np.ndarray) -> np.ndarray:

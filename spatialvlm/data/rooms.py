@@ -31,7 +31,8 @@ ALONE = 0.7  # how often a kind of furniture comes but once
 FRAMES = (8, 32)
 KEY_FRAMES = 4  # this many, spread over the path, already see every object
 SEEN = 0.01  # of a frame's pixels: what must be seen of an object in one of the key frames
-CHECK_WIDTH, CHECK_HEIGHT = 80, 60  # the size at which that is counted
+CHECK_WIDTH, CHECK_HEIGHT = 64, 48  # the size at which that is counted
+RIM = 64  # points around a cylinder's edge
 CLEARANCE = 0.35  # metres between the camera and walls or tall things
 FLOORS = ((176, 158, 134), (150, 136, 122), (190, 178, 160))
 WALLS = ((224, 218, 204), (206, 214, 220), (216, 222, 206), (224, 206, 198), (210, 206, 222))
@@ -121,7 +122,9 @@ def _stand(rng: Random, label: str, parts: tuple[Part, ...], width: float, depth
             rng.uniform(-0.5, 0.5) * (width - 2 * WALL_GAP),
             rng.uniform(-0.5, 0.5) * (depth - 2 * WALL_GAP),
         )
-        return Thing(label, place, rng.uniform(0, 2 * math.pi), parts)
+        # what is round has no direction of its own; its box lies along the walls
+        yaw = 0.0 if all(part.round for part in parts) else rng.uniform(0, 2 * math.pi)
+        return Thing(label, place, yaw, parts)
     side = rng.randrange(4)  # the wall towards +y, -x, -y, +x
     away, along = (depth, width) if side % 2 == 0 else (width, depth)
     turned = Thing(label, (0.0, 0.0), side * math.pi / 2, parts)
@@ -238,7 +241,8 @@ def _rim(part: Part, yaw: float) -> np.ndarray:
     """Points of a part, in its thing's axes, that reach farthest along the thing's axes and the room's."""
     centre, half = np.array(part.centre), np.array(part.half)
     if part.round:
-        angle = np.add.outer([0.0, -yaw], np.arange(4) * math.pi / 2).ravel()
+        # so many that no turned box around them is smaller by a hundredth
+        angle = np.add.outer([0.0, -yaw], np.linspace(0, 2 * math.pi, RIM, endpoint=False)).ravel()
         flat = np.column_stack([np.cos(angle), np.sin(angle)])
     else:
         flat = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])

@@ -112,7 +112,7 @@ def _of_video(path: Path, num_frames: int) -> Frames:
             # the times of all frames without decoding them, and of those that decoding can begin at
             packets = [p for p in container.demux(stream) if p.pts is not None and not p.is_discard]
             times = sorted(packet.pts for packet in packets)
-            keys = sorted((packet.pts, packet.dts) for packet in packets if packet.is_keyframe)
+            keys = sorted(((p.pts, p.dts) for p in packets if p.is_keyframe), key=lambda times: times[0])
             if not times or len(times) < stream.frames:  # a file that names no number of frames says 0
                 raise UserError(
                     f"video {path} is cut short: {len(times)} of {stream.frames} frames; fetch it again"
@@ -137,7 +137,7 @@ def _decoded(
     for index, time in wanted:
         key = keys[max(bisect_right(keys, time, key=lambda times: times[0]) - 1, 0)]
         if reached is None or key[0] > reached:
-            container.seek(key[1], stream=stream)
+            container.seek(key[0] if key[1] is None else key[1], stream=stream)  # mkv has no decoding times
             decoder = container.decode(stream)
         frame = next((frame for frame in decoder if frame.pts is not None and frame.pts >= time), None)
         if frame is None or frame.pts != time or frame.is_corrupt:
