@@ -14,20 +14,19 @@ again. The embedded model took 2.5 minutes for its 800 questions on 2 CPU cores 
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
-
-from spatialvlm import chat, cli, evaluate, models, predict, processes
+from spatialvlm import cli, evaluate, models, predict, processes
 from spatialvlm.cli import UserError
 from spatialvlm.data import counting
 from spatialvlm.data.counting import SOURCES
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
+from spatialvlm.qwen import ChatProcessor
 from spatialvlm.results import Run
-from spatialvlm.scoring.counting import PUBLISHED, benchmark, shares, table, with_vocabulary
+from spatialvlm.scoring.counting import PUBLISHED, QWEN, benchmark, shares, table, with_vocabulary
 from spatialvlm.summary import summarize
 from spatialvlm.summary import table as table_of_tasks
 
@@ -81,37 +80,12 @@ class Args(models.ModelArgs):
             raise UserError(f"--data {self.data} is one data set; name it with --dataset")
 
 
-def answer(model, processor, examples, todo, gold, settings) -> Iterator[list[Record]]:
-    """`predict.answer` for models that chat as well: the same batches and records, their own generation."""
-    if not isinstance(processor, chat.ChatProcessor):
-        yield from predict.answer(model, processor, examples, todo, gold, settings)
-        return
-    for indices in processes.deal(todo, settings.batch_size):
-
-        def records(indices: Sequence[int] = indices) -> list[Record]:
-            batch = [examples[index] for index in indices]
-            prompts, images = [example.prompt for example in batch], [example.images for example in batch]
-            length, seeds = settings.max_new_tokens, [settings.seed] * len(batch)
-            try:
-                said = chat.sample(model, processor, prompts, images, 1, length, 0.0, seeds) if batch else []
-            except torch.OutOfMemoryError:
-                raise UserError(
-                    f"too little memory on {model.device} for {len(batch)} questions at a time; "
-                    "use a smaller --batch_size"
-                ) from None
-            return [
-                predict.to_record(example, texts, settings.rule, gold[example.id])
-                for example, texts in zip(batch, said, strict=True)
-            ]
-
-        yield processes.agree(records)
-
-
 def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
     """Answers all questions into the run folder, with the scores so far now and then; returns the summary."""
     scored = benchmark(args.threshold)
     rule = scored.rules[args.rule]
-    settings = predict.Settings(rule, args.batch_size, args.max_new_tokens, 1, 0.0, args.seed)
+    workers = evaluate.default_workers(model.device)
+    settings = predict.Settings(rule, args.batch_size, args.max_new_tokens, 1, 0.0, args.seed, workers)
     gold, _ = predict.gold_answers(examples, settings, scored.title)  # before there is a folder
     folder = processes.on_main(lambda: evaluate.open_run(model, args, scored.title))
     done = processes.on_main(lambda: answered(folder, examples, gold, rule))
@@ -126,12 +100,15 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
         summary["counting"] = {
             source: {name: part.as_dict() for name, part in each.items()} for source, each in found.items()
         }
-        summary |= {"questions": len(gold), "answers_from_before": before}
-        summary |= {"seconds": time.monotonic() - started, "peak_memory_bytes": evaluate.peak_memory_bytes()}
+        whole, last = len(records) == len(gold), folder.summary()
+        took = {"seconds": time.monotonic() - started, "peak_memory_bytes": evaluate.peak_memory_bytes()}
+        took |= {"questions": len(gold), "answers_from_before": before}
+        if not todo and last and last["n"] == len(gold):  # what it took is what it took then
+            took = {name: last[name] for name in took}
+        summary |= took
         folder.write_summary(summary)
-        whole = len(records) == len(gold)
         comparable = models.resolve_profile(args)[0] == "paper" and not args.adapter
-        published = PUBLISHED.get(args.model or chat.QWEN) if comparable else None
+        published = PUBLISHED.get(args.model) if comparable else None
         print(f"\n{len(records)} of {len(gold)} questions")
         if whole and not args.counting_only:
             print(f"{table_of_tasks(summary)}\n")
@@ -139,7 +116,10 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
         return summary
 
     for records in predict.with_progress(
-        answer(model, processor, examples, todo, gold, settings), list(done.values()), len(gold), scored.title
+        predict.answer(model, processor, examples, todo, gold, settings),
+        list(done.values()),
+        len(gold),
+        scored.title,
     ):
         processes.on_main(lambda records=records: folder.add_predictions(records))
         parts = len(done) // args.interim_every
@@ -169,10 +149,12 @@ def answered(folder: Run, examples: Sequence[Example], gold: dict, rule) -> dict
 def main(args: Args) -> dict:
     if models.resolve_profile(args)[0] == "embedded":
         args.data = args.data or "embedded"
+    else:
+        args.model = args.model or QWEN
     where = (args.data, args.split, args.counting_only, args.start_sample, args.samples, args.image_cache)
     examples = counting.joined([counting.load(name, *where) for name in args.dataset])
-    model, processor = chat.load(args)
-    chats = isinstance(processor, chat.ChatProcessor)
+    model, processor = models.load(args)
+    chats = isinstance(processor, ChatProcessor)
     args.max_new_tokens = args.max_new_tokens or (1024 if chats else 16)
     examples = with_vocabulary(counting.instructed(examples) if chats else examples)
     return count(model, processor, examples, args)

@@ -11,7 +11,7 @@ import torch
 from tiny_chat import TEMPLATE, save_model
 from transformers import GenerationConfig, Qwen2_5_VLProcessor
 
-from spatialvlm import chat
+from spatialvlm import models, qwen, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.models import ModelArgs
 
@@ -22,13 +22,13 @@ QUESTIONS = [
 ]
 
 
-@pytest.fixture(scope="module", params=chat.TYPES)
+@pytest.fixture(scope="module", params=qwen.TYPES)
 def folder(request, tmp_path_factory):
     return save_model(tmp_path_factory.mktemp(request.param), request.param)
 
 
 def load(folder, **changed):
-    return chat.load(ModelArgs(profile="embedded", model=str(folder), **changed), pixels=(64, 1024))
+    return models.load(ModelArgs(profile="embedded", model=str(folder), **changed), pixels=(64, 1024))
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,11 @@ def pictures(count: int = len(QUESTIONS)):
 
 
 def ask(loaded, prompts, images, num_samples=1, length=10, temperature=0.0, seeds=None):
-    return chat.sample(
-        *loaded, prompts, images, num_samples, length, temperature, seeds or range(len(prompts))
-    )
+    model, processor = loaded
+    batch = rollout.encode(processor, prompts, images)
+    seeds = seeds or range(len(prompts))
+    found = rollout.sample(model, batch, num_samples, length, temperature, seeds=seeds)
+    return rollout.decode(processor, found)
 
 
 # ---- answers
@@ -57,10 +59,14 @@ def ask(loaded, prompts, images, num_samples=1, length=10, temperature=0.0, seed
 
 def inputs_of(processor, prompt, images) -> dict:
     """One prompt alone, as transformers' own calls take it."""
-    batch = chat.encode(processor, [prompt], [images])
-    is_image = (batch.input_ids == processor.tokenizer.convert_tokens_to_ids(chat.IMAGE)).int()
-    return {name: getattr(batch, name) for name in batch.__dataclass_fields__} | {
-        "mm_token_type_ids": is_image
+    batch = rollout.encode(processor, [prompt], [images])
+    image = processor.tokenizer.convert_tokens_to_ids(qwen.IMAGE)
+    return {
+        "input_ids": batch.input_ids,
+        "attention_mask": batch.attention_mask,
+        "pixel_values": torch.cat([picture.patches for picture in batch.pictures[0]]),
+        "image_grid_thw": torch.tensor([picture.grid for picture in batch.pictures[0]]),
+        "mm_token_type_ids": (batch.input_ids == image).int(),
     }
 
 
@@ -81,8 +87,9 @@ def generated(loaded, prompt, images, never=(), length=10) -> list[int]:
 
 def never_said(processor) -> list[int]:
     tokenizer = processor.tokenizer
-    said = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    return sorted(set(tokenizer.all_special_ids) - said) + list(range(len(tokenizer), len(tokenizer) + 3))
+    return sorted(set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}) + list(
+        range(len(tokenizer), len(tokenizer) + 3)
+    )
 
 
 def test_greedy_answers_of_a_batch_are_those_of_generate_one_by_one(loaded):
@@ -160,16 +167,16 @@ def test_an_answer_ends_with_the_end_token(copied):
 def test_a_picture_is_scaled_to_the_pixels_allowed(loaded):
     _, processor = loaded
     for size in ((8, 8), (40, 30), (900, 500)):
-        batch = chat.encode(processor, QUESTIONS[:1], [[tiny.image(0, *size)]])
-        pixels = int(batch.image_grid_thw.prod()) * 16
+        batch = rollout.encode(processor, QUESTIONS[:1], [[tiny.image(0, *size)]])
+        pixels = len(batch.pictures[0][0].patches) * 16
         assert 64 <= pixels <= 1024
-        tokens = (batch.input_ids == processor.tokenizer.convert_tokens_to_ids(chat.IMAGE)).sum()
+        tokens = (batch.input_ids == processor.tokenizer.convert_tokens_to_ids(qwen.IMAGE)).sum()
         assert tokens == pixels / 64  # patches of 4 x 4, four a token
 
 
 def test_a_prompt_is_a_turn_of_the_user(loaded):
     _, processor = loaded
-    batch = chat.encode(processor, QUESTIONS[:2], [[tiny.image(0, 16, 16)], [tiny.image(1, 8, 8)] * 2])
+    batch = rollout.encode(processor, QUESTIONS[:2], [[tiny.image(0, 16, 16)], [tiny.image(1, 8, 8)] * 2])
     long, short = (
         processor.tokenizer.decode(ids[mask.bool()])
         for ids, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
@@ -198,23 +205,26 @@ def test_inputs_are_those_of_the_published_processor(loaded):
     texts = theirs.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     flat = [image for each in images for image in each]
     expected = theirs(text=texts, images=flat, padding=True, padding_side="left", return_tensors="pt")
-    found = chat.encode(ours, QUESTIONS, images)
-    for name in ("input_ids", "attention_mask", "pixel_values", "image_grid_thw"):
-        assert torch.equal(getattr(found, name), expected[name]), name
+    found = rollout.encode(ours, QUESTIONS, images)
+    assert torch.equal(found.input_ids, expected["input_ids"])
+    assert torch.equal(found.attention_mask, expected["attention_mask"])
+    pictures = [picture for each in found.pictures for picture in each]
+    assert torch.equal(torch.cat([picture.patches for picture in pictures]), expected["pixel_values"])
+    assert [[*picture.grid] for picture in pictures] == expected["image_grid_thw"].tolist()
 
 
 @pytest.mark.parametrize("token", ["<|image_pad|>", "<|im_end|>"])
 def test_a_prompt_with_a_special_token_is_refused(loaded, token):
     with pytest.raises(UserError, match="keeps for itself"):
-        chat.encode(loaded[1], [f"how many {token} ?"], [[tiny.image(0)]])
+        rollout.encode(loaded[1], [f"how many {token} ?"], [[tiny.image(0)]])
 
 
 def test_images_that_do_not_fit_the_prompts(loaded, tmp_path):
     for prompts, images in ((QUESTIONS, pictures(2)), (QUESTIONS[:1], [[]]), ([], [])):
         with pytest.raises(ValueError, match="each prompt needs one or more"):
-            chat.encode(loaded[1], prompts, images)
+            rollout.encode(loaded[1], prompts, images)
     with pytest.raises(UserError, match="gone.png does not exist"):
-        chat.encode(loaded[1], QUESTIONS[:1], [[tmp_path / "gone.png"]])
+        rollout.encode(loaded[1], QUESTIONS[:1], [[tmp_path / "gone.png"]])
 
 
 # ---- loading
@@ -225,7 +235,7 @@ def test_what_is_loaded(loaded, folder, capsys):
     assert capsys.readouterr().out.startswith("profile: embedded")
     assert not model.training and model.dtype == torch.float32
     assert model.config._attn_implementation == "sdpa"
-    assert isinstance(processor, chat.ChatProcessor)
+    assert isinstance(processor, qwen.ChatProcessor)
 
 
 def test_an_adapter_is_put_on(folder, loaded, tmp_path):
@@ -274,15 +284,15 @@ def test_weights_that_are_damaged_or_not_finite(copied):
 )
 def test_flags_that_cannot_be(folder, changed, message):
     with pytest.raises(UserError, match=message):
-        chat.load(ModelArgs(**{"profile": "embedded", "model": str(folder)} | changed))
+        models.load(ModelArgs(**{"profile": "embedded", "model": str(folder)} | changed))
 
 
 def test_a_model_of_another_type_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(UserError, match="of type 'llama'; give one of qwen2_vl, qwen2_5_vl or paligemma"):
-        chat.load(ModelArgs(model=str(tmp_path)))
+    with pytest.raises(UserError, match="of type 'llama', not a PaliGemma, Qwen2-VL or Qwen2.5-VL"):
+        models.load(ModelArgs(model=str(tmp_path)))
 
 
 def test_the_embedded_model_is_loaded_as_ever():
-    model, processor = chat.load(ModelArgs(profile="embedded"))
-    assert model.config.model_type == "paligemma" and not isinstance(processor, chat.ChatProcessor)
+    model, processor = models.load(ModelArgs(profile="embedded"))
+    assert model.config.model_type == "paligemma" and not isinstance(processor, qwen.ChatProcessor)

@@ -15,21 +15,22 @@ from functools import lru_cache, partial
 from spatialvlm import metrics
 from spatialvlm.data import counting
 from spatialvlm.data.counting import SOURCES
-from spatialvlm.data.rendered import LazyExamples
+from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.example import Example
 from spatialvlm.metrics import Estimate, Record
 from spatialvlm.scoring import STRICT_FREE, Benchmark, Parsed, Rule, clevr, micro_and_mean
 
+QWEN, SPACEQWEN = "Qwen/Qwen2.5-VL-3B-Instruct", "remyxai/SpaceQwen2.5-VL-3B-Instruct"
 THRESHOLD = 1  # how far off a count may be to be `within`, as published
 # (accuracy, close-call) in percent that paper A reports.
 PUBLISHED = {
-    "Qwen/Qwen2.5-VL-3B-Instruct": {
+    QWEN: {
         "PixMo-Count": (44.81, 63.42),
         "CLEVR": (81.10, 96.81),
         "CV-Bench": (21.05, 56.67),
         "SAT": (70.49, 91.11),
     },
-    "remyxai/SpaceQwen2.5-VL-3B-Instruct": {
+    SPACEQWEN: {
         "PixMo-Count": (45.37, 60.34),
         "CLEVR": (79.46, 99.47),
         "CV-Bench": (64.21, 72.34),

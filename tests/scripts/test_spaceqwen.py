@@ -63,6 +63,7 @@ def test_embedded_counts_by_data_set(tmp_path, monkeypatch, capsys):
     inside(*flags.split(), "--output_dir", "run")
     again = capsys.readouterr().out
     assert "24 of 24" in again and "12 of 24" not in again and predictions(tmp_path / "run") == rows
+    assert summary(tmp_path / "run") == found
 
 
 def test_all_kinds_of_clevr_questions(real_data, tmp_path, capsys):
