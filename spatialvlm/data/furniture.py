@@ -64,6 +64,12 @@ class Thing:
         return (centre - half).min(0), (centre + half).max(0)
 
     @property
+    def middle(self) -> np.ndarray:
+        """(3,): the middle of its box, in the room."""
+        low, high = self.bounds
+        return self.to_room((low + high)[None] / 2)[0]
+
+    @property
     def height(self) -> float:
         return float(self.bounds[1][2])
 

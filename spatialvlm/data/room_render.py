@@ -197,6 +197,13 @@ def visibility(room: Room, pose: Pose, width: int, height: int) -> tuple[np.ndar
     return rays, depth, surface
 
 
+def in_frame(pose: Pose, points: np.ndarray) -> np.ndarray:
+    """(N,) bool: which of the points (N, 3) lie within the frame, whether or not something hides them."""
+    view, across = camera(pose), math.tan(math.radians(FIELD_OF_VIEW) / 2)
+    x, y, depth = ((points - view.position) @ view.axes.T).T
+    return (depth > NEAR) & (np.abs(x) < across * depth) & (np.abs(y) * ASPECT < across * depth)
+
+
 def seen(room: Room, pose: Pose, width: int, height: int) -> np.ndarray:
     """(H, W) int16: the index of the thing that each pixel centre sees, -1 for the room itself."""
     return _solid(room).owner[visibility(room, pose, width, height)[2]]

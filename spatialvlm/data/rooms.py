@@ -27,7 +27,7 @@ from spatialvlm.data.video import uniform
 
 WIDTH, HEIGHT = 168, 126  # 4:3 at the height that the embedded model looks at
 GAP, WALL_GAP = 0.2, 0.1  # metres between things; between things and walls
-ALONE = 0.7  # how often a kind of furniture comes but once
+ALONE = 0.85  # how often a kind of furniture comes but once
 FRAMES = (8, 32)
 KEY_FRAMES = 4  # this many, spread over the path, already see every object
 SEEN = 0.01  # of a frame's pixels: what must be seen of an object in one of the key frames
@@ -184,9 +184,10 @@ def _sees_all(room: Room, path: Sequence[Pose]) -> bool:
 
 
 def shares(room: Room, pose: Pose) -> np.ndarray:
-    """(K,): the share of a frame's pixels in which each thing is seen."""
+    """(K,): the share of a frame's pixels in which each thing is seen; 0 where its middle is outside."""
     objects = room_render.seen(room, pose, CHECK_WIDTH, CHECK_HEIGHT)
-    return np.bincount(objects.ravel() + 1, minlength=len(room.things) + 1)[1:] / objects.size
+    seen = np.bincount(objects.ravel() + 1, minlength=len(room.things) + 1)[1:] / objects.size
+    return seen * room_render.in_frame(pose, np.array([thing.middle for thing in room.things]))
 
 
 class Film(Sequence[Image.Image]):
@@ -227,13 +228,7 @@ def box(thing: Thing) -> Box:
     """
     low, high = thing.bounds
     ends = np.concatenate([thing.to_room(_rim(part, thing.yaw)) for part in thing.parts])
-    vectors = (
-        thing.to_room((low + high)[None] / 2)[0],
-        high - low,
-        thing.axes.ravel(),
-        ends.min(0),
-        ends.max(0),
-    )
+    vectors = (thing.middle, high - low, thing.axes.ravel(), ends.min(0), ends.max(0))
     return Box(*(tuple(vector.tolist()) for vector in vectors))
 
 
