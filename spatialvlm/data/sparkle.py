@@ -31,6 +31,9 @@ from spatialvlm.example import Example
 
 CONFIGURATIONS = {"train": 2000, "validation": 50, "test": 200}  # of each split
 DARTS = 200  # places tried for a node before all start anew
+DENSEST = (
+    0.5  # share of the plane that discs as wide as the gap may cover; placed at random they jam at 0.547
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def place(number: int, gap: float, inset: float, rng: Random) -> list[Point]:
         f"{number} nodes at least {gap} units apart do not fit on the {PLANE:g} x {PLANE:g} plane; use fewer "
         "nodes or a smaller gap"
     )
-    if side <= 0 or number * gap**2 * math.sqrt(3) / 2 > side**2:  # tighter than hexagons
+    if side <= 0 or number * math.pi / 4 * gap**2 > DENSEST * side**2:
         raise crowded
 
     def apart(one: Point, other: Point) -> float:

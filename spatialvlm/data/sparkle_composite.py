@@ -314,12 +314,10 @@ def _check(example: Example) -> str | None:
     meta = example.meta
     if "optimum" not in meta or ("edges" in meta) != (example.task != "tour"):
         return f"{example.task} needs 'optimum', and 'edges' where it is a path"
-    if "edges" in meta:
-        optimum: float = (
-            len(shortest_paths([*meta["nodes"]], meta["edges"], meta["start"], meta["end"])[0]) - 1
-        )
-    else:
-        optimum = shortest_tours(meta["nodes"])[0][0]
+    try:
+        optimum = _shortest(meta)
+    except UserError as error:
+        return str(error)
     if abs(meta["optimum"] / optimum - 1) > SAME:
         return f"'optimum' is {meta['optimum']:g}, and the shortest is {optimum:g} long"
     verdict = judge(example.answer.split(JOIN), meta)
@@ -327,3 +325,10 @@ def _check(example: Example) -> str | None:
         worth = verdict.fault or f"{verdict.ratio:.4f} times as long as 'optimum'"
         return f"'answer' {example.answer!r} is not the shortest: {worth}"
     return None
+
+
+def _shortest(meta: Mapping[str, Any]) -> float:
+    """The length of the shortest path or tour of an item."""
+    if "edges" not in meta:
+        return shortest_tours(meta["nodes"])[0][0]
+    return len(shortest_paths([*meta["nodes"]], meta["edges"], meta["start"], meta["end"])[0]) - 1
