@@ -1,0 +1,159 @@
+"""ScanNet's scan folders: they give the questions of the room they hold, and what is broken is named."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import scans
+from plyfile import PlyData
+from pytest import approx
+
+from spatialvlm.cli import UserError
+from spatialvlm.data import rooms, scannet
+from spatialvlm.data.vsi_questions import candidates
+
+
+def test_scans_give_the_rooms_own_questions_and_answers(tmp_path):
+    same = 0
+    for index in range(5):
+        room = scans.room(index)
+        own = rooms.annotation(room)
+        scan = scannet.read(scans.write(tmp_path / room.name, room))
+        assert scan.object_counts == own.object_counts and scan.scene == own.scene
+        assert scan.room_size == approx(own.room_size, rel=0.005)
+        for label, boxes in own.objects.items():
+            for box, found in zip(boxes, scan.objects[label], strict=True):
+                assert found.centroid == approx(box.centroid, abs=1e-4)
+                assert sorted(found.axes_lengths) == approx(sorted(box.axes_lengths), abs=1e-4)
+        asked, expected = candidates(scan), candidates(own)
+        for name, listed in expected.items():
+            if name != "room_size_estimation":  # its last digit is that of the points sampled
+                said = [(each.question, each.answer) for each in asked[name]]
+                assert said == [(each.question, each.answer) for each in listed]
+                same += len(said)
+    assert same > 100
+
+
+@pytest.fixture
+def scan(tmp_path):
+    return scans.write(tmp_path / "scene0000_00", scans.room(0), density=100)
+
+
+def file(scan, end: str):
+    return scan / f"{scan.name}{end}"
+
+
+def changed(path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def group(number: int, **fields):
+    return lambda content: content["segGroups"][number].update(fields)
+
+
+def test_labels_are_made_clean(scan, tmp_path):
+    changed(file(scan, scannet.OBJECTS), group(1, label="Trashcan "))
+    changed(file(scan, scannet.OBJECTS), group(2, label="REMOVE"))
+    table = tmp_path / "labels.tsv"
+    table.write_text("id\traw_category\tcategory\n1\tTrashcan\ttrash can\n2\tlamp\tfloor lamp\n3\todd\t\n")
+    before, after = scannet.read(scan), scannet.read(scan, scannet.read_label_map(table))
+    assert before.object_counts["trashcan"] == after.object_counts["trash can"] == 1
+    assert not {"remove", "floor"} & set(before.object_counts) and "trashcan" not in after.objects
+    things = len(scans.room(0).things)
+    assert sum(map(len, before.objects.values())) == sum(after.object_counts.values()) == things - 1
+
+
+@pytest.mark.parametrize("end", [scannet.MESH, scannet.SEGMENTS, scannet.OBJECTS, ".txt"])
+def test_a_missing_or_broken_file_is_named(scan, end):
+    whole = file(scan, end).read_bytes()
+    file(scan, end).write_bytes(whole[: len(whole) // 2] if end != ".txt" else b"colorHeight = 968\n")
+    broken = "has no axisAlignment" if end == ".txt" else "cannot be read"
+    with pytest.raises(UserError, match=f"{re.escape(f'{scan.name}{end}')} {broken}"):
+        scannet.read(scan)
+    file(scan, end).unlink()
+    with pytest.raises(
+        UserError, match=f"scan .*scene0000_00 has no {re.escape(f'{scan.name}{end}')}; fetch"
+    ):
+        scannet.read(scan)
+
+
+@pytest.mark.parametrize("words", ["1 0 0", "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 nan", "x " * 16])
+def test_an_axis_alignment_that_is_none_is_named(scan, words):
+    file(scan, ".txt").write_text(f"axisAlignment = {words}\n")
+    with pytest.raises(UserError, match="axisAlignment in scene0000_00.txt must be 16 numbers, not"):
+        scannet.read(scan)
+
+
+@pytest.mark.parametrize(
+    "end, change, message",
+    [
+        (scannet.OBJECTS, group(1, segments=[]), r"object 1 \(\w.*\) has no 'segments'"),
+        (scannet.OBJECTS, group(1, segments=None), "object 1 .* has no 'segments'"),
+        (scannet.OBJECTS, group(1, segments=[9999]), "object 1 .*: none of its 1 'segments' has a vertex"),
+        (scannet.OBJECTS, group(2, label=""), "object 2 has no 'label'"),
+        (
+            scannet.OBJECTS,
+            lambda content: content["segGroups"].clear(),
+            r"has no object \('segGroups' is empty\)",
+        ),
+        (scannet.OBJECTS, lambda content: content.clear(), "has no object"),
+        (
+            scannet.OBJECTS,
+            lambda content: content["segGroups"].__delitem__(slice(1, None)),
+            "has no object but walls",
+        ),
+        (scannet.SEGMENTS, lambda content: content["segIndices"].pop(), "vertices, but .* 'segIndices'"),
+        (scannet.SEGMENTS, lambda content: content.clear(), "but no 'segIndices'"),
+    ],
+)
+def test_a_scan_that_is_not_whole_is_named(scan, end, change, message):
+    changed(file(scan, end), change)
+    with pytest.raises(UserError, match=f"scan .*scene0000_00.*{message}.*; fetch the scan again"):
+        scannet.read(scan)
+
+
+def with_vertices(scan, change) -> None:
+    mesh = PlyData.read(str(file(scan, scannet.MESH)), mmap=False)
+    change(mesh["vertex"])
+    mesh.write(str(file(scan, scannet.MESH)))
+
+
+def test_a_vertex_that_is_no_number_is_named(scan):
+    with_vertices(scan, lambda vertex: vertex["y"].__setitem__(17, np.nan))
+    with pytest.raises(
+        UserError, match="scene0000_00: vertex 17 of scene0000_00_vh_clean_2.ply is not finite"
+    ):
+        scannet.read(scan)
+
+
+def test_an_empty_mesh_and_one_without_a_floor_are_named(scan):
+    def lined_up(vertex):
+        vertex["x"], vertex["y"] = 0, 0
+
+    with_vertices(scan, lined_up)
+    with pytest.raises(UserError, match="scene0000_00 has no floor: its .* points span no area"):
+        scannet.read(scan)
+    with_vertices(scan, lambda vertex: setattr(vertex, "data", vertex.data[:0]))
+    with pytest.raises(UserError, match="scene0000_00_vh_clean_2.ply has no vertex"):
+        scannet.read(scan)
+
+
+def test_folders_that_hold_no_scan_are_named(scan, tmp_path):
+    (tmp_path / "notes").mkdir()
+    assert scannet.scans(tmp_path) == [scan]
+    with pytest.raises(UserError, match="notes holds no scan"):
+        scannet.scans(tmp_path / "notes")
+    with pytest.raises(UserError, match="no such folder"):
+        scannet.scans(tmp_path / "gone")
+    for text, message in (
+        (None, "cannot be read"),
+        ("", "has no columns"),
+        ("a\tb\n1\t2\n", "has no columns"),
+    ):
+        if text is not None:
+            (tmp_path / "labels.tsv").write_text(text)
+        with pytest.raises(UserError, match=f"--label_map .*labels.tsv {message}"):
+            scannet.read_label_map(tmp_path / "labels.tsv")
