@@ -2,6 +2,7 @@
 
 python benchmarks/grpo_step.py                          # small PaliGemma 2, G = 4 and 14: minutes on a CPU
 python benchmarks/grpo_step.py --profile_step           # and where our step's time goes
+python benchmarks/grpo_step.py --shape qwen2-vl-small --num_generations 14   # videos of 8 frames; without trl
 python benchmarks/grpo_step.py --shape paligemma2-3b    # for a GPU: the 3B shape, random weights, bfloat16
 python benchmarks/grpo_step.py --shape paligemma2-3b --ways plain ours --dtype float16
 python benchmarks/grpo_step.py --shape paligemma2-3b --decoder_layers 1 --vision_layers 1 --prompts 1
@@ -30,6 +31,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
+import qwen_workload
 import torch
 from step_profile import matrix_rate, needed_flops, profile, synchronize
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,6 +40,7 @@ from workload import Workload, configuration, make
 
 from spatialvlm import cli, models, results
 from spatialvlm.cli import UserError
+from spatialvlm.qwen import ChatProcessor
 
 TOLERANCE = 1e-5  # in float32
 TABLE = "{:<7}{:>10}{:>20}{:>12}{:>14}{:>10}{:>14}"
@@ -45,14 +48,15 @@ TABLE = "{:<7}{:>10}{:>20}{:>12}{:>14}{:>10}{:>14}"
 
 @dataclass
 class Args:
-    shape: Literal["small", "paligemma2-3b"] = field(
+    shape: Literal["small", "paligemma2-3b", "qwen2-vl-small"] = field(
         default="small", metadata={"help": "of the model; small has 5.9 million weights in 3B's proportions"}
     )
     num_generations: list[int] = field(
         default_factory=lambda: [4, 14], metadata={"help": "completions a prompt; several are done in turn"}
     )
     ways: list[str] = field(
-        default_factory=lambda: ["plain", "trl", "ours"], metadata={"help": "which to measure"}
+        default_factory=list,
+        metadata={"help": "which of plain, trl, ours; all by default, but for Qwen's trl"},
     )
     steps: int = field(default=5, metadata={"help": "timed steps of each way"})
     prompts: int = field(default=8, metadata={"help": "prompts a step"})
@@ -80,6 +84,10 @@ def trl_version() -> str:
 
 def check(args: Args) -> None:
     """Raises UserError naming the first flag that makes no sense."""
+    qwen = args.shape == "qwen2-vl-small"
+    args.ways = args.ways or ["plain", *["trl"] * (not qwen), "ours"]
+    if qwen and ("trl" in args.ways or args.profile_step):
+        raise UserError("--shape qwen2-vl-small goes with --ways plain ours and without --profile_step")
     for name in ("steps", "prompts", "prompts_per_pass", "decoder_layers", "vision_layers"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
@@ -107,7 +115,8 @@ def build(name: str, work: Workload, num_generations: int) -> Way:
         from trl_way import Trl  # where trl is not installed, the other ways run without it
 
         return Trl(work, num_generations)
-    return {"plain": Plain, "ours": Ours}[name](work, num_generations)
+    plain = qwen_workload.Plain if isinstance(work.processor, ChatProcessor) else Plain
+    return {"plain": plain, "ours": Ours}[name](work, num_generations)
 
 
 def checked_agreement(ways: dict[str, Way], work: Workload, num_generations: int) -> dict:
@@ -182,8 +191,12 @@ def main(args: Args) -> dict:
     check(args)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = models.resolve_dtype(args.dtype, device)
-    config = configuration(args.shape, args.decoder_layers, args.vision_layers)
-    work = make(config, args.prompts, args.prompts_per_pass, args.completion_length, dtype, device, args.seed)
+    layers = args.decoder_layers, args.vision_layers
+    sizes = args.prompts, args.prompts_per_pass, args.completion_length, dtype, device, args.seed
+    if args.shape == "qwen2-vl-small":
+        work = qwen_workload.make(*layers, *sizes)
+    else:
+        work = make(configuration(args.shape, *layers), *sizes)
     rate = matrix_rate(device, dtype)
     facts = {"dtype": str(dtype), "threads": torch.get_num_threads(), "load_before": os.getloadavg()}
     load = f"load {facts['load_before'][0]:.1f}"

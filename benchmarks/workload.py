@@ -6,6 +6,8 @@ the model that all ways share, not to the ways. The output layer gets a bias tha
 answer may hold (padding, `<image>`, `<loc....>`, `<seg...>`), which the ways would exclude differently. And
 the adapter's second matrices, zero in a fresh one, are random: policy and reference differ, and every weight
 has a gradient.
+
+`qwen_workload.py` has the same with a Qwen2-VL and videos.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
 from spatialvlm import rollout
 from spatialvlm.example import Example
 from spatialvlm.models import add_lora
+from spatialvlm.qwen import ChatProcessor, QwenBatch
 from spatialvlm.shapes import paligemma2_3b, random_model
 
 IMAGE_SIZE, PATCH_SIZE = 224, 14  # 256 image tokens
@@ -42,7 +45,7 @@ class Workload:
     """One model and the prompts of a step, for every way alike."""
 
     model: torch.nn.Module
-    processor: PaliGemmaProcessor
+    processor: PaliGemmaProcessor | ChatProcessor
     examples: list[Example]
     prompts_per_pass: int  # prompts of one forward pass; all of a step are sampled at once
     completion_length: int
@@ -52,7 +55,7 @@ class Workload:
     def passes(self) -> int:
         return len(self.examples) // self.prompts_per_pass
 
-    def encode(self) -> rollout.Batch:
+    def encode(self) -> rollout.Batch | QwenBatch:
         """All prompts of a step, images read and resized anew."""
         prompts, images = zip(*((example.prompt, example.images) for example in self.examples), strict=True)
         return rollout.encode(self.processor, prompts, images, self.model.device)
@@ -138,15 +141,22 @@ def make(
     device: torch.device,
     seed: int,
 ) -> Workload:
-    """The model has a LoRA adapter as in GRPO-v2 (r 16, alpha 32, all linear layers of the decoder), but no
-    dropout: its random numbers would keep the ways from computing the same.
-    """
+    """A PaliGemma and its prompts, `prepared`."""
     torch.manual_seed(seed)
     made = processor(config.get_text_config().vocab_size)
     config.image_token_id = made.image_token_id
     model = random_model(config, dtype, device)
-    excluded = [*rollout.forbidden_tokens(made), made.tokenizer.eos_token_id]
-    bias = torch.zeros(config.get_text_config().vocab_size, dtype=dtype, device=device)
+    model = prepared(model, [*rollout.forbidden_tokens(made), made.tokenizer.eos_token_id])
+    return Workload(model, made, examples(prompts, seed), prompts_per_pass, completion_length, seed)
+
+
+def prepared(model, excluded: list[int]):
+    """The model with an output bias against tokens `excluded`, and a LoRA adapter.
+
+    The adapter is GRPO-v2's (r 16, alpha 32, all linear layers of the decoder), but has no dropout: its
+    random numbers would keep the ways from computing the same.
+    """
+    bias = torch.zeros(model.config.get_text_config().vocab_size, dtype=model.dtype, device=model.device)
     bias[excluded] = -1e4
     model.lm_head.bias = torch.nn.Parameter(bias, requires_grad=False)
     model = add_lora(model, LORA_R, LORA_ALPHA, dropout=0.0)
@@ -154,4 +164,4 @@ def make(
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, 0.02)
-    return Workload(model, made, examples(prompts, seed), prompts_per_pass, completion_length, seed)
+    return model

@@ -104,7 +104,7 @@ def is_hub_id(path: str | Path) -> bool:
     """Whether a path that is not there reads like `owner/name`, and not like a place on this machine."""
     text = str(path)
     parts = text.split("/")
-    return len(parts) == 2 and all(parts) and text[0] not in "./~" and not Path(text).suffix
+    return len(parts) == 2 and all(parts) and text[0] not in "./~" and Path(text).suffix not in SUFFIXES
 
 
 def _from_file(file: Path) -> Sequence[Row]:

@@ -165,7 +165,8 @@ def main(argv: Sequence[str]) -> None:
     from spatialvlm.data import vsi_verify
 
     if argv[:1] != ["verify"]:
-        print("error: usage: python -m spatialvlm.data.vsi verify --meta_info FILE --questions FILE [--json]")
+        usage = "python -m spatialvlm.data.vsi verify --meta_info FILE --questions FILE [--json]"
+        print(f"error: usage: {usage}", file=sys.stderr)
         raise SystemExit(2)
     cli.run(vsi_verify.main, vsi_verify.Args, list(argv[1:]))
 

@@ -15,7 +15,8 @@ def _found_in(module: str, name: str) -> Callable[[], Benchmark]:
 BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
     "cvbench": _found_in("cvbench", "CVBENCH"),
     "clevr": _found_in("clevr", "CLEVR"),
-    "superclevr": _found_in("clevr", "CLEVR"),
+    "superclevr": _found_in("clevr", "SUPERCLEVR"),
+    "counting": _found_in("counting", "COUNTING"),
     "sat": _found_in("sat", "SAT"),
     "vsr": _found_in("vsr", "VSR"),
     "vsibench": _found_in("vsibench", "VSIBENCH"),

@@ -8,15 +8,19 @@ import signal
 import sys
 from pathlib import Path
 
-import matplotlib.figure  # noqa: F401  (here once, and so not anew in every process forked from this one)
-import torch
-import trl  # noqa: F401
-from peft.tuners import lora  # noqa: F401
-
-import spatialvlm.experiment  # noqa: F401
-import spatialvlm.grpo  # noqa: F401
-import spatialvlm.sft  # noqa: F401
-
+# What scripts need, for a fork server to import once. It does not know this folder, so it would pass over this
+# module itself without a word.
+LIBRARIES = [
+    "datasets",
+    "matplotlib.figure",
+    "torch",
+    "trl",
+    "peft.tuners.lora",
+    "spatialvlm.data.cvbench",
+    "spatialvlm.experiment",
+    "spatialvlm.grpo",
+    "spatialvlm.sft",
+]
 Point = tuple[str, str, int]  # audit event, part of a path, how many times it may pass before it kills
 
 
@@ -24,6 +28,8 @@ def run(script: Path, flags: list[str], log: Path, point: Point | None = None) -
     """`python script flags`, as a user would; what it prints goes to `log`."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1), os.dup2(output, 2)
+    import torch
+
     torch.set_num_threads(1)
     if point:
         sys.addaudithook(_Killer(*point))

@@ -49,7 +49,7 @@ CHOSEN: dict[str, list[killed.Point]] = {
 def start():
     """Starts a script in a folder; the libraries are imported once, in a server that processes fork from."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed"])
+    context.set_forkserver_preload(killed.LIBRARIES)
 
     def start(script: str, folder: Path, *flags: str, point: killed.Point | None = None):
         folder.mkdir(exist_ok=True)

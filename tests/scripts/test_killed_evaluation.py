@@ -13,7 +13,7 @@ import pytest
 import test_cvbench
 from commands import ROOT
 
-KILLS, QUESTIONS = 20, 32
+KILLS, QUESTIONS = 20, 24
 FLAGS = "--profile embedded --batch_size 4 --num_samples 2 --num_workers 1"
 UNSTEADY = ("seconds", "peak_memory_bytes", "answers_from_before")
 
@@ -22,7 +22,7 @@ UNSTEADY = ("seconds", "peak_memory_bytes", "answers_from_before")
 def start(tmp_path):
     """Starts the script in a folder, in a process forked from a server that has the libraries imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed"])
+    context.set_forkserver_preload(killed.LIBRARIES)
     rows = [test_cvbench.row(n, ("Count", "Depth")[n % 2]) for n in range(QUESTIONS)]
     data = test_cvbench.as_parquet(tmp_path, rows)
 

@@ -42,15 +42,15 @@ def here(tmp_path, monkeypatch, capsys):
 
 
 def test_rendered_rooms_and_their_frames(tmp_path):
-    flags = ("--limit", "4", "--num_frames", "3", "--proportions", "available", "--output_dir", "data")
-    printed = run(SCRIPT, *flags, "--validation_share", "0.25", folder=tmp_path)
+    flags = ("--limit", "3", "--num_frames", "2", "--proportions", "available", "--output_dir", "data")
+    printed = run(SCRIPT, *flags, "--validation_share", "0.3", folder=tmp_path)
     assert "written to data" in printed and "rows of scenes: train" in printed
     splits = {split: vsi.load(tmp_path / "data", split) for split in ("train", "validation")}
     scenes = {split: {example.meta["scene"] for example in examples} for split, examples in splits.items()}
-    assert len(scenes["train"]) == 3 and len(scenes["validation"]) == 1
+    assert len(scenes["train"]) == 2 and len(scenes["validation"]) == 1
     assert not scenes["train"] & scenes["validation"]
     images = splits["train"][0].open_images()
-    assert len(images) == 3 and images[0].size == (168, 126)
+    assert len(images) == 2 and images[0].size == (168, 126)
     assert images[0].tobytes() != images[1].tobytes()
     assert not (tmp_path / "data.partial").exists()
 
@@ -157,12 +157,14 @@ def test_a_bad_scene_leaves_nothing_behind(meta_info, change, message, tmp_path,
     assert not (tmp_path / "data").exists()
 
 
-def test_the_check_from_another_folder(real_data, tmp_path):
-    files = [
-        str(real_data / "vsi" / name) for name in ("scannet_meta_info_val.json", "vsi_bench_scannet.jsonl")
-    ]
-    command = [sys.executable, "-m", "spatialvlm.data.vsi", "verify", "--meta_info", files[0]]
-    done = subprocess.run([*command, "--questions", files[1], "--json"], cwd=tmp_path, capture_output=True)
+def test_the_check_from_another_folder(meta_info, tmp_path):
+    row = {"id": 0, "dataset": "scannet", "scene_name": "scene0002_00", "question_type": "object_counting"}
+    label = next(label for label, count in made(2).object_counts.items() if count == 3)
+    row |= {"question": f"How many {label}(s) are in this room?", "ground_truth": "3", "options": None}
+    (tmp_path / "test.jsonl").write_text(json.dumps(row))
+    command = [sys.executable, "-m", "spatialvlm.data.vsi", "verify", "--meta_info", "meta.json"]
+    done = subprocess.run(
+        [*command, "--questions", "test.jsonl", "--json"], cwd=tmp_path, capture_output=True
+    )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    found = json.loads(done.stdout)
-    assert found["object_size_estimation"] == {"n": 357, "answerable": 350, "agree": 350}
+    assert json.loads(done.stdout)["object_counting"] == {"n": 1, "answerable": 1, "agree": 1}
