@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-# What scripts need, for a fork server to import once. It does not know this folder, so it would pass over this
+# What scripts need, for a fork server to import once. It does not know this folder, and would pass over this
 # module itself without a word.
 LIBRARIES = [
     "datasets",
