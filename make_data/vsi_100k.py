@@ -12,8 +12,8 @@ is in both splits. The folder then holds train.parquet, validation.parquet, summ
 all annotation, which `python -m spatialvlm.data.vsi verify` reads. It is there whole or not at all; a run
 that was stopped goes on with the scans and frames that it had.
 
-On 2 CPU cores 1,500 scenes of annotation (71,564 questions) took 53 seconds and 0.5 GB, a rendered room with
-16 frames two seconds.
+On 2 CPU cores, shared with other work: 1,500 scenes of annotation (71,564 questions) took 53 seconds and
+0.5 GB, reading a scan of 200,000 vertices half a second to one, a rendered room with 16 frames two seconds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
