@@ -5,7 +5,9 @@ and masks itself, without padding, packing or cache.
 """
 
 import pickle
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import peft
 import pytest
@@ -13,11 +15,17 @@ import tiny
 import torch
 from tiny_chat import save_model
 
-from spatialvlm import grpo, models, predict, qwen, rollout
+from spatialvlm import cli, grpo, models, predict, qwen, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
 from spatialvlm.models import ModelArgs
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1] / "benchmarks")
+)  # scripts lie beside what they use
+
+import grpo_step
 
 G, T = 3, 5
 PROMPTS = [
@@ -559,3 +567,28 @@ def test_evaluation_answers_the_same_in_every_batch_size(loaded, workers):
     assert answers[0] == answers[1]
     texts = {record["completions"][0] for record in answers[0]}
     assert len(texts) > 2
+
+
+# ---- the benchmark
+
+QUICK = (
+    "--shape qwen2-vl-small --decoder_layers 1 --vision_layers 1 --prompts 1 --num_generations 2 --steps 1"
+)
+
+
+def benchmark(flags):
+    return cli.run(grpo_step.main, grpo_step.Args, f"{QUICK} {flags}".split())
+
+
+def test_the_benchmark_compares_steps_on_videos(tmp_path):
+    (found,) = benchmark(f"--completion_length 3 --output_dir {tmp_path}")["results"]
+    assert found["ways"].keys() == {"plain", "ours"}
+    assert max(found["agreement"]["ours"].values()) < 1e-5
+    assert found["ways"]["plain"]["flops"] > 1.8 * found["ways"]["ours"]["flops"]
+
+
+@pytest.mark.parametrize("flags", ["--ways plain trl", "--profile_step"])
+def test_what_the_benchmark_cannot_do_with_a_qwen(flags, capsys):
+    with pytest.raises(SystemExit) as ended:
+        benchmark(flags)
+    assert ended.value.code == 2 and "goes with --ways plain ours" in capsys.readouterr().err
