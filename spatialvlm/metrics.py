@@ -141,13 +141,14 @@ def chance(
 
     if all("num_choices" in record for record in records):
         return sum(hit(record["num_choices"]) for record in records) / len(records)
-    if score:
-        golds = sorted(record["gold"] for record in records)
-        tried = {golds[at * len(golds) // 100] for at in range(100)}
-        return max(sum(score(guess, gold) for gold in golds) for guess in tried) / len(records)
-    commonest = max(Counter(record["gold"] for record in records).values())
     guessed = sum(hit(record["vocabulary_size"]) for record in records if "vocabulary_size" in record)
-    return max(commonest, guessed) / len(records)
+    golds = [record["gold"] for record in records]
+    if score:
+        tried = {golds[at * len(golds) // 100] for at in range(100)}
+        constant = max(sum(score(guess, gold) for gold in golds) for guess in tried)
+    else:
+        constant = max(Counter(golds).values())
+    return max(constant, guessed) / len(records)
 
 
 # ---- two models on the same questions

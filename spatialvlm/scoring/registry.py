@@ -19,5 +19,7 @@ BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
     "counting": _found_in("counting", "COUNTING"),
     "sat": _found_in("sat", "SAT"),
     "vsr": _found_in("vsr", "VSR"),
+    "sparkle": _found_in("sparkle", "BASIC"),
+    "sparkle_composite": _found_in("sparkle", "COMPOSITE"),
     "vsibench": _found_in("vsibench", "VSIBENCH"),
 }
