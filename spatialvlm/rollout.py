@@ -1,6 +1,6 @@
 """Sampling and scoring completions, the prompt computed once a group: PaliGemma, Qwen2-VL and Qwen2.5-VL.
 
-All G completions of a prompt share its image and text, and PaliGemma's prefix never looks at what follows.
+All G completions of a prompt share its image and text, and the prefix never looks at what follows it.
 So sampling runs the prefix once and feeds the next token of all G completions together, each seeing the one
 cache of the prefix and what it said itself; and scoring puts a whole group in one row:
 
@@ -13,8 +13,8 @@ cache of the prefix and what it said itself; and scoring puts a whole group in o
 
 Log-probabilities while sampling, packed (`per_token_logps`) and one row a completion
 (`per_token_logps_plain`) agree to rounding. The policy that all three speak of is the model restricted to
-tokens that can stand in an answer: `<image>`, `<loc....>`, `<seg...>`, padding and ids without a token have
-probability 0 while sampling and while scoring alike, so what is sampled is exactly what is scored. Prompts
+tokens that can stand in an answer: `<image>`, `<loc....>`, `<seg...>`, padding, Qwen's special tokens (but
+the end) and ids without a token have probability 0 while sampling and while scoring alike, so what is sampled is exactly what is scored. Prompts
 are padded on the left; no number depends on the padding, the batch size or the neighbours in the batch.
 
 What a family of models has of its own (inputs, the prefix's mask, positions) is in `paligemma` and `qwen`;
