@@ -14,8 +14,9 @@ cache of the prefix and what it said itself; and scoring puts a whole group in o
 Log-probabilities while sampling, packed (`per_token_logps`) and one row a completion
 (`per_token_logps_plain`) agree to rounding. The policy that all three speak of is the model restricted to
 tokens that can stand in an answer: `<image>`, `<loc....>`, `<seg...>`, padding, Qwen's special tokens (but
-the end) and ids without a token have probability 0 while sampling and while scoring alike, so what is sampled is exactly what is scored. Prompts
-are padded on the left; no number depends on the padding, the batch size or the neighbours in the batch.
+the end) and ids without a token have probability 0 while sampling and while scoring alike, so what is sampled
+is exactly what is scored. Prompts are padded on the left; no number depends on the padding, the batch size or
+the neighbours in the batch.
 
 What a family of models has of its own (inputs, the prefix's mask, positions) is in `paligemma` and `qwen`;
 Qwen's prefix is causal.
