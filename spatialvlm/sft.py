@@ -34,7 +34,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import (
+    PaliGemmaForConditionalGeneration,
+    PrinterCallback,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from spatialvlm import processes
 from spatialvlm.checkpoints import Checkpoints, load_state, save_state
@@ -273,6 +278,11 @@ def _transformers_args(args: SFTArgs, device: torch.device) -> TrainingArguments
 def _check_model(model, parameters: Sequence[torch.nn.Parameter]) -> None:
     if not parameters or not isinstance(model, PeftModel):
         raise ValueError("the model needs a trainable adapter, models.add_lora")
+    if not isinstance(model.get_base_model(), PaliGemmaForConditionalGeneration):
+        kind = type(model.get_base_model()).__name__
+        raise UserError(
+            f"SFT is written for PaliGemma so far, and --model is a {kind}; GRPO takes Qwen2-VL too"
+        )
     if (attention := model.config.get_text_config()._attn_implementation) != "eager":
         raise ValueError(
             f"attention is {attention!r}, which does not keep PaliGemma's masks and Gemma 2's soft-capping; "
