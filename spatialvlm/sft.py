@@ -280,9 +280,7 @@ def _check_model(model, parameters: Sequence[torch.nn.Parameter]) -> None:
         raise ValueError("the model needs a trainable adapter, models.add_lora")
     if not isinstance(model.get_base_model(), PaliGemmaForConditionalGeneration):
         kind = type(model.get_base_model()).__name__
-        raise UserError(
-            f"SFT is written for PaliGemma so far, and --model is a {kind}; GRPO takes Qwen2-VL too"
-        )
+        raise UserError(f"SFT is written for PaliGemma so far, and --model is a {kind}")
     if (attention := model.config.get_text_config()._attn_implementation) != "eager":
         raise ValueError(
             f"attention is {attention!r}, which does not keep PaliGemma's masks and Gemma 2's soft-capping; "
