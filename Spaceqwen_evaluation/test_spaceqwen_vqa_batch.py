@@ -23,9 +23,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.data import counting
 from spatialvlm.data.counting import SOURCES
 from spatialvlm.example import Example
-from spatialvlm.metrics import Record
 from spatialvlm.qwen import ChatProcessor
-from spatialvlm.results import Run
 from spatialvlm.scoring.counting import PUBLISHED, QWEN, benchmark, shares, table, with_vocabulary
 from spatialvlm.summary import summarize
 from spatialvlm.summary import table as table_of_tasks
@@ -88,7 +86,7 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
     settings = predict.Settings(rule, args.batch_size, args.max_new_tokens, 1, 0.0, args.seed, workers)
     gold, _ = predict.gold_answers(examples, settings, scored.title)  # before there is a folder
     folder = processes.on_main(lambda: evaluate.open_run(model, args, scored.title))
-    done = processes.on_main(lambda: answered(folder, examples, gold, rule))
+    done = processes.on_main(lambda: evaluate.records_done(folder, examples, rule, gold))
     todo = [index for index, id in enumerate(gold) if id not in done]
     before, started = len(done), time.monotonic()
 
@@ -129,21 +127,6 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
     summary = processes.on_main(write)
     processes.on_main(lambda: print(f"written to {folder.folder}", flush=True))
     return summary
-
-
-def answered(folder: Run, examples: Sequence[Example], gold: dict, rule) -> dict[str, Record]:
-    """What the folder holds already, read anew. Raises UserError where it answers other questions."""
-    index_of = {id: index for index, id in enumerate(gold)}
-    done = {}
-    for row in folder.predictions():
-        example = examples[index_of[row["id"]]] if row["id"] in index_of else None
-        if example is None or example.prompt != row["prompt"]:
-            raise UserError(
-                f"{folder.folder} holds answers to other questions (row {row['id']!r}); "
-                "use another --output_dir or --run_name, or delete the folder"
-            )
-        done[row["id"]] = predict.to_record(example, row["completions"], rule, gold[row["id"]])
-    return done
 
 
 def main(args: Args) -> dict:

@@ -58,7 +58,13 @@ def run(
             raise UserError(f"--config {where} is no YAML: {' '.join(str(error).split())}") from None
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from None
-        return main(args)
+        try:
+            found = main(args)
+        except (UserError, SystemExit):  # all processes end so, or none
+            processes.part()
+            raise
+        processes.part()
+        return found
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

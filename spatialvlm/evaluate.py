@@ -153,7 +153,7 @@ def _answer_into(
 ) -> tuple[list[Record], dict]:
     """(all records in the order of `examples`, the summary), both written to the folder."""
     gold, lengths = known
-    done = processes.on_main(lambda: _records_done(folder, examples, settings.rule, gold))
+    done = processes.on_main(lambda: records_done(folder, examples, settings.rule, gold))
     todo = by_length([index for index, id in enumerate(gold) if id not in done], lengths)
     started = time.monotonic()
     rounds = answer(model, processor, examples, todo, gold, settings)
@@ -205,7 +205,8 @@ def open_run(model, args: Args, benchmark: str) -> Run:
     return Run(folder, config, may_differ=MAY_DIFFER, facts={"model_device": str(model.device)})
 
 
-def _records_done(folder: Run, examples: Sequence[Example], rule: Rule, gold: dict) -> dict[str, Record]:
+def records_done(folder: Run, examples: Sequence[Example], rule: Rule, gold: dict) -> dict[str, Record]:
+    """What the folder holds already, read anew. Raises UserError where it answers other questions."""
     index_of = {id: index for index, id in enumerate(gold)}
     done = {}
     for row in folder.predictions():

@@ -50,6 +50,12 @@ def start_the_others() -> None:
     os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
 
 
+def part() -> None:
+    """Takes leave of the others: a process that just ends may abort in a thread that still talks to them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def deal(items: Sequence[T], size: int) -> list[Sequence[T]]:
     """This process's batches of up to `size` items, one a round, dealt out in turn: the first process has the
     first, the second the next. All have as many rounds; in the last one a batch may be empty.

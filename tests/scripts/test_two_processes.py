@@ -65,6 +65,8 @@ def test_two_processes_equal_one_and_go_on(script, sharded, tmp_path):
         assert files[0].read_bytes() == files[1].read_bytes(), part
         assert files[1].read_bytes().count(b"\n") == 13
 
+    if sharded:  # checkpoints are no others: adapters are whole on every process
+        return
     stopped = tmp_path / "stopped"
     shutil.copytree(two, stopped)  # as it was when two steps were done
     for name in ("checkpoint-4", "adapter", "trained", "shuffled"):
