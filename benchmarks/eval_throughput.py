@@ -203,9 +203,7 @@ def main(args: Args) -> dict:
             report["ways"] = measure(model, processor, examples, args, rate)
             report["matrix_flops_per_second"] = rate
     path = Path(args.output_dir, "eval_throughput.json")
-    with results.disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n")
+    results.write_report(report, path)
     print(f"written to {path}")
     return report
 

@@ -22,7 +22,6 @@ states of all ways included (0.2 GB each at the 3B shape). `step_profile.py` exp
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -205,9 +204,7 @@ def main(args: Args) -> dict:
     report = {"arguments": asdict(args), **results.environment(), **facts, "matrix_flops_per_second": rate}
     report |= {"load_after": os.getloadavg(), "results": found}
     path = Path(args.output_dir, "grpo_step.json")
-    with results.disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n")
+    results.write_report(report, path)
     print(f"\nwritten to {path}")
     return report
 

@@ -26,6 +26,9 @@ class Vocabulary:
     eos: int
     pad: int
 
+    def to(self, device: torch.device | str) -> Vocabulary:
+        return replace(self, allowed=self.allowed.to(device))
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -46,9 +49,8 @@ class Batch:
         moved = {
             name: getattr(self, name).to(device) for name in ("input_ids", "attention_mask", "pixel_values")
         }
-        vocabulary = replace(self.vocabulary, allowed=self.vocabulary.allowed.to(device))
         features = None if self.features is None else self.features.to(device)
-        return replace(self, **moved, vocabulary=vocabulary, features=features)
+        return replace(self, **moved, vocabulary=self.vocabulary.to(device), features=features)
 
     def image_rows(self, rows: Sequence[int]) -> list[int]:
         """Where the images of prompts `rows` lie in `pixel_values` and `features`."""

@@ -81,9 +81,9 @@ class QwenBatch:
             tuple(replace(picture, patches=picture.patches.to(device)) for picture in each)
             for each in self.pictures
         )
-        vocabulary = replace(self.vocabulary, allowed=self.vocabulary.allowed.to(device))
+        moved |= {"pictures": pictures, "vocabulary": self.vocabulary.to(device)}
         features = None if self.features is None else self.features.to(device)
-        return replace(self, **moved, pictures=pictures, vocabulary=vocabulary, features=features)
+        return replace(self, **moved, features=features)
 
     def image_rows(self, rows: Sequence[int]) -> list[int]:
         """Where the image tokens of prompts `rows` lie in `features`."""

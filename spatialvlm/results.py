@@ -233,6 +233,13 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another --output_dir") from None
 
 
+def write_report(report: Mapping[str, Any], path: Path) -> None:
+    """Writes a benchmark's figures as JSON. Raises UserError where the disk refuses."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2) + "\n")
+
+
 # ---- what a result depends on
 
 

@@ -24,10 +24,7 @@ from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.data import rows
 from spatialvlm.evaluate import peak_memory_bytes
-from spatialvlm.example import Example
-from spatialvlm.metrics import Record
-from spatialvlm.predict import to_record
-from spatialvlm.scoring import Rule
+from spatialvlm.predict import Settings, gold_answers, to_record
 from spatialvlm.scoring.registry import BENCHMARKS
 from spatialvlm.summary import summarize
 
@@ -63,33 +60,26 @@ def score(args: Args) -> dict:
         raise UserError(f"--rule {args.rule}: {args.benchmark} has {', '.join(benchmark.rules)}")
     rule = benchmark.rules[args.rule]
     examples = benchmark.load(args.data, split=args.split, limit=args.limit)
-    said = texts(args.predictions, args.text_field, [example.id for example in examples])
-    if args.missing == "error" and (without := [e.id for e in examples if e.id not in said]):
+    gold, _ = gold_answers(examples, Settings(rule, 64, 1, 1, 0.0, 0), progress=None)
+    said = texts(args.predictions, args.text_field, list(gold))
+    if args.missing == "error" and (without := [id for id in gold if id not in said]):
         raise UserError(
             f"{args.predictions} has no prediction for {len(without)} of {len(examples)} questions, "
             f"{without[0]!r} the first; add them, or count them as wrong with --missing wrong"
         )
     samples = max(map(len, said.values()), default=1)
-    records = [record(example, said.get(example.id, [""] * samples), rule) for example in examples]
+    nothing = [""] * samples
+    records = [to_record(e, said.get(e.id, nothing), rule, gold[e.id]) for e in examples]
     took = {"seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory_bytes()}
     return summarize(records, benchmark.aggregate, rule, benchmark.title) | took
-
-
-def record(example: Example, completions: list[str], rule: Rule) -> Record:
-    gold = rule.gold(example)
-    if gold is None:
-        raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be read")
-    return to_record(example, completions, rule, gold)
 
 
 def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, list[str]]:
     """The texts of each prediction, by the id of its question.
 
     Args:
-        ids: of all questions, in order.
+        ids: of all questions, in order, each once.
     """
-    if len(set(ids)) < len(ids):
-        raise UserError("the data has two rows of one id; make its ids unique")
     predictions = rows.read(path, "")
     if not len(predictions):
         raise UserError(f"{path} holds no predictions")

@@ -8,7 +8,7 @@ import peft
 import pytest
 import tiny
 import torch
-from tiny_chat import TEMPLATE, save_model
+from tiny_chat import TEMPLATE, load, save_model
 from transformers import GenerationConfig, Qwen2_5_VLProcessor
 
 from spatialvlm import models, qwen, rollout
@@ -25,10 +25,6 @@ QUESTIONS = [
 @pytest.fixture(scope="module", params=qwen.TYPES)
 def folder(request, tmp_path_factory):
     return save_model(tmp_path_factory.mktemp(request.param), request.param)
-
-
-def load(folder, **changed):
-    return models.load(ModelArgs(profile="embedded", model=str(folder), **changed), pixels=(64, 1024))
 
 
 @pytest.fixture(scope="module")

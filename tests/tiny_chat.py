@@ -14,6 +14,8 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+import spatialvlm.models
+
 SPECIAL = ["im_start", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad"]
 TEMPLATE = (
     "{% for turn in messages %}<|im_start|>{{ turn.role }}\n"
@@ -78,3 +80,9 @@ def save_model(folder: Path, kind: str) -> Path:
     model.generation_config = GenerationConfig(**own, eos_token_id=[tokenizer.eos_token_id])
     model.save_pretrained(folder)
     return folder
+
+
+def load(folder: Path, **changed):
+    """(model, processor) of a folder, with few pixels a picture."""
+    args = spatialvlm.models.ModelArgs(profile="embedded", model=str(folder), **changed)
+    return spatialvlm.models.load(args, pixels=(64, 1024))

@@ -122,7 +122,4 @@ def _vector(holder: Any, field: str, where: str) -> list[float]:
 
 def text(row: rows.Row, field: str, where: str) -> str:
     """A field that must be a text. Raises UserError naming row and field."""
-    value = rows.need(row, field, where)
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: '{field}' must be a text, not {value!r}; mend or remove the row")
-    return value
+    return rows.as_text(rows.need(row, field, where), field, where)

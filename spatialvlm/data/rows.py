@@ -208,11 +208,15 @@ def need(row: Any, name: str, where: str) -> Any:
 
 
 def text(row: Any, name: str, where: str) -> str:
-    """A field that must be a text with something in it. Raises UserError naming row and field."""
-    value = need(row, name, where)
+    """A field that must be a text, without the blanks around it. Raises UserError naming row and field."""
+    return as_text(need(row, name, where), name, where).strip()
+
+
+def as_text(value: Any, name: str, where: str) -> str:
+    """A value that must be a text with something in it, as it is. Raises UserError naming row and field."""
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{where}: '{name}' must be a text, not {value!r}; mend or remove the row")
-    return value.strip()
+    return value
 
 
 def picture(value: Any, where: str, folder: Path | None = None) -> Image.Image | Path:

@@ -116,20 +116,15 @@ def _pictures(row: rows.Row, where: str) -> list:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _text(value: object, name: str, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: '{name}' must be a text, not {value!r}; mend or remove the row")
-    return value
-
-
 def _example(
     id: str, where: str, row: rows.Row, folder: Path | None, answer_form: str, rng: Random
 ) -> Example:
-    question, kind = (_text(rows.need(row, key, where), key, where) for key in ("question", "question_type"))
+    question = rows.as_text(rows.need(row, "question", where), "question", where)
+    kind = rows.as_text(rows.need(row, "question_type", where), "question_type", where)
     listed = rows.need(row, "answers", where)
     if not isinstance(listed, list | tuple) or len(listed) < 2:
         raise UserError(f"{where}: 'answers' must be a list of two or more, not {listed!r}")
-    choices = list(dict.fromkeys(_text(choice, "answers", where) for choice in listed))
+    choices = list(dict.fromkeys(rows.as_text(choice, "answers", where) for choice in listed))
     right = choices[0]
     if not 2 <= len(choices) <= len(LETTERS):
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import runpy
 import signal
@@ -35,6 +36,18 @@ def run(script: Path, flags: list[str], log: Path, point: Point | None = None) -
         sys.addaudithook(_Killer(*point))
     sys.argv = [str(script), *flags]
     runpy.run_path(str(script), run_name="__main__")
+
+
+def server():
+    """Forks processes from one that has the libraries imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    return context
+
+
+def finish(process, folder: Path) -> None:
+    process.join(300)
+    assert process.exitcode == 0, (folder / "log").read_text()[-2000:]
 
 
 class _Killer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import signal
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import killed
 import pytest
 from commands import ROOT
+from killed import finish
 
 GRPO, SFT = "model/pali_sat_grpo.py", "model/pali_sat_sft.py"
 SMALL = "--profile embedded --max_steps 8 --save_steps 2 --train_limit 16 --log_completions_steps 3"
@@ -48,8 +48,7 @@ CHOSEN: dict[str, list[killed.Point]] = {
 @pytest.fixture(scope="module")
 def start():
     """Starts a script in a folder; the libraries are imported once, in a server that processes fork from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(killed.LIBRARIES)
+    context = killed.server()
 
     def start(script: str, folder: Path, *flags: str, point: killed.Point | None = None):
         folder.mkdir(exist_ok=True)
@@ -59,11 +58,6 @@ def start():
         return process
 
     return start
-
-
-def finish(process, folder: Path) -> None:
-    process.join(300)
-    assert process.exitcode == 0, (folder / "log").read_text()[-2000:]
 
 
 def outcome(folder: Path) -> dict:

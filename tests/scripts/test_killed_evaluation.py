@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import killed
 import pytest
 import test_cvbench
 from commands import ROOT
+from killed import finish
 
 KILLS, QUESTIONS = 20, 24
 FLAGS = "--profile embedded --batch_size 4 --num_samples 2 --num_workers 1"
@@ -21,8 +21,7 @@ UNSTEADY = ("seconds", "peak_memory_bytes", "answers_from_before")
 @pytest.fixture
 def start(tmp_path):
     """Starts the script in a folder, in a process forked from a server that has the libraries imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(killed.LIBRARIES)
+    context = killed.server()
     rows = [test_cvbench.row(n, ("Count", "Depth")[n % 2]) for n in range(QUESTIONS)]
     data = test_cvbench.as_parquet(tmp_path, rows)
 
@@ -35,11 +34,6 @@ def start(tmp_path):
         return process
 
     return start
-
-
-def finish(process, folder: Path) -> None:
-    process.join(300)
-    assert process.exitcode == 0, (folder / "log").read_text()[-2000:]
 
 
 def whole_lines(folder: Path) -> list[str]:
