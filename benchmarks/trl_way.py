@@ -89,7 +89,7 @@ class Trl:
         work.processor.chat_template = CHAT_TEMPLATE
         self.trainer = PaliGemmaGRPO(
             model=work.model,
-            reward_funcs=lambda completions, **_: [reward(each[0]["content"], "") for each in completions],
+            reward_funcs=lambda completions, **_: [reward(each[0]["content"]) for each in completions],
             args=args,
             train_dataset=Dataset.from_list([{"prompt": "unused: rows are handed to training_step"}]),
             processing_class=work.processor,

@@ -34,7 +34,7 @@ class Way(Protocol):
 def rewards_of(processor, completions: rollout.Completions) -> list[list[float]]:
     """B lists of G."""
     texts = rollout.decode(processor, completions)
-    return [[reward(text, "") for text in group] for group in texts]
+    return [[reward(text) for text in group] for group in texts]
 
 
 class Plain:

@@ -127,8 +127,8 @@ def examples(count: int, seed: int) -> list[Example]:
     return made
 
 
-def reward(completion: str, answer: str) -> float:
-    """0 to 1, differing within nearly every group."""
+def reward(completion: str, example: Example | None = None) -> float:
+    """0 to 1, differing within nearly every group, whatever was asked."""
     return sum(completion.encode()) % 11 / 10
 
 

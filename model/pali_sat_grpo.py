@@ -23,7 +23,8 @@ from functools import partial
 
 from spatialvlm import cli, grpo, models, rewards, training
 from spatialvlm.data import rendered
-from spatialvlm.experiment import Experiment, ExperimentArgs, training_set
+from spatialvlm.example import Example
+from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
 
 
 @dataclass
@@ -35,9 +36,12 @@ def main(args: Args) -> None:
     args.check()
     train_set = training_set(args)
     model, processor = models.load(args, train_adapter=True)
-    experiment = Experiment("pali_sat_grpo", args, model)
+    experiment = SATExperiment("pali_sat_grpo", args, model)
     train_set = rendered.drawn(train_set)
     base = experiment.test_base(model, processor)
+
+    def reward(completion: str, example: Example) -> float:
+        return rewards.accuracy(completion, example.answer)
 
     def log(row: dict[str, float], trainer: grpo.Trainer) -> None:
         samples = trainer.samples() if experiment.samples_due(row["step"]) else ()
@@ -45,7 +49,7 @@ def main(args: Args) -> None:
 
     model = training.add_adapter(model, args)
     saving = experiment.checkpoints, experiment.resume
-    grpo.train(model, processor, train_set, rewards.accuracy, args, log, *saving)
+    grpo.train(model, processor, train_set, reward, args, log, *saving)
     experiment.finish(base, model, processor)
 
 

@@ -19,7 +19,7 @@ from functools import partial
 
 from spatialvlm import cli, models, sft, training
 from spatialvlm.data import rendered
-from spatialvlm.experiment import Experiment, ExperimentArgs, training_set
+from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
 
 
 @dataclass
@@ -31,7 +31,7 @@ def main(args: Args) -> None:
     args.check()
     train_set = training_set(args)
     model, processor = models.load(args, train_adapter=True)
-    experiment = Experiment("pali_sat_sft", args, model)
+    experiment = SATExperiment("pali_sat_sft", args, model)
     train_set = rendered.drawn(train_set)
     base = experiment.test_base(model, processor)
 

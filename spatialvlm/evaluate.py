@@ -131,12 +131,15 @@ def answer_into(
     num_samples: int = 1,
     seed: int = 0,
     progress: str | None = None,
+    rule: str = "strict",
+    max_new_tokens: int = 16,
 ) -> list[Record]:
     """`predict` into a run folder: what it holds already stays, the rest is added batch by batch.
 
-    The strict rule reads. Writes the summary too; returns all records, on every process.
+    The benchmark's `rule` reads. Writes the summary too; returns all records, on every process.
     """
-    settings = Settings(benchmark.rules["strict"], batch_size, 16, num_samples, SAMPLING_TEMPERATURE, seed)
+    sizes = batch_size, max_new_tokens, num_samples
+    settings = Settings(benchmark.rules[rule], *sizes, SAMPLING_TEMPERATURE, seed)
     known = gold_answers(examples, settings, progress)
     return _answer_into(folder, model, processor, examples, known, settings, benchmark, progress)[0]
 

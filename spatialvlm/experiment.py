@@ -1,4 +1,4 @@
-"""Train on SAT's questions, test on CV-Bench before and after: what GRPO and SFT share, from rows to table.
+"""Train, and test on a benchmark before and after: what the training scripts share, from folder to table.
 
 A script opens an `Experiment`, tests the model it starts from, trains, and tests again. Each test has its own
 part of the run folder and goes on where it was; training goes on from its newest checkpoint (`--resume`).
@@ -6,7 +6,7 @@ part of the run folder and goes on where it was; training goes on from its newes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,13 +15,14 @@ from spatialvlm import evaluate, metrics, models, processes, tracking
 from spatialvlm.checkpoints import PREFIX, Checkpoints
 from spatialvlm.cli import UserError
 from spatialvlm.controls import shuffle_images
-from spatialvlm.data import clevr, cvbench, rendered, sat
+from spatialvlm.data import rendered
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
 from spatialvlm.results import Run, fingerprint, fresh_folder, newest_folder
-from spatialvlm.scoring.cvbench import CVBENCH
+from spatialvlm.scoring import Benchmark
 
 NEWEST = "newest"
+NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 MAY_DIFFER = (  # what changes no number of a run
     "output_dir",
     "resume",
@@ -34,30 +35,18 @@ MAY_DIFFER = (  # what changes no number of a run
 
 
 @dataclass
-class ExperimentArgs(models.ModelArgs):
-    """Data, tests and the run folder; the defaults are the published ones."""
+class RunArgs(models.ModelArgs):
+    """Data, tests and the run folder; a paper's own defaults are in its subclass."""
 
     data: str = field(
-        default="array/SAT",
-        metadata={"help": "SAT rows (hub id, file, folder), a CLEVR folder, or 'embedded'"},
+        default="embedded", metadata={"help": "training rows (hub id, file, folder), or 'embedded'"}
     )
-    train_limit: int = field(default=15_000, metadata={"help": "training questions"})
-    answer_form: Literal["natural", "letter", "mixed"] = field(
-        default="natural", metadata={"help": "what is learnt to say: the choice's text, its letter, or both"}
-    )
-    polarity: Literal["closer", "balanced"] = field(
-        default="closer",
-        metadata={"help": "of depth and distance (rendered and CLEVR); balanced asks for farther as often"},
-    )
-    eval_data: str = field(default=cvbench.HUB_ID, metadata={"help": "CV-Bench rows, or 'embedded'"})
+    train_limit: int = field(default=1000, metadata={"help": "training questions"})
+    eval_data: str = field(default="embedded", metadata={"help": "test rows, or 'embedded'"})
     eval_limit: int | None = field(default=None, metadata={"help": "test questions; all where not given"})
     eval_batch_size: int = field(default=32, metadata={"help": "answers to the test at a time, a device"})
-    full_test: bool = field(
-        default=False,
-        metadata={"help": "also Pass@4 at temperature 1.0, and Depth and Distance turned (OOD)"},
-    )
     test_base: bool = field(default=True, metadata={"help": "test the model before it is trained, too"})
-    run_name: str = field(default="v2", metadata={"help": "first part of the run folder's name"})
+    run_name: str = field(default="run", metadata={"help": "first part of the run folder's name"})
     output_dir: str | None = field(
         default=None, metadata={"help": "run folder; results/<script>/<run_name>-<profile>-seed<seed>"}
     )
@@ -87,32 +76,35 @@ class ExperimentArgs(models.ModelArgs):
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
 
 
-def training_set(args: ExperimentArgs) -> Sequence[Example]:
-    """SAT's questions as `args` ask for them."""
-    if args.data == "embedded":
-        return rendered.sat(
-            "train", args.train_limit, args.seed, args.answer_form, args.polarity, share_scenes=True
-        )
-    if clevr.is_official_folder(args.data):
-        return clevr.load_sat(args.data, args.train_limit, args.answer_form, args.polarity, seed=args.seed)
-    if args.polarity != "closer":
-        raise UserError("--polarity balanced is for rendered and CLEVR scenes; SAT's rows are as they are")
-    return sat.load(args.data, "train", args.train_limit, args.answer_form, seed=args.seed)
-
-
 class Experiment:
     """A run's folder, tests and logs, on every process; only the main one writes.
 
     Args:
         script: the name of the script, for the run folder.
-        args: all arguments (`ExperimentArgs` and the trainer's).
+        args: all arguments (`RunArgs` and the trainer's).
         model: for what its results depend on.
+        test_set: the questions of the test.
+        benchmark: reads and scores the answers to them, by its `rule`, and names the table.
+        max_new_tokens: longest answer to the test.
+        group: a task's row in the table; the task itself where None.
 
     Raises:
         UserError: a run to go on with that is not there, or was made with other arguments.
     """
 
-    def __init__(self, script: str, args, model) -> None:
+    def __init__(
+        self,
+        script: str,
+        args,
+        model,
+        test_set: Sequence[Example],
+        benchmark: Benchmark,
+        rule: str = "strict",
+        max_new_tokens: int = 16,
+        group: Callable[[str], str] | None = None,
+    ) -> None:
+        self.test_set, self.benchmark, self.rule = test_set, benchmark, rule
+        self.max_new_tokens, self.group = max_new_tokens, group
         self.args = args
         self.main = processes.state().is_main_process
         weights = getattr(model.config, "_name_or_path", "") or type(model).__name__
@@ -133,7 +125,6 @@ class Experiment:
             step = self.checkpoints.restore(self.resume)
             if self.main:
                 print(f"going on with {self.folder} after step {step}", flush=True)
-        self.test_set = cvbench.load(args.eval_data, limit=args.eval_limit)
         self.tracker = tracking.Tracker(args.report_to, self.folder, arguments)
 
     def log(self, row: dict[str, float], samples: Sequence[dict] = ()) -> None:
@@ -154,17 +145,12 @@ class Experiment:
         return self.test("base", model, processor) if self.args.test_base else None
 
     def test(self, name: str, model, processor) -> list[Record]:
-        """Greedy answers to the test, in the run folder's part `name`; with `--full_test` the others too."""
+        """Greedy answers to the test, in the run folder's part `name`."""
         self.test_set = rendered.drawn(self.test_set)
-        records = self._part(name, model, processor, self.test_set)
-        if self.args.full_test:
-            turned = [e for e in cvbench.flip_polarity(self.test_set) if e.task in cvbench.TASKS_3D]
-            self._part(f"{name}-ood", model, processor, turned)
-            self._part(f"{name}-pass4", model, processor, self.test_set, num_samples=4)
-            self._part(f"{name}-pass4-ood", model, processor, turned, num_samples=4)
-        return records
+        return self.part(name, model, processor, self.test_set)
 
-    def _part(self, name: str, model, processor, examples, num_samples: int = 1) -> list[Record]:
+    def part(self, name: str, model, processor, examples, num_samples: int = 1) -> list[Record]:
+        """Answers to `examples`, in the run folder's part `name`."""
         arguments = asdict(self.args) | {"evaluated": name}
         folder = processes.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER))
         return evaluate.answer_into(
@@ -172,26 +158,43 @@ class Experiment:
             model,
             processor,
             examples,
-            CVBENCH,
+            self.benchmark,
             batch_size=self.args.eval_batch_size,
             num_samples=num_samples,
             seed=self.args.seed,
             progress=f"test, {name}",
+            rule=self.rule,
+            max_new_tokens=self.max_new_tokens,
         )
 
     def finish(self, base: list[Record] | None, model, processor) -> None:
         """Saves the adapter, tests the trained model and it without its images, and prints the table."""
         models.save_adapter(model, self.folder / "adapter")
         trained = self.test("trained", model, processor)
-        shuffled = self._part("shuffled", model, processor, shuffle_images(self.test_set, self.args.seed))
+        shuffled = self.part("shuffled", model, processor, shuffle_images(self.test_set, self.args.seed))
         self.tracker.finish()
         if self.main:
             tracking.plot(self.run)
-            print(f"\n{comparison(base, trained, shuffled)}\nwritten to {self.folder}")
+            table = comparison(base, trained, shuffled, self.benchmark.title, self.group)
+            print(f"\n{table}\nwritten to {self.folder}")
 
 
-def comparison(base: list[Record] | None, trained: list[Record], shuffled: list[Record]) -> str:
-    """The paper's table: accuracy by task and their mean (the paper's Total), base against trained."""
+def comparison(
+    base: list[Record] | None,
+    trained: list[Record],
+    shuffled: list[Record],
+    title: str,
+    group: Callable[[str], str] | None = None,
+) -> str:
+    """The paper's table: accuracy by task and their mean (the paper's Total), base against trained.
+
+    Args:
+        title: of the table.
+        group: a task's row; each task has its own where None.
+    """
+
+    def regrouped(records: list[Record]) -> list[Record]:
+        return [record | {"task": group(record["task"])} for record in records] if group else records
 
     def rows(records: list[Record]) -> dict[str, metrics.Estimate]:
         return metrics.by_task(records) | {"Total": metrics.mean_of_tasks(records)}
@@ -200,21 +203,26 @@ def comparison(base: list[Record] | None, trained: list[Record], shuffled: list[
         low, high = estimate.interval
         return f"{100 * estimate.value:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
 
+    trained, shuffled = regrouped(trained), regrouped(shuffled)
     after, blind = rows(trained), rows(shuffled)
     columns: dict[str, dict[str, str]] = {"trained": {task: percent(after[task]) for task in after}}
     if base is not None:
+        base = regrouped(base)
         gains = metrics.compare(base, trained)
         gains["Total"] = gains["mean_of_tasks"]
         columns = {"base": {task: percent(part) for task, part in rows(base).items()}} | columns
         columns["difference"] = {task: percent(gains[task], "+") for task in after}
-    line = "{:<10}{:>6}  " + "{:<22}" * len(columns)
-    lines = [line.format("CV-Bench", "n", *columns)]
+    width = 2 + max(map(len, (title, *after)))
+    line = f"{{:<{width}}}{{:>6}}  " + "{:<22}" * len(columns)
+    lines = [line.format(title, "n", *columns)]
     lines += [line.format(t, after[t].n, *(cells[t] for cells in columns.values())) for t in after]
     hidden = {**dict.fromkeys(columns, ""), "trained": "trained"}
     lines += ["", line.format("images shuffled", "", *hidden.values())]
     for task, part in blind.items():
         lines.append(line.format(task, part.n, *({**hidden, "trained": percent(part)}.values())))
-    lines.append("percent, 95 % intervals; Total is the mean of the four tasks")
+    tasks = len(after) - 1
+    number = NUMBERS[tasks] if tasks < len(NUMBERS) else str(tasks)
+    lines.append(f"percent, 95 % intervals; Total is the mean of the {number} tasks")
     return "\n".join(text.rstrip() for text in lines)
 
 

@@ -25,7 +25,7 @@ from spatialvlm.sharding import in_step
 if TYPE_CHECKING:
     from spatialvlm.grpo import GRPOArgs
 
-Reward = Callable[[str, str], float]  # (completion, gold answer) -> reward
+Reward = Callable[[str, Example], float]  # (completion, what was asked) -> reward
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Sampler:
                 completions.tokens[row],
                 completions.mask[row],
                 texts[row],
-                [float(self.reward(text, example.answer)) for text in texts[row]],
+                [float(self.reward(text, example)) for text in texts[row]],
             )
             for row, (draw, example) in enumerate(zip(draws, examples, strict=True))
         ]

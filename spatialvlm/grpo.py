@@ -140,7 +140,7 @@ class Trainer:
 
     Args:
         model: with a trainable adapter (`models.add_lora`); the reference is the same with the adapter off.
-        reward: maps (completion, gold answer) to a number.
+        reward: maps (completion, example) to a number.
 
     Raises:
         UserError: arguments that make no sense, or no examples.

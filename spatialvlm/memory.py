@@ -29,8 +29,8 @@ from transformers import PaliGemmaConfig
 from spatialvlm import cli, evaluate, grpo, models, rollout, sft, shapes, training
 from spatialvlm.cli import UserError
 from spatialvlm.encoding import Batch, Completions, Vocabulary
-from spatialvlm.experiment import ExperimentArgs
 from spatialvlm.ledger import PARTS, Ledger, as_on_cuda
+from spatialvlm.sat_experiment import ExperimentArgs
 
 CUDA_CONTEXT = int(0.6 * 2**30)  # bytes that a process takes on a GPU before its first tensor, about
 

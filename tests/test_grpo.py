@@ -34,14 +34,14 @@ def examples(count=6):
     ]
 
 
-def by_length(completion, answer):
+def by_length(completion, example):
     """Differs within nearly every group of random words."""
     return len(completion) / 10 + completion.count("e")
 
 
-def not_for_red(completion, answer):
+def not_for_red(completion, example):
     """Teaches nothing about a third of the examples."""
-    return 0.0 if answer == "red" else by_length(completion, answer)
+    return 0.0 if example.answer == "red" else by_length(completion, example)
 
 
 def with_adapter(seed=0, **options):
@@ -240,7 +240,7 @@ def test_the_first_step_has_no_kl_and_the_reference_stays():
     "ignore:after 4 further draws"
 )  # once all is right, nothing is left to learn from
 def test_reward_rises():
-    def is_red(completion, answer):
+    def is_red(completion, example):
         return float(completion.split()[:1] == ["red"])
 
     history, trainer = run(
@@ -272,7 +272,7 @@ def test_dynamic_sampling_replaces_what_teaches_nothing():
 
 def test_constant_reward_ends_at_the_cap_with_one_warning():
     with pytest.warns(UserWarning, match="after 3 further draws 0 of 4 groups") as caught:
-        history, trainer = run(lambda completion, answer: 1.0, max_resamples=3)
+        history, trainer = run(lambda completion, example: 1.0, max_resamples=3)
     assert len([w for w in caught if "further draws" in str(w.message)]) == 1
     assert trainer.sampler.drawn == 2 * 4 * (1 + 3)
     assert [metrics["informative"] for metrics in history] == [0, 0]

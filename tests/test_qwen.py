@@ -474,7 +474,7 @@ def trained(folder, steps, reward, **options):
     return [trainer.step() for _ in range(steps)], trainer
 
 
-def by_length(completion, answer):
+def by_length(completion, example):
     return len(completion) / 10 + completion.count("e")
 
 
@@ -534,8 +534,8 @@ def test_all_parts_can_be_trained(folder):
 
 @pytest.mark.filterwarnings("ignore:after 4 further draws")  # once all is right, nothing is left to learn
 def test_reward_rises(folder):
-    def is_red(completion, answer):
-        return float(completion.split()[:1] == [answer])
+    def is_red(completion, example):
+        return float(completion.split()[:1] == [example.answer])
 
     history, _ = trained(
         folder,

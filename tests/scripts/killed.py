@@ -18,7 +18,7 @@ LIBRARIES = [
     "trl",
     "peft.tuners.lora",
     "spatialvlm.data.cvbench",
-    "spatialvlm.experiment",
+    "spatialvlm.sat_experiment",
     "spatialvlm.grpo",
     "spatialvlm.sft",
 ]
