@@ -1,0 +1,39 @@
+"""The prompts of vsGRPO: the published sentences word for word, and tags named where they are rewarded."""
+
+import pytest
+
+from spatialvlm.data import vsi_prompts, vsibench
+
+QUESTION = "How many chair(s) are in this room?"
+
+
+def test_published_sentences():
+    lines = vsi_prompts.training(QUESTION, "vanilla").splitlines()
+    assert lines == [QUESTION, "Please provide the short answer with one or two words or a number."]
+    think = vsi_prompts.evaluation(QUESTION, "think").splitlines()[-1]
+    assert think == "Let's think step by step and then answer the question using a single word or phrase."
+    observe = vsi_prompts.evaluation(QUESTION, "observe").splitlines()[-1]
+    assert observe.startswith("Please observe the video first and then answer ")
+    vanilla = vsi_prompts.evaluation(f"{vsibench.FRAMES}\n{QUESTION}", "vanilla")
+    assert vanilla.splitlines() == [vsibench.FRAMES, QUESTION, vsibench.ASK_NUMBER]
+
+
+def test_lettered_options_are_asked_for_as_vsibench_does():
+    before = "Which?\nOptions:\nA. sink\nB. sofa"
+    prompts = [vsi_prompts.evaluation(before, mode, letters=True) for mode in vsi_prompts.MODES]
+    assert prompts[0] == f"{before}\n{vsibench.ASK_LETTER}"
+    assert all(prompt.startswith(before) and "option's letter" in prompt for prompt in prompts)
+    assert len(set(prompts)) == 3
+
+
+@pytest.mark.parametrize("mode", vsi_prompts.MODES)
+def test_training_names_the_tags_that_are_rewarded(mode):
+    request = vsi_prompts.training(QUESTION, mode).removeprefix(f"{QUESTION}\n")
+    tags = {tag for tag in ("think", "observe", "answer") if f"<{tag}>" in request and f"</{tag}>" in request}
+    assert tags == (set() if mode == "vanilla" else {mode, "answer"})
+    assert "number" in request
+
+
+def test_another_mode_is_refused():
+    with pytest.raises(KeyError):
+        vsi_prompts.training(QUESTION, "dream")
