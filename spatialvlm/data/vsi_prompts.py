@@ -1,9 +1,9 @@
 """How vsGRPO (arXiv 2504.00883) asks: three prompts of training and three of evaluation.
 
-Published are the sentences of vanilla, and those of evaluation for answers in words and numbers ("..." below).
-Of think and observe in training it is published that the reasoning stands in `<think>`, the observation in
-`<observe>`, and the short answer in `<answer>`; the wording that asks for it is ours. So are think's and
-observe's sentences for lettered options, which put VSI-Bench's own request in the place of the last words.
+Published are the sentences of vanilla, and think's and (its beginning) observe's of evaluation for answers
+in words and numbers. Of think and observe in training it is published that the reasoning stands in `<think>`, the
+observation in `<observe>`, and the short answer in `<answer>`; the wording that asks for it is ours. So are
+think's and observe's sentences for lettered options, which end with VSI-Bench's own request.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ MODES: tuple[Mode, ...] = ("vanilla", "think", "observe")
 SHORT = "Please provide the short answer with one or two words or a number."  # published
 TRAINING = {
     "vanilla": SHORT,
-    "think": "Please think about the question first. Give your thoughts in <think> </think> and then the short "
-    "answer, one or two words or a number, in <answer> </answer>.",
+    "think": "Please think about the question first. Give your thoughts in <think> </think> and then the "
+    "short answer, one or two words or a number, in <answer> </answer>.",
     "observe": "Please observe the video first. Give your observation in <observe> </observe> and then the "
     "short answer, one or two words or a number, in <answer> </answer>.",
 }
