@@ -21,5 +21,6 @@ BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
     "vsr": _found_in("vsr", "VSR"),
     "sparkle": _found_in("sparkle", "BASIC"),
     "sparkle_composite": _found_in("sparkle", "COMPOSITE"),
+    "whatsup": _found_in("whatsup", "WHATSUP"),
     "vsibench": _found_in("vsibench", "VSIBENCH"),
 }

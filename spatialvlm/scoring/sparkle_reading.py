@@ -104,8 +104,11 @@ def _read_place(text: str, example: Example, names: tuple[str, ...]) -> str | No
 
 # ---- numbers
 
+_SPACED = re.compile(r"(?<=\d) \. (?=\d)")  # "3 . 4", as tokenizers that keep words apart give it back
+
 
 def read_number(text: str, example: Example) -> Parsed:
+    text = _SPACED.sub(".", text)
     return answers.number(_LABEL.sub(" ", text) if _LABEL.search(text) else text)
 
 
@@ -116,6 +119,8 @@ _PAIR = re.compile(
 
 
 def read_coordinates(text: str, example: Example) -> str | None:
+    text = _SPACED.sub(".", text)
+
     def find(stretch: str) -> Found:
         return {
             f"({float(x)}, {float(y)})"

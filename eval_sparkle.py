@@ -1,0 +1,137 @@
+"""Evaluate on Sparkle's three tests: basic capabilities, composite tasks, photographs.
+
+python eval_sparkle.py                                     # GPU: PaliGemma 2, the paper's form; CPU: embedded
+python eval_sparkle.py --blocks composite --limit 100      # shortest paths and tours alone
+python eval_sparkle.py --adapter results/sparkle_sft/all-embedded-seed0/adapter
+python eval_sparkle.py --data results/sparkle_data/paper-0 # questions of make_data/sparkle.py
+python eval_sparkle.py --whatsup ../whatsup --coco ../coco/val2017 --gqa ../gqa/images
+                                                           # the real photographs
+accelerate launch eval_sparkle.py                          # shared out over all GPUs
+
+basic: directions, distances and places of labelled nodes, 16 families. composite: shortest paths through
+grids and tours, never trained on; optimal, exact and valid are counted apart. real: What'sUp's captions, one
+by one, by pairs and by sets, and those over COCO and GQA; where --whatsup is not given, sets of rendered
+scenes in the same form. Each block is a run folder of its own within the whole's. Prints all with 95 %
+intervals beside chance, and composite beside the published changes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from spatialvlm import cli, evaluate, models, processes
+from spatialvlm.cli import UserError
+from spatialvlm.data import sparkle, sparkle_composite, whatsup
+from spatialvlm.data.sparkle_questions import FAMILIES
+from spatialvlm.example import Example
+from spatialvlm.report import sparkle as report
+from spatialvlm.scoring.sparkle import BASIC, COMPOSITE, routes_by_task, with_vocabulary
+from spatialvlm.scoring.whatsup import WHATSUP
+from spatialvlm.sparkle_experiment import MODEL
+
+BENCHMARKS = {"basic": BASIC, "composite": COMPOSITE, "real": WHATSUP}
+ROUTE_TOKENS = {"paper": 64, "embedded": 48}
+
+
+@dataclass
+class Args(evaluate.Args):
+    data: str | None = field(
+        default=None,
+        metadata={"help": "a folder of make_data/sparkle.py, or a hub id, instead of a form that is made"},
+    )
+    blocks: list[str] = field(
+        default_factory=lambda: list(BENCHMARKS), metadata={"help": "which of basic, composite, real"}
+    )
+    form: Literal["paper", "embedded"] | None = field(
+        default=None, metadata={"help": "of questions that are made; by profile where not given"}
+    )
+    route_tokens: int | None = field(
+        default=None, metadata={"help": "longest answer of composite, in tokens; 64, and 48 when embedded"}
+    )
+    whatsup: str | None = field(
+        default=None, metadata={"help": "folder of What'sUp's files; rendered scenes where not given"}
+    )
+    coco: str | None = field(
+        default=None, metadata={"help": "folder of COCO's val2017 pictures; <whatsup>/val2017 by default"}
+    )
+    gqa: str | None = field(
+        default=None, metadata={"help": "folder of GQA's pictures; <whatsup>/vg_images by default"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.blocks or set(self.blocks) - set(BENCHMARKS):
+            raise UserError(f"--blocks {' '.join(self.blocks)}: must be some of {', '.join(BENCHMARKS)}")
+        if self.form and self.data:
+            raise UserError("--form is of questions that are made; leave it out, or --data")
+        if (self.coco or self.gqa) and not self.whatsup:
+            raise UserError("--coco and --gqa are folders of pictures; give the captions' with --whatsup")
+        if self.route_tokens is not None and self.route_tokens < 1:
+            raise UserError(f"--route_tokens must be at least 1, not {self.route_tokens}")
+        for block in self.blocks:
+            if self.rule not in BENCHMARKS[block].rules:
+                rules = ", ".join(BENCHMARKS[block].rules)
+                raise UserError(f"--rule {self.rule}: block {block} has {rules}; leave it out of --blocks")
+
+
+def questions(block: str, args: Args) -> Sequence[Example]:
+    """A block's questions; of made ones each basic family once a picture."""
+    if block == "basic":
+        pairs = len(FAMILIES)
+        return with_vocabulary(sparkle.load(args.data, args.split or "test", args.limit, pairs=pairs))
+    if block == "composite":
+        return sparkle_composite.load(args.data, args.limit)
+    return whatsup.load(args.whatsup or "embedded", args.limit, args.coco, args.gqa)
+
+
+def main(args: Args) -> dict[str, dict]:
+    profile, _ = models.resolve_profile(args)
+    args.data = args.data or args.form or profile
+    args.route_tokens = args.route_tokens or ROUTE_TOKENS["embedded" if args.data == "embedded" else "paper"]
+    args.model = args.model or (MODEL if profile == "embedded" else None)
+    asked = {block: questions(block, args) for block in args.blocks}  # bad rows are found before weights load
+    model, processor = models.load(args)
+    whole = processes.on_main(lambda: evaluate.open_run(model, args, "Sparkle"))
+    summaries = {}
+    for block, examples in asked.items():
+        tokens = args.route_tokens if block == "composite" else args.max_new_tokens
+        data = (args.whatsup or "embedded") if block == "real" else args.data
+        part = replace(args, output_dir=str(whole.folder / block), data=data, max_new_tokens=tokens)
+        summaries[block] = evaluate.run(model, processor, examples, BENCHMARKS[block], part)
+        if block == "composite" and args.num_samples == 1:
+            add = with_routes(model, examples, part, summaries[block])
+            summaries[block] = processes.on_main(add)
+
+    def finish() -> None:
+        found = list(summaries.values())
+        parts = {
+            "aggregates": {},
+            "tasks": {name: task for each in found for name, task in each["tasks"].items()},
+        }
+        for block, each in summaries.items():
+            parts["aggregates"] |= {f"{block} {name}": score for name, score in each["aggregates"].items()}
+        whole.write_summary({"benchmark": "Sparkle", "n": sum(each["n"] for each in found), **parts})
+        if args.num_samples == 1:
+            print(f"\n{report.blocks(summaries)}\n\nwritten to {whole.folder}", flush=True)
+
+    processes.on_main(finish)
+    return summaries
+
+
+def with_routes(model, examples: Sequence[Example], args: Args, summary: dict) -> Callable[[], dict]:
+    """Adds `routes` to the composite summary: optimal, exact, valid and length of each task."""
+
+    def add() -> dict:
+        folder, rule = evaluate.open_run(model, args, COMPOSITE.title), COMPOSITE.rules[args.rule]
+        gold = {example.id: rule.gold(example) for example in examples}
+        records = evaluate.records_done(folder, examples, rule, gold)
+        found = routes_by_task([records[id] for id in gold])
+        routes = {task: {name: each.as_dict() for name, each in part.items()} for task, part in found.items()}
+        folder.write_summary(summary | {"routes": routes})
+        return summary | {"routes": routes}
+
+    return add
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)

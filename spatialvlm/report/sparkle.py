@@ -1,0 +1,111 @@
+"""Sparkle's tables: basic, composite and real tests, each figure with its 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
+from spatialvlm.metrics import Estimate
+from spatialvlm.report.comparison import markdown, percent
+from spatialvlm.report.published_sparkle import COMPOSITE
+
+Summary = Mapping  # what evaluate.run returns, of composite with `routes` added
+ROUTES = ("optimal", "exact", "valid")
+
+
+def estimate(part: Mapping) -> Estimate:
+    """An aggregate's or a task's figure, as a summary has it."""
+    return Estimate(part.get("value", part.get("accuracy")), tuple(part["interval"]), part["n"])
+
+
+def blocks(summaries: Mapping[str, Summary]) -> str:
+    """Everything that was evaluated, block by block, composite beside the published changes.
+
+    Args:
+        summaries: by block: `basic`, `composite`, `real`.
+    """
+    tables = {"basic": _basic, "composite": _composite, "real": _real}
+    parts = [f"{name}\n\n{tables[name](summary)}" for name, summary in summaries.items()]
+    notes = "Percent, 95 % intervals; chance is what answers without looking score."
+    if "composite" in summaries:
+        notes += (
+            " Optimal: any shortest path or tour. Exact: the one reference. Length: of valid ones, as a "
+            "multiple of the shortest. Published: Sparkle's models before and after training on basic "
+            "capabilities alone, in the paper's own form."
+        )
+    return "\n\n".join([*parts, notes])
+
+
+def _basic(summary: Summary) -> str:
+    rows = []
+    for capability in CAPABILITIES:
+        tasks = [name for name in summary["tasks"] if FAMILIES[name].capability == capability]
+        if not tasks:
+            continue
+        chance = sum(summary["tasks"][name]["chance"] for name in tasks) / len(tasks)
+        rows.append(_row(f"{capability}, mean", summary["aggregates"][capability], chance))
+        rows += [
+            _row(f"- {name}", summary["tasks"][name], summary["tasks"][name]["chance"]) for name in tasks
+        ]
+    rows.append(_row("all questions", summary["aggregates"]["micro"], summary["chance"]))
+    return markdown(("", "n", "accuracy", "chance"), rows)
+
+
+def _real(summary: Summary) -> str:
+    rows = []
+    for task, part in summary["tasks"].items():
+        rows.append(_row(task, part, part["chance"]))
+        rows += [
+            _row(f"- {name}s", found)
+            for name in ("pair", "set")
+            if (found := summary["aggregates"].get(f"{task} {name}"))
+        ]
+    return markdown(("", "n", "accuracy", "chance"), rows)
+
+
+def _row(name: str, part: Mapping, chance: float | None = None) -> list[str]:
+    shown = "" if chance is None else f"{100 * chance:.1f}"
+    return [name, str(part["n"]), percent(estimate(part)), shown]
+
+
+def _composite(summary: Summary) -> str:
+    rows = []
+    for task, found in summary["routes"].items():
+        scores = [percent(estimate(found[name])) for name in ROUTES]
+        published = ", ".join(
+            f"{model} {before} to {after}" for model, before, after in COMPOSITE.get(task, ())
+        )
+        rows.append([task, str(found["optimal"]["n"]), *scores, _length(found), published])
+    return markdown(("", "n", *ROUTES, "length", "published"), rows)
+
+
+def _length(found: Mapping) -> str:
+    if "length_ratio" not in found:
+        return "none valid"
+    part = estimate(found["length_ratio"])
+    return f"{part.value:.2f} ({part.interval[0]:.2f} to {part.interval[1]:.2f}), n {part.n}"
+
+
+def compared(ways: Mapping[str, Mapping[str, Summary]]) -> str:
+    """Ways of training side by side: basic by capability and in all, and composite by task (optimal).
+
+    Args:
+        ways: the summaries of each way, by block.
+    """
+    basic: Sequence[str] = (*CAPABILITIES, "mean_of_tasks")
+    rows = [
+        [way, *(percent(estimate(found["basic"]["aggregates"][name])) for name in basic)]
+        for way, found in ways.items()
+    ]
+    tables = [f"Basic, mean over the families:\n\n{markdown(('', *CAPABILITIES, 'all families'), rows)}"]
+    routes = {way: found["composite"]["routes"] for way, found in ways.items()}
+    tasks = list(next(iter(routes.values())))
+    rows = [
+        [way, *(percent(estimate(found[task]["optimal"])) for task in tasks)] for way, found in routes.items()
+    ]
+    tables.append(f"Composite, never trained on: optimal paths and tours.\n\n{markdown(('', *tasks), rows)}")
+    rows = [
+        [way, *(percent(estimate(found[task]["valid"])) for task in tasks)] for way, found in routes.items()
+    ]
+    tables.append(f"The same, valid ones of any length:\n\n{markdown(('', *tasks), rows)}")
+    return "\n\n".join(tables)

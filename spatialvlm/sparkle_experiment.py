@@ -1,0 +1,95 @@
+"""Sparkle's training: what its SFT and GRPO share. Basic capabilities alone are trained on, and tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spatialvlm import models
+from spatialvlm.cli import UserError
+from spatialvlm.data import sparkle
+from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
+from spatialvlm.example import Example
+from spatialvlm.experiment import Experiment, RunArgs
+from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
+
+MADE = "made"
+MODEL = str(models.EMBEDDED)  # of the embedded profile
+
+
+@dataclass
+class SparkleArgs(RunArgs):
+    """Data, tests and the run folder; the defaults are the published ones."""
+
+    data: str = field(
+        default=MADE,
+        metadata={"help": "made = in --form, as they are looked at; or a folder of make_data/sparkle.py"},
+    )
+    form: Literal["paper", "embedded"] = field(
+        default="paper",
+        metadata={"help": "of questions that are made; embedded = larger glyphs, fewer nodes"},
+    )
+    capabilities: list[str] = field(
+        default_factory=lambda: list(CAPABILITIES),
+        metadata={"help": "basic capabilities trained on: direction, distance, localization"},
+    )
+    numbers: bool = field(
+        default=True, metadata={"help": "with the families whose answer is a number (false: the ablation)"}
+    )
+    configurations: int = field(
+        default=sparkle.CONFIGURATIONS["train"],
+        metadata={"help": "pictures trained on, of those that are made"},
+    )
+    train_limit: int = field(default=34_000, metadata={"help": "training questions, at most"})
+    eval_data: str = field(
+        default=MADE, metadata={"help": "test questions, of all capabilities: made, or a folder as --data"}
+    )
+    run_name: str = field(default="all", metadata={"help": "first part of the run folder's name"})
+
+    def check(self) -> None:
+        """Raises UserError naming the first argument that makes no sense."""
+        super().check()
+        sparkle.chosen(self.capabilities, self.numbers)
+        if self.configurations < 1:
+            raise UserError(f"--configurations must be at least 1, not {self.configurations}")
+        if self.profile_is_embedded() and self.model is None:
+            self.model = MODEL
+
+    def profile_is_embedded(self) -> bool:
+        return models.resolve_profile(self)[0] == "embedded"
+
+
+def training_set(args: SparkleArgs) -> Sequence[Example]:
+    """Basic questions as `args` ask for them."""
+    found = sparkle.load(
+        args.form if args.data == MADE else args.data,
+        "train",
+        args.train_limit,
+        args.capabilities,
+        args.numbers,
+        args.configurations,
+        seed=args.seed,
+    )
+    return _in_memory(found, args)
+
+
+def test_set(args: SparkleArgs) -> Sequence[Example]:
+    """The basic questions of the test split, each family once a picture, whatever is trained on."""
+    source = args.form if args.eval_data == MADE else args.eval_data
+    found = sparkle.load(source, "test", args.eval_limit, pairs=len(FAMILIES))
+    return _in_memory(with_vocabulary(found), args)
+
+
+def _in_memory(examples: Sequence[Example], args: SparkleArgs) -> Sequence[Example]:
+    """The embedded form's pictures are 40 kB each and are made once; the paper's are made when looked at."""
+    return list(examples) if args.form == "embedded" else examples
+
+
+class SparkleExperiment(Experiment):
+    """Tested on the basic questions, with a row of the table for each capability."""
+
+    def __init__(self, script: str, args: SparkleArgs, model) -> None:
+        super().__init__(
+            script, args, model, test_set(args), BASIC, group=lambda task: FAMILIES[task].capability
+        )
