@@ -9,6 +9,7 @@ placeholder that cannot be opened as a picture, so that no model can be asked wi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ def load(path: str | Path = HUB_ID, split: str = "test", limit: int | None = Non
     return [examples[number * len(examples) // size] for number in range(size)]
 
 
+def prompt(question: str, choices: Sequence[str] | None = None) -> str:
+    """A question as the authors' evaluation puts it: with lettered options, or for a number."""
+    if choices is None:
+        return f"{FRAMES}\n{question}\n{ASK_NUMBER}"
+    options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    return "\n".join([FRAMES, question, "Options:", *options, ASK_LETTER])
+
+
 def _example(where: str, row: rows.Row) -> Example:
     if "options" not in row:
         raise UserError(f"{where} has no column 'options'; VSI-Bench's own columns are needed")
@@ -71,16 +80,13 @@ def _example(where: str, row: rows.Row) -> Example:
     if kind not in CHOICE_TYPES + NUMBER_TYPES:
         known = ", ".join(CHOICE_TYPES + NUMBER_TYPES)
         raise UserError(f"{where}: 'question_type' {kind!r} is none of VSI-Bench's: {known}")
-    lines = [FRAMES, row["question"]]
     if kind in CHOICE_TYPES:
         choices = _choices(row["options"], where)
         answer = _letter(row["ground_truth"], len(choices), where)
-        lines += ["Options:", *row["options"], ASK_LETTER]
     else:
         if row["options"] is not None:
             raise UserError(f"{where}: {kind} asks for a number, but 'options' are {row['options']!r}")
         choices, answer = None, _number(row["ground_truth"], where)
-        lines.append(ASK_NUMBER)
     return Example(
         id=f"vsibench-{row['id']}",
         images=(Path(row["dataset"], f"{row['scene_name']}.mp4"),),
@@ -88,7 +94,7 @@ def _example(where: str, row: rows.Row) -> Example:
         answer=answer,
         task=kind,
         choices=choices,
-        prompt="\n".join(lines),
+        prompt=prompt(row["question"], choices),
         meta={"source": row["dataset"]},
     )
 
