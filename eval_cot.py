@@ -1,0 +1,158 @@
+"""Prompting studies: thirteen ways of asking, paper A's among them, on CV-Bench, SAT, VSR or CLEVR.
+
+python eval_cot.py --strategy scene_graph            # GPU: PaliGemma 2 on CV-Bench; CPU: embedded
+python eval_cot.py --strategy kshot_conversational --shots 4 --exemplars worked.jsonl --profile paper
+python eval_cot.py --strategy optical_flow --benchmark sat
+python eval_cot.py --strategy depth_map --data rows.parquet --depth depth/
+OPENAI_API_KEY=... python eval_cot.py --strategy program_of_thought --profile paper \
+    --base_url http://localhost:8000/v1 --model Qwen/Qwen2.5-VL-7B-Instruct --price_in 0.2 --price_out 0.6
+
+Prints accuracy by task, what the replies were like (broken graphs, programs, cut-off replies, tokens, cost),
+and the measured row above the paper's rows. Answers are read by the strict rule. What every strategy asks is
+quoted in docs/prompting.md. A study that was stopped goes on with the same command: answers stay in the run
+folder, and replies of a server in its cache, so that nothing is paid for twice.
+
+The embedded model was never taught to converse: it answers `direct` as ever, and the rest shows that
+everything runs. 200 questions take it 1 to 2 minutes on 2 CPU cores.
+"""
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from spatialvlm import cli, models, processes
+from spatialvlm.cli import UserError
+from spatialvlm.evaluate import MAY_DIFFER
+from spatialvlm.prompting import exemplars, sources, study
+from spatialvlm.prompting.cache import Cache
+from spatialvlm.prompting.local import LocalClient
+from spatialvlm.prompting.registry import STRATEGIES
+from spatialvlm.prompting.server import ServerArgs, ServerClient
+from spatialvlm.prompting.strategy import Aids, Strategy
+from spatialvlm.prompting.views import depth_maps
+from spatialvlm.report import published_cot
+from spatialvlm.results import Run, fingerprint
+from spatialvlm.summary import table
+
+# What changes no answer: a study may go on with another of these.
+NO_MATTER = (*MAY_DIFFER, "concurrency", "cache_dir", "timeout", "max_attempts", "price_in", "price_out")
+LENGTH = {"paper": 512, "embedded": 48}  # of a reply in tokens, where none is given
+SHOTS = {"paper": 4, "embedded": 1}  # the embedded model's window holds little more than one example
+
+
+@dataclass
+class Args(ServerArgs, models.ModelArgs):
+    strategy: str = field(default="direct", metadata={"help": f"one of {', '.join(STRATEGIES)}"})
+    benchmark: Literal["cvbench", "sat", "vsr", "clevr"] = field(
+        default="cvbench", metadata={"help": "whose questions are asked"}
+    )
+    data: str | None = field(
+        default=None, metadata={"help": "hub id, file, folder, or 'embedded'; by profile where not given"}
+    )
+    split: str | None = field(default=None, metadata={"help": "split of the data set; its test by default"})
+    limit: int | None = field(default=None, metadata={"help": "ask at most this many questions"})
+    shots: int | None = field(
+        default=None, metadata={"help": "worked examples, for strategies that take them; 4, or 1 embedded"}
+    )
+    exemplars: str | None = field(
+        default=None, metadata={"help": "file of worked examples; rendered ones in the embedded profile"}
+    )
+    depth: str | None = field(
+        default=None, metadata={"help": "folder of depth maps, <id>.png; rendered ones where not given"}
+    )
+    image_folder: str | None = field(default=None, metadata={"help": "VSR: folder of COCO's images"})
+    max_new_tokens: int | None = field(
+        default=None, metadata={"help": "longest reply, in tokens; 512, or 48 embedded"}
+    )
+    output_dir: str | None = field(
+        default=None, metadata={"help": "run folder; results/eval_cot/<run_name> where not given"}
+    )
+    run_name: str | None = field(default=None, metadata={"help": "made from the arguments where not given"})
+    rule: Literal["strict", "official", "paper"] = field(
+        default="strict", metadata={"help": "who reads: ours, the benchmark's authors, or paper A"}
+    )
+
+    def __post_init__(self) -> None:
+        self.check()
+        if self.strategy not in STRATEGIES:
+            raise UserError(f"--strategy {self.strategy!r}: there are {', '.join(STRATEGIES)}")
+        for name in ("limit", "max_new_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.shots is not None and self.shots < 0:
+            raise UserError(f"--shots must not be negative, not {self.shots}")
+        if self.base_url and not self.model:
+            raise UserError("--base_url needs --model, the model's name on that server")
+        if self.base_url and (self.adapter or self.load_in_4bit):
+            raise UserError("--adapter and --load_in_4bit are for local models, not for --base_url")
+
+
+def worked_examples(args: Args, strategy: Strategy, profile: str) -> tuple[exemplars.Exemplar, ...]:
+    """As many as --shots says, for strategies that take some."""
+    if strategy.exemplars == "none":
+        if args.shots or args.exemplars:
+            raise UserError(f"--strategy {strategy.name} takes no examples: leave out --shots, --exemplars")
+        return ()
+    default = SHOTS[profile] if strategy.exemplars == "needed" else 0
+    args.shots = default if args.shots is None else args.shots
+    if strategy.exemplars == "needed" and not args.shots:
+        raise UserError(f"--strategy {strategy.name} needs --shots of 1 or more")
+    if not args.shots:
+        return ()
+    if args.exemplars:
+        return exemplars.from_file(args.exemplars, args.shots)
+    if args.data != "embedded":
+        raise UserError(f"--strategy {strategy.name} needs worked examples: give a file with --exemplars")
+    return exemplars.embedded(args.benchmark, args.shots, strategy.images == 2)
+
+
+def open_run(args: Args, weights: str) -> Run:
+    """The run's folder, named after what decides about its answers."""
+    config = asdict(args) | {"script": "eval_cot", "weights": Path(weights).name}
+    config |= {"weights_state": None if args.base_url else fingerprint(weights)}
+    for name in ("adapter", "data", "exemplars", "depth"):
+        config[f"{name}_state"] = fingerprint(getattr(args, name)) if getattr(args, name) else None
+    decisive = {name: value for name, value in config.items() if name not in NO_MATTER}
+    code = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    name = args.run_name or f"{args.benchmark}-{args.strategy}-{Path(weights).name}-{code}"
+    return Run(args.output_dir or Path("results", Path(sys.argv[0]).stem, name), config, NO_MATTER)
+
+
+def main(args: Args) -> dict:
+    if processes.state().num_processes > 1:
+        raise UserError("a prompting study runs as one process; start it without a launcher")
+    profile, reason = models.resolve_profile(args)
+    strategy = STRATEGIES[args.strategy]
+    args.data = args.data or {"paper": sources.HUB_IDS[args.benchmark], "embedded": "embedded"}[profile]
+    args.max_new_tokens = args.max_new_tokens or LENGTH[profile]
+    if args.base_url:
+        print(f"profile: {profile} ({reason}); asking {args.model} at {args.base_url}", flush=True)
+    shown = worked_examples(args, strategy, profile)
+    examples, benchmark = sources.load(
+        args.benchmark, strategy, args.data, args.split, args.limit, args.image_folder
+    )
+    rule = benchmark.rules[args.rule]
+    known = study.gold(examples, rule, benchmark.title)  # before there is a folder: bad rows leave none
+    aids = Aids(shown, depth_maps(args.depth) if strategy.depth else None)
+    if args.base_url:
+        folder, name = open_run(args, args.model), args.model
+        cache = Cache(args.cache_dir or folder.folder / "cache")
+        client = ServerClient(args, args.model, cache, args.max_new_tokens, args.seed)
+    else:
+        model, processor = models.load(args)
+        weights = getattr(model.config, "_name_or_path", "") or type(model).__name__
+        folder, name = open_run(args, weights), Path(weights).name
+        client = LocalClient(model, processor, args.max_new_tokens, args.concurrency)
+    prices = (args.price_in, args.price_out)
+    summary = study.run(client, examples, known, strategy, aids, benchmark, rule, folder, prices)
+    print(f"{table(summary)}\n{study.counts_text(summary['strategy'])}\n")
+    print(published_cot.beside(args.benchmark, name, summary))
+    print(f"written to {folder.folder}", flush=True)
+    return summary
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)
