@@ -6,8 +6,8 @@ read from the whole completion for vanilla, else from its only `<answer>`.
 Words are right where they are the very answer but for case, blanks and full stops. Of a number the paper
 gives the relative error alone, |predicted - true| / min(predicted, true); the reward here is 1 minus it, and
 0 from an error of 1 on: twice as much and half are worth nothing alike. `mra` rewards with VSI-Bench's own
-mean relative accuracy instead. A number is read from at most MOST_WORDS words ("about 3.5 square meters"), since a
-reward that finds it in longer texts teaches longer texts.
+mean relative accuracy instead. A number is read from at most MOST_WORDS words ("about 3.5 square meters"),
+since a reward that finds it in longer texts teaches longer texts.
 """
 
 from __future__ import annotations

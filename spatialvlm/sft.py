@@ -1,89 +1,65 @@
-"""Supervised fine-tuning: the right answer is the target. The loop is `transformers.Trainer`'s.
+"""Supervised fine-tuning: the right answer is the target. The loop is in `supervised`.
 
-A row is what PaliGemma's processor makes of a prompt and its `suffix`, padded on the left:
+A PaliGemma's row is what its processor makes of a prompt and its `suffix`, padded on the left:
 
     tokens           <pad>  <image> ... <image>  <bos>  prompt \\n    answer <eos>
     token_type_ids     0       0           0        0      0    0      1      1     0: both ways, 1: causal
     labels           -100    -100        -100     -100   -100 -100   answer <eos>   -100: not learnt
 
-All answers end in the last column, so logits are made for the last few columns alone.
+All answers end in the last column, so logits are made for the last few columns alone. A Qwen's prompt is what
+the rollout makes of it (`qwen.encode`), and the answer its one completion.
 
 The loss is the mean over all answer tokens of a step, however it is split into micro-batches and among
 processes. transformers.Trainer divides by `num_items_in_batch` to the same end, so this is what the published
 settings (8 prompts a forward pass, 2 passes a step) mean: 16 prompts, all tokens of their answers alike.
-
-Examples come in the order of `groups.example_index`: with B prompts a step, step k (from 0) learns from draws
-k * B to (k + 1) * B - 1. Order and dropout follow from seed, draw, step and process, so a run that is gone on
-with ends as one that was never stopped.
 """
 
 from __future__ import annotations
 
-import math
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-import transformers
-from accelerate.utils import reduce
 from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
-from tqdm import tqdm
-from transformers import (
-    PaliGemmaForConditionalGeneration,
-    PrinterCallback,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm import processes
-from spatialvlm.checkpoints import Checkpoints, load_state, save_state
+from spatialvlm import qwen, rollout
+from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
+from spatialvlm.encoding import Completions
 from spatialvlm.example import Example
-from spatialvlm.groups import example_index
-from spatialvlm.training import TrainingArgs, add_gradients, optimizer_and_scheduler, same_start, seed_dropout
-
-AfterStep = Callable[[dict[str, float]], None]
+from spatialvlm.qwen import ChatProcessor
+from spatialvlm.supervised import AfterStep, Log, Loop, Step, SupervisedArgs, run, transformers_args, written
 
 _IGNORED = -100  # the label of what is not learnt, as processor and transformers have it
 
 
 @dataclass
-class SFTArgs(TrainingArgs):
+class SFTArgs(SupervisedArgs):
     """Hyper-parameters; the defaults are the published SFT run of PaliGemma 2 on SAT."""
 
     learning_rate: float = field(default=1e-5, metadata={"help": "of AdamW"})
     max_steps: int = field(default=2000, metadata={"help": "optimizer steps"})
-    per_device_batch_size: int = field(
-        default=8, metadata={"help": "prompts of one forward pass on a device"}
-    )
-    gradient_accumulation_steps: int = field(
-        default=2, metadata={"help": "forward passes a step; a step has as many prompts as both make"}
-    )
-
-    gradient_checkpointing: bool = field(
-        default=True, metadata={"help": "make activations anew in the backward pass: less memory, slower"}
-    )
-
-    def check(self) -> None:
-        """Raises UserError naming the first argument that makes no sense."""
-        super().check()
-        self._check_numbers(positive=("per_device_batch_size", "gradient_accumulation_steps"))
 
 
-def encode(processor, examples: Sequence[Example]) -> dict[str, Tensor | int | bool]:
-    """The model's inputs for prompts with their answers (B, S), and `labels` (B, S), as drawn above.
+def encode(processor, examples: Sequence[Example]) -> dict[str, Any]:
+    """A PaliGemma's inputs for prompts with their answers (B, S), and `labels` (B, S), as drawn above.
 
     `logits_to_keep` is one more than the longest answer has tokens: the token before an answer predicts it.
+    For a Qwen they are the prompts as its `batch`, and `labels` (B, T) of the answers alone.
 
     Raises:
-        UserError: an image is missing or broken.
+        UserError: an image is missing or broken; a prompt with one of Qwen's special tokens.
     """
+    if isinstance(processor, ChatProcessor):
+        prompts, images = zip(*[(example.prompt, example.images) for example in examples], strict=True)
+        answers = written(processor, [[example.answer] for example in examples])
+        labels = answers.tokens.where(answers.mask, _IGNORED).squeeze(1)
+        return {"batch": rollout.encode(processor, prompts, images), "labels": labels}
     inputs = processor(
         images=[example.open_images() for example in examples],
         text=[processor.image_token * len(example.images) + example.prompt for example in examples],
@@ -105,22 +81,17 @@ def answer_loss(logits: Tensor, labels: Tensor, num_tokens: Tensor | int) -> Ten
         logits: (B, K, V), of the last K of S columns.
         labels: (B, S); before the last K - 1 columns there are none.
     """
-    predicted, targets = logits[:, :-1].float(), labels[:, labels.shape[1] - logits.shape[1] + 1 :]
-    total = cross_entropy(predicted.flatten(0, 1), targets.flatten(), ignore_index=_IGNORED, reduction="sum")
-    return total / num_tokens
+    return _summed(logits[:, :-1], labels[:, labels.shape[1] - logits.shape[1] + 1 :]) / num_tokens
 
 
-class Trainer(transformers.Trainer):
-    """One run of SFT. transformers has the loop, the shares of processes and the count of a step's
-    tokens; ours are the order of examples, the loss scale, the sum over processes, the check before each
-    update, and checkpoints.
+def _summed(predicted: Tensor, targets: Tensor) -> Tensor:
+    """Sum over labels (B, K) of the cross-entropy of the logits (B, K, V) that predict them, in float32."""
+    flat = predicted.float().flatten(0, 1)
+    return cross_entropy(flat, targets.flatten(), ignore_index=_IGNORED, reduction="sum")
 
-    Where a run stands is the trainable weights, the optimizer and scheduler, `steps` (taken) and `drawn`
-    (examples, over all processes): all that is random follows from the seed and those two numbers.
 
-    Weights stay in the dtype they are loaded in, and adapters in float32, without autocast, as in GRPO.
-    transformers' own `fp16` would compute the adapters in float16 as well, and would go on for ever skipping
-    steps; so a scale for float16 is put in accelerate's place for it, and `_Step` stops where it runs out.
+class Trainer(Loop):
+    """One run of SFT.
 
     Args:
         model: with a trainable adapter (`models.add_lora`).
@@ -133,165 +104,75 @@ class Trainer(transformers.Trainer):
 
     def __init__(self, model, processor, examples: Sequence[Example], args: SFTArgs, after_step: AfterStep):
         args.check()
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        _check_model(model, self.parameters)
-        _check_examples(model, processor, examples)
-        self.processor, self.examples, self.seed = processor, examples, args.seed
-        self.steps = self.drawn = 0
-        same_start(self.parameters)
-        model._is_accelerate_prepared = True  # keeps DDP off: `_Step` adds gradients up, as GRPO does
-        step = _Step(self, args.max_grad_norm, after_step)
-        super().__init__(
-            model,
-            _transformers_args(args, model.device),
-            optimizers=optimizer_and_scheduler(self.parameters, args),
-            compute_loss_func=step.loss,
-            callbacks=[step],
-        )
-        self.remove_callback(PrinterCallback)
-        self.prompts_per_step = self.get_total_train_batch_size(self.args)  # of all processes
-        # Gradients through float16 layers underflow without a scale; for other dtypes this does nothing.
-        self.accelerator.scaler = torch.amp.GradScaler(
-            model.device.type, enabled=model.dtype == torch.float16
-        )
+        check_model(model)
+        check_examples(model, processor, examples)
+        step, settings = Step(args.max_grad_norm, after_step), transformers_args(args, model.device)
+        loss = self._loss
+        super().__init__(model, processor, examples, args, settings, step, compute_loss_func=loss)
 
-    def get_train_dataloader(self) -> DataLoader:
-        """All micro-batches that are still to come, of this process; accelerate deals them out in turn."""
-        remaining = (self.args.max_steps - self.steps) * self.prompts_per_step
-        return self.accelerator.prepare(
-            DataLoader(
-                range(self.drawn, self.drawn + remaining),
-                batch_size=self.args.per_device_train_batch_size,
-                collate_fn=self._micro_batch,
-            )
-        )
+    def encode(self, examples: Sequence[Example]) -> dict[str, Any]:
+        return encode(self.processor, examples)
 
-    def _micro_batch(self, draws: Sequence[int]) -> dict[str, Tensor | int | bool]:
-        size, inputs = len(self.examples), {}
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if "batch" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs["labels"]
+        mask = labels != _IGNORED
+        tokens = labels.where(mask, inputs["batch"].vocabulary.pad)
+        answers = Completions(tokens[:, None], mask[:, None], torch.zeros_like(tokens)[:, None])
+        logits = qwen.plain_logits(self.model.get_base_model(), inputs["batch"], answers)
+        loss = _summed(logits, labels) / num_items_in_batch
+        self.step.add(loss, num_items_in_batch)
+        return loss
 
-        def read() -> list:
-            rows = [self.examples[example_index(draw, size, self.seed)] for draw in draws]
-            inputs.update(encode(self.processor, rows))
-            return []
-
-        processes.agree(read)  # an image that is broken on one process ends all
-        return inputs
-
-    def save(self, folder: Path) -> None:
-        """Writes where the run stands (`checkpoints.save_state`)."""
-        scaler = self.accelerator.scaler.state_dict()
-        more = {"steps": self.steps, "drawn": self.drawn, "scaler": scaler}
-        save_state(folder, self.model, self.optimizer, self.lr_scheduler, more)
-
-    def load(self, folder: Path) -> None:
-        """Stands where `save` was called; what follows is what followed then."""
-        state = load_state(folder, self.model, self.optimizer, self.lr_scheduler)
-        self.steps, self.drawn = state["steps"], state["drawn"]
-        self.accelerator.scaler.load_state_dict(state["scaler"])
-
-
-class _Step(TrainerCallback):
-    """What a step has besides transformers' own: seeded dropout, the check before the update, its metrics."""
-
-    def __init__(self, trainer: Trainer, max_grad_norm: float, after_step: AfterStep):
-        self.trainer, self.max_grad_norm, self.after_step = trainer, max_grad_norm, after_step
-        self.started = 0.0
-        self.total: Tensor | float = 0.0  # this process's part of the loss so far
-        self.tokens: Tensor | int = 0  # of the whole step's answers
-        self.metrics: dict[str, float] = {}
-
-    def loss(self, outputs, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
-        """transformers' `compute_loss_func`."""
+    def _loss(self, outputs, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
+        """transformers' `compute_loss_func`, for PaliGemma."""
         loss = answer_loss(outputs.logits, labels, num_items_in_batch)
-        self.total = self.total + loss.detach()
-        self.tokens = num_items_in_batch
-        return loss / self.trainer.accelerator.num_processes  # transformers multiplies by it, for DDP's mean
-
-    def on_train_begin(self, args, state, control, **_) -> None:
-        state.global_step = self.trainer.steps  # the loop's own count, which starts at 0 in every process
-        self.started = time.perf_counter()
-
-    def on_step_begin(self, args, state, control, **_) -> None:
-        seed_dropout(args.seed, self.trainer.steps)
-        self.total = 0.0
-
-    def on_pre_optimizer_step(self, args, state, control, **_) -> None:
-        """Adds the gradients up over processes, checks and clips them.
-
-        Raises:
-            UserError: they or the loss are not finite, other than by a loss scale that is still too large.
-        """
-        trainer, scaler = self.trainer, self.trainer.accelerator.scaler
-        loss = reduce(self.total, "sum").item()
-        add_gradients(trainer.parameters)
-        scaler.unscale_(trainer.optimizer.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(trainer.parameters, self.max_grad_norm).item()
-        # Too large a scale for float16 shows in the gradients alone: the scaler skips the step and lowers it.
-        if not math.isfinite(loss) or not (math.isfinite(norm) or scaler.get_scale() > 1):
-            what = "gradient" if math.isfinite(loss) else "loss"
-            other = "" if trainer.model.dtype == torch.float32 else ", or --dtype float32"
-            where = f"at step {trainer.steps + 1}; stopped before it reached the weights"
-            raise UserError(f"the {what} is not finite {where}: use a lower --learning_rate{other}")
-        self.metrics = {
-            "loss": loss,
-            "grad_norm": norm if math.isfinite(norm) else 0.0,  # 0: skipped
-            "lr": trainer.lr_scheduler.get_last_lr()[0],
-            "tokens": int(self.tokens),
-        }
-
-    def on_step_end(self, args, state, control, **_) -> None:
-        trainer = self.trainer
-        trainer.steps = state.global_step
-        trainer.drawn += trainer.prompts_per_step
-        self.after_step(
-            {
-                "step": trainer.steps,
-                **self.metrics,
-                "epoch": trainer.drawn / len(trainer.examples),
-                "seconds": time.perf_counter() - self.started,
-            }
-        )
-        self.started = time.perf_counter()
+        self.step.add(loss, num_items_in_batch)
+        return loss / self.accelerator.num_processes  # transformers multiplies by it, for DDP's mean
 
 
-def _transformers_args(args: SFTArgs, device: torch.device) -> TrainingArguments:
-    made = TrainingArguments(
-        output_dir=tempfile.gettempdir(),  # it is made where it is not there, and stays empty
-        per_device_train_batch_size=args.per_device_batch_size,
-        gradient_accumulation_steps=args.gradient_accumulation_steps,
-        max_steps=args.max_steps,
-        max_grad_norm=0,  # `_Step` clips, once the loss scale is taken off
-        seed=args.seed,
-        use_cpu=device.type == "cpu",
-        average_tokens_across_devices=True,
-        dataloader_pin_memory=device.type == "cuda",
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    made.mixed_precision = "no"  # whatever `accelerate config` says: see Trainer
-    made._n_gpu = min(made.n_gpu, 1)  # a process has one GPU: with more, transformers takes to DataParallel
-    return made
-
-
-def _check_model(model, parameters: Sequence[torch.nn.Parameter]) -> None:
-    if not parameters or not isinstance(model, PeftModel):
+def check_model(model) -> None:
+    """Raises UserError for a model of another family, ValueError for one that cannot be trained so."""
+    if not isinstance(model, PeftModel) or not any(p.requires_grad for p in model.parameters()):
         raise ValueError("the model needs a trainable adapter, models.add_lora")
-    if not isinstance(model.get_base_model(), PaliGemmaForConditionalGeneration):
-        kind = type(model.get_base_model()).__name__
-        raise UserError(f"SFT is written for PaliGemma so far, and --model is a {kind}")
-    if (attention := model.config.get_text_config()._attn_implementation) != "eager":
+    core = model.get_base_model()
+    if not isinstance(core, (PaliGemmaForConditionalGeneration, *qwen.CLASSES)):
+        kind = type(core).__name__
+        raise UserError(f"training is written for PaliGemma, Qwen2-VL and Qwen2.5-VL; --model is a {kind}")
+    attention = model.config.get_text_config()._attn_implementation
+    if attention != "eager" and isinstance(core, PaliGemmaForConditionalGeneration):
         raise ValueError(
             f"attention is {attention!r}, which does not keep PaliGemma's masks and Gemma 2's soft-capping; "
             "load the model with attn_implementation='eager'"
         )
 
 
-def _check_examples(model, processor, examples: Sequence[Example]) -> None:
-    """Before the first step, because the one that does not fit may come hours later."""
+def check_examples(model, processor, examples: Sequence[Example]) -> None:
+    """Before the first step, because the one that does not fit may come hours later.
+
+    Raises:
+        UserError: no examples, or one that the model cannot read.
+    """
     if not examples:
         raise UserError("there are no examples to train on; check --data and --train_limit")
+    if isinstance(processor, ChatProcessor):
+        _check_chat(processor, examples)
+    else:
+        _check_paligemma(model, processor, examples)
+
+
+def _check_chat(processor: ChatProcessor, examples: Sequence[Example]) -> None:
+    special = processor.tokenizer.all_special_tokens
+    for example in examples:
+        if found := [token for token in special if token in example.prompt + example.answer]:
+            raise UserError(
+                f"row {example.id}: prompt or answer holds {found[0]!r}, which the model keeps for itself; "
+                "reword the row or leave it out"
+            )
+
+
+def _check_paligemma(model, processor, examples: Sequence[Example]) -> None:
     tokenizer, image_token = processor.tokenizer, processor.image_token
     prompts = tokenizer([f"{tokenizer.bos_token}{e.prompt}\n" for e in examples], add_special_tokens=False)
     answers = tokenizer([e.answer + tokenizer.eos_token for e in examples], add_special_tokens=False)
@@ -310,9 +191,6 @@ def _check_examples(model, processor, examples: Sequence[Example]) -> None:
             )
 
 
-Log = Callable[[dict[str, float], Trainer], None]
-
-
 def train(
     model,
     processor,
@@ -321,7 +199,7 @@ def train(
     log: Log | None = None,
     checkpoints: Checkpoints | None = None,
     resume: Path | None = None,
-) -> Trainer:
+) -> Loop:
     """Trains the model's adapter for `args.max_steps` steps, with a progress bar.
 
     Args:
@@ -336,27 +214,7 @@ def train(
             image, too little memory, a full disk, numbers that are no longer finite.
     """
 
-    def after_step(metrics: dict[str, float]) -> None:
-        bar.set_postfix({"loss": f"{metrics['loss']:.3f}"}, refresh=False)
-        bar.update()
-        if log and main:
-            log(metrics, trainer)
-        if checkpoints and checkpoints.due(trainer.steps, args.max_steps):
-            checkpoints.save(trainer.steps, trainer.save)
+    def make(after_step: AfterStep) -> Trainer:
+        return Trainer(model, processor, examples, args, after_step)
 
-    trainer = Trainer(model, processor, examples, args, after_step)
-    main = trainer.is_world_process_zero()
-    if resume is not None:
-        trainer.load(resume)
-    shown = {"total": args.max_steps, "initial": trainer.steps, "desc": "sft", "disable": not main}
-    try:
-        with tqdm(**shown, dynamic_ncols=True) as bar:
-            if trainer.steps < args.max_steps:
-                trainer.train()
-    except torch.OutOfMemoryError:
-        raise UserError(
-            "the device has too little memory; use a smaller --per_device_batch_size with a larger "
-            "--gradient_accumulation_steps, or --gradient_checkpointing true"
-        ) from None
-    model.eval()
-    return trainer
+    return run("sft", make, args, log, checkpoints, resume)

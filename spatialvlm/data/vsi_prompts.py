@@ -1,9 +1,9 @@
 """How vsGRPO (arXiv 2504.00883) asks: three prompts of training and three of evaluation.
 
 Published are the sentences of vanilla, and think's and (its beginning) observe's of evaluation for answers
-in words and numbers. Of think and observe in training it is published that the reasoning stands in `<think>`, the
-observation in `<observe>`, and the short answer in `<answer>`; the wording that asks for it is ours. So are
-think's and observe's sentences for lettered options, which end with VSI-Bench's own request.
+in words and numbers. Of think and observe in training it is published that the reasoning stands in
+`<think>`, the observation in `<observe>`, and the short answer in `<answer>`; the wording that asks for it is
+ours. So are think's and observe's sentences for lettered options, which end with VSI-Bench's own request.
 """
 
 from __future__ import annotations
