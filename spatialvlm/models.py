@@ -35,6 +35,7 @@ from spatialvlm.cli import UserError
 
 PUBLISHED = "google/paligemma2-3b-mix-224"
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
+ROOMS, LABELS = EMBEDDED / "rooms", EMBEDDED / "labels"  # what it needs to see of further worlds
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Modules by part: PaliGemma's, and Qwen's, whose projector (`merger`) sits in its vision tower.
@@ -98,8 +99,9 @@ def load(
 
     That is eager for PaliGemma (others drop its masks), scaled-dot-product for Qwen2-VL and Qwen2.5-VL.
 
-    The model is in eval mode, on CUDA where it is there, else on the CPU. With `args.adapter` it is a
-    PeftModel, frozen unless `train_adapter`. Prints profile and reason; sets every seed.
+    The model is in eval mode, on CUDA where it is there, else on the CPU. A folder that holds an adapter
+    instead of a model (`ROOMS`) stands for its base with the adapter merged into it. With `args.adapter` the
+    model is a PeftModel, frozen unless `train_adapter`. Prints profile and reason; sets every seed.
 
     Args:
         pixels: least and most of a picture or frame, for Qwen2-VL and Qwen2.5-VL.
@@ -119,6 +121,9 @@ def load(
     if args.load_in_4bit:
         options["quantization_config"] = _four_bits(options["dtype"], state.device)
     with _explained(name):
+        name, merged = _base(name)
+        if merged and args.load_in_4bit:
+            raise UserError(f"--load_in_4bit: the adapter {merged} cannot be merged into 4-bit weights")
         chats = _model_type(name) in qwen.TYPES
         if chats and args.shard_base:
             raise UserError("--shard_base is for PaliGemma; leave it out, a Qwen runs whole on each device")
@@ -128,6 +133,9 @@ def load(
             processor, made = PaliGemmaProcessor.from_pretrained(name), PaliGemmaForConditionalGeneration
         attention = "sdpa" if chats else "eager"
         model = made.from_pretrained(name, attn_implementation=attention, use_safetensors=True, **options)
+    if merged:
+        model = _with_adapter(model, merged, trainable=False).merge_and_unload()
+        model.config._name_or_path = model.name_or_path = str(merged)
     if args.shard_base:
         sharding.shard(model)
     if args.adapter:
@@ -225,6 +233,16 @@ def _check_launch(args: ModelArgs, state: PartialState) -> None:
         raise UserError("--shard_base shares a model among processes; leave it out, or use accelerate launch")
     if args.shard_base and args.load_in_4bit:
         raise UserError("--shard_base cannot share out 4-bit weights; leave out --load_in_4bit")
+
+
+def _base(name: str) -> tuple[str, Path | None]:
+    """(the model of that name, None), or the base of the adapter in that folder and the folder itself."""
+    folder = Path(name)
+    if (folder / "config.json").is_file() or not (folder / "adapter_config.json").is_file():
+        return name, None
+    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    beside = (folder / base).resolve()  # the repository's own adapters name their base by where it lies
+    return str(beside if beside.is_dir() else base), folder
 
 
 def _model_type(name: str) -> str:

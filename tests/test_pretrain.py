@@ -36,7 +36,16 @@ def test_words_are_whole_and_no_text_is_lost(made):
     ids = tokenizer.encode("How many cubes? (A) 3\n(B) 12", add_special_tokens=False)
     pieces = tokenizer.convert_ids_to_tokens(ids)
     assert pieces == ["How", "many", "cubes", "?", "(", "A", ")", "3", "\n", "(", "B", ")", "12"]
-    assert tokenizer.decode(tokenizer.encode("wibble", add_special_tokens=False)) == "wibble"
+    texts = [
+        "wibble",
+        "1.6",
+        "front-left",
+        "(3.2, 4.5)",
+        "N1 -> N12",
+        "<think> no </think> <answer> 2 </answer>",
+    ]
+    for text in (*texts, "3 < 4", "N1, N2 or N4 (red)", "(B)"):
+        assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
     for index in range(20):
         scene, rng = scenes.make("words", index), Random(index)
         for asker, _ in quiz.FORMS.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     Gemma2Config,
     PaliGemmaConfig,
@@ -40,6 +40,17 @@ row column top bottom center upper lower corner quadrant coordinates label label
 """.split()  # noqa: SIM905 - a paragraph of words reads better than a list
 )
 NUMBERS = [str(number) for number in range(101)]
+# Punctuation is a token by itself; as text it stands where people put it: 1.6, front-left, </think>, (3, 4).
+JOINED = {
+    r"(?<=\d) \. (?=\d)": ".",
+    r"(?<=[a-z]) - (?=[a-z])": "-",
+    "- >": "->",
+    "< / ": "</",
+    r"<(?! /) (?=[a-z])": "<",
+    "(?<=[a-z]) >": ">",
+    r"(?<=\() ": "",
+    " (?=[,)])": "",
+}
 CHARACTERS = sorted(set(string.printable) - set(string.whitespace))
 
 
@@ -54,7 +65,10 @@ def processor() -> PaliGemmaProcessor:
     text.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
     )
-    text.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    joined = [decoders.Replace(Regex(apart), together) for apart, together in JOINED.items()]
+    text.decoder = decoders.Sequence(
+        [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(), *joined]
+    )
     special = {name: f"<{name[:3]}>" for name in ("pad_token", "eos_token", "bos_token", "unk_token")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=text, clean_up_tokenization_spaces=False, **special)
     tokenizer.add_tokens([AddedToken("\n", normalized=False)])  # PaliGemma's prompts end in it

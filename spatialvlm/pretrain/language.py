@@ -141,14 +141,20 @@ class TwoStreams(nn.Module):
     """Projector and Gemma 2 of a PaliGemma, run on K questions an image.
 
     Dense heads, thrown away after, ask each noun that names a single object what and where that object is
-    (as the vision stage's), and a layer later whether it is the answer: comparing two things is learnt at
-    once by a model that finds them, and hardly before.
+    (`rows` values; as the vision stage's), and a layer later whether it is the answer: comparing two things
+    is learnt at once by a model that finds them, and hardly before.
     """
 
-    def __init__(self, model: PaliGemmaForConditionalGeneration, compiled: bool = True) -> None:
+    def __init__(
+        self,
+        model: PaliGemmaForConditionalGeneration,
+        compiled: bool = True,
+        rows: int = ROWS,
+        answer: int = ANSWER,
+    ) -> None:
         super().__init__()
         self.projector, self.language = model.model.multi_modal_projector, model.model.language_model
-        self.looks = nn.Linear(model.config.text_config.hidden_size, ROWS)
+        self.looks = nn.Linear(model.config.text_config.hidden_size, rows)
         self.chooses = nn.Linear(model.config.text_config.hidden_size, 1)
         self.bos = model.config.text_config.bos_token_id
         device = next(model.parameters()).device
@@ -158,9 +164,14 @@ class TwoStreams(nn.Module):
         self.layer = torch.compile(_layer, dynamic=False) if compiled else _layer
 
     def forward(
-        self, features: torch.Tensor, tokens: torch.Tensor, prefix: torch.Tensor, mentions: torch.Tensor
+        self,
+        features: torch.Tensor,
+        tokens: torch.Tensor,
+        prefix: torch.Tensor,
+        mentions: torch.Tensor,
+        answer: int = ANSWER,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits (B, K, ANSWER, vocabulary) from the newline on, and what the dense heads say at `mentions`
+        """Logits (B, K, answer, vocabulary) from the newline on, and what the dense heads say at `mentions`
         (B, K, M): (B, K, M, ROWS) and (B, K, M); features (B, N, width), tokens (B, K, L) int64.
         """
         language, config = self.language, self.language.config
@@ -181,8 +192,8 @@ class TwoStreams(nn.Module):
         at = torch.arange(length, device=tokens.device)
         sees = (at[None, None, None] < prefix[..., None, None]) | (at[:, None] >= at)
         own = torch.where(sees, 0.0, -1e4).to(kind)[:, None]
-        ask = prefix[..., None] - 1 + torch.arange(ANSWER, device=tokens.device)
-        ask = ask.clamp_max(length - 1)  # (B, K, ANSWER)
+        ask = prefix[..., None] - 1 + torch.arange(answer, device=tokens.device)
+        ask = ask.clamp_max(length - 1)  # (B, K, answer)
         mentions = mentions[..., None].expand(-1, -1, -1, xq.shape[-1])
 
         def there(x: torch.Tensor) -> torch.Tensor:
@@ -205,9 +216,11 @@ class TwoStreams(nn.Module):
         return 30 * torch.tanh(logits / 30), looks, chooses  # Gemma 2's final soft cap
 
 
-def labels(tokens: torch.Tensor, prefix: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    """What should follow the newline: (B, K, ANSWER), -100 past the end."""
-    at = prefix[..., None] + torch.arange(ANSWER)
+def labels(
+    tokens: torch.Tensor, prefix: torch.Tensor, total: torch.Tensor, answer: int = ANSWER
+) -> torch.Tensor:
+    """What should follow the newline: (B, K, answer), -100 past the end."""
+    at = prefix[..., None] + torch.arange(answer)
     said = tokens.gather(2, at.clamp_max(tokens.shape[2] - 1))
     return torch.where(at < total[..., None], said, -100)
 
