@@ -28,7 +28,8 @@ def depth_maps(folder: str | Path | None) -> Callable[[Example], Image.Image]:
     """Gives the depth map of an example, grey in RGB, near things bright.
 
     Args:
-        folder: holds `<id>.png` for every question, `/` in the id as `_` (SAT's turned questions share one); where None, the map is that of the rendered scene.
+        folder: holds `<id>.png` for every question, `/` in the id as `_` (SAT's turned questions share one);
+            where None, the map is that of the rendered scene.
 
     Raises:
         UserError: the folder is not there; when asked for one, the file is missing or broken, or the example
