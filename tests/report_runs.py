@@ -1,0 +1,46 @@
+"""Run folders as an evaluation leaves them, with answers that a test chooses: no model is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from spatialvlm import predict
+from spatialvlm.example import Example
+from spatialvlm.results import Run
+from spatialvlm.scoring import STRICT_CHOICE
+from spatialvlm.scoring.cvbench import CVBENCH
+from spatialvlm.summary import summarize
+
+Say = Callable[[Example], list[str]]
+
+
+def right(example: Example) -> list[str]:
+    return [example.answer]
+
+
+def always_a(example: Example) -> list[str]:
+    return ["A"]
+
+
+def mute(example: Example) -> list[str]:
+    """Right, but for counts, which it says nothing about."""
+    return ["<b>&</script>"] if example.task == "Count" else [example.answer]
+
+
+def write(folder: Path, examples: Sequence[Example], say: Say, limit: int | None = None, **arguments) -> Path:
+    """A finished run on CV-Bench's form; `arguments` go over those of an evaluation of `limit` questions."""
+    config = {"data": "embedded", "split": None, "limit": limit or len(examples), "seed": 0, "ood": False}
+    run = Run(folder, config | arguments)
+    records = [predict.to_record(e, say(e), STRICT_CHOICE, STRICT_CHOICE.gold(e)) for e in examples]
+    run.add_predictions(records)
+    run.write_summary(summarize(records, CVBENCH.aggregate, STRICT_CHOICE, "CV-Bench"))
+    return folder
+
+
+def write_training(folder: Path, rewards: Sequence[float]) -> Path:
+    """The metrics of a training, a row a step."""
+    run = Run(folder, {"data": "embedded", "seed": 0})
+    for step, reward in enumerate(rewards, start=1):
+        run.log(step, reward=reward, loss=1 / step)
+    return folder

@@ -1,0 +1,359 @@
+"""The report: what it reads from run folders, its tables, plots and items."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from report_runs import always_a, mute, right, write, write_training
+
+from spatialvlm import metrics
+from spatialvlm.cli import UserError
+from spatialvlm.controls import shuffle_images
+from spatialvlm.data import cvbench
+from spatialvlm.report import __main__ as report
+from spatialvlm.report import comparison, explorer, plots, published, reading, tables
+
+LIMIT = 8
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return list(cvbench.load("embedded", limit=LIMIT))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, examples) -> Path:
+    """Two evaluations, a third of turned polarity, one sampled, and a training with three tests."""
+    folder = tmp_path_factory.mktemp("runs")
+    turned = list(cvbench.flip_polarity(examples))
+    write(folder / "base", examples, always_a)
+    write(folder / "better", examples, mute)
+    write(folder / "better-ood", turned, right, ood=True)
+    write(folder / "sampled", examples, lambda e: ["A", "B", e.answer, ""], num_samples=4)
+    parts = {"limit": None, "eval_data": "embedded", "eval_limit": LIMIT, "data": "array/SAT"}
+    write_training(folder / "train", [0.1, math.nan, 0.4, 0.6])
+    write(folder / "train" / "trained", examples, right, **parts | {"evaluated": "trained"})
+    shuffled = list(shuffle_images(examples, 0))
+    write(folder / "train" / "shuffled", shuffled, always_a, **parts | {"evaluated": "shuffled"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(runs) -> reading.Found:
+    return reading.read([runs])
+
+
+@pytest.fixture(scope="module")
+def explored(found) -> explorer.Explorer:
+    return explorer.explore(found.tests)
+
+
+def named(found: reading.Found, name: str) -> reading.Test:
+    return next(test for test in found.tests if test.name == name)
+
+
+# ---- reading
+
+
+def test_every_test_and_training_is_found_with_its_kind(found):
+    kinds = {test.name: test.kind for test in found.tests}
+    assert kinds == {
+        "base": "greedy",
+        "better": "greedy",
+        "better-ood": "greedy, polarity turned",
+        "sampled": "Pass@4",
+        "train/trained": "greedy",
+        "train/shuffled": "greedy, images shuffled",
+    }
+    assert [training.name for training in found.trainings] == ["train"]
+    assert named(found, "better-ood").way == named(found, "better").way
+
+
+def test_an_unfinished_run_is_named_and_left_out(runs, tmp_path):
+    shutil.copytree(runs / "base", tmp_path / "base")
+    shutil.copytree(runs / "better", tmp_path / "half")
+    (tmp_path / "half" / "summary.json").unlink()
+    found = reading.read([tmp_path])
+    assert [test.name for test in found.tests] == ["base"]
+    assert len(found.unfinished) == 1 and "half" in found.unfinished[0]
+
+
+def spoil_row(**changes):
+    def spoil(folder: Path) -> None:
+        file = folder / "predictions.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows[3] |= changes
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    return spoil
+
+
+def spoil_summary(change):
+    def spoil(folder: Path) -> None:
+        content = json.loads((folder / "summary.json").read_text())
+        change(content)
+        (folder / "summary.json").write_text(json.dumps(content))
+
+    return spoil
+
+
+SPOILT = {
+    "correct is a word": (spoil_row(correct="yes"), "row 3.*'correct'"),
+    "no completions": (spoil_row(completions=[]), "row 3.*'completions'"),
+    "empty prompt": (spoil_row(prompt=""), "row 3.*'prompt'"),
+    "score is NaN": (spoil_row(score=math.nan), "row 3.*'score'"),
+    "id twice": (spoil_row(id="cvbench-test-0-0"), "two rows of one id"),
+    "answer turned": (lambda folder: spoil_row(correct=not _correct(folder))(folder), "not the summary"),
+    "summary of others": (
+        spoil_summary(lambda s: s["tasks"]["Depth"].update(accuracy=0.9)),
+        "not the summary",
+    ),
+    "accuracy is NaN": (
+        spoil_summary(lambda s: s["tasks"]["Depth"].update(accuracy=math.nan)),
+        "not the summary",
+    ),
+    "summary without n": (spoil_summary(lambda s: s.pop("n")), "summary.json has no 'n'"),
+    "summary cut off": (
+        lambda folder: (folder / "summary.json").write_text('{"n": '),
+        "summary.json is damaged",
+    ),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+}
+
+
+def _correct(folder: Path) -> bool:
+    return json.loads((folder / "predictions.jsonl").read_text().splitlines()[3])["correct"]
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_does_not_fit_is_refused_in_one_line(name, runs, tmp_path):
+    spoil, message = SPOILT[name]
+    folder = Path(shutil.copytree(runs / "base", tmp_path / "run"))
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as error:
+        reading.read([folder])
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no run there"):
+        reading.read([tmp_path])
+    with pytest.raises(UserError, match="no such folder"):
+        reading.read([tmp_path / "none"])
+
+
+def test_metrics_that_are_being_written_are_read_to_the_last_whole_line(tmp_path):
+    folder = write_training(tmp_path / "run", [0.1, 0.2])
+    file = folder / "metrics.jsonl"
+    torn = file.read_text() + '{"step": 3, "rew'
+    file.write_text(torn)
+    assert [row["step"] for row in reading.read([folder]).trainings[0].rows] == [1, 2]
+    assert file.read_text() == torn  # nothing of a running training is touched
+    file.write_text('{"reward": 1}\n')
+    with pytest.raises(UserError, match="line 1 has no 'step'"):
+        reading.read([folder])
+
+
+# ---- tables
+
+
+def test_a_line_is_the_summary_in_percent_with_its_intervals(found):
+    test = named(found, "base")
+    (row,) = tables.rows([test])
+    part = test.summary["tasks"]["Depth"]
+    low, high = part["interval"]
+    assert tables.cell(row.scores["Depth"]) == (
+        f"{100 * part['accuracy']:.1f} <small>{100 * low:.1f} to {100 * high:.1f}</small>"
+    )
+    assert tables.cell(row.scores["Depth"]) in tables.html([test])
+
+
+def test_published_figures_stand_below_the_measured(found):
+    table = tables.html([named(found, "base")])
+    for name, figures in published.CVBENCH_PASS1.items():
+        assert f"{name}, published" in table and f"<td>{figures[-1]:.1f}</td>" in table
+    turned = tables.html([named(found, "better-ood")])
+    assert f"<td>{published.POLARITY['SFT']['Distance'][1]:.1f}</td>" in turned
+    assert "published</th>" not in tables.html([named(found, "train/shuffled")])
+
+
+def test_seeds_of_one_way_are_taken_together_and_others_are_not(tmp_path, examples):
+    says = (right, always_a, mute)
+    for seed, say in enumerate(says):
+        write(tmp_path / f"run-seed{seed}", examples, say, seed=seed)
+    write(tmp_path / "run-seed3", examples, right, seed=3, rule="paper")
+    rows = tables.rows(reading.read([tmp_path]).tests)
+    assert [row.name for row in rows] == ["run (3 seeds)", "run-seed3"]
+    scores = [{record["id"]: float(record["correct"]) for record in test.records} for test in rows[0].tests]
+    asked = comparison.questions(rows[0].tests[0].records)
+    assert rows[0].scores[tables.MEAN] == comparison.mean(scores, asked)
+    assert rows[0].scores["Count"] == comparison.mean(scores, asked.of("Count"))
+
+
+# ---- plots
+
+
+class Shapes(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def drawing(svg: str) -> ET.Element:
+    return ET.fromstring(svg)
+
+
+def test_a_dot_lies_where_its_accuracy_says(found):
+    test = named(found, "better")
+    svg, names, total = plots.by_task(tables.rows([test]))
+    assert names == ["better"] and total == 1
+    titles = {g.find("title").text: g.find("circle") for g in drawing(svg).iter("g")}
+    dots = {title.split(", ")[1].split(":")[0]: float(dot.get("cx")) for title, dot in titles.items()}
+    assert dots.keys() == {"Count", "Relation", "Depth", "Distance", "mean of tasks"}
+    values = {task: part.value for task, part in metrics.by_task(test.records).items()}
+    assert dots["Count"] < dots["mean of tasks"] < dots["Depth"] == dots["Relation"]
+    whole = dots["Depth"] - dots["Count"]
+    assert (dots["mean of tasks"] - dots["Count"]) / whole == pytest.approx(
+        (sum(values.values()) / 4 - values["Count"]) / (values["Depth"] - values["Count"]), abs=1e-3
+    )
+
+
+def test_polarity_is_plotted_for_the_tasks_that_change_with_it(found):
+    pairs = plots.polarity_pairs(found.tests)
+    assert [(a.name, b.name) for a, b in pairs["CV-Bench"]] == [("better", "better-ood")]
+    svg, _, _ = plots.turned(pairs["CV-Bench"])
+    titles = [g.find("title").text for g in drawing(svg).iter("g")]
+    assert len(titles) == 4 and all("Depth" in title or "Distance" in title for title in titles)
+    assert sum("turned" in title for title in titles) == 2
+
+
+def test_pass_at_k_is_drawn_from_the_unbiased_estimates(found):
+    test = named(found, "sampled")
+    svg, _, _ = plots.pass_at_k([test])
+    titles = [g.find("title").text for g in drawing(svg).iter("g") if g.find("title") is not None]
+    values = [test.summary["aggregates"][f"pass@{k} mean_of_tasks"]["value"] for k in (1, 2, 3, 4)]
+    assert [float(re.search(r"([\d.]+) %", title)[1]) for title in titles] == [
+        pytest.approx(100 * value, abs=0.06) for value in values
+    ]
+
+
+def test_a_step_without_a_number_leaves_a_gap_and_long_curves_are_thinned(found):
+    svg, names, _ = plots.training_curves(found.trainings, "reward")
+    curve = next(path.get("d") for path in drawing(svg).iter("path") if path.get("class") == "curve")
+    assert names == ["train"] and curve.count("M") == 2 and curve.count("L") == 1
+    points = plots.thin([(step, 2.0 * step) for step in range(1, 10_001)])
+    assert len(points) <= plots.POINTS and all(y == pytest.approx(2 * x) for x, y in points)
+    assert sum(y for _, y in points) / len(points) == pytest.approx(10_001, rel=0.01)
+
+
+# ---- items
+
+
+def test_items_hold_question_choices_pictures_and_every_answer(explored, examples):
+    runs = {run["name"]: run["answers"] for run in explored.runs}
+    first = {item["id"]: number for number, item in reversed([*enumerate(explored.items)])}
+    for example in examples:
+        number = first[example.id]
+        item = explored.items[number]
+        assert item["question"] == example.question and item["choices"] == list(example.choices)
+        assert f"({chr(65 + item['gold_choice'])})" == example.answer
+        assert len(item["images"]) == 1 and item["note"] == ""
+        assert runs["base"][number][:3] == [int(example.answer == "(A)"), "A", ["A"]]
+        if example.task == "Count":
+            assert runs["better"][number][:3] == [0, None, ["<b>&</script>"]]
+    turned = [item for item in explored.items if "far away from" in item["prompt"]]
+    assert len(turned) == 4 and all(item["images"] for item in turned)
+    assert explored.missing == {}
+
+
+def test_a_question_that_got_another_image_shows_which(explored, found):
+    answers = next(run["answers"] for run in explored.runs if run["name"] == "train/shuffled")
+    givers = {record["id"]: record["images_of"] for record in named(found, "train/shuffled").records}
+    image_of = {item["id"]: item["images"] for item in explored.items}
+    for number, (*_, images, note) in answers.items():
+        item = explored.items[number]
+        assert images == image_of[givers[item["id"]]] != item["images"]
+        assert givers[item["id"]] in note
+
+
+def test_pictures_are_kept_once_and_small(explored, examples):
+    assert len(explored.pictures) == len({example.open_images()[0].tobytes() for example in examples})
+    assert all(content[8:12] == b"WEBP" for content in explored.pictures)
+    noise = Image.effect_noise((1600, 1200), 60)
+    import io
+
+    with Image.open(io.BytesIO(explorer.thumbnail(noise))) as small:
+        assert small.size == (320, 240) and small.mode == "RGB"
+
+
+def test_photographs_of_2600_items_stay_under_60_megabytes(real_data):
+    files = sorted((real_data / "clevr" / "images").rglob("*.png"))[:6]
+    sizes = [len(explorer.thumbnail(Image.open(file))) for file in files]
+    assert 2600 * 4 / 3 * sum(sizes) / len(sizes) < 40e6  # in base64; texts and answers come on top
+
+
+def test_items_whose_data_changed_or_are_gone_say_so(runs, tmp_path, examples):
+    folder = Path(shutil.copytree(runs / "base", tmp_path / "moved"))
+    config = json.loads((folder / "config.json").read_text())
+    config["arguments"]["data"] = "gone/rows.parquet"
+    (folder / "config.json").write_text(json.dumps(config))
+    other = Path(shutil.copytree(runs / "base", tmp_path / "other"))
+    spoil_row(prompt="What else?")(other)
+    made = explorer.explore(reading.read([folder]).tests)
+    assert all(not item["images"] and "not to be had here" in item["note"] for item in made.items)
+    assert "gone/rows.parquet" in next(iter(made.missing))
+    made = explorer.explore(reading.read([other]).tests)
+    assert [item["id"] for item in made.items if item["note"]] == [examples[3].id]
+    assert "another question" in made.items[3]["note"] and made.items[3]["question"] == "What else?"
+
+
+def test_real_sat_rows_with_two_images_are_found_again(real_data, tmp_path):
+    from spatialvlm import predict
+    from spatialvlm.results import Run
+    from spatialvlm.scoring.sat import SAT, arrange
+    from spatialvlm.summary import summarize
+
+    file = next(iter(sorted((real_data / "sat").rglob("*.parquet"))), None)
+    if file is None:
+        pytest.skip("no SAT rows among the real samples")
+    examples = list(arrange(str(file), "test", 6))
+    rule = SAT.rules["strict"]
+    records = [predict.to_record(e, [e.answer], rule, rule.gold(e)) for e in examples]
+    given = {"data": str(file), "split": "test", "limit": 6, "seed": 0, "answer_form": "natural"}
+    run = Run(tmp_path / "sat", given | {"max_images": 2, "circular": True})
+    run.add_predictions(records)
+    run.write_summary(summarize(records, SAT.aggregate, rule, "SAT"))
+    made = explorer.explore(reading.read([tmp_path]).tests)
+    assert [len(item["images"]) for item in made.items] == [len(example.images) for example in examples]
+    assert made.missing == {}
+
+
+# ---- the page
+
+
+def test_the_page_is_one_file_that_asks_for_nothing_else(found, explored):
+    html, _ = report.page(found, "Runs & more")
+    tags = Shapes(html).found
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    outside = [a for _, a in tags if {"src", "href"} & a.keys() and not a.get("href", "").startswith("#")]
+    assert outside == [] and not re.search(r"url\(|@import|https?://", html.split("<script>")[0])
+    assert "<title>Runs &amp; more</title>" in html and "{{" not in re.sub(r"<script.*", "", html, flags=re.S)
+    blocks = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
+    assert json.loads(blocks[0])["items"] == explored.items
+    assert html.count('type="text/plain" id="image-') == len(explored.pictures)
+    fields = [a["id"] for tag, a in tags if tag in ("select", "input")]
+    labelled = re.findall(r'<label>[^<]+<(?:select|input) id="(\w+)"', html)
+    assert sorted(fields) == sorted(labelled)
