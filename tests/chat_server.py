@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             before = state.came[key]
             state.came[key] += 1
             state.requests.append(request)
-            state.headers.append(dict(self.headers))
+            state.headers.append({name.lower(): value for name, value in self.headers.items()})
             state.times.append(time.monotonic())
             state.at_a_time += 1
             state.most_at_a_time = max(state.most_at_a_time, state.at_a_time)

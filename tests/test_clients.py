@@ -85,7 +85,7 @@ def test_a_refusal_is_not_asked_again_and_the_key_is_not_told(status, advice, tm
         with pytest.raises(UserError, match=advice) as refused:
             client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
         assert list(state.came.values()) == [1]
-        assert state.headers[0]["Authorization"] == "Bearer sk-very-secret"
+        assert state.headers[0]["authorization"] == "Bearer sk-very-secret"
     assert str(status) in str(refused.value) and "secret" not in str(refused.value)
 
 

@@ -1,0 +1,280 @@
+"""Strategies through a model of this process; worked examples, depth maps and two views of scenes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import tiny_chat
+
+from spatialvlm import models, predict, qwen
+from spatialvlm.cli import UserError
+from spatialvlm.data import cvbench, rendered
+from spatialvlm.example import Example
+from spatialvlm.prompting import exemplars, local, sources, views
+from spatialvlm.prompting.local import LocalClient
+from spatialvlm.prompting.registry import STRATEGIES
+from spatialvlm.prompting.strategy import Aids, assistant, user
+from spatialvlm.scoring.clevr import with_vocabulary
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return models.load(models.ModelArgs(profile="embedded"))
+
+
+@pytest.fixture(scope="module")
+def questions():
+    return list(rendered.cvbench("test", 3))
+
+
+def aids(strategy, benchmark: str = "cvbench") -> Aids:
+    needed = strategy.exemplars == "needed"
+    shown = exemplars.embedded(benchmark, 1, strategy.images == 2) if needed else ()
+    return Aids(shown, views.depth_maps(None) if strategy.depth else None)
+
+
+def talks(client, strategy, examples, given: Aids | None = None) -> dict:
+    given = given or aids(strategy)
+    return dict(client.talk((each.id, strategy.converse(each, given)) for each in examples))
+
+
+# ---- local models
+
+
+def test_direct_answers_as_the_evaluation_does(embedded, questions):
+    client = LocalClient(*embedded, max_new_tokens=8, batch_size=2)
+    found = talks(client, STRATEGIES["direct"], questions)
+    records = predict.predict(*embedded, questions, max_new_tokens=8)
+    assert [found[each.id].outcome.text for each in questions] == [each["completions"][0] for each in records]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_runs_on_the_embedded_model(name, embedded, questions):
+    strategy = STRATEGIES[name]
+    asked = list(views.two_views("test", 2)) if strategy.images == 2 else questions[:2]
+    client = LocalClient(*embedded, max_new_tokens=4)
+    found = talks(client, strategy, asked)
+    assert set(found) == {each.id for each in asked}
+    queries = 1 if name in ("direct", "think") else 2
+    for talk in found.values():
+        assert len(talk.replies) == queries
+        assert all(reply.finish in ("stop", "length") for reply in talk.replies)
+        assert all(0 < reply.completion_tokens <= 4 < reply.prompt_tokens for reply in talk.replies)
+    shown = {image.tobytes() for each in asked for image in each.open_images()}
+    shown |= {image.tobytes() for each in aids(strategy).exemplars for image in each.example.open_images()}
+    depth = len(asked) if strategy.depth else 0
+    assert client.facts() == {"pictures_encoded": len(shown) + depth}  # once each, for both queries
+
+
+def test_answers_do_not_depend_on_how_many_are_asked_at_a_time(embedded, questions):
+    found = [
+        talks(LocalClient(*embedded, max_new_tokens=6, batch_size=size), STRATEGIES["scene_graph"], questions)
+        for size in (1, 3)
+    ]
+    said = [{id: [reply.text for reply in talk.replies] for id, talk in each.items()} for each in found]
+    assert said[0] == said[1]
+
+
+def test_a_query_beyond_the_models_window_is_refused(embedded, questions):
+    strategy = STRATEGIES["kshot_split"]
+    given = Aids(exemplars.embedded("cvbench", 8))
+    with pytest.raises(UserError, match="window of 1024; use fewer --shots"):
+        talks(LocalClient(*embedded, max_new_tokens=4), strategy, questions[:1], given)
+
+
+def test_turns_are_flattened_for_models_without_any():
+    picture = tiny.image(0)
+    assert local.flatten([user(picture, "how many?")]) == "how many?"
+    turns = [user(picture, "where?"), assistant("left"), user("and", picture, "here?")]
+    assert local.flatten(turns) == "User: where?\nAssistant: left\nUser: and\nhere?\nAssistant:"
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl"])
+def test_qwen_gets_turns_by_its_template(kind, tmp_path):
+    model, processor = tiny_chat.load(tiny_chat.save_model(tmp_path, kind))
+    one, two = tiny.image(0), tiny.image(1, 50, 20)
+    turns = [user(one, "where is the cube"), assistant("left"), user("how many", two, "red cubes")]
+    batch = local.encode_chat(processor, [turns, [user(two, "what is left")]], [[one, two], [two]])
+    text = processor.tokenizer.decode(batch.input_ids[0][batch.attention_mask[0].bool()])
+    marks = [text.index(part) for part in ("where", "left", "how many", "red", "assistant")]
+    roles = [turn.split()[0] for turn in text.split("<|im_start|>")[1:]]
+    assert roles == ["user", "assistant", "user", "assistant"]
+    assert (
+        text.index("<|image_pad|>") < marks[0] < marks[1] < marks[2] < text.rindex("<|image_pad|>") < marks[3]
+    )
+    alone = local.encode_chat(processor, [[user(two, "what is left")]], [[two]])
+    plain = qwen.encode(processor, ["what is left"], [[two]])
+    assert alone.input_ids.tolist() == plain.input_ids.tolist()
+    client = LocalClient(model, processor, max_new_tokens=4)
+    together = client.reply([turns, [user(two, "what is left")]])
+    assert client.facts() == {"pictures_encoded": 2}
+    fresh = [
+        LocalClient(model, processor, 4).reply([each])[0] for each in (turns, [user(two, "what is left")])
+    ]
+    assert [each.text for each in together] == [each.text for each in fresh]
+
+
+# ---- worked examples
+
+
+@pytest.mark.parametrize("benchmark", sources.NAMES)
+def test_examples_are_of_a_split_that_is_never_tested_on(benchmark):
+    shown = exemplars.embedded(benchmark, 3)
+    asked, _ = sources.load(benchmark, STRATEGIES["scene_graph"], "embedded", limit=6)
+    ids = {each.example.id for each in shown}
+    assert len(ids) == 3 and not ids & {each.id for each in asked}
+    assert not ids & {each.meta.get("cluster") for each in asked}
+    apart = exemplars.Apart(shown)
+    for example in asked[:3]:
+        apart.check(example)
+
+
+def test_a_tested_question_among_the_examples_is_refused(questions):
+    shown = exemplars.embedded("cvbench", 1)
+    apart = exemplars.Apart(shown)
+    with pytest.raises(UserError, match="is one of the examples"):
+        apart.check(shown[0].example)
+    with pytest.raises(UserError, match="is one of the examples"):
+        apart.check(replace(questions[0], meta={"cluster": shown[0].example.id}))
+    with pytest.raises(UserError, match=f"{questions[0].id}' has a picture of one of the examples"):
+        apart.check(replace(questions[0], images=shown[0].example.images))
+
+
+def test_graphs_of_examples_are_what_their_scenes_are():
+    """In relations about the picture's sides, the object left of the other has the smaller column."""
+    checked = 0
+    for number in range(12):
+        example = rendered.cvbench("train", 12)[number]
+        found = exemplars.scene_graph(example)
+        scene = views.scene_of(example)
+        things = {f"o{at + 1}": thing for at, thing in enumerate(scene["objects"])}
+        for each in found["objects"]:
+            thing = things[each["id"]]
+            assert each["name"] == thing["shape"] and thing["color"] in each["attributes"]
+            column, row, _ = thing["pixel_coords"]
+            assert each["center"] == [round(column / 480, 2), round(row / 320, 2)]
+        if example.task == "Count":
+            assert len(found["objects"]) == int(example.choices["ABCDEF".index(example.answer[1])])
+        for one, words, other in found["relations"]:
+            side = {"left of": "left", "in front of": "front"}[words]
+            along = np.subtract(things[one]["3d_coords"], things[other]["3d_coords"])
+            assert along @ np.array(scene["directions"][side]) > 0.2
+            checked += 1
+    assert checked > 3
+
+
+def worked(folder, **changed) -> str:
+    row = {"id": "w1", "image": "w.png", "prompt": "How many?", "answer": "2", "graph": {"objects": []}}
+    tiny.image(5).save(folder / "w.png")
+    rows = [row | {"id": "w0"}, {name: value for name, value in (row | changed).items() if value is not None}]
+    path = folder / "worked.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    return str(path)
+
+
+def test_examples_from_a_file(tmp_path):
+    found = exemplars.from_file(worked(tmp_path), 2)
+    assert [each.example.id for each in found] == ["w0", "w1"]
+    assert found[1].example.prompt == "How many?" and found[1].graph == '{"objects": []}'
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"id": "w0"}, "two rows have the id 'w0'"),
+        ({"graph": None}, "has no 'graph'"),
+        ({"graph": "{'a'"}, "'graph' is no JSON"),
+        ({"answer": " "}, "'answer'"),
+        ({"prompt": 7}, "'prompt' must be a text"),
+        ({"image": "gone.png"}, "gone.png does not exist"),
+        ({"image": None}, "has no 'image'"),
+    ],
+    ids=["twin", "no graph", "broken graph", "empty answer", "number", "no file", "no picture"],
+)
+def test_a_bad_example_is_named(changed, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        exemplars.from_file(worked(tmp_path, **changed), 2)
+
+
+def test_too_few_examples(tmp_path):
+    with pytest.raises(UserError, match="has 2 rows, --shots 3 needs as many"):
+        exemplars.from_file(worked(tmp_path), 3)
+
+
+# ---- depth maps and two views
+
+
+def test_the_nearest_thing_is_the_brightest(questions):
+    grey = np.array(views.rendered_depth(questions[2]))[..., 0].astype(int)
+    assert (grey.min(), grey.max()) == (0, 255)
+    # The ground in the lowest row is nearer than in the highest.
+    assert grey[-1].mean() > grey[0].mean() + 50
+
+
+def test_depth_maps_from_a_folder(questions, tmp_path):
+    given = views.depth_maps(tmp_path)
+    with pytest.raises(UserError, match=f"{questions[0].id}.png does not exist"):
+        given(questions[0])
+    tiny.image(3).save(tmp_path / f"{questions[0].id}.png")
+    assert given(questions[0]).tobytes() == tiny.image(3).tobytes()
+    turned = replace(questions[0], id=f"{questions[0].id}/1", meta={"cluster": questions[0].id})
+    assert given(turned).tobytes() == tiny.image(3).tobytes()
+    with pytest.raises(UserError, match="no such folder"):
+        views.depth_maps(tmp_path / "gone")
+
+
+def test_a_photograph_has_no_rendered_depth_map():
+    photograph = Example("p", (tiny.image(0),), "How many?", "2", "Count")
+    with pytest.raises(UserError, match="give its depth map with --depth"):
+        views.rendered_depth(photograph)
+
+
+def test_two_views_shift_as_the_camera_moves():
+    """Seen from farther right, things behind the middle of the scene lie farther right than before."""
+    for example in views.two_views("test", 4):
+        assert len(example.images) == 2 and example.images[0].tobytes() != example.images[1].tobytes()
+        objects = views.scene_of(example)["objects"]
+        assert len(example.meta["shifts"]) == len(objects)
+        behind = np.array(views.scene_of(example)["directions"]["behind"])
+        depth = np.array([thing["3d_coords"] @ behind for thing in map(_as_array, objects)])
+        sign = 1 if example.answer == "right" else -1
+        for at, shift in zip(depth, example.meta["shifts"], strict=True):
+            if abs(at) > 1:
+                assert shift in (0, sign * np.sign(at))
+    answers = [example.answer for example in views.two_views("test", 12)]
+    assert {"left", "right"} == set(answers)
+
+
+def _as_array(thing: dict) -> dict:
+    return {"3d_coords": np.array(thing["3d_coords"])}
+
+
+def test_two_views_of_other_splits_are_other_scenes():
+    ids = [each.id for split in ("train", "test") for each in views.two_views(split, 2)]
+    assert len(set(ids)) == 4
+    with pytest.raises(UserError, match="has the splits"):
+        views.two_views("val", 2)
+
+
+# ---- questions by benchmark
+
+
+def test_questions_of_another_number_of_pictures_are_left_out(questions, tmp_path, monkeypatch, capsys):
+    two = replace(questions[0], id="two", images=questions[0].images * 2)
+    monkeypatch.setattr(cvbench, "load", lambda *_: [*questions, two])
+    found, _ = sources.load("cvbench", STRATEGIES["optical_flow"], "rows.parquet")
+    assert [each.id for each in found] == ["two"]
+    assert "left out: 3 questions" in capsys.readouterr().out
+    monkeypatch.setattr(cvbench, "load", lambda *_: questions)
+    with pytest.raises(UserError, match="takes questions about 2 picture"):
+        sources.load("cvbench", STRATEGIES["optical_flow"], "rows.parquet")
+
+
+def test_clevr_questions_come_with_their_vocabulary():
+    found, benchmark = sources.load("clevr", STRATEGIES["describe"], "embedded", limit=2)
+    assert [each.meta["vocabulary"] for each in found] == [
+        each.meta["vocabulary"] for each in with_vocabulary(rendered.clevr("test", 2))
+    ]
+    assert benchmark.title == "CLEVR"

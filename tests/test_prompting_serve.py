@@ -1,0 +1,93 @@
+"""All strategies through `transformers serve`, a server of its own on this machine, and through this process.
+
+It serves the embedded model, with a chat template that lays turns out as `local.flatten` does: what it says
+is what the local client says, word for word.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from spatialvlm import models
+from spatialvlm.data import rendered
+from spatialvlm.prompting import exemplars, views
+from spatialvlm.prompting.cache import Cache
+from spatialvlm.prompting.local import LocalClient
+from spatialvlm.prompting.registry import STRATEGIES
+from spatialvlm.prompting.server import ServerArgs, ServerClient
+from spatialvlm.prompting.strategy import Aids
+
+TEXT = "{{ turn.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join('\\n') }}"
+TEMPLATE = (
+    "{%- if messages | length == 1 -%}{%- set turn = messages[0] -%}" + TEXT + "{%- else -%}"
+    "{%- for turn in messages -%}{{ turn.role | capitalize }}: " + TEXT + "{{ '\\n' }}{%- endfor -%}"
+    "Assistant:{%- endif -%}"
+)
+STARTING = 120  # seconds, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """(base_url, the model's name there) of the embedded model in a process of its own."""
+    folder = tmp_path_factory.mktemp("served") / "embedded"
+    shutil.copytree(models.EMBEDDED, folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    command += ["--attn-implementation", "eager", "--dtype", "float32"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    log = (folder.parent / "log.txt").open("w")
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        end = time.monotonic() + STARTING
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                    break
+            except OSError:
+                told = (folder.parent / "log.txt").read_text()[-2000:]
+                assert server.poll() is None and time.monotonic() < end, told
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1", str(folder)
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+
+
+def test_a_server_says_what_the_local_model_says(served, tmp_path):
+    """Every strategy on a question or two: replies alike word for word, and the same read out of them."""
+    base_url, name = served
+    args = ServerArgs(base_url=base_url, concurrency=2, timeout=60)
+    asking = ServerClient(args, name, Cache(tmp_path), max_new_tokens=4)
+    local = LocalClient(*models.load(models.ModelArgs(profile="embedded")), max_new_tokens=4)
+    requests = 0
+    for strategy in STRATEGIES.values():
+        two = strategy.images == 2
+        asked = list(views.two_views("test", 1)) if two else list(rendered.cvbench("test", 2))
+        shown = exemplars.embedded("cvbench", 1) if strategy.exemplars == "needed" else ()
+        aids = Aids(shown, views.depth_maps(None))
+
+        def talks(client, strategy=strategy, asked=asked, aids=aids):
+            return dict(client.talk((each.id, strategy.converse(each, aids)) for each in asked))
+
+        there, here = talks(asking), talks(local)
+        assert there.keys() == here.keys()
+        for id in here:
+            assert there[id].outcome == here[id].outcome, (strategy.name, id)
+            assert [reply.text for reply in there[id].replies] == [reply.text for reply in here[id].replies]
+            requests += len(here[id].replies)
+    facts = asking.facts()
+    assert facts["answered"] + facts["from_cache"] == requests and facts["failed_attempts"] == 0
+    assert facts["from_cache"] > 0  # strategies share their first queries
