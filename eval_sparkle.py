@@ -27,7 +27,7 @@ from spatialvlm.example import Example
 from spatialvlm.report import sparkle as report
 from spatialvlm.scoring.sparkle import BASIC, COMPOSITE, routes_by_task, with_vocabulary
 from spatialvlm.scoring.whatsup import WHATSUP
-from spatialvlm.sparkle_experiment import MODEL
+from spatialvlm.sparkle_experiment import MODELS
 
 BENCHMARKS = {"basic": BASIC, "composite": COMPOSITE, "real": WHATSUP}
 ROUTE_TOKENS = {"paper": 64, "embedded": 48}
@@ -88,7 +88,7 @@ def main(args: Args) -> dict[str, dict]:
     profile, _ = models.resolve_profile(args)
     args.data = args.data or args.form or profile
     args.route_tokens = args.route_tokens or ROUTE_TOKENS["embedded" if args.data == "embedded" else "paper"]
-    args.model = args.model or (MODEL if profile == "embedded" else None)
+    args.model = args.model or MODELS[profile]
     asked = {block: questions(block, args) for block in args.blocks}  # bad rows are found before weights load
     model, processor = models.load(args)
     whole = processes.on_main(lambda: evaluate.open_run(model, args, "Sparkle"))

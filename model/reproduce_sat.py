@@ -12,24 +12,17 @@ with its share of the cores. What is done is not done again: a run that was stop
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import join
 from typing import Literal
-
-from tqdm import tqdm
 
 from spatialvlm import cli, models
 from spatialvlm.cli import UserError
 from spatialvlm.report import comparison, sat
+from spatialvlm.report.jobs import ROOT, Job, run
 from spatialvlm.results import read_lines
 
-ROOT = Path(__file__).resolve().parents[1]
 GRPO, SFT = "model/pali_sat_grpo.py", "model/pali_sat_sft.py"
 WAYS = {  # name: (folder, script, configuration, further flags)
     "GRPO-v1": ("v1", GRPO, "pali_sat_grpo_v1.yaml", ()),
@@ -64,19 +57,6 @@ class Args:
         default=None, metadata={"help": "instead of the configurations', to try it"}
     )
     eval_limit: int | None = field(default=None, metadata={"help": "test questions; all where not given"})
-
-
-@dataclass(frozen=True)
-class Job:
-    """One command: it has been done where all of `marks` are there."""
-
-    name: str
-    command: tuple[str, ...]
-    marks: tuple[Path, ...]
-
-    @property
-    def done(self) -> bool:
-        return all(mark.exists() for mark in self.marks)
 
 
 def base_jobs(args: Args, folder: Path) -> list[Job]:
@@ -117,20 +97,6 @@ def run_folder(folder: Path, short: str, polarity: str, seed: int) -> Path:
     return folder / f"{short}{'-balanced' if polarity == 'balanced' else ''}-seed{seed}"
 
 
-def do(job: Job, folder: Path, threads: int) -> None:
-    """Runs a command; its output goes to a log. Raises UserError with the command's last words."""
-    log = folder / "logs" / f"{job.name.replace('/', '-')}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / job.command[0]), *job.command[1:]]
-    with log.open("a") as output:
-        done = subprocess.run(
-            command, stdout=output, stderr=output, env=os.environ | {"OMP_NUM_THREADS": str(threads)}
-        )
-    if done.returncode:
-        words = [line for line in log.read_text().replace("\r", "\n").splitlines() if line.strip()]
-        raise UserError(f"{job.name} ended with code {done.returncode}: {words[-1]} (all of it in {log})")
-
-
 def collect(args: Args, folder: Path, polarity: str) -> dict[str, sat.Way]:
     """The scores of each way at every seed, from the runs' predictions."""
 
@@ -168,31 +134,11 @@ def facts(args: Args, asked: comparison.Questions, jobs: int, seconds: float) ->
 
 
 def main(args: Args) -> None:
-    if args.workers < 1 or not args.seeds:
-        raise UserError("--workers must be at least 1, and --seeds at least one number")
+    if not args.seeds:
+        raise UserError("--seeds needs at least one number")
     folder = Path(args.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     jobs = [*training_jobs(args, folder), *base_jobs(args, folder)]
-    commands = "".join(f"python {join(job.command)}\n" for job in jobs)
-    (folder / "commands.txt").write_text(commands.replace(f"{ROOT}/", ""))
-    todo = [job for job in jobs if not job.done]
-    threads = max(1, (os.cpu_count() or 1) // args.workers)
-    with (
-        ThreadPoolExecutor(args.workers) as pool,
-        tqdm(total=len(jobs), initial=len(jobs) - len(todo)) as bar,
-    ):
-        started = time.monotonic()
-        running = {pool.submit(do, job, folder, threads): job for job in todo}
-        try:
-            for each in as_completed(running):
-                each.result()
-                bar.set_postfix_str(running[each].name, refresh=False)
-                bar.update()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            with (folder / "seconds.txt").open("a") as file:
-                file.write(f"{time.monotonic() - started:.0f}\n")
-    seconds = sum(float(line) for line in (folder / "seconds.txt").read_text().split())
+    seconds = run([jobs], folder, args.workers)
     asked = comparison.questions(read_lines(folder / "base/greedy/predictions.jsonl"))
     balanced = collect(args, folder, "balanced") if args.balanced else {}
     section = sat.section(

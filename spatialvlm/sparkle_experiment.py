@@ -15,7 +15,11 @@ from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
 
 MADE = "made"
-MODEL = str(models.EMBEDDED)  # of the embedded profile
+# By profile. At 224 pixels the labels are too small; ours has learnt to read them where `labels` is there.
+MODELS = {
+    "paper": "google/paligemma2-3b-mix-448",
+    "embedded": str(models.LABELS if models.LABELS.is_dir() else models.EMBEDDED),
+}
 
 
 @dataclass
@@ -53,11 +57,12 @@ class SparkleArgs(RunArgs):
         sparkle.chosen(self.capabilities, self.numbers)
         if self.configurations < 1:
             raise UserError(f"--configurations must be at least 1, not {self.configurations}")
-        if self.profile_is_embedded() and self.model is None:
-            self.model = MODEL
-
-    def profile_is_embedded(self) -> bool:
-        return models.resolve_profile(self)[0] == "embedded"
+        if self.eval_limit is not None and self.eval_limit < 2 * len(FAMILIES):
+            raise UserError(
+                f"--eval_limit {self.eval_limit}: the test needs two pictures, that is {2 * len(FAMILIES)} "
+                "questions, so that images can be shuffled among them"
+            )
+        self.model = self.model or MODELS[models.resolve_profile(self)[0]]
 
 
 def training_set(args: SparkleArgs) -> Sequence[Example]:

@@ -271,7 +271,7 @@ def load(
 # ---- rows of files
 
 _NUMBER = r"\d+(?:\.\d+)?"
-_ANSWERS = {
+ANSWERS = {  # what an answer of each type looks like, written out
     "direction": "|".join(SECTORS),
     "yes_no": "yes|no",
     "label": r"N\d+",
@@ -291,7 +291,7 @@ def _check(example: Example) -> str | None:
     family = FAMILIES[example.task]
     if (kind, example.meta["capability"]) != (family.answer_type, family.capability):
         return f"'answer_type' and 'capability' are not those of {example.task}"
-    if not re.fullmatch(_ANSWERS[kind], answer):
+    if not re.fullmatch(ANSWERS[kind], answer):
         return f"'answer' {answer!r} is none of a question of {example.task}"
     named = re.findall(r"\bN\d+", f"{example.question} {answer} {' '.join(example.meta['options'])}")
     if unknown := [label for label in named if label not in nodes]:

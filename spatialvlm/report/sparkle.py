@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from spatialvlm import metrics
 from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
 from spatialvlm.metrics import Estimate
 from spatialvlm.report.comparison import markdown, percent
@@ -72,11 +73,13 @@ def _composite(summary: Summary) -> str:
     rows = []
     for task, found in summary["routes"].items():
         scores = [percent(estimate(found[name])) for name in ROUTES]
-        published = ", ".join(
-            f"{model} {before} to {after}" for model, before, after in COMPOSITE.get(task, ())
-        )
-        rows.append([task, str(found["optimal"]["n"]), *scores, _length(found), published])
+        rows.append([task, str(found["optimal"]["n"]), *scores, _length(found), published(task)])
     return markdown(("", "n", *ROUTES, "length", "published"), rows)
+
+
+def published(task: str) -> str:
+    """The published changes of a task: `InternVL2-8B 13.5 to 40.0`; empty where there is none."""
+    return ", ".join(f"{model} {before} to {after}" for model, before, after in COMPOSITE.get(task, ()))
 
 
 def _length(found: Mapping) -> str:
@@ -86,26 +89,34 @@ def _length(found: Mapping) -> str:
     return f"{part.value:.2f} ({part.interval[0]:.2f} to {part.interval[1]:.2f}), n {part.n}"
 
 
-def compared(ways: Mapping[str, Mapping[str, Summary]]) -> str:
-    """Ways of training side by side: basic by capability and in all, and composite by task (optimal).
+def compared(ways: Mapping[str, Mapping[str, Summary]], records: Mapping[str, Mapping[str, Sequence]]) -> str:
+    """Ways of training side by side: basic by capability, composite by task, and what changed from the first.
 
     Args:
-        ways: the summaries of each way, by block.
+        ways: the summaries of each way, by block `basic` and `composite`; the first is the model untrained.
+        records: of each way, by block.
     """
-    basic: Sequence[str] = (*CAPABILITIES, "mean_of_tasks")
-    rows = [
-        [way, *(percent(estimate(found["basic"]["aggregates"][name])) for name in basic)]
-        for way, found in ways.items()
-    ]
-    tables = [f"Basic, mean over the families:\n\n{markdown(('', *CAPABILITIES, 'all families'), rows)}"]
-    routes = {way: found["composite"]["routes"] for way, found in ways.items()}
-    tasks = list(next(iter(routes.values())))
-    rows = [
-        [way, *(percent(estimate(found[task]["optimal"])) for task in tasks)] for way, found in routes.items()
-    ]
-    tables.append(f"Composite, never trained on: optimal paths and tours.\n\n{markdown(('', *tasks), rows)}")
-    rows = [
-        [way, *(percent(estimate(found[task]["valid"])) for task in tasks)] for way, found in routes.items()
-    ]
-    tables.append(f"The same, valid ones of any length:\n\n{markdown(('', *tasks), rows)}")
-    return "\n\n".join(tables)
+    first, *trained = ways
+    names = (*CAPABILITIES, "mean_of_tasks")
+    rows = [[way, *_figures(found["basic"]["aggregates"], names)] for way, found in ways.items()]
+    parts = ["Basic, each the mean over its families:", markdown(("", *CAPABILITIES, "all families"), rows)]
+    tasks = list(ways[first]["composite"]["routes"])
+    for name, words in (("optimal", "any shortest path or tour"), ("valid", "paths and tours of any length")):
+        rows = []
+        for way, found in ways.items():
+            routes = found["composite"]["routes"]
+            rows.append([way, *(percent(estimate(routes[task][name])) for task in tasks)])
+        parts += [f"Composite, never trained on; {name}, {words}:", markdown(("", *tasks), rows)]
+    rows = []
+    for way in trained:
+        changes = [
+            metrics.compare(records[first][block], records[way][block]) for block in ("basic", "composite")
+        ]
+        rows.append([way, *(percent(change["mean_of_tasks"], sign=True) for change in changes)])
+    header = ("", "basic, all families", "composite (optimal), all tasks")
+    parts += [f"Change from {first}, question by question, in points:", markdown(header, rows)]
+    return "\n\n".join(parts)
+
+
+def _figures(aggregates: Mapping, names: Sequence[str]) -> list[str]:
+    return [percent(estimate(aggregates[name])) for name in names]

@@ -1,0 +1,46 @@
+"""GRPO on Sparkle's basic spatial capabilities: the same questions as SFT's, learnt from rewards alone.
+
+python model/sparkle_grpo.py                           # GPU: PaliGemma 2 3B, the paper's form; CPU: embedded
+python model/sparkle_grpo.py --capabilities distance   # ablations, as of model/sparkle_sft.py
+python model/sparkle_grpo.py --config runs/sparkle_qwen2vl_grpo.yaml
+                                                       # another model
+python model/sparkle_grpo.py --resume                  # goes on with the newest run where it was
+
+The paper trains by SFT; whether rewards carry over to composite tasks as well is the next question, which it
+does not ask. A completion is worth what its answer scores if it is nothing but an answer (`rewards_sparkle`).
+Prints accuracy on the basic test before and after; eval_sparkle.py --adapter tests paths and tours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from spatialvlm import cli, grpo, models, rewards_sparkle, training
+from spatialvlm.sparkle_experiment import SparkleArgs, SparkleExperiment, training_set
+
+
+@dataclass
+class Args(SparkleArgs, grpo.GRPOArgs):
+    run_name: str = field(default="grpo", metadata={"help": "first part of the run folder's name"})
+
+
+def main(args: Args) -> None:
+    args.check()
+    train_set = training_set(args)
+    model, processor = models.load(args, train_adapter=True)
+    experiment = SparkleExperiment("sparkle_grpo", args, model)
+    base = experiment.test_base(model, processor)
+
+    def log(row: dict[str, float], trainer: grpo.Trainer) -> None:
+        samples = trainer.samples() if experiment.samples_due(row["step"]) else ()
+        experiment.log(row, samples)
+
+    model = training.add_adapter(model, args)
+    saving = experiment.checkpoints, experiment.resume
+    grpo.train(model, processor, train_set, rewards_sparkle.basic, args, log, *saving)
+    experiment.finish(base, model, processor)
+
+
+if __name__ == "__main__":
+    cli.run(main, Args, default_config=partial(models.config_for, "sparkle_grpo.yaml"))
