@@ -8,9 +8,9 @@ python make_data/vsi_100k.py --data scans --leave_out nyu-visionx/VSI-Bench --di
 `scans` is ScanNet's own folder of scans; `frames` holds `<scene>/` with images, or `<scene>.mp4`. The answer
 is a number, or a word where VSI-Bench gives options. Families are in the paper's proportions: where scenes
 allow too few questions of one, all are lowered alike (--proportions available takes what there is). No room
-is in both splits. The folder then holds train.parquet, validation.parquet, summary.json and meta_info.json,
-all annotation, which `python -m spatialvlm.data.vsi verify` reads. It is there whole or not at all; a run
-that was stopped goes on with the scans and frames that it had.
+is in both splits. The folder then holds train.parquet, validation.parquet, README.md (its card), summary.json
+and meta_info.json, all annotation, which `python -m spatialvlm.data.vsi verify` reads. It is there whole or
+not at all; a run that was stopped goes on with the scans and frames that it had.
 
 On 2 CPU cores, shared with other work: 1,500 scenes of annotation (71,564 questions) took 53 seconds and
 0.5 GB, reading a scan of 200,000 vertices half a second to one, a rendered room with 16 frames two seconds.
@@ -30,6 +30,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.data import annotation, rooms, vsi, vsi_files, vsi_questions
 from spatialvlm.data.annotation import SceneAnnotation
 from spatialvlm.data.vsi_questions import FAMILIES, PAPER, PAPER_SCENES, Candidate
+from spatialvlm.report.cards import vsi_card
 
 EMBEDDED_ROOMS = 60  # rendered rooms, where no limit is given
 
@@ -169,6 +170,8 @@ def write(
             summary["splits"][split] = {"scenes": len(of), "rows": count}
     vsi_files.write_json(folder / vsi_files.META_INFO, annotation.to_meta_info(scenes))
     vsi_files.write_json(folder / "summary.json", summary)
+    made = {name: value for name, value in asdict(args).items() if name not in ("output_dir", "workers")}
+    vsi_card(summary["splits"], made, rendered=args.data == "embedded").save(folder / "README.md")
     return summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -105,6 +106,10 @@ def spoil_summary(change):
     return spoil
 
 
+def depth(accuracy: float):
+    return lambda summary: summary["tasks"]["Depth"].update(accuracy=accuracy)
+
+
 SPOILT = {
     "correct is a word": (spoil_row(correct="yes"), "row 3.*'correct'"),
     "no completions": (spoil_row(completions=[]), "row 3.*'completions'"),
@@ -113,16 +118,16 @@ SPOILT = {
     "id twice": (spoil_row(id="cvbench-test-0-0"), "two rows of one id"),
     "answer turned": (lambda folder: spoil_row(correct=not _correct(folder))(folder), "not the summary"),
     "summary of others": (
-        spoil_summary(lambda s: s["tasks"]["Depth"].update(accuracy=0.9)),
+        spoil_summary(depth(0.9)),
         "not the summary",
     ),
     "accuracy is NaN": (
-        spoil_summary(lambda s: s["tasks"]["Depth"].update(accuracy=math.nan)),
+        spoil_summary(depth(math.nan)),
         "not the summary",
     ),
     "summary without n": (spoil_summary(lambda s: s.pop("n")), "summary.json has no 'n'"),
     "summary cut off": (
-        lambda folder: (folder / "summary.json").write_text('{"n": '),
+        lambda folder: (folder / "summary.json").write_text("{"),
         "summary.json is damaged",
     ),
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
@@ -292,8 +297,6 @@ def test_pictures_are_kept_once_and_small(explored, examples):
     assert len(explored.pictures) == len({example.open_images()[0].tobytes() for example in examples})
     assert all(content[8:12] == b"WEBP" for content in explored.pictures)
     noise = Image.effect_noise((1600, 1200), 60)
-    import io
-
     with Image.open(io.BytesIO(explorer.thumbnail(noise))) as small:
         assert small.size == (320, 240) and small.mode == "RGB"
 
