@@ -39,8 +39,8 @@ from spatialvlm.summary import table
 
 # What changes no answer: a study may go on with another of these.
 NO_MATTER = (*MAY_DIFFER, "concurrency", "cache_dir", "timeout", "max_attempts", "price_in", "price_out")
-LENGTH = {"paper": 512, "embedded": 48}  # of a reply in tokens, where none is given
-SHOTS = {"paper": 4, "embedded": 1}  # the embedded model's window holds little more than one example
+# Longest reply in tokens, and examples, where none are given; the embedded model's window holds little more.
+LENGTH, SHOTS = {"large": 512, "embedded": 48}, {"large": 4, "embedded": 1}
 
 
 @dataclass
@@ -55,7 +55,8 @@ class Args(ServerArgs, models.ModelArgs):
     split: str | None = field(default=None, metadata={"help": "split of the data set; its test by default"})
     limit: int | None = field(default=None, metadata={"help": "ask at most this many questions"})
     shots: int | None = field(
-        default=None, metadata={"help": "worked examples, for strategies that take them; 4, or 1 embedded"}
+        default=None,
+        metadata={"help": "worked examples, where a strategy takes them; 4, for the embedded model 1"},
     )
     exemplars: str | None = field(
         default=None, metadata={"help": "file of worked examples; rendered ones in the embedded profile"}
@@ -65,7 +66,7 @@ class Args(ServerArgs, models.ModelArgs):
     )
     image_folder: str | None = field(default=None, metadata={"help": "VSR: folder of COCO's images"})
     max_new_tokens: int | None = field(
-        default=None, metadata={"help": "longest reply, in tokens; 512, or 48 embedded"}
+        default=None, metadata={"help": "longest reply, in tokens; 512, of the embedded model 48"}
     )
     output_dir: str | None = field(
         default=None, metadata={"help": "run folder; results/eval_cot/<run_name> where not given"}
@@ -90,13 +91,13 @@ class Args(ServerArgs, models.ModelArgs):
             raise UserError("--adapter and --load_in_4bit are for local models, not for --base_url")
 
 
-def worked_examples(args: Args, strategy: Strategy, profile: str) -> tuple[exemplars.Exemplar, ...]:
+def worked_examples(args: Args, strategy: Strategy, size: str) -> tuple[exemplars.Exemplar, ...]:
     """As many as --shots says, for strategies that take some."""
     if strategy.exemplars == "none":
         if args.shots or args.exemplars:
             raise UserError(f"--strategy {strategy.name} takes no examples: leave out --shots, --exemplars")
         return ()
-    default = SHOTS[profile] if strategy.exemplars == "needed" else 0
+    default = SHOTS[size] if strategy.exemplars == "needed" else 0
     args.shots = default if args.shots is None else args.shots
     if strategy.exemplars == "needed" and not args.shots:
         raise UserError(f"--strategy {strategy.name} needs --shots of 1 or more")
@@ -127,10 +128,11 @@ def main(args: Args) -> dict:
     profile, reason = models.resolve_profile(args)
     strategy = STRATEGIES[args.strategy]
     args.data = args.data or {"paper": sources.HUB_IDS[args.benchmark], "embedded": "embedded"}[profile]
-    args.max_new_tokens = args.max_new_tokens or LENGTH[profile]
+    size = "embedded" if profile == "embedded" and not (args.base_url or args.model) else "large"
+    args.max_new_tokens = args.max_new_tokens or LENGTH[size]
     if args.base_url:
         print(f"profile: {profile} ({reason}); asking {args.model} at {args.base_url}", flush=True)
-    shown = worked_examples(args, strategy, profile)
+    shown = worked_examples(args, strategy, size)
     examples, benchmark = sources.load(
         args.benchmark, strategy, args.data, args.split, args.limit, args.image_folder
     )

@@ -95,15 +95,15 @@ def test_turns_are_flattened_for_models_without_any():
 def test_qwen_gets_turns_by_its_template(kind, tmp_path):
     model, processor = tiny_chat.load(tiny_chat.save_model(tmp_path, kind))
     one, two = tiny.image(0), tiny.image(1, 50, 20)
-    turns = [user(one, "where is the cube"), assistant("left"), user("how many", two, "red cubes")]
+    turns = [user(one, "is the cube left"), assistant("yes"), user("how many", two, "red cubes")]
     batch = local.encode_chat(processor, [turns, [user(two, "what is left")]], [[one, two], [two]])
     text = processor.tokenizer.decode(batch.input_ids[0][batch.attention_mask[0].bool()])
-    marks = [text.index(part) for part in ("where", "left", "how many", "red", "assistant")]
-    roles = [turn.split()[0] for turn in text.split("<|im_start|>")[1:]]
-    assert roles == ["user", "assistant", "user", "assistant"]
-    assert (
-        text.index("<|image_pad|>") < marks[0] < marks[1] < marks[2] < text.rindex("<|image_pad|>") < marks[3]
-    )
+    assert text.count("<|im_start|>") == 4 and text.count("<|im_end|>") == 3  # the fourth is the reply's
+    marks = [text.index("<|image_pad|>"), *map(text.index, ("is the cube", "yes", "how many"))]
+    marks += [text.rindex("<|image_pad|>"), text.index("red cubes"), text.rindex("<|im_start|>")]
+    assert marks == sorted(marks)
+    tokens = [qwen.tokens_of(picture, batch.merge_size) for picture in batch.pictures[0]]
+    assert text.count("<|image_pad|>") == sum(tokens)
     alone = local.encode_chat(processor, [[user(two, "what is left")]], [[two]])
     plain = qwen.encode(processor, ["what is left"], [[two]])
     assert alone.input_ids.tolist() == plain.input_ids.tolist()
@@ -241,7 +241,7 @@ def test_two_views_shift_as_the_camera_moves():
         depth = np.array([thing["3d_coords"] @ behind for thing in map(_as_array, objects)])
         sign = 1 if example.answer == "right" else -1
         for at, shift in zip(depth, example.meta["shifts"], strict=True):
-            if abs(at) > 1:
+            if abs(at) > 1.5:
                 assert shift in (0, sign * np.sign(at))
     answers = [example.answer for example in views.two_views("test", 12)]
     assert {"left", "right"} == set(answers)

@@ -51,13 +51,13 @@ def load(
     if path == "embedded":
         limit = limit or EMBEDDED_SIZE
     if name == "cvbench":
-        found, benchmark = cvbench.load(path, split or "test", limit), CVBENCH
+        found, benchmark = rendered.drawn(cvbench.load(path, split or "test", limit)), CVBENCH
     elif name == "sat":
         found, benchmark = _sat(path, split or "test", limit, strategy.images), sat_scoring.SAT
     elif name == "vsr":
-        found, benchmark = vsr.load(path, split or "test", limit, image_folder), VSR
+        found, benchmark = rendered.drawn(vsr.load(path, split or "test", limit, image_folder)), VSR
     elif path == "embedded":
-        made = rendered.clevr(split or "test", limit)
+        made = rendered.drawn(rendered.clevr(split or "test", limit))
         return _fitting(clevr_scoring.with_vocabulary(made), strategy), clevr_scoring.CLEVR
     else:
         found, benchmark = clevr_scoring.load(path, split, limit), clevr_scoring.benchmark(path)

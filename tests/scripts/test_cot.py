@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
 from chat_server import in_turn, last_text, serving
 from commands import ROOT, refused, run
 
-from spatialvlm.cli import run as run_here
 from spatialvlm.report import published_cot
 
 
-def script():
-    """The script's own `main` and `Args`, for runs in this process."""
-    return runpy.run_path(str(ROOT / "eval_cot.py"), run_name="eval_cot")
+def here(flags: list[str], monkeypatch) -> dict:
+    """Runs the script in this process; its summary. SystemExit where it refuses."""
+    monkeypatch.setattr(sys, "argv", ["eval_cot.py", *flags])
+    runpy.run_path(str(ROOT / "eval_cot.py"), run_name="__main__")
+    return json.loads(Path(flags[flags.index("--output_dir") + 1], "summary.json").read_text())
 
 
 def rows(folder: Path) -> list[dict]:
@@ -61,9 +63,8 @@ def against(base_url: str, folder: Path, *flags: str) -> list[str]:
 GRAPH = '{"objects": [], "relations": []}'
 
 
-def test_a_stopped_study_repeats_no_request_and_counts_its_cost(tmp_path, capsys):
+def test_a_stopped_study_repeats_no_request_and_counts_its_cost(tmp_path, monkeypatch, capsys):
     """The server refuses the key after seven requests; with the same command the study goes on."""
-    made = script()
     limit = [7]
 
     def behave(_, request) -> str:
@@ -75,18 +76,18 @@ def test_a_stopped_study_repeats_no_request_and_counts_its_cost(tmp_path, capsys
 
     with serving(behave, say) as (state, base_url):
         with pytest.raises(SystemExit) as stop:
-            run_here(made["main"], made["Args"], against(base_url, tmp_path / "run"))
+            here(against(base_url, tmp_path / "run"), monkeypatch)
         assert stop.value.code == 2
         assert "set OPENAI_API_KEY" in capsys.readouterr().err
         assert len(rows(tmp_path / "run")) == 3
         assert sum(state.answered.values()) == 7
         limit[0] = 100
-        summary = run_here(made["main"], made["Args"], against(base_url, tmp_path / "run"))
+        summary = here(against(base_url, tmp_path / "run"), monkeypatch)
         assert set(state.answered.values()) == {1} and sum(state.answered.values()) == 12
         repeated = [key for key, came in state.came.items() if came > 1]
         assert len(repeated) == 1  # the one that was refused
         first = json.loads((tmp_path / "run/summary.json").read_text())
-        run_here(made["main"], made["Args"], against(base_url, tmp_path / "run"))
+        here(against(base_url, tmp_path / "run"), monkeypatch)
         assert sum(state.came.values()) == 13
         assert json.loads((tmp_path / "run/summary.json").read_text()) == first
     assert summary["strategy"]["requests"] == 12 and summary["session"]["answered"] == 5
@@ -97,24 +98,20 @@ def test_a_stopped_study_repeats_no_request_and_counts_its_cost(tmp_path, capsys
     assert "measured  m              scene_graph, n = 6" in capsys.readouterr().out
 
 
-def test_cut_off_replies_and_broken_graphs_are_counted(tmp_path, capsys):
-    made = script()
+def test_cut_off_replies_and_broken_graphs_are_counted(tmp_path, monkeypatch, capsys):
     with serving(lambda *_: "long", lambda request: '{"objects": [') as (_, base_url):
-        summary = run_here(made["main"], made["Args"], against(base_url, tmp_path / "run"))
+        summary = here(against(base_url, tmp_path / "run"), monkeypatch)
     assert summary["strategy"]["cut_off"] == 12
     assert summary["strategy"]["notes"] == {"graph_source": {"raw": 6}, "graph_broken": 6}
     assert summary["unread"] == 6 and summary["aggregates"]["micro"]["value"] == 0
     assert "cut off: 12 replies" in capsys.readouterr().out
 
 
-def test_another_strategy_does_not_go_into_the_same_folder(tmp_path, capsys):
-    made = script()
+def test_another_strategy_does_not_go_into_the_same_folder(tmp_path, monkeypatch, capsys):
     with serving(in_turn()) as (_, base_url):
-        run_here(made["main"], made["Args"], against(base_url, tmp_path / "run"))
+        here(against(base_url, tmp_path / "run"), monkeypatch)
         with pytest.raises(SystemExit):
-            run_here(
-                made["main"], made["Args"], against(base_url, tmp_path / "run", "--strategy", "confidence")
-            )
+            here(against(base_url, tmp_path / "run", "--strategy", "confidence"), monkeypatch)
     assert "strategy was 'scene_graph', now 'confidence'" in capsys.readouterr().err
 
 
