@@ -65,7 +65,7 @@ def accuracy(text: str, example: Example, numbers: Numbers = "relative") -> floa
         ValueError: a true number that is not above 0.
     """
     if "vocabulary" in example.meta:
-        return float(_word(text) == _word(example.answer))
+        return float(same_word(text, example.answer))
     true = float(example.answer)
     if not (math.isfinite(true) and true > 0):
         raise ValueError(f"row {example.id!r}: the true number must be above 0, not {example.answer!r}")
@@ -97,6 +97,11 @@ def habits(completions: Sequence[str], mode: Mode) -> dict[str, float]:
     empty = [thought is not None and len(re.findall(r"\w+", thought)) < EMPTY for thought in thoughts]
     formats = [has_format(completion, mode) for completion in completions]
     return {"format": sum(formats) / len(formats), "empty_thoughts": sum(empty) / len(empty)}
+
+
+def same_word(text: str, word: str) -> bool:
+    """Whether a text is this word, but for case, blanks and full stops."""
+    return _word(text) == _word(word)
 
 
 def _word(text: str) -> str:

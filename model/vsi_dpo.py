@@ -1,0 +1,45 @@
+"""DPO on VSI-100k's questions: vsGRPO's second baseline, the right answer against the same one changed.
+
+python model/vsi_dpo.py                                # GPU: Qwen2-VL 2B on VSI-100k; CPU: embedded, on rooms
+python model/vsi_dpo.py --config runs/vsgrpo_7b_dpo.yaml
+                                                       # another published run; any flag over it
+python model/vsi_dpo.py --resume                       # goes on with the newest run where it was
+accelerate launch model/vsi_dpo.py                     # several GPUs; runs/accelerate/ has more
+
+The vanilla prompt asks. The wrong answer is another word that could have been the answer, or the right number
+more than 20 % off (spatialvlm/data/vsi_pairs.py). Same data, adapter, tests and run folder as
+model/vsi_grpo.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from spatialvlm import cli, dpo, models, training, vsi_experiment
+from spatialvlm.data import vsi_pairs
+from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
+
+
+@dataclass
+class Args(VSIArgs, dpo.DPOArgs):
+    run_name: str = field(default="dpo", metadata={"help": "first part of the run folder's name"})
+
+
+def main(args: Args) -> None:
+    args.check()
+    train_set = vsi_experiment.training_set(args)
+    model, processor = vsi_experiment.load_model(args)
+    experiment = VSIExperiment("vsi_dpo", args, model, "vanilla")
+    train_set = vsi_experiment.asked(train_set, "vanilla")
+    base = experiment.test_base(model, processor)
+
+    model = training.add_adapter(model, args)
+    rejected = partial(vsi_pairs.rejected, seed=args.seed)
+    saving = experiment.checkpoints, experiment.resume
+    dpo.train(model, processor, train_set, rejected, args, lambda row, _: experiment.log(row), *saving)
+    experiment.finish(base, model, processor)
+
+
+if __name__ == "__main__":
+    cli.run(main, Args, default_config=partial(models.config_for, "vsgrpo_2b_dpo.yaml"))

@@ -1,0 +1,72 @@
+"""vsGRPO: Qwen2-VL learns to see in space from VSI-100k's questions, by GRPO with rewards for right numbers.
+
+python model/vsi_grpo.py                               # GPU: Qwen2-VL 2B on VSI-100k, as published (vanilla)
+                                                       # CPU: the embedded model on rendered rooms
+python model/vsi_grpo.py --config runs/vsgrpo_2b_t.yaml
+                                                       # another published run; any flag over it
+python model/vsi_grpo.py --prompt think                # thoughts, then the answer, in tags; or observe
+python model/vsi_grpo.py --reward mra                  # VSI-Bench's own score of numbers as their reward
+python model/vsi_grpo.py --families object_counting    # the other families are held out
+python model/vsi_grpo.py --resume                      # goes on with the newest run where it was
+accelerate launch model/vsi_grpo.py                    # several GPUs; runs/accelerate/ has more
+
+With a GPU, make the data first (make_data/vsi_100k.py) and give VSI-Bench's videos with --eval_frames.
+Prints the scores by family before and after, and below them the trained model's with the videos shuffled. Of
+think and observe every step also has the share of completions in the `format`, and of `empty_thoughts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from spatialvlm import cli, grpo, models, rewards_vsi, training, vsi_experiment
+from spatialvlm.data.vsi_prompts import Mode
+from spatialvlm.example import Example
+from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
+
+
+@dataclass
+class Args(VSIArgs, grpo.GRPOArgs):
+    prompt: Mode = field(
+        default="vanilla", metadata={"help": "the short answer alone, or after thoughts or an observation"}
+    )
+    reward: rewards_vsi.Numbers = field(
+        default="relative", metadata={"help": "of numbers: from the relative error, as published, or mra"}
+    )
+    num_generations: int = field(default=14, metadata={"help": "completions a prompt (a group)"})
+    learning_rate: float = field(default=1e-5, metadata={"help": "of AdamW"})
+    beta: float = field(default=1e-4, metadata={"help": "weight of the KL term; 0 collapses, as published"})
+    dynamic_sampling: bool = field(
+        default=False, metadata={"help": "replace groups whose rewards are all equal by fresh prompts"}
+    )
+    gradient_accumulation_steps: int = field(
+        default=8, metadata={"help": "forward passes a step; a step has as many prompts as both make"}
+    )
+    max_completion_length: int = field(default=16, metadata={"help": "longest completion, in tokens"})
+
+
+def main(args: Args) -> None:
+    args.check()
+    train_set = vsi_experiment.training_set(args)
+    model, processor = vsi_experiment.load_model(args)
+    experiment = VSIExperiment("vsi_grpo", args, model, args.prompt, args.max_completion_length)
+    train_set = vsi_experiment.asked(train_set, args.prompt)
+    base = experiment.test_base(model, processor)
+
+    def reward(completion: str, example: Example) -> float:
+        return rewards_vsi.reward(completion, example, args.prompt, args.reward)
+
+    def log(row: dict[str, float], trainer: grpo.Trainer) -> None:
+        texts = [text for group in trainer.collected.first_round for text in group.texts]
+        samples = trainer.samples() if experiment.samples_due(row["step"]) else ()
+        experiment.log(row | rewards_vsi.habits(texts, args.prompt), samples)
+
+    model = training.add_adapter(model, args)
+    saving = experiment.checkpoints, experiment.resume
+    grpo.train(model, processor, train_set, reward, args, log, *saving)
+    experiment.finish(base, model, processor)
+
+
+if __name__ == "__main__":
+    cli.run(main, Args, default_config=partial(models.config_for, "vsgrpo_2b_v.yaml"))

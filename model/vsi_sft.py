@@ -1,0 +1,42 @@
+"""SFT on VSI-100k's questions: vsGRPO's first baseline, which learns from the right answers themselves.
+
+python model/vsi_sft.py                                # GPU: Qwen2-VL 2B on VSI-100k; CPU: embedded, on rooms
+python model/vsi_sft.py --config runs/vsgrpo_7b_sft.yaml
+                                                       # another published run; any flag over it
+python model/vsi_sft.py --resume                       # goes on with the newest run where it was
+accelerate launch model/vsi_sft.py                     # several GPUs; runs/accelerate/ has more
+
+The vanilla prompt asks, and the loss is on the answer and its end token alone. Same data, adapter, tests and
+run folder as model/vsi_grpo.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from spatialvlm import cli, models, sft, training, vsi_experiment
+from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
+
+
+@dataclass
+class Args(VSIArgs, sft.SFTArgs):
+    run_name: str = field(default="sft", metadata={"help": "first part of the run folder's name"})
+
+
+def main(args: Args) -> None:
+    args.check()
+    train_set = vsi_experiment.training_set(args)
+    model, processor = vsi_experiment.load_model(args)
+    experiment = VSIExperiment("vsi_sft", args, model, "vanilla")
+    train_set = vsi_experiment.asked(train_set, "vanilla")
+    base = experiment.test_base(model, processor)
+
+    model = training.add_adapter(model, args)
+    saving = experiment.checkpoints, experiment.resume
+    sft.train(model, processor, train_set, args, lambda row, _: experiment.log(row), *saving)
+    experiment.finish(base, model, processor)
+
+
+if __name__ == "__main__":
+    cli.run(main, Args, default_config=partial(models.config_for, "vsgrpo_2b_sft.yaml"))

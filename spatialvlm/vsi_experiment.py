@@ -1,0 +1,179 @@
+"""Train on VSI-100k's questions, test on VSI's before and after: what GRPO, SFT and DPO of vsGRPO share.
+
+The data are the folder that `make_data/vsi_100k.py` writes and VSI-Bench, or questions over rendered rooms,
+made as they are looked at. Those are tested in the form that is trained on, without options: words by exact
+match, numbers by their mean relative accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from spatialvlm import models, rewards_vsi
+from spatialvlm.cli import UserError
+from spatialvlm.data import rendered, video, vsi, vsi_prompts, vsi_rooms, vsibench
+from spatialvlm.data.lazy import LazyExamples
+from spatialvlm.data.vsi_prompts import Mode
+from spatialvlm.data.vsi_questions import FAMILIES, family
+from spatialvlm.example import Example
+from spatialvlm.experiment import Experiment, RunArgs
+from spatialvlm.frames import Video
+from spatialvlm.scoring import Benchmark, Parsed, Rule, micro_and_mean
+from spatialvlm.scoring.vsibench import VSIBENCH, score
+
+MODEL = models.EMBEDDED  # of the embedded profile
+TEST_SEED = 0  # of the rooms of the test, whatever the run's
+KEPT = 64  # examples that stay in memory, with their frames
+
+
+@dataclass
+class VSIArgs(RunArgs):
+    """Data, tests and the run folder; the defaults are the published ones."""
+
+    data: str = field(
+        default="results/vsi_100k/scans-0",
+        metadata={"help": "folder that make_data/vsi_100k.py wrote, or 'embedded': rendered rooms"},
+    )
+    train_limit: int = field(default=117_000, metadata={"help": "training questions, at most"})
+    families: list[str] = field(
+        default_factory=lambda: list(FAMILIES),
+        metadata={"help": "families of questions trained on; what is left out is held out"},
+    )
+    num_frames: int = field(default=16, metadata={"help": "frames of a video, spread from first to last"})
+    min_pixels: int = field(default=4 * 28 * 28, metadata={"help": "least of a frame (Qwen)"})
+    max_pixels: int = field(default=128 * 28 * 28, metadata={"help": "most of a frame (Qwen)"})
+    eval_data: str = field(default=vsibench.HUB_ID, metadata={"help": "VSI-Bench rows, or 'embedded'"})
+    eval_frames: str | None = field(
+        default=None, metadata={"help": "VSI-Bench's videos: <data set>/<scene>.mp4, or folders of frames"}
+    )
+    run_name: str = field(default="v", metadata={"help": "first part of the run folder's name"})
+
+    def check(self) -> None:
+        """Raises UserError naming the first argument that makes no sense."""
+        super().check()
+        if not self.families or set(self.families) - set(FAMILIES):
+            raise UserError(f"--families must be some of {', '.join(FAMILIES)}, not {self.families}")
+        if self.num_frames < 1:
+            raise UserError(f"--num_frames must be at least 1, not {self.num_frames}")
+        if not 1 <= self.min_pixels <= self.max_pixels:
+            raise UserError(f"--min_pixels {self.min_pixels} must be between 1 and --max_pixels")
+        if self.eval_data != "embedded" and self.eval_frames is None:
+            raise UserError(
+                f"--eval_data {self.eval_data} needs its videos: give --eval_frames FOLDER, or --eval_data "
+                "embedded"
+            )
+
+
+def load_model(args: VSIArgs):
+    """(model, processor), as `models.load`; where nothing else is asked for, the one that knows rooms."""
+    if args.model is None and models.resolve_profile(args)[0] == "embedded":
+        args = replace(args, model=str(MODEL))
+    return models.load(args, train_adapter=True, pixels=(args.min_pixels, args.max_pixels))
+
+
+# ---- training
+
+
+def training_set(args: VSIArgs) -> Sequence[Example]:
+    """VSI-100k's questions as `args` ask for them, each with a `Video`; still to be asked (`asked`)."""
+    if args.data == "embedded":
+        kinds = "train", args.train_limit, args.seed, args.num_frames, "words", args.families
+        return vsi_rooms.load(*kinds)
+    rows = vsi.load(args.data, "train", args.train_limit, args.families, args.num_frames)
+    return _mapped(rows, lambda each: replace(each, images=Video(each.images)))
+
+
+def asked(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:
+    """The examples, rendered ones drawn now, with the prompt of training."""
+    drawn = rendered.drawn(examples)
+    return _mapped(drawn, lambda each: replace(each, prompt=vsi_prompts.training(each.question, mode)))
+
+
+def _mapped(examples: Sequence[Example], change: Callable[[Example], Example]) -> Sequence[Example]:
+    make = lru_cache(maxsize=KEPT)(lambda index: change(examples[index]))
+    return LazyExamples(make, range(len(examples)))
+
+
+# ---- the test
+
+
+def read_words(text: str, example: Example) -> Parsed:
+    """A word of the example's vocabulary, or a number, read as the rewards read them."""
+    vocabulary = example.meta.get("vocabulary")
+    if vocabulary is None:
+        return rewards_vsi.read_number(text)
+    return next((word for word in vocabulary if rewards_vsi.same_word(text, word)), None)
+
+
+def gold_words(example: Example) -> str | float:
+    return example.answer if "vocabulary" in example.meta else float(example.answer)
+
+
+WORDS = Benchmark(
+    "VSI, in words",
+    vsi.load,
+    {
+        "strict": Rule(
+            "strict", "the very word, or a number's mean relative accuracy", read_words, gold_words, score
+        )
+    },
+    micro_and_mean,
+)
+
+
+def inside_answer(benchmark: Benchmark, mode: Mode) -> Benchmark:
+    """The benchmark, read inside the only `<answer>` where there is one; of vanilla as it is."""
+    if mode == "vanilla":
+        return benchmark
+
+    def within(rule: Rule) -> Rule:
+        def read(text: str, example: Example) -> Parsed:
+            return rule.read(rewards_vsi.answer_text(text, mode) or text, example)
+
+        return replace(rule, read=read, read_gold=rule.gold)
+
+    return replace(benchmark, rules={name: within(rule) for name, rule in benchmark.rules.items()})
+
+
+def test_set(args: VSIArgs, mode: Mode) -> Sequence[Example]:
+    """The questions of the test, with the prompt of evaluation."""
+    if args.eval_data == "embedded":
+        limit = {"limit": args.eval_limit} if args.eval_limit else {}
+        rooms = vsi_rooms.load("test", seed=TEST_SEED, num_frames=args.num_frames, form="words", **limit)
+        return _mapped(rendered.drawn(rooms), lambda each: _evaluated(each, mode))
+    rows = vsibench.load(args.eval_data, limit=args.eval_limit)
+    found = {each.images[0]: _place(Path(args.eval_frames), each) for each in rows}
+
+    @lru_cache(maxsize=8)  # a scene's questions mostly come together
+    def film(path: Path) -> Video:
+        return Video(video.frames(path, args.num_frames).images)
+
+    return _mapped(rows, lambda each: _evaluated(replace(each, images=film(found[each.images[0]])), mode))
+
+
+def _place(folder: Path, example: Example) -> Path:
+    path = folder / example.images[0]
+    for there in (path, path.with_suffix("")):
+        if there.exists():
+            return there
+    raise UserError(f"row {example.id}: its video {path} is not there; add it to --eval_frames {folder}")
+
+
+def _evaluated(example: Example, mode: Mode) -> Example:
+    if example.choices:  # all lines but the last, which asks for the letter
+        before = example.prompt.rpartition("\n")[0]
+        return replace(example, prompt=vsi_prompts.evaluation(before, mode, letters=True))
+    before = f"{vsibench.FRAMES}\n{example.question}"
+    return replace(example, prompt=vsi_prompts.evaluation(before, mode))
+
+
+class VSIExperiment(Experiment):
+    """Tested by family: on VSI-Bench, or in words on rendered rooms."""
+
+    def __init__(self, script: str, args: VSIArgs, model, mode: Mode, max_new_tokens: int = 16) -> None:
+        benchmark = inside_answer(WORDS if args.eval_data == "embedded" else VSIBENCH, mode)
+        questions = test_set(args, mode)
+        super().__init__(script, args, model, questions, benchmark, "strict", max_new_tokens, family)
