@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from spatialvlm import cli, grpo, models, rewards, training
+from spatialvlm.cli import UserError
 from spatialvlm.data import rendered
 from spatialvlm.example import Example
 from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
@@ -34,6 +35,8 @@ class Args(ExperimentArgs, grpo.GRPOArgs):
 
 def main(args: Args) -> None:
     args.check()
+    if args.data == "sparkle":
+        raise UserError("--data sparkle: python model/sparkle_grpo.py trains on Sparkle's questions")
     train_set = training_set(args)
     model, processor = models.load(args, train_adapter=True)
     experiment = SATExperiment("pali_sat_grpo", args, model)

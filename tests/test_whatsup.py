@@ -63,6 +63,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def sets():
+    """20 rendered sets."""
+    return list(whatsup.load("embedded", limit=80))
+
+
 def records(examples, right) -> list[dict]:
     return [{"id": e.id, "task": e.task, "cluster": e.meta["cluster"], "correct": right(e)} for e in examples]
 
@@ -87,12 +93,11 @@ def test_every_file_is_read_in_its_own_form(folder):
     assert examples[14].images[0].name == "2317538.jpg"
 
 
-def test_captions_are_shuffled_by_id_and_seed():
-    examples = list(whatsup.load("embedded", limit=160))
-    letters = Counter(example.answer for example in examples)
-    assert set(letters) == {"(A)", "(B)", "(C)", "(D)"} and min(letters.values()) >= 20
+def test_captions_are_shuffled_by_id_and_seed(sets):
+    letters = Counter(example.answer for example in sets)
+    assert set(letters) == {"(A)", "(B)", "(C)", "(D)"} and min(letters.values()) >= 10
     again = whatsup.load("embedded", limit=8)
-    assert [(e.id, e.choices) for e in again] == [(e.id, e.choices) for e in examples[:8]]
+    assert [(e.id, e.choices) for e in again] == [(e.id, e.choices) for e in sets[:8]]
     other = whatsup_scenes.load(2, seed=1)
     assert [e.choices for e in other] != [e.choices for e in again]
 
@@ -204,10 +209,9 @@ def test_a_folder_without_the_files_is_named(tmp_path):
         whatsup.load(tmp_path / "gone")
 
 
-def test_rendered_sets_are_two_things_in_four_arrangements():
-    examples = whatsup.load("embedded", limit=40)
-    for start in range(0, len(examples), 4):
-        group = list(examples[start : start + 4])
+def test_rendered_sets_are_two_things_in_four_arrangements(sets):
+    for start in range(0, len(sets), 4):
+        group = sets[start : start + 4]
         assert [e.id.rpartition("-")[2] for e in group] == list(whatsup_scenes.ARRANGEMENTS)
         assert (
             len({frozenset(e.choices) for e in group}) == 1 and len({e.meta["cluster"] for e in group}) == 1
@@ -243,28 +247,25 @@ def test_pairs_and_sets_by_hand(folder):
     assert not any(name.startswith(("coco", "gqa")) for name in totals)
 
 
-def test_one_answer_for_all_is_worth_a_quarter_and_no_pair():
+def test_one_answer_for_all_is_worth_a_quarter_and_no_pair(sets):
     """Who always says the same of a set gets one picture of four right, and no pair."""
-    examples = whatsup.load("embedded", limit=80)
-    totals = aggregate(records(examples, lambda e: e.id.endswith("left")))
+    totals = aggregate(records(sets, lambda e: e.id.endswith("left")))
     assert totals["micro"].value == 0.25
     assert totals["rendered pair"].value == totals["rendered set"].value == 0
-    assert aggregate(records(examples, lambda e: True))["rendered set"].value == 1
+    assert aggregate(records(sets, lambda e: True))["rendered set"].value == 1
 
 
-def test_answers_of_a_set_are_not_counted_as_independent():
-    examples = whatsup.load("embedded", limit=80)
-    by_set = aggregate(records(examples, lambda e: int(e.meta["cluster"][-1]) % 2))["micro"]
-    spread = aggregate(records(examples, lambda e: e.id.endswith(("left", "front"))))["micro"]
+def test_answers_of_a_set_are_not_counted_as_independent(sets):
+    by_set = aggregate(records(sets, lambda e: int(e.meta["cluster"][-1]) % 2))["micro"]
+    spread = aggregate(records(sets, lambda e: e.id.endswith(("left", "front"))))["micro"]
     assert by_set.value == spread.value == 0.5
     width = [e.interval[1] - e.interval[0] for e in (by_set, spread)]
     assert width[0] > 1.5 * width[1]
 
 
-def test_a_set_that_is_not_whole_is_not_scored():
-    examples = whatsup.load("embedded", limit=4)
+def test_a_set_that_is_not_whole_is_not_scored(sets):
     with pytest.raises(ValueError, match="set rendered-000 has 3 answers of 4"):
-        aggregate(records(examples[:3], lambda e: True))
+        aggregate(records(sets[:3], lambda e: True))
 
 
 def test_it_is_registered(folder):

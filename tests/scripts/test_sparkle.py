@@ -191,6 +191,11 @@ def test_a_picture_that_is_cut_off(tmp_path, capsys):
         (SFT, ["--data", "./nowhere"], "no such file or folder: ./nowhere"),
         (GRPO, ["--capabilities", "direction", "vision"], "must be some of direction, distance"),
         (GRPO, ["--num_generations", "1"], "--num_generations 1"),
+        (
+            "model/pali_sat_grpo.py",
+            ["--data", "sparkle"],
+            "model/sparkle_grpo.py trains on Sparkle's questions",
+        ),
         (REPRODUCE, ["--workers", "0"], "--workers must be at least 1"),
         (REPRODUCE, ["--eval_limit", "0"], "--eval_limit must be at least 1"),
     ],
