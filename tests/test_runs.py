@@ -10,6 +10,7 @@ import yaml
 from trl import TrlParser
 
 from spatialvlm import cli, models
+from spatialvlm.data.vsi_questions import FAMILIES
 
 NAMES = ("pali_sat_grpo_v1", "pali_sat_grpo_v2", "pali_sat_sft")
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -38,7 +39,9 @@ OF_THE_TWIN |= {"prompts_per_device", "per_device_batch_size", "eval_batch_size"
 
 def args_of(name):
     """The Args class of the script that a configuration is for."""
-    script = "pali_sat_sft" if name.endswith("sft") else "pali_sat_grpo"
+    kind = name.rpartition("_")[2]
+    family = "vsi" if name.startswith("vsgrpo") else "pali_sat"
+    script = f"{family}_{kind if kind in ('sft', 'dpo') else 'grpo'}"
     path = models.RUNS.parent / "model" / f"{script}.py"
     spec = importlib.util.spec_from_file_location(script, path)
     module = sys.modules[script] = importlib.util.module_from_spec(spec)
@@ -91,6 +94,44 @@ def test_without_arguments_it_is_v2():
     assert default | {"profile": "paper"} == published
     default, published = asdict(args_of("pali_sat_sft")()), parsed("pali_sat_sft", "paper")
     assert default | {"profile": "paper"} == published
+
+
+# ---- vsGRPO: a row of the paper's table each
+
+VSGRPO = ("2b_sft", "2b_dpo", "2b_t", "2b_o", "2b_v", "7b_sft", "7b_dpo", "7b_v")
+PROMPTS = {"t": "think", "o": "observe", "v": "vanilla"}
+
+
+@pytest.mark.parametrize("row", VSGRPO)
+def test_published_figures_of_vsgrpo(row):
+    size, kind = row.split("_")
+    found = parsed(f"vsgrpo_{row}", "paper")
+    wanted = {
+        "model": f"Qwen/Qwen2-VL-{size.upper()}-Instruct",
+        "learning_rate": {"2b": 1e-5, "7b": 5e-6}[size],
+        "num_frames": 16,
+        "families": list(FAMILIES),
+        "eval_data": "nyu-visionx/VSI-Bench",
+    }
+    if kind in PROMPTS:
+        wanted |= {"prompt": PROMPTS[kind], "num_generations": 14, "beta": 1e-4, "temperature": 1.0}
+        wanted |= {"dynamic_sampling": False, "reward": "relative"}
+    assert {key: found[key] for key in wanted} == wanted
+    assert prompts_a_step(found) == 8
+
+
+@pytest.mark.parametrize("row", [row for row in VSGRPO if row.startswith("2b")])
+def test_vsgrpos_twin_differs_in_model_data_and_size_alone(row):
+    published, embedded = parsed(f"vsgrpo_{row}", "paper"), parsed(f"vsgrpo_{row}", "embedded")
+    sizes = {"model", "run_name", "num_frames", "eval_limit"}
+    assert {key for key in published if published[key] != embedded[key]} <= OF_THE_TWIN | sizes
+    assert prompts_a_step(embedded) == prompts_a_step(published)
+    assert embedded["learning_rate"] == pytest.approx(10 * published["learning_rate"])
+    assert embedded["data"] == embedded["eval_data"] == "embedded" and embedded["num_frames"] == 4
+
+
+def test_there_is_no_other_run_of_vsgrpo():
+    assert {path.stem for path in models.RUNS.glob("vsgrpo_*")} == {f"vsgrpo_{row}" for row in VSGRPO}
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,21 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
+import tiny_chat
 import torch
 from accelerate import PartialState, debug_launcher
 from transformers.utils.logging import get_logger
 
-from spatialvlm import models, rollout, sft, training
+from spatialvlm import models, qwen, rollout, sft, training
 from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
+from spatialvlm.frames import Video
 from spatialvlm.groups import example_index
 from spatialvlm.results import Run
 
@@ -428,6 +431,81 @@ def test_nothing_is_written_or_printed_but_the_bar(tmp_path, monkeypatch, capsys
     assert not list(there.iterdir()) and not list(temporary.iterdir())
     shown = [w for w in recwarn if not issubclass(w.category, DeprecationWarning | FutureWarning)]
     assert not shown, [str(warning.message) for warning in shown]
+
+
+# ---- a Qwen
+
+
+def films(count=4):
+    """Videos, and a picture, with answers of different lengths."""
+    shown = [Video([tiny.image(10 * n + frame, 16, 12) for frame in range(4)]) for n in range(count - 1)]
+    pictures = [*shown, (tiny.image(99, 24, 24),)]
+    return [replace(each, images=images) for each, images in zip(examples(count), pictures, strict=True)]
+
+
+@pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl"])
+def chat(request, tmp_path_factory):
+    return tiny_chat.save_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def chat_with_adapter(folder):
+    model, processor = tiny_chat.load(folder)
+    torch.manual_seed(0)
+    return models.add_lora(model, r=4, alpha=8, dropout=0.0), processor
+
+
+def test_a_qwens_loss_is_the_models_own(chat):
+    """Each row alone, unpadded, through the model's own forward with its own labels and positions."""
+    model, processor = chat_with_adapter(chat)
+    core, data, total, tokens = model.get_base_model(), films(), 0.0, 0
+    for each in data:
+        batch = rollout.encode(processor, [each.prompt], [each.images])
+        ids = processor.tokenizer(each.answer + processor.tokenizer.eos_token, add_special_tokens=False)
+        answer = torch.tensor([ids["input_ids"]])
+        labels = torch.cat([torch.full_like(batch.input_ids, -100), answer], 1)
+        (picture,) = batch.pictures[0]
+        grid = torch.tensor([picture.grid])
+        seen = (
+            ("pixel_values", "image_grid_thw")
+            if picture.seconds is None
+            else ("pixel_values_videos", "video_grid_thw")
+        )
+        positions = qwen.positions(core, batch)
+        after = positions.max() + torch.arange(1, answer.shape[1] + 1)
+        with torch.no_grad():
+            loss = core(
+                input_ids=torch.cat([batch.input_ids, answer], 1),
+                position_ids=torch.cat([positions, after.expand(3, 1, -1)], 2),
+                labels=labels,
+                **dict(zip(seen, (picture.patches, grid), strict=True)),
+            ).loss
+        total, tokens = total + loss.item() * answer.shape[1], tokens + answer.shape[1]
+    options = {"max_steps": 1, "per_device_batch_size": 2, "gradient_checkpointing": False}
+    history, _ = train(data, (model, processor), **options)
+    assert history[0]["tokens"] == tokens
+    assert history[0]["loss"] == pytest.approx(total / tokens, abs=1e-5)
+
+
+def test_a_qwen_learns_in_any_micro_batches_and_goes_on_where_it_stopped(chat, tmp_path):
+    options = {"learning_rate": 0.02, "lr_scheduler": "constant", "max_steps": 3}
+    whole, trainer = train(films(), chat_with_adapter(chat), tmp_path / "whole", **options)
+    assert whole[-1]["loss"] < whole[0]["loss"]
+    _, other = train(
+        films(),
+        chat_with_adapter(chat),
+        **options,
+        per_device_batch_size=4,
+        gradient_accumulation_steps=1,
+    )
+    torch.testing.assert_close(weights(other), weights(trainer), rtol=0, atol=1e-4)
+    resumed = tmp_path / "whole/checkpoint-2"
+    again, second = train(films(), chat_with_adapter(chat), tmp_path / "again", resumed, **options)
+    assert again == whole[2:] and torch.equal(weights(second), weights(trainer))
+
+
+def test_rows_that_a_qwen_cannot_read_are_told_before_training(chat):
+    with pytest.raises(UserError, match=r"row row-7: prompt or answer holds '<\|im_end\|>'"):
+        train([*films(), example(answer="no <|im_end|>")], chat_with_adapter(chat))
 
 
 # ---- what goes wrong

@@ -1,0 +1,130 @@
+"""vsGRPO's data and tests: prompts, videos in their places, and how answers to the test are read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+
+from spatialvlm import vsi_experiment
+from spatialvlm.cli import UserError
+from spatialvlm.data import vsi_prompts, vsi_rooms
+from spatialvlm.example import Example
+from spatialvlm.frames import Video
+from spatialvlm.scoring.vsibench import VSIBENCH
+from spatialvlm.vsi_experiment import WORDS, VSIArgs
+
+
+def arguments(**options):
+    small = {"data": "embedded", "eval_data": "embedded", "train_limit": 12, "eval_limit": 12}
+    return VSIArgs(**(small | {"num_frames": 4} | options))
+
+
+def word(answer="night stand"):
+    meta = {"vocabulary": ("night stand", "desk")}
+    return Example("w", (tiny.image(0),), "Which?", answer, "object_rel_distance", meta=meta)
+
+
+NUMBER = Example("n", (tiny.image(0),), "How far?", "2.0", "object_abs_distance")
+
+
+@pytest.mark.parametrize(
+    ("text", "example", "parsed", "score"),
+    [
+        ("night stand", word(), "night stand", 1),
+        ("Nightstand.", word(), "night stand", 1),
+        ("desk", word(), "desk", 0),
+        ("lamp", word(), None, 0),
+        ("", word(), None, 0),
+        ("2 . 0", NUMBER, 2.0, 1),
+        ("2.42", NUMBER, 2.42, 0.6),
+        ("far", NUMBER, None, 0),
+        ("", NUMBER, None, 0),
+    ],
+)
+def test_words_and_numbers_of_the_test(text, example, parsed, score):
+    rule = WORDS.rules["strict"]
+    assert rule.read(text, example) == parsed
+    assert rule.score_of(parsed, rule.gold(example)) == pytest.approx(score)
+
+
+def test_an_answer_in_tags_is_read_inside_them():
+    text = "<think>a desk stands there</think><answer>night stand</answer>"
+    within = vsi_experiment.inside_answer(WORDS, "think").rules["strict"]
+    assert within.read(text, word()) == "night stand" and WORDS.rules["strict"].read(text, word()) is None
+    assert within.read("desk", word()) == "desk", "without tags the whole text counts"
+    assert within.gold(NUMBER) == 2.0
+    assert vsi_experiment.inside_answer(WORDS, "vanilla") is WORDS
+    assert set(vsi_experiment.inside_answer(VSIBENCH, "observe").rules) == set(VSIBENCH.rules)
+
+
+def test_training_asks_for_the_families_and_in_the_mode():
+    args = arguments(families=["object_counting", "object_rel_distance"])
+    found = vsi_experiment.asked(vsi_experiment.training_set(args), "think")
+    assert len(found) == 12 and {each.task for each in found} == set(args.families)
+    for each in found:
+        assert each.prompt == vsi_prompts.training(each.question, "think")
+        assert isinstance(each.images, Video) and len(each.images) == 4
+
+
+def test_the_test_is_of_other_rooms_and_all_families():
+    tested = vsi_experiment.test_set(arguments(families=["object_counting"]), "vanilla")
+    trained = vsi_experiment.training_set(arguments())
+    assert {each.meta["family"] for each in tested} == set(vsi_rooms.FAMILIES[:6])
+    assert not {each.meta["scene"] for each in tested} & {each.meta["scene"] for each in trained}
+    assert all(each.prompt.endswith(vsi_prompts.PHRASE) for each in tested)
+    other = vsi_experiment.test_set(arguments(seed=3), "vanilla")
+    assert [each.id for each in other] == [each.id for each in tested], "whatever the run's seed"
+
+
+def bench(folder, **frames):
+    """VSI-Bench's rows of two scenes, and a folder of frames for those named."""
+    usual = {"dataset": "scannet", "ground_truth": "2", "options": None, "question": "How many?"}
+    choice = {"question_type": "object_rel_distance", "ground_truth": "B", "options": ["A. bed", "B. sink"]}
+    rows = [
+        usual | {"id": 1, "scene_name": "one", "question_type": "object_counting"},
+        usual | {"id": 2, "scene_name": "two"} | choice,
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for scene, count in frames.items():
+        (folder / "scannet" / scene).mkdir(parents=True)
+        for number in range(count):
+            tiny.image(number).save(folder / "scannet" / scene / f"{number}.png")
+    return arguments(eval_data=str(folder / "rows.jsonl"), eval_frames=str(folder), eval_limit=None)
+
+
+def test_vsibench_with_its_videos(tmp_path):
+    number, choice = vsi_experiment.test_set(bench(tmp_path, one=9, two=2), "observe")
+    assert isinstance(number.images, Video) and len(number.images) == 4 and len(choice.images) == 2
+    assert number.images[0].tobytes() == tiny.image(0).tobytes()
+    assert number.prompt.endswith("observe the video first and then " + vsi_prompts.PHRASE)
+    assert choice.prompt.splitlines()[-3:-1] == ["A. bed", "B. sink"]
+    assert choice.prompt.endswith(vsi_prompts.LETTER) and choice.choices == ("bed", "sink")
+
+
+def test_a_video_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"row vsibench-2: its video .*two.mp4 is not there"):
+        vsi_experiment.test_set(bench(tmp_path, one=9), "vanilla")
+
+
+def test_vsi_100k_from_a_folder_comes_as_videos(tmp_path):
+    rows = [
+        {
+            "id": f"row-{number}",
+            "dataset": "rooms",
+            "scene_name": "one",
+            "family": "object_counting",
+            "question_type": "object_counting",
+            "question": "How many chair(s) are in this room?",
+            "answer": "2",
+            "frames": [f"{frame}.png" for frame in range(6)],
+        }
+        for number in range(2)
+    ]
+    for frame in range(6):
+        tiny.image(frame).save(tmp_path / f"{frame}.png")
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = vsi_experiment.asked(vsi_experiment.training_set(arguments(data=str(tmp_path))), "vanilla")
+    assert len(found) == 2 and isinstance(found[0].images, Video) and len(found[0].images) == 4
+    assert found[0].prompt.endswith(vsi_prompts.SHORT)
