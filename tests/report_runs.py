@@ -25,7 +25,7 @@ def always_a(example: Example) -> list[str]:
 
 def mute(example: Example) -> list[str]:
     """Right, but for counts, which it says nothing about."""
-    return ["<b>&</script>"] if example.task == "Count" else [example.answer]
+    return ["<tag>&</script>"] if example.task == "Count" else [example.answer]
 
 
 def write(folder: Path, examples: Sequence[Example], say: Say, limit: int | None = None, **arguments) -> Path:

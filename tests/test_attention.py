@@ -108,7 +108,7 @@ def test_masks_are_the_renderers_pixels(examples):
 
 
 def test_the_objects_counted_are_those_of_the_answer(examples):
-    for example in rendered.free("test", 40, 1, kinds=("count",)):
+    for example in rendered.free("test", 12, 1, kinds=("count",)):
         scene = scenes.make(*example.meta["scene"])
         objects = attention.counted(scene, example.question, example.answer)
         assert len(objects) == int(example.answer)

@@ -277,7 +277,7 @@ def test_items_hold_question_choices_pictures_and_every_answer(explored, example
         assert len(item["images"]) == 1 and item["note"] == ""
         assert runs["base"][number][:3] == [int(example.answer == "(A)"), "A", ["A"]]
         if example.task == "Count":
-            assert runs["better"][number][:3] == [0, None, ["<b>&</script>"]]
+            assert runs["better"][number][:3] == [0, None, ["<tag>&</script>"]]
     turned = [item for item in explored.items if "far away from" in item["prompt"]]
     assert len(turned) == 4 and all(item["images"] for item in turned)
     assert explored.missing == {}
