@@ -8,10 +8,10 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -61,9 +61,11 @@ class Args(ModelArgs):
         default=None, metadata={"help": "run folder; results/<script>/<run_name> where not given"}
     )
     run_name: str | None = field(default=None, metadata={"help": "made from the arguments where not given"})
-    rule: Literal["strict", "official", "paper"] = field(
+    rule: Literal["strict", "official", "paper", "lmms_eval"] = field(
         default="strict",
-        metadata={"help": "who reads: ours, the benchmark's authors, or paper A (spatialvlm/scoring)"},
+        metadata={
+            "help": "who reads: ours, the benchmark's authors, the paper, or lmms-eval (spatialvlm/scoring)"
+        },
     )
     shuffle_images: bool = field(
         default=False, metadata={"help": "control: each question gets the image of another one"}
@@ -89,6 +91,7 @@ def run(
     examples: Sequence[Example],
     benchmark: Benchmark,
     args: Args,
+    facts: Mapping[str, Any] | None = None,
 ) -> dict:
     """Evaluates all examples, writes the run folder, prints a table and returns the summary.
 
@@ -98,6 +101,7 @@ def run(
 
     Args:
         benchmark: its rules, of which `args.rule` names one, and its totals.
+        facts: what else the summary is to say.
 
     Raises:
         UserError: as `predict`; a rule that the benchmark does not have; the folder holds another run or
@@ -116,7 +120,9 @@ def run(
     settings = Settings(rule, *sizes, SAMPLING_TEMPERATURE, args.seed, workers)
     known = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
     folder = processes.on_main(lambda: open_run(model, args, benchmark.title))
-    _, summary = _answer_into(folder, model, processor, examples, known, settings, benchmark, benchmark.title)
+    _, summary = _answer_into(
+        folder, model, processor, examples, known, settings, benchmark, benchmark.title, facts
+    )
     processes.on_main(lambda: print(f"{table(summary)}\nwritten to {folder.folder}", flush=True))
     return summary
 
@@ -153,6 +159,7 @@ def _answer_into(
     settings: Settings,
     benchmark: Benchmark,
     progress: str | None,
+    facts: Mapping[str, Any] | None = None,
 ) -> tuple[list[Record], dict]:
     """(all records in the order of `examples`, the summary), both written to the folder."""
     gold, lengths = known
@@ -175,7 +182,9 @@ def _answer_into(
             None if todo else folder.summary()
         )  # nothing was left to do: what it took is what it took then
         took = {name: before[name] for name in measured} if before else measured
-        summary = summarize(records, benchmark.aggregate, settings.rule, benchmark.title) | took
+        summary = (
+            summarize(records, benchmark.aggregate, settings.rule, benchmark.title) | dict(facts or {}) | took
+        )
         folder.write_summary(summary)
         return summary
 

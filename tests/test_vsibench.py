@@ -2,15 +2,17 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import pytest
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsibench
+from spatialvlm.data import vsi_prompts, vsibench
+from spatialvlm.example import Example
 from spatialvlm.predict import to_record
-from spatialvlm.scoring.vsibench import DIRECTION, TASKS, VSIBENCH
+from spatialvlm.scoring.vsibench import DIRECTION, TAGGED, TASKS, VSIBENCH
 from spatialvlm.summary import summarize, table
 
 TYPES = vsibench.CHOICE_TYPES + vsibench.NUMBER_TYPES
@@ -132,6 +134,109 @@ def test_what_is_not_there_is_named(tmp_path):
         vsibench.load(as_jsonl(tmp_path, ROWS), limit=0)
 
 
+# ---- VSI-Bench-Debiased
+
+
+def ids(examples) -> list[str]:
+    return [example.id for example in examples]
+
+
+def test_subsets_by_the_column_of_newer_files(tmp_path):
+    data = [each | {"pruned": number % 3 == 0} for number, each in enumerate(ROWS)]
+    for written in (as_jsonl, as_parquet):
+        path = written(tmp_path, data)
+        full, debiased = ids(vsibench.load(path)), ids(vsibench.load(path, subset="debiased"))
+        pruned = ids(vsibench.load(path, subset="pruned"))
+        assert pruned == full[::3] and sorted(debiased + pruned) == sorted(full) and len(debiased) == 6
+    assert ids(vsibench.load(path, subset="debiased", limit=3)) == debiased[::2]  # of the subset, evenly
+
+
+def test_subsets_by_the_benchmarks_list_of_ids(tmp_path):
+    path = as_jsonl(tmp_path, ROWS)
+    with pytest.raises(UserError, match="no column 'pruned' and .*pruned_ids.txt is not there.*--pruned_ids"):
+        vsibench.load(path, subset="debiased")
+    (tmp_path / "pruned_ids.txt").write_text("1\n 4\n\n77\n")  # 77: of another part of the benchmark
+    assert ids(vsibench.load(path, subset="pruned")) == ["vsibench-1", "vsibench-4"]
+    assert len(vsibench.load(path, subset="debiased")) == len(ROWS) - 2
+    (tmp_path / "other.txt").write_text("2")
+    given = {"subset": "pruned", "pruned_ids": tmp_path / "other.txt"}
+    assert ids(vsibench.load(path, **given)) == ["vsibench-2"]
+    (tmp_path / "other.txt").write_text("77")
+    with pytest.raises(UserError, match="other.txt names no id that .*test.jsonl has"):
+        vsibench.load(path, **given)
+
+
+@pytest.mark.parametrize("value", [None, "yes", 1, math.nan])
+def test_a_row_that_does_not_say_whether_it_is_pruned(tmp_path, value):
+    path = as_jsonl(tmp_path, [row(0) | {"pruned": False}, row(1) | {"pruned": value}])
+    with pytest.raises(UserError, match="row 1: 'pruned' must be true or false"):
+        vsibench.load(path, subset="debiased")
+
+
+def test_a_subset_without_rows_is_named(tmp_path):
+    with pytest.raises(UserError, match="has no VSI-Bench row of the subset pruned"):
+        vsibench.load(as_jsonl(tmp_path, [row(0) | {"pruned": False}]), subset="pruned")
+
+
+# ---- prompts and answers in tags
+
+
+def test_prompts_change_the_last_line_alone(tmp_path):
+    path = as_jsonl(tmp_path, [row(0), row(1, "route_planning")])
+    prompts = {mode: [each.prompt for each in vsibench.load(path, mode=mode)] for mode in vsi_prompts.MODES}
+    assert prompts["vanilla"][0].endswith("\nPlease answer the question using a single word or phrase.")
+    assert prompts["vanilla"][1].endswith(
+        "\nAnswer with the option's letter from the given choices directly."
+    )
+    assert all("\nLet's think step by step and then " in prompt for prompt in prompts["think"])
+    assert all("\nPlease observe the video first and then " in prompt for prompt in prompts["observe"])
+    for made in zip(*prompts.values(), strict=True):
+        assert len({prompt.rpartition("\n")[0] for prompt in made}) == 1 and len(set(made)) == 3
+
+
+@pytest.mark.parametrize(
+    "text, points",
+    [
+        ("<think>There is 1, no, 2.</think><answer>4</answer>", 1),
+        ("<think>4</think><answer>9</answer>", 0),
+        ("<answer>9</answer> wait: < answer > 4 < / answer >", 1),
+        ("<think>so</think>\n<answer>4", 1),  # cut off
+        ("4", 1),
+        ("<answer></answer>", 0),
+    ],
+)
+def test_every_rule_reads_the_last_answer_tag(tmp_path, text, points):
+    asked = example(tmp_path, "object_counting")
+    for rule in TAGGED.rules.values():
+        assert rule.score_of(rule.read(text, asked), rule.gold(asked)) == points, rule.name
+        assert "<answer>" in rule.source
+    lettered = example(tmp_path, "route_planning")
+    for rule in TAGGED.rules.values():
+        read = rule.read("<think>A or C</think> <answer> B. right </answer>", lettered)
+        assert rule.score_of(read, rule.gold(lettered)) == 1, rule.name
+    assert VSIBENCH.rules["official"].read("<answer>4</answer>", asked) is None
+
+
+@pytest.mark.parametrize(
+    "text, official, strict",
+    [
+        ("front-left", 1, 1),
+        ("Front-Left.", 1, 1),
+        ("to my front-left", 0, 1),
+        ("left", 0, 0),
+        ("front-right", 0, 0),
+        ("", 0, 0),
+    ],
+)
+def test_words_where_there_are_no_options(text, official, strict):
+    words = ("front-left", "front-right", "back-left", "back-right")
+    made = Example("r-0", (Path("x"),), "Where?", "front-left", "object_rel_direction_hard")
+    asked = replace(made, meta={"vocabulary": words})
+    for name, points in {"official": official, "lmms_eval": official, "strict": strict}.items():
+        rule = VSIBENCH.rules[name]
+        assert rule.score_of(rule.read(text, asked), rule.gold(asked)) == points, name
+
+
 def example(tmp_path: Path, kind: str, truth: str | None = None):
     return vsibench.load(as_jsonl(tmp_path, [row(0, kind, truth)]))[0]
 
@@ -227,6 +332,8 @@ def test_totals_by_hand(tmp_path):
     expected = [1.6 / 3, 1, 0.6, 0, 1 / 2, direction, 1, 0]
     assert [totals[name].value for name in TASKS] == pytest.approx(expected)
     assert totals["official"].value == pytest.approx(sum(expected) / 8)
+    assert totals["trained"].value == pytest.approx(sum(expected[:6]) / 6)
+    assert totals["held_out"].value == pytest.approx(sum(expected[6:]) / 2)
     assert totals["micro"].value == pytest.approx((1.6 + 1 + 0.6 + 0 + 1 + 3 + 1 + 0 + 1 + 0) / 17)
     assert all(low <= found.value <= high for found in totals.values() for low, high in [found.interval])
 

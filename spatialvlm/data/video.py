@@ -34,11 +34,13 @@ class Frames:
         images: RGB, in the order of time.
         indices: their numbers in the video, from 0.
         total: how many frames the video has.
+        interval: seconds from one of them to the next, on average; None where that is not known.
     """
 
     images: tuple[Image.Image, ...]
     indices: tuple[int, ...]
     total: int
+    interval: float | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,7 +71,7 @@ def frames(source: Source, num_frames: int = 16) -> Frames:
     if isinstance(source, str | Path):
         path = Path(source)
         if path.is_dir():
-            return _of_images(_in_folder(path), num_frames, str(path))
+            return _of_images(in_folder(path), num_frames, str(path))
         if not path.is_file():
             raise UserError(f"video {path} does not exist; give a video file or a folder of its frames")
         if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -87,7 +89,7 @@ def _of_images(images: Sequence[Image.Image | str | Path], num_frames: int, name
     return Frames(tuple(opened), tuple(indices), len(images))
 
 
-def _in_folder(folder: Path) -> list[Path]:
+def in_folder(folder: Path) -> list[Path]:
     """The images in a folder, `frame_10` after `frame_9`."""
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]
     images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
@@ -120,7 +122,9 @@ def _of_video(path: Path, num_frames: int) -> Frames:
             indices = uniform(len(times), num_frames)
             wanted = [(index, times[index]) for index in indices]
             images = _decoded(container, stream, wanted, keys, str(path))
-            return Frames(tuple(images), tuple(indices), len(times))
+            apart = float((wanted[-1][1] - wanted[0][1]) * stream.time_base)
+            interval = apart / (len(wanted) - 1) if len(wanted) > 1 else None
+            return Frames(tuple(images), tuple(indices), len(times), interval)
     except av.FFmpegError as error:
         raise UserError(f"video {path} cannot be read ({error.strerror}); fetch it again") from None
 

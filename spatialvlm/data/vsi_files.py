@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -131,7 +130,7 @@ def frame_files(folder: Path, scene: str, num_frames: int, beside: Path) -> list
         UserError: none of those is there.
     """
     for place in (folder / scene / "color", folder / scene):
-        images = _images(place) if place.is_dir() else []
+        images = video.in_folder(place) if place.is_dir() else []
         if images:
             chosen = [images[number] for number in video.uniform(len(images), num_frames)]
             return [os.path.relpath(image, beside) for image in chosen]
@@ -142,12 +141,6 @@ def frame_files(folder: Path, scene: str, num_frames: int, beside: Path) -> list
         f"--frames {folder} has no frames of scene {scene}: neither images in {scene}/ nor {scene}.mp4; add "
         "them, or leave out --frames"
     )
-
-
-def _images(folder: Path) -> list[Path]:
-    """The images in a folder in the order of the numbers in their names, as ScanNet's `9.jpg`, `10.jpg`."""
-    found = [file for file in folder.iterdir() if file.suffix.lower() in video.IMAGE_SUFFIXES]
-    return sorted(found, key=lambda file: ([int(n) for n in re.findall(r"\d+", file.stem)], file.name))
 
 
 def draw_frames(scene: str, num_frames: int, folder: Path) -> None:

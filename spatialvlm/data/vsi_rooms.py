@@ -14,7 +14,7 @@ rooms join it. Splits and seeds never share a room.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from random import Random
@@ -28,6 +28,7 @@ from spatialvlm.data.rendered import SPLITS, Series
 from spatialvlm.data.room_render import Room
 from spatialvlm.data.vsi import DIRECTIONS
 from spatialvlm.data.vsi_held_out import HELD_OUT
+from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
 
@@ -35,6 +36,7 @@ FAMILIES = (*vsi_questions.FAMILIES, *HELD_OUT)
 _NUMBERS = tuple(name for name in vsi_questions.FAMILIES if name not in vsi_questions.WORDS)
 FORMS = {"words": "centers", "options": "closest"}  # and between what distances are measured, as published
 BLOCK = 8  # rooms, and questions of a family
+QUESTIONS = 800  # of a test, where no number is given
 FURTHER = 1_000_000  # rooms from this number on join blocks that allow too little
 LOOKS = 4  # times that a room is searched for questions of direction
 KEPT_ROOMS, KEPT_FRAMES = 64, 2**28  # rooms, and bytes of examples' frames, that stay in memory
@@ -43,13 +45,14 @@ FRAME_INTERVAL = 0.5  # seconds between two frames of a camera's path
 
 def load(
     split: str = "test",
-    limit: int = 800,
+    limit: int = QUESTIONS,
     seed: int = 0,
     num_frames: int = 4,
     form: str = "words",
     families: Sequence[str] | None = None,
     width: int = rooms.WIDTH,
     height: int = rooms.HEIGHT,
+    mode: Mode | None = None,
 ) -> Sequence[Example]:
     """`limit` questions, the families in turn; `rendered.drawn` draws their frames on all cores beforehand.
 
@@ -60,6 +63,8 @@ def load(
             between the closest points in `options`, which is VSI-Bench's.
         families: of `FAMILIES`; where not given the six of VSI-100k in words, all eight with options.
         width, height: of a frame, which always is 4:3.
+        mode: of the prompt, which is VSI-Bench's (`vsibench.prompt`); where it is not given, the bare
+            question in words, and `vanilla` with options.
 
     Returns:
         Examples with VSI-Bench's question type as task and a `Video` as images. `meta` holds `family`,
@@ -88,7 +93,7 @@ def load(
         raise UserError(f"{needed} --num_frames {least} or more, not {num_frames}")
     if min(width, height) < 1:
         raise UserError(f"a frame of {width} x {height} pixels shows nothing")
-    series = RoomSeries(form, (), split, seed, True, tuple(families), num_frames, (width, height))
+    series = RoomSeries(form, (), split, seed, True, tuple(families), num_frames, (width, height), mode)
     kept = max(BLOCK, KEPT_FRAMES // (num_frames * width * height * 3))
     return LazyExamples(lru_cache(maxsize=kept)(series), range(limit))
 
@@ -119,6 +124,7 @@ class RoomSeries(Series):
     families: tuple[str, ...]
     num_frames: int
     size: tuple[int, int]
+    mode: Mode | None
 
     def __call__(self, index: int) -> Example:
         number, turn = divmod(index, len(self.families))
@@ -130,7 +136,7 @@ class RoomSeries(Series):
         asked = _block(self.split, self.seed, block, family, distance, shown)[place]
         id = f"vsi-rooms-{self.split}-{self.seed}-{index}"
         film = _video(self.split, self.seed, asked.room, frames, self.size)
-        return _example(id, self.form, family, asked, film)
+        return _example(id, self.form, family, asked, film, self.mode)
 
 
 # ---- what is asked
@@ -221,29 +227,26 @@ def _video(split: str, seed: int, number: int, num_frames: int, size: tuple[int,
     return Video(frames.images, FRAME_INTERVAL * (len(film) - 1) / max(len(frames) - 1, 1))
 
 
-def _example(id: str, form: str, family: str, asked: Asked, film: Video) -> Example:
-    made = Example(
+def _example(id: str, form: str, family: str, asked: Asked, film: Video, mode: Mode | None) -> Example:
+    meta, choices, answer = {"family": family, "scene": asked.scene, "source": "rooms"}, None, asked.answer
+    if family not in _NUMBERS and form == "words":
+        meta["vocabulary"] = _vocabulary(family, asked)
+    elif family not in _NUMBERS:
+        words = [answer, *_others(family, asked, Random(f"{id}-others"))]
+        choices = tuple(Random(f"{id}-options").sample(words, len(words)))
+        answer = LETTERS[choices.index(answer)]
+    prompt = asked.question
+    if mode or form == "options":
+        prompt = vsibench.prompt(asked.question, choices, mode or "vanilla")
+    return Example(
         id=id,
         images=film,
         question=asked.question,
-        answer=asked.answer,
+        answer=answer,
         task=asked.question_type,
-        meta={"family": family, "scene": asked.scene, "source": "rooms"},
-    )
-    if family in _NUMBERS:
-        return made if form == "words" else replace(made, prompt=vsibench.prompt(asked.question))
-    if form == "words":
-        return replace(made, meta=made.meta | {"vocabulary": _vocabulary(family, asked)})
-    choices, draw = (
-        [asked.answer, *_others(family, asked, Random(f"{id}-others"))],
-        Random(f"{id}-options"),
-    )
-    choices = tuple(draw.sample(choices, len(choices)))
-    return replace(
-        made,
         choices=choices,
-        answer=LETTERS[choices.index(asked.answer)],
-        prompt=vsibench.prompt(asked.question, choices),
+        prompt=prompt,
+        meta=meta,
     )
 
 

@@ -1,21 +1,25 @@
 """VSI-Bench (Yang et al., "Thinking in Space", arXiv 2412.14171): 5,130 questions about videos of rooms.
 
 Rows hold `id, dataset, scene_name, question_type, question, ground_truth, options`; `options` are lettered
-("A. left") or null, where a number is asked for. Only the text is read so far, which is what scoring needs:
-an example's image is the path of the video in the benchmark's own layout (`scannet/scene0277_02.mp4`), a
-placeholder that cannot be opened as a picture, so that no model can be asked without frames unnoticed.
+("A. left") or null, where a number is asked for. `load` reads the text; an example's image is the path of the
+video in the benchmark's own layout (`scannet/scene0277_02.mp4`), which cannot be opened as a picture, so that
+no model can be asked without frames unnoticed. `vsibench_videos.with_frames` puts the frames there.
+
+VSI-Bench-Debiased (Brown et al., arXiv 2511.04655) are the questions that its authors did not prune; the
+hub's `pruned_ids.txt` names those that they did, and its newer files say it in a column `pruned`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rows
+from spatialvlm.data import hub, rows, vsi_prompts
 from spatialvlm.data.questions import LETTERS
+from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.example import Example
 
 HUB_ID = "nyu-visionx/VSI-Bench"
@@ -24,50 +28,92 @@ CHOICE_TYPES = ("object_rel_distance", *DIRECTIONS, "route_planning", "obj_appea
 NUMBER_TYPES = ("object_counting", "object_abs_distance", "object_size_estimation", "room_size_estimation")
 COLUMNS = ("id", "dataset", "scene_name", "question_type", "question", "ground_truth")  # and `options`
 
-# The prompts of the authors' evaluation (thinking-in-space, `lmms_eval/tasks/vsibench`).
-FRAMES = "These are frames of a video."
-ASK_LETTER = "Answer with the option's letter from the given choices directly."
-ASK_NUMBER = "Please answer the question using a single word or phrase."
+Subset = Literal["full", "debiased", "pruned"]
+PRUNED_IDS = "pruned_ids.txt"
+
+FRAMES = "These are frames of a video."  # as the authors' evaluation begins (lmms_eval/tasks/vsibench)
 
 
-def load(path: str | Path = HUB_ID, split: str = "test", limit: int | None = None) -> list[Example]:
+def load(
+    path: str | Path = HUB_ID,
+    split: str = "test",
+    limit: int | None = None,
+    subset: Subset = "full",
+    mode: Mode = "vanilla",
+    pruned_ids: str | Path | None = None,
+) -> list[Example]:
     """The questions in their order; `answer` is a letter or a number as the benchmark writes it, `task` the
     question type, `choices` the options without their letters.
 
     Args:
-        path: a hub id, or a parquet, jsonl or json file or a folder of those, with the hub's own columns.
+        path: a parquet, jsonl or json file or a folder of those, with the hub's own columns; or a hub id,
+            whose `test.jsonl` is read.
         limit: at most this many questions. They lie sorted by type and are taken evenly from first to last,
             so that all types stay in.
+        subset: all, those of VSI-Bench-Debiased, or those that it leaves out.
+        mode: how it is asked for the answer; `vanilla` is the benchmark's own way.
+        pruned_ids: a file of the ids that VSI-Bench-Debiased leaves out, one a line. Where it is not given,
+            the rows' column `pruned` says it, or `pruned_ids.txt` beside them or on the hub.
 
     Raises:
         UserError: nothing at `path`, a column that is missing, a row whose fields do not fit together, two
-            rows of one id; the message names it.
+            rows of one id, a subset that cannot be told from the files; the message names it.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, not {limit}")
     seen: dict[str, str] = {}
     examples = []
-    for where, row in rows.read(path, split):
-        example = _example(where, row)
+    table = rows.read(hub.file(path, f"{split}.jsonl") if hub.has(path) else path, split)
+    is_pruned = _pruning(table, path, pruned_ids) if subset != "full" else None
+    for where, row in table:
+        example = _example(where, row, mode)
         if example.id in seen:
             raise UserError(f"{where} has the id {row['id']!r} of {seen[example.id]}; remove one of them")
         seen[example.id] = where
-        examples.append(example)
+        if is_pruned is None or is_pruned(where, row) == (subset == "pruned"):
+            examples.append(example)
     if not examples:
-        raise UserError(f"{path} has no VSI-Bench row")
+        raise UserError(f"{path} has no VSI-Bench row" + (f" of the subset {subset}" if seen else ""))
     size = min(limit or len(examples), len(examples))
     return [examples[number * len(examples) // size] for number in range(size)]
 
 
-def prompt(question: str, choices: Sequence[str] | None = None) -> str:
-    """A question as the authors' evaluation puts it: with lettered options, or for a number."""
-    if choices is None:
-        return f"{FRAMES}\n{question}\n{ASK_NUMBER}"
-    options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-    return "\n".join([FRAMES, question, "Options:", *options, ASK_LETTER])
+def prompt(question: str, choices: Sequence[str] | None = None, mode: Mode = "vanilla") -> str:
+    """A question as the authors' evaluation puts it, with lettered options, or for a number; `mode` changes
+    its last line alone."""
+    lines = [FRAMES, question]
+    if choices is not None:
+        options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
+        lines += ["Options:", *options]
+    return vsi_prompts.evaluation("\n".join(lines), mode, letters=choices is not None)
 
 
-def _example(where: str, row: rows.Row) -> Example:
+def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Callable[[str, rows.Row], bool]:
+    """Tells of a row whether VSI-Bench-Debiased leaves it out."""
+    beside = rows.beside(path)
+    file = Path(given) if given else beside / PRUNED_IDS if beside else None
+    if not given and len(table) and "pruned" in table[0][1]:
+        return _pruned
+    if file is None:
+        file = hub.file(path, PRUNED_IDS)
+    if not file.is_file():
+        raise UserError(
+            f"--subset: the rows of {path} have no column 'pruned' and {file} is not there; give the hub's "
+            f"{PRUNED_IDS} with --pruned_ids"
+        )
+    named = {line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
+    if not named & {str(row.get("id")) for _, row in table}:
+        raise UserError(f"{file} names no id that {path} has; give both of one version")
+    return lambda where, row: str(row["id"]) in named
+
+
+def _pruned(where: str, row: rows.Row) -> bool:
+    if type(row.get("pruned")) is not bool:
+        raise UserError(f"{where}: 'pruned' must be true or false, not {row.get('pruned')!r}; mend the row")
+    return row["pruned"]
+
+
+def _example(where: str, row: rows.Row, mode: Mode) -> Example:
     if "options" not in row:
         raise UserError(f"{where} has no column 'options'; VSI-Bench's own columns are needed")
     for name in COLUMNS:
@@ -94,8 +140,8 @@ def _example(where: str, row: rows.Row) -> Example:
         answer=answer,
         task=kind,
         choices=choices,
-        prompt=prompt(row["question"], choices),
-        meta={"source": row["dataset"]},
+        prompt=prompt(row["question"], choices, mode),
+        meta={"source": row["dataset"], "scene": row["scene_name"]},
     )
 
 

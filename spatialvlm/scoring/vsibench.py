@@ -1,7 +1,12 @@
 """VSI-Bench (Yang et al., arXiv 2412.14171): a letter or a number a question, and the mean of eight tasks.
 
 Numbers are scored by their mean relative accuracy, so an answer can be partly right. Units are those the
-question asks for, and are not converted.
+question asks for, and are not converted. Questions in VSI-100k's form, whose choices are answered in words
+(`meta["vocabulary"]`), are scored too: `strict` reads the word that a text answers with, the other rules take
+the whole text but for case, blanks and full stops.
+
+`TAGGED` is for prompts that ask for thoughts or observations first: by every rule it reads what stands in the
+last `<answer>` of a text, and the whole text where there is none.
 """
 
 from __future__ import annotations
@@ -9,10 +14,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 from spatialvlm import answers, metrics
-from spatialvlm.data import vsibench
+from spatialvlm.data import vsi_rooms, vsibench
 from spatialvlm.data.vsibench import DIRECTIONS
 from spatialvlm.example import Example
 from spatialvlm.metrics import Estimate, Record
@@ -37,6 +43,8 @@ _VALUES = {name: value for value, name in enumerate(_UNITS.split())}
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _VALUES |= {name: 10 * value for value, name in enumerate(_TENS.split(), start=2)}
 _VALUES |= {"hundred": 100, "thousand": 1000}
+# What stands in a tag that is closed, or that the text ends in; some tokenizers write blanks into tags.
+_ANSWER = re.compile(r"<\s*answer\s*>((?:(?!<\s*/?\s*answer\s*>).)*)(?:<\s*/\s*answer\s*>|\Z)", re.I | re.S)
 _TOKEN = re.compile(r"-?\d+(?:\.\d+)?|[a-z]+")
 
 
@@ -58,8 +66,19 @@ def read_official(text: str, example: Example) -> Parsed:
 
     The benchmark's authors' `lmms_eval/tasks/vsibench/utils.py` (vision-x-nyu/thinking-in-space).
     """
+    if "vocabulary" in example.meta:
+        return _whole(text, example)
     word = _first_word(text)
     return (word.upper() or None) if example.choices else _finite(word)
+
+
+def _whole(text: str, example: Example) -> str | None:
+    """The entry of the vocabulary that a text is, but for case, blanks and full stops."""
+
+    def bare(said: str) -> str:
+        return "".join(said.casefold().replace(".", "").split())
+
+    return next((entry for entry in example.meta["vocabulary"] if bare(entry) == bare(text)), None)
 
 
 def read_lmms_eval(text: str, example: Example) -> Parsed:
@@ -67,7 +86,7 @@ def read_lmms_eval(text: str, example: Example) -> Parsed:
 
     "2 to 3" says 2, "1,000" says 1, "the red one" says 1. lmms-eval 0.7.3, `tasks/vsibench/utils.py`.
     """
-    if example.choices:
+    if example.choices or "vocabulary" in example.meta:
         return read_official(text, example)
     tokens = _TOKEN.findall(text.lower())
     start = next((at for at, token in enumerate(tokens) if token in _VALUES or not token.isalpha()), None)
@@ -93,34 +112,43 @@ def _spelt(words: Iterable[str]) -> float:
 
 
 def read_strict(text: str, example: Example) -> Parsed:
+    if "vocabulary" in example.meta:
+        return answers.one_of(text, example.meta["vocabulary"])
     return answers.choice(text, example.choices) if example.choices else answers.number(text)
 
 
 def gold(example: Example) -> str | float:
-    return example.answer if example.choices else float(example.answer)
+    return example.answer if example.choices or "vocabulary" in example.meta else float(example.answer)
 
 
 def score(parsed: Parsed, true: str | float) -> float:
-    """1 or 0 of a letter; of a number its mean relative accuracy, 0 where none was read."""
+    """1 or 0 of a letter or word; of a number its mean relative accuracy, 0 where none was read."""
     return float(parsed == true) if isinstance(true, str) else metrics.mean_relative_accuracy(parsed, true)
 
 
 def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
-    """`official`, the eight tasks behind it, and `micro` over all questions.
+    """`official`, the eight tasks behind it, `trained` and `held_out`, and `micro` over all questions.
 
     Official is the plain mean of the eight tasks, where relative direction is the mean of its easy, medium
-    and hard questions; both are left out where one of their parts has no questions.
+    and hard questions; `trained` is the mean of the six that VSI-100k has, `held_out` of the two others. A
+    mean is left out where one of its parts has no questions.
     """
     found = metrics.by_task(records)
     if all(name in found for name in DIRECTIONS):
         found[DIRECTION] = metrics.mean([found[name] for name in DIRECTIONS])
     totals = {name: found[name] for name in TASKS if name in found}
-    if len(totals) == len(TASKS):
-        totals = {"official": metrics.mean(list(totals.values()))} | totals
-    return totals | {"micro": metrics.accuracy(records)}
+    means = {"official": TASKS, "trained": TASKS[:6], "held_out": TASKS[6:]}
+    means = {
+        name: metrics.mean([totals[task] for task in tasks])
+        for name, tasks in means.items()
+        if totals.keys() >= set(tasks)
+    }
+    return means | totals | {"micro": metrics.accuracy(records)}
 
 
 def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
+    if path == "embedded":
+        return vsi_rooms.load(split or "test", limit or vsi_rooms.QUESTIONS, form="options")
     return vsibench.load(path, split or "test", limit)
 
 
@@ -143,3 +171,14 @@ VSIBENCH = Benchmark(
     },
     aggregate,
 )
+
+
+def _in_tags(rule: Rule) -> Rule:
+    def read(text: str, example: Example) -> Parsed:
+        inside = _ANSWER.findall(text)
+        return rule.read(inside[-1].strip() if inside else text, example)
+
+    return replace(rule, source=f"{rule.source}, in the last <answer>", read=read)
+
+
+TAGGED = replace(VSIBENCH, rules={name: _in_tags(rule) for name, rule in VSIBENCH.rules.items()})

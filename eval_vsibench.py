@@ -1,0 +1,130 @@
+"""Evaluate on VSI-Bench: 5,130 questions about videos of rooms, of eight kinds, in letters and numbers.
+
+python eval_vsibench.py                          # GPU: Qwen2-VL-2B, the hub's videos; CPU: embedded, rooms
+python eval_vsibench.py --prompt think           # thoughts first; observe: an observation
+python eval_vsibench.py --form words             # rendered rooms in VSI-100k's form: words, no options
+python eval_vsibench.py --subset debiased        # VSI-Bench-Debiased; pruned: what it leaves out
+python eval_vsibench.py --data test.jsonl --frames ../videos --num_frames 32 --rule official
+python eval_vsibench.py --adapter results/vsi_grpo/v2/adapter
+accelerate launch eval_vsibench.py               # shared out over all GPUs
+
+Prints scores by type with 95 % intervals beside chance, the official mean of the eight tasks, the means of
+the six that VSI-100k trains and of the two that it holds out, scores by source of the videos, and the
+published table. Numbers count by their mean relative accuracy. A Qwen is shown a video, a PaliGemma several
+images. Videos lie in the benchmark's layout, `<data set>/<scene>.mp4`, or as folders of images,
+`<data set>/<scene>/`; the hub's are fetched (5.7 GB) where --frames is not given.
+
+With --prompt think or observe every rule reads what stands in the last <answer> of a text, or all of it where
+there is none. VSI-Bench-Debiased is told by the column `pruned` of the hub's newer files, or by its list of
+ids, `pruned_ids.txt`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spatialvlm import cli, evaluate, models, processes, window
+from spatialvlm.cli import UserError
+from spatialvlm.data import vsi_rooms, vsibench, vsibench_videos
+from spatialvlm.data.lazy import KEPT
+from spatialvlm.data.rendered import drawn
+from spatialvlm.data.vsi_prompts import Mode
+from spatialvlm.data.vsibench import Subset
+from spatialvlm.example import Example
+from spatialvlm.report import published
+from spatialvlm.report.vsibench import comparison
+from spatialvlm.scoring.vsibench import TAGGED, VSIBENCH
+
+MODELS = {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(models.EMBEDDED)}
+NUM_FRAMES = {"paper": 16, "embedded": 4}
+NEW_TOKENS = {"paper": {"short": 16, "long": 512}, "embedded": {"short": 16, "long": 128}}
+
+
+@dataclass
+class Args(evaluate.Args):
+    max_new_tokens: int | None = field(
+        default=None,
+        metadata={"help": "longest answer, in tokens; 16, for think and observe 512 (embedded: 128)"},
+    )
+    prompt: Mode = field(default="vanilla", metadata={"help": "how it is asked for the answer"})
+    subset: Subset = field(default="full", metadata={"help": "of the benchmark's questions"})
+    pruned_ids: str | None = field(
+        default=None, metadata={"help": "the hub's pruned_ids.txt, where the rows do not say what is pruned"}
+    )
+    form: Literal["options", "words"] | None = field(
+        default=None, metadata={"help": "of questions over rendered rooms; options where not given"}
+    )
+    frames: str | None = field(
+        default=None, metadata={"help": "folder of the videos; the hub's are fetched where not given"}
+    )
+    num_frames: int | None = field(
+        default=None, metadata={"help": "frames of a video, from first to last; 16, and 4 when embedded"}
+    )
+    min_pixels: int = field(default=4 * 28 * 28, metadata={"help": "least of a frame (Qwen)"})
+    max_pixels: int = field(default=128 * 28 * 28, metadata={"help": "most of a frame (Qwen)"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_frames is not None and self.num_frames < 1:
+            raise UserError(f"--num_frames must be at least 1, not {self.num_frames}")
+        if not 1 <= self.min_pixels <= self.max_pixels:
+            raise UserError(f"--min_pixels {self.min_pixels} must be between 1 and --max_pixels")
+        if self.pruned_ids and self.subset == "full":
+            raise UserError("--pruned_ids tells subsets apart; give --subset debiased or pruned with it")
+
+    def fill(self) -> None:
+        """What was not given, by profile."""
+        profile, _ = models.resolve_profile(self)
+        self.data = self.data or {"paper": vsibench.HUB_ID, "embedded": "embedded"}[profile]
+        self.model = self.model or MODELS[profile]
+        self.num_frames = self.num_frames or NUM_FRAMES[profile]
+        tokens = NEW_TOKENS[profile]["short" if self.prompt == "vanilla" else "long"]
+        self.max_new_tokens = self.max_new_tokens or tokens
+        rooms = self.data == "embedded"
+        if rooms and (self.frames or self.subset != "full"):
+            raise UserError(
+                "--frames and --subset are VSI-Bench's; leave them out for rendered rooms, or give --data"
+            )
+        if not rooms and self.form:
+            raise UserError("--form is of rendered rooms; VSI-Bench has options: leave it out")
+
+
+def questions(args: Args) -> Sequence[Example]:
+    """The questions with their frames; bad rows and missing videos are found here."""
+    if args.data != "embedded":
+        split, ids = args.split or "test", args.pruned_ids
+        rows = vsibench.load(args.data, split, args.limit, args.subset, args.prompt, ids)
+        return vsibench_videos.with_frames(rows, args.frames, args.num_frames, vsibench.HUB_ID)
+    examples = vsi_rooms.load(
+        args.split or "test",
+        args.limit or vsi_rooms.QUESTIONS,
+        num_frames=args.num_frames,
+        form=args.form or "options",
+        mode=args.prompt,
+    )
+    return processes.on_main(lambda: drawn(examples)) if len(examples) <= KEPT else examples
+
+
+def main(args: Args) -> dict:
+    args.fill()
+    examples = questions(args)
+    model, processor = models.load(args, pixels=(args.min_pixels, args.max_pixels))
+    window.check(model, processor, examples, args.max_new_tokens)
+    shown = Counter(len(example.images) for example in examples)
+    frames = {"requested": args.num_frames, "min": min(shown), "max": max(shown)}
+    frames["mean"] = sum(number * count for number, count in shown.items()) / len(examples)
+    facts = {"frames": frames, "subset": args.subset, "prompt_mode": args.prompt}
+    facts["published"] = {
+        name: dict(zip(published.VSIBENCH_COLUMNS, row, strict=True))
+        for name, row in published.VSIBENCH.items()
+    }
+    benchmark = VSIBENCH if args.prompt == "vanilla" else TAGGED
+    summary = evaluate.run(model, processor, examples, benchmark, args, facts)
+    name = "rendered" if args.data == "embedded" else "measured"
+    processes.on_main(lambda: print(comparison(summary, name), flush=True))
+    return summary
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)
