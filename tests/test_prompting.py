@@ -111,7 +111,9 @@ def test_kshot_conversational_shows_the_same_examples_as_turns():
         fill("scene_graph_2", question="Where?", graph='{"objects": []}'),
         "<answer>left</answer>",
     ]
-    assert queries[1][-1].text == fill("scene_graph_2", question=EXAMPLE.prompt, graph=GRAPH)
+    assert [each.text for each in queries[0][2::2]] == ["Where?", EXAMPLE.prompt]
+    assert queries[1][-1].text == fill("kshot_next_2", question=EXAMPLE.prompt, graph=GRAPH)
+    assert queries[1][-1].text.endswith(f"{GRAPH}\n{EXAMPLE.prompt}")
 
 
 def test_optical_flow_shows_both_pictures_and_counts_shifts():

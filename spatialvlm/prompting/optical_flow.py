@@ -8,7 +8,7 @@ from typing import Any
 from spatialvlm.example import Example
 from spatialvlm.prompting import graph
 from spatialvlm.prompting.strategy import Aids, Conversation, Strategy
-from spatialvlm.prompting.two_queries import as_turns
+from spatialvlm.prompting.two_queries import NEXT, as_turns
 
 PROMPTS = ("optical_flow_1", "optical_flow_2")
 SHIFTS = (-1, 0, 1)
@@ -32,4 +32,4 @@ def _shift(value: Any) -> str:
     return str(value) if type(value) is int and value in SHIFTS else "other"
 
 
-OPTICAL_FLOW = Strategy("optical_flow", converse, PROMPTS, exemplars="some", images=2)
+OPTICAL_FLOW = Strategy("optical_flow", converse, PROMPTS + NEXT, exemplars="some", images=2)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from spatialvlm.example import Example
 from spatialvlm.prompting import graph
-from spatialvlm.prompting.graph import Graph
 from spatialvlm.prompting.strategy import (
     Aids,
     Conversation,
-    Exemplar,
     Message,
     Outcome,
     Part,
@@ -29,28 +27,27 @@ def graph_then_answer(
     return Outcome(reply, found.record())
 
 
+NEXT = ("kshot_next_1", "kshot_next_2")  # what later turns of the user say
+
+
 def as_turns(example: Example, prompts: tuple[str, str], aids: Aids) -> Conversation:
     """The same with examples as turns of user and assistant before the question, in both queries.
 
-    The instruction stands in every turn of the user, so that all turns are of one form.
+    The first turn of the user has the instruction; the form of the later ones follows from those before.
     """
-    first, second = prompts
-
-    def turns(make) -> list[Message]:
-        return [message for exemplar in aids.exemplars for message in make(exemplar)]
-
-    def shown(exemplar: Exemplar) -> tuple[Message, Message]:
-        asked = fill(first, question=exemplar.example.prompt)
-        return user(*exemplar.example.images, asked), assistant(fenced(exemplar.graph))
-
-    def answered(exemplar: Exemplar) -> tuple[Message, Message]:
-        asked = fill(second, question=exemplar.example.prompt, graph=exemplar.graph)
-        return user(*exemplar.example.images, asked), assistant(tagged(exemplar.example))
-
-    asked = user(*example.images, fill(first, question=example.prompt))
-    found: Graph = graph.extract((yield [*turns(shown), asked]))
-    asked = user(*example.images, fill(second, question=example.prompt, graph=found.text))
-    reply = yield [*turns(answered), asked]
+    turns: list[Message] = []
+    for exemplar in aids.exemplars:
+        asked = fill(NEXT[0] if turns else prompts[0], question=exemplar.example.prompt)
+        turns += [user(*exemplar.example.images, asked), assistant(fenced(exemplar.graph))]
+    asked = fill(NEXT[0] if turns else prompts[0], question=example.prompt)
+    found = graph.extract((yield [*turns, user(*example.images, asked)]))
+    turns = []
+    for exemplar in aids.exemplars:
+        shown = {"question": exemplar.example.prompt, "graph": exemplar.graph}
+        asked = fill(NEXT[1] if turns else prompts[1], **shown)
+        turns += [user(*exemplar.example.images, asked), assistant(tagged(exemplar.example))]
+    asked = fill(NEXT[1] if turns else prompts[1], question=example.prompt, graph=found.text)
+    reply = yield [*turns, user(*example.images, asked)]
     return Outcome(reply, found.record())
 
 

@@ -18,6 +18,7 @@ from spatialvlm.data.scene_facts import Scene
 from spatialvlm.example import Example, open_image
 
 STEP = (1.2, 2.0)  # how far the camera moves between two views, in the unit of `3d_coords`
+OBJECTS = (3, 5)  # least and most in a scene of two views
 STILL = 8.0  # columns of 480 within which an object counts as not shifted
 
 
@@ -80,7 +81,8 @@ def two_views(split: str, limit: int, seed: int = 0) -> Sequence[Example]:
     def make(index: int) -> Example:
         series = f"two_views-{split}-{seed}"
         rng = Random(f"{series}-{index}")
-        before = scenes.make(series, index, max_objects=5)
+        place = [series, index, *OBJECTS]
+        before = scenes.make(*place)
         side, step = rng.choice(("left", "right")), rng.uniform(*STEP)
         after = before | {
             "camera": [
@@ -99,7 +101,7 @@ def two_views(split: str, limit: int, seed: int = 0) -> Sequence[Example]:
             task="ego_movement",
             choices=tuple(choices),
             prompt=sat_prompt(question, choices, "natural"),
-            meta={"answer_form": "natural", "scene": [series, index], "shifts": shifts(before, after)},
+            meta={"answer_form": "natural", "scene": place, "shifts": shifts(before, after)},
         )
 
     return LazyExamples(make, range(limit))
