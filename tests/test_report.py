@@ -11,16 +11,21 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 from report_runs import always_a, mute, right, write, write_training
 
-from spatialvlm import metrics
+from spatialvlm import metrics, predict
 from spatialvlm.cli import UserError
 from spatialvlm.controls import shuffle_images
 from spatialvlm.data import cvbench
 from spatialvlm.report import __main__ as report
 from spatialvlm.report import comparison, explorer, plots, published, reading, tables
+from spatialvlm.results import Run
+from spatialvlm.scoring import sat
+from spatialvlm.summary import summarize
 
 LIMIT = 8
 
@@ -322,25 +327,44 @@ def test_items_whose_data_changed_or_are_gone_say_so(runs, tmp_path, examples):
     assert "another question" in made.items[3]["note"] and made.items[3]["question"] == "What else?"
 
 
-def test_real_sat_rows_with_two_images_are_found_again(real_data, tmp_path):
-    from spatialvlm import predict
-    from spatialvlm.results import Run
-    from spatialvlm.scoring.sat import SAT, arrange
-    from spatialvlm.summary import summarize
-
-    file = next(iter(sorted((real_data / "sat").rglob("*.parquet"))), None)
-    if file is None:
-        pytest.skip("no SAT rows among the real samples")
-    examples = list(arrange(str(file), "test", 6))
-    rule = SAT.rules["strict"]
+def test_sat_rows_in_all_orders_with_two_images_are_found_again(tmp_path):
+    rows = [
+        {
+            "image_bytes": [png((number, 90, 200)), png((200, 90, number))][: 1 + number % 2],
+            "question": f"What moved in room {number}?",
+            "answers": ["the chair, to the left", "nothing"],
+            "question_type": "obj_movement",
+            "correct_answer": "the chair, to the left",
+        }
+        for number in range(4)
+    ]
+    file = tmp_path / "SAT_test.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    given = {
+        "split": "test",
+        "limit": None,
+        "answer_form": "natural",
+        "max_images": 2,
+        "circular": True,
+        "seed": 0,
+    }
+    examples = list(sat.arrange(str(file), **given))
+    rule = sat.SAT.rules["strict"]
     records = [predict.to_record(e, [e.answer], rule, rule.gold(e)) for e in examples]
-    given = {"data": str(file), "split": "test", "limit": 6, "seed": 0, "answer_form": "natural"}
-    run = Run(tmp_path / "sat", given | {"max_images": 2, "circular": True})
+    run = Run(tmp_path / "run", {"data": str(file)} | given)
     run.add_predictions(records)
-    run.write_summary(summarize(records, SAT.aggregate, rule, "SAT"))
-    made = explorer.explore(reading.read([tmp_path]).tests)
+    run.write_summary(summarize(records, sat.SAT.aggregate, rule, "SAT"))
+    made = explorer.explore(reading.read([tmp_path / "run"]).tests)
+    assert len(made.items) == 8  # each question in both orders
     assert [len(item["images"]) for item in made.items] == [len(example.images) for example in examples]
-    assert made.missing == {}
+    assert {len(item["images"]) for item in made.items} == {1, 2} and made.missing == {}
+    assert all(item["choices"][item["gold_choice"]] == "the chair, to the left" for item in made.items)
+
+
+def png(colour: tuple[int, int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40), colour).save(file, "png")
+    return file.getvalue()
 
 
 # ---- the page
