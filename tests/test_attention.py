@@ -139,10 +139,13 @@ def rows(aim: float, n: int = 60) -> list[dict]:
                 "outcome": attention.OUTCOMES[said],
                 "area": area,
                 "attention": area + 0.01 * rng.standard_normal() + (aim if said == 0 else 0),
+                "attention_of_objects": 0.5 + (aim if said == 0 else 0),
+                "area_of_objects": 0.5,
                 "image": 0.5,
             }
         )
-    return [*made, {"gold": 0, "outcome": "right", "area": 0.0, "attention": 0.0, "image": 0.5}]
+    nothing = dict.fromkeys(("area", "attention", "attention_of_objects", "area_of_objects"), 0.0)
+    return [*made, {"gold": 0, "outcome": "right", "image": 0.5, **nothing}]
 
 
 def test_the_study_finds_an_aim_that_is_there_and_none_where_none_is():
@@ -157,6 +160,7 @@ def test_the_study_finds_an_aim_that_is_there_and_none_where_none_is():
     }
     assert found["right - wrong"]["value"] == pytest.approx(0.2, abs=0.02)
     assert found["right - wrong"]["interval"][0] > 0.15
+    assert found["outcomes"]["right"]["of objects: attention - area"]["value"] == pytest.approx(0.2)
     low, high = found["outcomes"]["wrong"]["attention - area"]["interval"]
     assert low < 0 < high
     low, high = attention.study(rows(aim=0))["right - wrong"]["interval"]
@@ -200,6 +204,10 @@ def test_looking_at_questions_gives_shares_that_can_be(tiny_paligemma, examples)
     for row, grid, covered in found:
         assert 0 <= row["attention"] <= 1 and 0 <= row["area"] < 1
         assert grid.sum() == pytest.approx(1, abs=1e-5) and covered.shape == (28, 28)
+        assert (
+            row["area"] <= row["area_of_objects"] <= 1
+            and row["attention"] <= row["attention_of_objects"] <= 1
+        )
         assert (row["area"] > 0) == (row["gold"] > 0) == bool(covered.any())
     assert json.dumps([row for row, _, _ in found])
     single = attention.look(model, processor, examples, attention.Args(limit=6, batch_size=1))

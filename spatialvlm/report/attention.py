@@ -8,7 +8,8 @@ The answer is read off the last position of the prompt, so that position's atten
 heads over the layers chosen, or rolled out through all layers (Abnar and Zuidema 2020, arXiv 2005.00928).
 The image's part of it lies on a grid of patches. Of rendered scenes the pixels of every object are known, so
 the share that falls on the objects counted is exact; beside it stands the share of the image that they take,
-which attention without aim would have. One caveat: the vision tower mixes patches before the language model
+which attention without aim would have, and both as shares of all objects, which attention to things without
+choice among them would have. One caveat: the vision tower mixes patches before the language model
 looks.
 
 Prints the shares of right, nearly right and wrong answers, and writes attention.json, one row a question in
@@ -191,10 +192,13 @@ def look(
             scene = scenes.make(*example.meta["scene"])
             covered = mask(scene, counted(scene, example.question, example.answer), len(grid))
             shares = patch_shares(covered)
+            things = patch_shares(mask(scene, range(len(scene["objects"])), len(grid)))
             row = {name: record[name] for name in ("id", "prompt", "gold", "parsed")} | {
                 "outcome": outcome(record["parsed"], record["gold"]),
                 "attention": float((grid * shares).sum()),
                 "area": float(shares.mean()),
+                "attention_of_objects": float((grid * shares).sum() / (grid * things).sum()),
+                "area_of_objects": float(shares.sum() / things.sum()),
                 "image": image_share,
             }
             found.append((row, grid, covered))
@@ -204,8 +208,10 @@ def look(
 def study(rows: Sequence[dict]) -> dict:
     """By outcome, of questions whose count is not 0: mean shares, and attention - area question by question.
 
-    Intervals are 95 % bootstraps over questions. `right - wrong` is the difference of attention - area
-    between right and wrong answers to questions of the same count, counts weighted by their questions.
+    `of objects` takes the shares of what falls on any object, for a model may look at things more than at the
+    ground without telling them apart. Intervals are 95 % bootstraps over questions. `right - wrong` is the
+    difference of attention - area between right and wrong answers to questions of the same count, counts
+    weighted by their questions.
     """
     asked = [row for row in rows if row["gold"] > 0]
     parts = {name: [row for row in asked if row["outcome"] == name] for name in OUTCOMES}
@@ -217,6 +223,11 @@ def study(rows: Sequence[dict]) -> dict:
             "area": _mean(part, "area").as_dict(),
             "attention - area": metrics.paired_mean_difference(
                 [row["area"] for row in part], [row["attention"] for row in part]
+            ).as_dict(),
+            "of objects: attention": _mean(part, "attention_of_objects").as_dict(),
+            "of objects: area": _mean(part, "area_of_objects").as_dict(),
+            "of objects: attention - area": metrics.paired_mean_difference(
+                [row["area_of_objects"] for row in part], [row["attention_of_objects"] for row in part]
             ).as_dict(),
             "image": _mean(part, "image").as_dict(),
         }
@@ -265,9 +276,11 @@ def table(found: dict) -> str:
     """The study in percent as lines of text."""
     columns = ("attention", "area", "attention - area")
     lines = [f"{'counted objects':<16}{'n':>6}" + "".join(f"  {name:<24}" for name in columns)]
-    for name, part in found["outcomes"].items():
-        cells = [_percent(part[column], "-" in column) for column in columns]
-        lines.append(f"{name:<16}{part['n']:>6}" + "".join(f"  {cell:<24}" for cell in cells))
+    for prefix in ("", "of objects: "):
+        lines += ["of what falls on any object"] if prefix else []
+        for name, part in found["outcomes"].items():
+            cells = [_percent(part[prefix + column], "-" in column) for column in columns]
+            lines.append(f"{name:<16}{part['n']:>6}" + "".join(f"  {cell:<24}" for cell in cells))
     if found["right - wrong"]:
         difference = _percent(found["right - wrong"], True)
         lines.append(f"right - wrong, at the same count: {difference} (n = {found['right - wrong']['n']})")
