@@ -1,10 +1,10 @@
 """Direct preference optimization: the right answer against a wrong one. Loss and loop are trl's DPOTrainer's.
 
 The log-probabilities are the rollout's: both answers to a prompt stand in one row behind it, each seeing the
-prompt and itself alone, and the prompt's images are looked at once. trl 1.16's own are not used because it
-gives PaliGemma's completion tokens type 0, so that they see each other and the answer leaks into its own
-prediction; and because its processor for Qwen's videos needs torchvision. The policy is the rollout's, over
-tokens that can stand in an answer. The reference is the model with its adapter off.
+prompt and itself alone, and the prompt's images are looked at once. trl 1.16's own cannot be had: it makes an
+answer's tokens by the processor without images, which PaliGemma's refuses, and knows no videos. (Its GRPO
+gives PaliGemma's completions token type 0, so that each answer leaks into its own prediction.) The policy is
+the rollout's, over tokens that can stand in an answer. The reference is the model with its adapter off.
 
 Order of examples, checkpoints and the rest of the run are as in SFT (`supervised`).
 """

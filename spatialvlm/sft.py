@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import PaliGemmaForConditionalGeneration
 
 from spatialvlm import qwen, rollout
@@ -50,7 +50,7 @@ def encode(processor, examples: Sequence[Example]) -> dict[str, Any]:
     """A PaliGemma's inputs for prompts with their answers (B, S), and `labels` (B, S), as drawn above.
 
     `logits_to_keep` is one more than the longest answer has tokens: the token before an answer predicts it.
-    For a Qwen they are the prompts as its `batch`, and `labels` (B, T) of the answers alone.
+    For a Qwen they are the prompts as its `batch`, and `labels` (B, 1 + T); the first is -100.
 
     Raises:
         UserError: an image is missing or broken; a prompt with one of Qwen's special tokens.
@@ -59,6 +59,7 @@ def encode(processor, examples: Sequence[Example]) -> dict[str, Any]:
         prompts, images = zip(*[(example.prompt, example.images) for example in examples], strict=True)
         answers = written(processor, [[example.answer] for example in examples])
         labels = answers.tokens.where(answers.mask, _IGNORED).squeeze(1)
+        labels = pad(labels, (1, 0), value=_IGNORED)  # transformers takes it that nothing predicts the first
         return {"batch": rollout.encode(processor, prompts, images), "labels": labels}
     inputs = processor(
         images=[example.open_images() for example in examples],
@@ -116,7 +117,7 @@ class Trainer(Loop):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if "batch" not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs["labels"]
+        labels = inputs["labels"][:, 1:]
         mask = labels != _IGNORED
         tokens = labels.where(mask, inputs["batch"].vocabulary.pad)
         answers = Completions(tokens[:, None], mask[:, None], torch.zeros_like(tokens)[:, None])

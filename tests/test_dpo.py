@@ -7,6 +7,7 @@ import tiny
 import tiny_chat
 import torch
 from torch.nn.functional import logsigmoid
+from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from spatialvlm import dpo, models, rollout
 from spatialvlm.checkpoints import Checkpoints
@@ -155,6 +156,13 @@ def test_other_losses_are_trls_too(made):
         for name in ("sigmoid", "ipo", "hinge")
     }
     assert len(set(losses.values())) == 3
+
+
+def test_trls_own_inputs_cannot_be_had_for_paligemma():
+    """Why the log-probabilities are the rollout's; where this no longer raises, look at trl's again."""
+    row = {"images": [tiny.image(0)], "prompt": "red ?", "chosen": "yes", "rejected": "no"}
+    with pytest.raises(ValueError, match="images"):
+        DataCollatorForVisionPreference(tiny.processor()).torch_call([row])
 
 
 def test_what_makes_no_sense_is_refused(made):
