@@ -25,7 +25,7 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
 
 
-def test_the_embedded_model_writes_its_run_folder_and_goes_on(tmp_path):
+def test_the_embedded_model_writes_its_run_folder_and_goes_on(tmp_path, monkeypatch, capsys):
     flags = [
         "--profile",
         "embedded",
@@ -47,10 +47,10 @@ def test_the_embedded_model_writes_its_run_folder_and_goes_on(tmp_path):
     assert summary["strategy"]["notes"]["graph_broken"] == sum(r["notes"]["graph_broken"] for r in before)
     kept = (tmp_path / "run/predictions.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "run/predictions.jsonl").write_text("".join(kept[:2]) + kept[2][:30])  # stopped while writing
-    again = run("eval_cot.py", *flags, folder=tmp_path)
-    assert "2 of 4 answers already" in again
+    monkeypatch.chdir(tmp_path)
+    resumed = here(flags, monkeypatch)
+    assert "2 of 4 answers already" in capsys.readouterr().out
     assert sorted(rows(tmp_path / "run"), key=lambda r: r["id"]) == sorted(before, key=lambda r: r["id"])
-    resumed = json.loads((tmp_path / "run/summary.json").read_text())
     assert resumed["strategy"] == summary["strategy"] and resumed["tasks"] == summary["tasks"]
 
 
