@@ -3,10 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: grpo reproduce-embedded test lint clean
+.PHONY: grpo vsi sparkle report paper reproduce-embedded test lint clean
 
 grpo: $(VENV)/.installed
 	$(BIN)/python model/pali_sat_grpo.py
+
+vsi: $(VENV)/.installed
+	$(BIN)/python model/reproduce_vsi.py
+
+sparkle: $(VENV)/.installed
+	$(BIN)/python model/reproduce_sparkle.py
+
+report: $(VENV)/.installed
+	$(BIN)/python -m spatialvlm.report results -o report.html
+
+paper: $(VENV)/.installed
+	$(BIN)/python paper/build.py
 
 reproduce-embedded: $(VENV)/.installed
 	$(BIN)/python model/reproduce_sat.py --profile embedded

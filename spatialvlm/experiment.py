@@ -18,6 +18,7 @@ from spatialvlm.controls import shuffle_images
 from spatialvlm.data import rendered
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
+from spatialvlm.report.cards import write_adapter_card
 from spatialvlm.results import Run, fingerprint, fresh_folder, newest_folder
 from spatialvlm.scoring import Benchmark
 
@@ -175,6 +176,7 @@ class Experiment:
         self.tracker.finish()
         if self.main:
             tracking.plot(self.run)
+            write_adapter_card(self.folder)
             table = comparison(base, trained, shuffled, self.benchmark.title, self.group)
             print(f"\n{table}\nwritten to {self.folder}")
 

@@ -6,6 +6,7 @@ Every guard about weights and devices is here.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import warnings
@@ -218,6 +219,10 @@ def save_adapter(model: PeftModel, folder: str | Path) -> None:
     folder = Path(folder)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    for config in model.peft_config.values():
+        base = Path(config.base_model_name_or_path or "")
+        if base.is_absolute():  # a folder of this machine: named by its way from the adapter
+            config.base_model_name_or_path = os.path.relpath(base, folder.resolve())
     model.save_pretrained(str(partial), save_embedding_layers=False)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

@@ -24,7 +24,7 @@ from spatialvlm.frames import Video
 from spatialvlm.scoring import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.scoring.vsibench import VSIBENCH, score
 
-MODEL = models.EMBEDDED  # of the embedded profile
+MODEL = models.ROOMS  # of the embedded profile
 TEST_SEED = 0  # of the rooms of the test, whatever the run's
 KEPT = 64  # examples that stay in memory, with their frames
 

@@ -114,8 +114,9 @@ def _adapter_card(config: Mapping[str, Any], base_model: str, tests: Sequence[Te
 
 def _base_model(name: str) -> tuple[str, str | None]:
     """(the base model in words, its hub id where it has one)."""
-    if Path(name).name == EMBEDDED.name:
-        return "the embedded PaliGemma 2 of 5.5 million weights (`spatialvlm/embedded`)", None
+    if EMBEDDED.name in Path(name).parts[-2:]:
+        world = f", with its adapter for {Path(name).name}" if Path(name).name != EMBEDDED.name else ""
+        return f"the embedded PaliGemma 2 of 5.5 million weights (`spatialvlm/embedded`){world}", None
     if _is_hub_id(name):
         return f"[{name}](https://huggingface.co/{name})", name
     return f"a local model, `{Path(name).name}`", None

@@ -1,0 +1,154 @@
+"""vsGRPO in small: base, SFT, DPO and vsGRPO-V by family of questions, and open questions, into RESULTS.md.
+
+python model/reproduce_vsi.py                          # embedded: rooms, three trainings, on 2 CPU cores
+python model/reproduce_vsi.py --open_questions         # also KL weights, thoughts, rewards, held-out families
+python model/reproduce_vsi.py --max_steps 2 --eval_limit 24 --train_limit 24 --results /dev/null
+
+Every figure comes from a command of its own (`commands.txt` in the output folder), several at a time, each
+with its share of the cores. What is done is not done again: a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spatialvlm import cli, models
+from spatialvlm.cli import UserError
+from spatialvlm.data.vsi_questions import FAMILIES
+from spatialvlm.report import comparison, vsi
+from spatialvlm.report.jobs import ROOT, Job, run
+
+V, T = "vsgrpo_2b_v", "vsgrpo_2b_t"
+HELD_OUT = ("object_rel_direction", "object_size_estimation")
+KEPT = [name for name in FAMILIES if name not in HELD_OUT]
+WAYS = {  # name: (folder, script, configuration, further flags)
+    "SFT": ("sft", "vsi_sft", "vsgrpo_2b_sft", ()),
+    "DPO": ("dpo", "vsi_dpo", "vsgrpo_2b_dpo", ()),
+    "vsGRPO-V": ("v", "vsi_grpo", V, ()),
+}
+OPEN = {
+    "V, beta 0": ("v-beta0", "vsi_grpo", V, ("--beta", "0")),
+    "V, beta 0.01": ("v-beta1e-2", "vsi_grpo", V, ("--beta", "0.01")),
+    "V, MRA as reward": ("v-mra", "vsi_grpo", V, ("--reward", "mra")),
+    "V, four families": ("v-held-out", "vsi_grpo", V, ("--families", *KEPT)),
+    "T, beta 0.0001": ("t", "vsi_grpo", T, ()),
+    "T, beta 0": ("t-beta0", "vsi_grpo", T, ("--beta", "0")),
+    "T, beta 0.01": ("t-beta1e-2", "vsi_grpo", T, ("--beta", "0.01")),
+}
+
+
+@dataclass
+class Args:
+    open_questions: bool = field(
+        default=False, metadata={"help": "also train what the paper leaves open: seven further runs"}
+    )
+    seed: int = field(default=0, metadata={"help": "of all trainings"})
+    max_steps: int | None = field(
+        default=None, metadata={"help": "instead of the configurations', to try it"}
+    )
+    train_limit: int | None = field(
+        default=None, metadata={"help": "instead of the configurations', to try it"}
+    )
+    eval_limit: int | None = field(
+        default=None, metadata={"help": "test questions; as configured by default"}
+    )
+    workers: int = field(default=2, metadata={"help": "commands at a time; each has its share of the cores"})
+    output_dir: str = field(default="results/reproduce_vsi", metadata={"help": "where the runs go"})
+    results: str = field(
+        default=str(ROOT / "RESULTS.md"), metadata={"help": "the file to write the tables into"}
+    )
+
+
+def jobs(args: Args, folder: Path) -> list[Job]:
+    """One command a way. The first run with each prompt tests the untrained model too."""
+    sizes = {"max_steps": args.max_steps, "train_limit": args.train_limit, "eval_limit": args.eval_limit}
+    found = []
+    for short, script, config, more in (WAYS | (OPEN if args.open_questions else {})).values():
+        path = folder / short
+        flags = ["--config", str(models.config_for(f"{config}.yaml", "embedded")), "--seed", str(args.seed)]
+        flags += [*more, "--test_base", str(short in ("sft", "t")).lower()]
+        flags += ["--output_dir", str(path), "--resume"]
+        flags += [word for name, value in sizes.items() if value for word in (f"--{name}", str(value))]
+        marks = tuple(path / part / "summary.json" for part in ("trained", "shuffled"))
+        found.append(Job(short, (f"model/{script}.py", *flags), marks))
+    return found
+
+
+def section(args: Args, folder: Path, commands: int, seconds: float) -> str:
+    """The tables, from what the commands left."""
+    base = vsi.answers(folder / "sft/base")
+    trained = {way: vsi.answers(folder / short / "trained") for way, (short, *_) in WAYS.items()}
+    shuffled = {way: vsi.answers(folder / short / "shuffled") for way, (short, *_) in WAYS.items()}
+    facts = (
+        f"`python model/reproduce_vsi.py{' --open_questions' * args.open_questions}` (embedded profile, seed "
+        f"{args.seed}): {commands} commands in {seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores, "
+        f"{args.workers} at a time. {len(base)} questions over rendered rooms of the test split, four frames "
+        "each, in VSI-100k's form: words by exact match, numbers by their mean relative accuracy; percent, "
+        "95 % intervals over rooms' questions; one seed of training. The untrained model has learnt to see "
+        "furniture, and of these questions only the form of the answer (spatialvlm/embedded/rooms). The "
+        "paper's figures are of Qwen2-VL on videos of real rooms: what can be compared is which way is ahead."
+    )
+    parts = [
+        "## vsGRPO on rendered rooms",
+        facts,
+        vsi.ways_table({"base": base, **trained}),
+        vsi.gains_table(base, trained, shuffled),
+    ]
+    if args.open_questions:
+        parts += open_questions(folder, trained["vsGRPO-V"], base)
+    return "\n\n".join(parts)
+
+
+def open_questions(folder: Path, published: vsi.Answers, base: vsi.Answers) -> list[str]:
+    """What the paper leaves open, each with its table."""
+    after = {way: vsi.answers(folder / short / "trained") for way, (short, *_) in OPEN.items()}
+    vanilla = {"V, beta 0.0001": published} | {way: after[way] for way in ("V, beta 0", "V, beta 0.01")}
+    thinking = {way: records for way, records in after.items() if way.startswith("T")}
+    thinking_base = vsi.answers(folder / "t/base")
+    course = {"V, beta 0.0001": folder / "v"} | {
+        way: folder / OPEN[way][0] for way in (*vanilla, *thinking) if way in OPEN
+    }
+    held = [
+        [
+            name,
+            *(
+                comparison.percent(vsi.change(base, records, families), sign=True)
+                for records in (published, after["V, four families"])
+            ),
+        ]
+        for name, families in (("the four trained on", KEPT), ("the two held out", HELD_OUT))
+    ]
+    mra = vsi.change(published, after["V, MRA as reward"])
+    return [
+        "### What the paper leaves open",
+        "Is the KL term needed, and do thoughts become empty? Scores after training, then the course of the "
+        "trainings: the first step's completions, and the mean of the last five steps.",
+        vsi.ways_table(vanilla),
+        vsi.ways_table({"T, base": thinking_base, **thinking}),
+        vsi.habits_table(course),
+        "Which reward of numbers does better on mean relative accuracy? The change of the mean from the "
+        f"relative error's to MRA's: {comparison.percent(mra, sign=True)} points.",
+        vsi.ways_table({"relative error": published, "MRA": after["V, MRA as reward"]}),
+        f"Do families that are held out gain? Gains over the untrained model, in points; held out: "
+        f"{', '.join(vsi.SHORT[name] for name in HELD_OUT)}.",
+        comparison.markdown(("", "trained on all six", "trained on four"), held),
+    ]
+
+
+def main(args: Args) -> None:
+    if args.eval_limit is not None and args.eval_limit < len(FAMILIES):
+        raise UserError(f"--eval_limit must be at least {len(FAMILIES)}, a question of each family")
+    folder = Path(args.output_dir)
+    todo = jobs(args, folder)
+    seconds = run([todo], folder, args.workers)
+    text = section(args, folder, len(todo), seconds)
+    results = Path(args.results)
+    before = results.read_text(encoding="utf-8") if results.is_file() else "# Results\n"
+    results.write_text(comparison.replace_section(before, "vsi", text), encoding="utf-8")
+    print(f"{text}\n\nwritten to {results}")
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)

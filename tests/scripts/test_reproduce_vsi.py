@@ -1,0 +1,77 @@
+"""vsGRPO's study over finished runs: its tables follow from their predictions, and nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import refused, run_here
+
+from spatialvlm.data.vsi_questions import FAMILIES
+
+SCRIPT = "model/reproduce_vsi.py"
+# What each run gets right of the four questions of a family, all families alike but for those named.
+RIGHT = {"sft": 3, "dpo": 1, "v": 4, "v-beta0": 2, "v-beta1e-2": 4, "v-mra": 3, "v-held-out": 2}
+RIGHT |= {"t": 2, "t-beta0": 1, "t-beta1e-2": 3}
+TYPES = {"object_rel_direction": ("object_rel_direction_easy", "object_rel_direction_hard")}
+
+
+def write_part(folder: Path, right: int) -> None:
+    folder.mkdir(parents=True)
+    rows = []
+    for family in FAMILIES:
+        for number in range(4):
+            kinds = TYPES.get(family, (family,))
+            score = float(number < right)
+            row = {"id": f"{family}-{number}", "task": kinds[number % len(kinds)], "correct": score == 1}
+            row |= {"prompt": "?", "completions": ["1"], "parsed": 1.0, "gold": 1.0}
+            rows.append(row | {"score": score, "scores": [score]})
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "summary.json").write_text("{}")
+
+
+@pytest.fixture
+def finished(tmp_path):
+    for name, right in RIGHT.items():
+        run = tmp_path / "runs" / name
+        write_part(run / "trained", right)
+        write_part(run / "shuffled", 1)
+        if name in ("sft", "t"):
+            write_part(run / "base", 1)
+        steps = [{"step": n, "completion_length": 3.0, "kl": 0.01 * n} for n in range(1, 8)]
+        if name.startswith("t"):
+            steps = [row | {"format": row["step"] / 7, "empty_thoughts": 0.25} for row in steps]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in steps))
+    return tmp_path / "runs"
+
+
+def test_tables_follow_from_the_predictions(finished, tmp_path):
+    results = tmp_path / "RESULTS.md"
+    results.write_text("# Results\n\nwritten by hand\n")
+    flags = ["--output_dir", finished, "--results", results, "--open_questions"]
+    printed = run_here(SCRIPT, *flags, folder=tmp_path)
+    text = results.read_text()
+    assert "written by hand" in text and text.split("<!-- vsi -->")[1].strip()[:40] in printed
+    lines = text.splitlines()
+    first = next(line for line in lines if line.startswith("| mean "))
+    assert [cell.split()[0] for cell in first.split("|")[2:-1]] == ["24", "25.0", "75.0", "25.0", "100.0"]
+    gains = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    assert "+50.0 (" in gains["SFT"] and "+0.0 (" in gains["DPO"] and "+75.0 (" in gains["vsGRPO-V"]
+    assert "14 % to 71 %" in gains["T, beta 0"] and "25 % to 25 %" in gains["T, beta 0"]
+    assert "to MRA's: -25.0 (" in text
+    assert "+75.0 (" in gains["the two held out"] and "+25.0 (" in gains["the two held out"]
+    commands = (finished / "commands.txt").read_text().splitlines()
+    assert len(commands) == len(set(commands)) == 10
+    assert sum("--test_base true" in command for command in commands) == 2
+    assert run_here(SCRIPT, *flags, folder=tmp_path) and results.read_text() == text
+
+
+def test_without_open_questions_three_runs_suffice(finished, tmp_path):
+    text = run_here(SCRIPT, "--output_dir", finished, "--results", tmp_path / "R.md", folder=tmp_path)
+    assert "leaves open" not in text and "3 commands" in text
+
+
+def test_too_few_test_questions(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "--eval_limit must be at least 6" in refused(SCRIPT, "--eval_limit", "4", capsys=capsys)
