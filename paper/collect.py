@@ -1,0 +1,132 @@
+"""Gathers the paper's figures from run folders and measurements into one small JSON.
+
+A study whose runs are not there, or not all of them, is left out, and the paper says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+
+from figures import number, read_json, share
+from studies import sat_study, sparkle_study, vsi_study
+
+from spatialvlm.cli import UserError
+from spatialvlm.metrics import Estimate
+from spatialvlm.report.jobs import ROOT
+from spatialvlm.results import read_lines
+
+
+def collect(results: Path) -> dict:
+    """Every study and measurement under `results` that is whole, by name.
+
+    Raises:
+        UserError: no study at all is there, or a file cannot be read.
+    """
+    studies = {
+        "sat": sat_study(results / "reproduce_sat"),
+        "vsi": vsi_study(results / "reproduce_vsi"),
+        "sparkle": sparkle_study(results / "reproduce_sparkle"),
+    }
+    if not any(studies.values()):
+        raise UserError(f"--results {results}: no study is there; run model/reproduce_sat.py first")
+    measured = {
+        "speed": (speed, results / "benchmarks/grpo_step.json"),
+        "throughput": (throughput, results / "benchmarks/eval_throughput.json"),
+        "memory": (memory, results / "benchmarks/eval_memory.json"),
+        "verify": (verify, results / "vsi_verify.json"),
+    }
+    parts = studies | {name: read(read_json(path)) for name, (read, path) in measured.items() if path.is_file()}
+    parts |= {"embedded": embedded(ROOT / "spatialvlm/embedded"), "readers": readers()}
+    parts["method"] = {"level": 95}  # of every interval, in spatialvlm.metrics and report.comparison
+    return {name: part for name, part in parts.items() if part}
+
+
+def speed(report: Mapping) -> dict:
+    """benchmarks/grpo_step.py: seconds a step, our gain over the other ways, and what they agree in."""
+    arguments = report["arguments"]
+    found = {
+        "prompts": arguments["prompts"],
+        "tokens": arguments["completion_length"],
+        "steps": arguments["steps"],
+        "threads": report["threads"],
+        "trl": report["versions"]["trl"],
+        "commit": report["git_commit"][:7],
+        "sizes": {},
+    }
+    for result in report["results"]:
+        found["sizes"][f"G{result['num_generations']}"] = {
+            "generations": result["num_generations"],
+            "seconds": {name: number(way["median"], 2) for name, way in result["ways"].items()},
+            "gain": {name: number(ratio, 2) for name, ratio in result["ratios"].items()},
+        }
+    for way in ("trl", "ours"):
+        found[f"agreement_{way}"] = {
+            what: number(max(result["agreement"][way][what] for result in report["results"]), "e")
+            for what in ("logps", "loss", "gradient")
+        }
+    return found
+
+
+def throughput(report: Mapping) -> dict:
+    """benchmarks/eval_throughput.py: questions a second."""
+    ways, arguments = report["ways"], report["arguments"]
+    return {
+        "questions": arguments["questions"],
+        "samples": arguments["num_samples"],
+        "plain": number(ways["plain"]["questions_per_second"], 1),
+        "ours": number(ways["ours"]["questions_per_second"], 1),
+        "gain": number(ways["ours"]["speedup"], 2),
+        "same": report["agreement"]["same"],
+        "of": report["agreement"]["of"],
+    }
+
+
+def memory(report: Mapping) -> dict:
+    """benchmarks/eval_throughput.py --memory: the most that was held, of the fewest and most questions."""
+    held = {int(n): size for n, size in report["peak_memory_bytes"].items()}
+    few, many = min(held), max(held)
+    return {
+        "few": few,
+        "few_megabytes": number(held[few] / 1e6),
+        "many": many,
+        "many_megabytes": number(held[many] / 1e6),
+    }
+
+
+def verify(report: Mapping) -> dict:
+    """`python -m spatialvlm.data.vsi verify --json`: agreement of recomputed answers by type of question."""
+    rows = {kind: part for kind, part in report.items() if part["answerable"]}
+    totals = {name: sum(part[name] for part in rows.values()) for name in ("answerable", "agree")}
+    return {"types": rows, **totals}
+
+
+def embedded(folder: Path) -> dict:
+    """How well the models in the repository answer, by form and kind; adapters under their folder's name."""
+    found = {}
+    for path in [folder / "accuracy.json", *sorted(folder.glob("*/accuracy.json"))]:
+        name = "base" if path.parent == folder else path.parent.name
+        found[name] = {form: _kinds(kinds) for form, kinds in read_json(path).items()}
+    return found
+
+
+def _kinds(kinds: Mapping[str, Mapping]) -> dict:
+    rows = {
+        kind: {
+            "accuracy": share(Estimate(part["accuracy"], tuple(part["interval"]), part["n"])),
+            "shuffled": number(100 * part["shuffled"], 1),
+        }
+        for kind, part in kinds.items()
+    }
+    return {
+        "kinds": rows,
+        "questions": sum(part["n"] for part in kinds.values()),
+        "mean": number(100 * fmean(part["accuracy"] for part in kinds.values()), 1),
+        "mean_shuffled": number(100 * fmean(part["shuffled"] for part in kinds.values()), 1),
+    }
+
+
+def readers() -> dict:
+    """The labelled texts that hold the answer reader."""
+    return {"texts": len(read_lines(ROOT / "tests/data/completions.jsonl"))}
