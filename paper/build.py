@@ -11,12 +11,8 @@ figures.json, written with its interval by paper/figures.py. The same figures gi
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))  # the modules beside this file, from wherever it is called
 
 import typst
 from figures import read_json, texts
@@ -25,6 +21,7 @@ from plots import draw
 from spatialvlm import cli
 from spatialvlm.cli import UserError
 
+HERE = Path(__file__).resolve().parent
 PIXELS_PER_INCH = 100
 
 

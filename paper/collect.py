@@ -37,7 +37,9 @@ def collect(results: Path) -> dict:
         "memory": (memory, results / "benchmarks/eval_memory.json"),
         "verify": (verify, results / "vsi_verify.json"),
     }
-    parts = studies | {name: read(read_json(path)) for name, (read, path) in measured.items() if path.is_file()}
+    parts = studies | {
+        name: read(read_json(path)) for name, (read, path) in measured.items() if path.is_file()
+    }
     parts |= {"embedded": embedded(ROOT / "spatialvlm/embedded"), "readers": readers()}
     parts["method"] = {"level": 95}  # of every interval, in spatialvlm.metrics and report.comparison
     return {name: part for name, part in parts.items() if part}

@@ -2,8 +2,8 @@
 
 A *figure* is a share or a difference of shares with its interval, `{"share" or "points": value, "interval":
 [low, high], "n": n}` as fractions of 1; a measured number, `{"value": x, "digits": d}` with the decimals that
-it is shown with (with "e": one significant digit and an exponent; with "+": with its sign); a whole number; or
-words.
+it is shown with (with "e": one significant digit and an exponent), and its sign where it has `sign`; a whole
+number; or words.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ STYLE = {
 }
 WIDTH = 6.7  # inches: the text's
 SMOOTHED = 5  # steps
+LEGEND = 5  # entries a line, where they are few
 
 
 def draw(figures: Mapping) -> dict[str, str]:
@@ -48,7 +49,7 @@ def draw(figures: Mapping) -> dict[str, str]:
 def dots(
     ways: Mapping[str, Mapping], published: Mapping[str, Mapping] | None = None, height: float = 2.6
 ) -> plt.Figure:
-    """A block a column, in it a dot with its interval for every way; hollow diamonds are published figures."""
+    """A block a column, in it a dot with its interval for every way; hollow diamonds are published."""
     figure, axis = plt.subplots(figsize=(WIDTH, height))
     columns = [name for name in next(iter(ways.values())) if name != "name"]
     step = 0.8 / len(ways)
@@ -58,13 +59,16 @@ def dots(
         if published and key in published:
             reported = [published[key][name]["value"] for name in columns]
             axis.plot(places, reported, "D", color=COLOURS[index], fillstyle="none", markersize=4)
-    if published:
-        axis.plot([], [], "D", color="black", fillstyle="none", markersize=4, label="published, other model")
     axis.set_xticks(range(len(columns)), [_broken(name) for name in columns])
     axis.set_ylabel("percent right")
     axis.set_ylim(0, 100)
-    figure.legend(*axis.get_legend_handles_labels(), loc="upper center", ncols=4, columnspacing=1.2)
-    rows = -(-len(axis.get_legend_handles_labels()[1]) // 4)
+    handles, labels = axis.get_legend_handles_labels()
+    if published:
+        handles += axis.plot([], [], "D", color="black", fillstyle="none", markersize=4)
+        labels.append("published, other model")
+    columns_of_legend = LEGEND if len(labels) <= LEGEND else LEGEND - 1
+    figure.legend(handles, labels, loc="upper center", ncols=columns_of_legend, columnspacing=1.2)
+    rows = -(-len(labels) // columns_of_legend)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.09 * rows))
     return figure
 
@@ -132,7 +136,12 @@ def seconds(sizes: Mapping[str, Mapping]) -> plt.Figure:
 
 
 def _points(
-    axis: plt.Axes, places: Sequence[float], found: Sequence[Mapping], colour: str, label: str | None, hollow=False
+    axis: plt.Axes,
+    places: Sequence[float],
+    found: Sequence[Mapping],
+    colour: str,
+    label: str | None,
+    hollow=False,
 ) -> None:
     values = [100 * part["share"] for part in found]
     ends = [[100 * min(max(end, 0), 1) for end in part["interval"]] for part in found]

@@ -21,7 +21,13 @@ from spatialvlm.results import read_lines
 SAT_WAYS = {"GRPO-v1": "v1", "SFT": "sft", "GRPO-v2": "v2", sat.UNFILTERED: "v2-unfiltered"}
 SAT_TESTS = {"pass1": "trained", "pass1_ood": "trained-ood", "pass4": "trained-pass4"}
 SAT_TESTS["pass4_ood"] = "trained-pass4-ood"
-SAT_CLAIMS = ("v2_above_sft", "sft_above_v2_pass4", "gap", "v2_above_v1", "filtering")  # as sat.claims has them
+SAT_CLAIMS = (
+    "v2_above_sft",
+    "sft_above_v2_pass4",
+    "gap",
+    "v2_above_v1",
+    "filtering",
+)  # as sat.claims has them
 
 
 def sat_study(folder: Path) -> dict:
@@ -139,7 +145,8 @@ def vsi_study(folder: Path) -> dict:
     found = _facts(folder) | {"questions": len(base), "beta": f"{config['beta']:g}"}
     found |= {name: config[name] for name in ("max_steps", "num_generations", "num_frames", "seed")}
     found["ways"] = {
-        short: {"name": names[short]} | _families(records) for short, records in {"base": base, **trained}.items()
+        short: {"name": names[short]} | _families(records)
+        for short, records in {"base": base, **trained}.items()
     }
     found["shuffled"] = {short: share(vsi.scores(shuffled[short])["mean"]) for short in shorts}
     after = {"base": base, **trained}

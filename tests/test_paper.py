@@ -1,0 +1,323 @@
+"""The paper: figures gathered from runs, no number typed by hand, a PDF that builds from figures alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import pytest
+from scripts import commands
+
+from spatialvlm import metrics
+from spatialvlm.cli import UserError
+from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
+from spatialvlm.data.vsi_questions import FAMILIES as ROOM_FAMILIES
+from spatialvlm.report import comparison
+from spatialvlm.results import read_lines
+from spatialvlm.scoring.sparkle import aggregate_basic
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "paper"))
+
+import studies
+from collect import collect
+from figures import claim, number, points, share, written
+
+PAPER = commands.ROOT / "paper"
+SOURCES = sorted(PAPER.glob("*.typ"))
+FIGURES = PAPER / "figures.json"
+CALLS = r"(?:n|short|verdict|has|ways|claims|accuracies|plot|find)"
+NAMES = (  # what may have a digit in the text, longest first
+    *("PaliGemma 2 3B", "PaliGemma 2", "Qwen2.5-VL", "Qwen2-VL 2B", "Qwen2-VL", "VSI-100k", "GRPO-v1"),
+    *("GRPO-v2", "Pass\\@4", "3D", "v1 ", "v2 "),
+)
+LAYOUT = r"-?\d+(?:\.\d+)?(?:pt|em|cm|fr|%)|\(auto,\) \* \d+|size: \d+|numbering: \"1\.?\"|paper: \"a4\""
+NUMBER_WORDS = (
+    r"\b(?:three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|hundred|thousand|million|dozen)\b"
+)
+
+
+# ---- runs as the studies leave them, with answers drawn at random
+
+
+def write(folder: Path, records: Sequence[dict], summary: dict | None = None) -> None:
+    folder.mkdir(parents=True)
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "summary.json").write_text(json.dumps(summary or {}))
+
+
+def write_training(folder: Path, rows: Sequence[dict], **arguments) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "config.json").write_text(json.dumps({"arguments": arguments, "git_commit": "0123456789"}))
+
+
+def write_facts(folder: Path) -> None:
+    (folder / "commands.txt").write_text("python one.py\npython two.py\n")
+    (folder / "seconds.txt").write_text("120\n60\n")
+
+
+def sat_runs(folder: Path) -> Path:
+    def answers(name: str, tasks: Sequence[str]) -> list[dict]:
+        rng = Random(name)
+        return [{"id": f"{t}-{i}", "task": t, "correct": rng.random() < 0.7} for t in tasks for i in range(6)]
+
+    for turned in ("", "-ood"):
+        tasks = ("Depth", "Distance") if turned else ("Count", "Relation", "Depth", "Distance")
+        for name in ("greedy", "pass4-seed0", "pass4-seed1"):
+            write(folder / f"base/{name}{turned}", answers(f"{name}{turned}", tasks))
+        for way in ("v1", "sft", "v2", "v2-unfiltered"):
+            for seed in (0, 1):
+                run = folder / f"{way}-seed{seed}"
+                for test in ("trained", "trained-pass4"):
+                    write(run / f"{test}{turned}", answers(f"{run.name}{test}{turned}", tasks))
+                if not turned:
+                    write(run / "shuffled", answers(f"{run.name}shuffled", tasks))
+                rows = [{"reward": 0.5 + step / 10, "informative": 0.2} for step in range(3)]
+                write_training(run, rows, max_steps=3, num_generations=4, train_limit=8)
+    write_facts(folder)
+    return folder
+
+
+def room_runs(folder: Path) -> Path:
+    def answers(name: str) -> list[dict]:
+        rng = Random(name)
+        found = []
+        for task in ROOM_FAMILIES:
+            asked = "object_rel_direction_easy" if task == "object_rel_direction" else task
+            for index in range(5):
+                score = rng.randrange(11) / 10
+                found.append({"id": f"{task}-{index}", "task": asked, "correct": score == 1, "score": score})
+        return found
+
+    for run in ("sft", "dpo", "v", *studies.VSI_OPEN):
+        parts = ("base", "trained", "shuffled") if run in ("sft", "t") else ("trained", "shuffled")
+        for part in parts:
+            write(folder / run / part, answers(f"{run}-{part}"))
+        habits = {"format": 0.5, "empty_thoughts": 0.25} if run.startswith("t") else {}
+        rows = [{"completion_length": 4.0 + step, "kl": 0.01, **habits} for step in range(6)]
+        arguments = {"max_steps": 6, "num_generations": 14, "num_frames": 4, "seed": 0}
+        write_training(folder / run, rows, beta=0.0 if "beta0" in run else 1e-4, **arguments)
+    write_facts(folder)
+    return folder
+
+
+def node_runs(folder: Path) -> Path:
+    for way in studies.SPARKLE_WAYS.values():
+        rng = Random(way)
+        basic = [
+            {"id": f"{name}-{i}", "task": name, "correct": rng.random() < 0.6}
+            for name in FAMILIES
+            for i in range(4)
+        ]
+        routes = {
+            task: [{"id": f"{task}-{i}", "task": task, "correct": rng.random() < 0.3} for i in range(8)]
+            for task in ("path_4x4", "path_5x5", "tour")
+        }
+        shares = {name: found.as_dict() for name, found in aggregate_basic(basic).items()}
+        summary = {"n": len(basic), "chance": 0.25, "aggregates": shares}
+        write(folder / f"{way}-tested/basic", basic, summary)
+        scored = {task: metrics.accuracy(part).as_dict() for task, part in routes.items()}
+        summary = {"n": 24, "routes": {task: {"optimal": s, "valid": s} for task, s in scored.items()}}
+        write(folder / f"{way}-tested/composite", [r for part in routes.values() for r in part], summary)
+    write_facts(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    sat_runs(folder / "reproduce_sat")
+    room_runs(folder / "reproduce_vsi")
+    node_runs(folder / "reproduce_sparkle")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(runs) -> dict:
+    """The figures where every study is there; measurements as the repository has them."""
+    return json.loads(FIGURES.read_text()) | collect(runs)
+
+
+# ---- gathering
+
+
+def test_shares_and_claims_are_those_of_the_reports(runs, whole):
+    found = whole["sat"]
+    run = runs / "reproduce_sat"
+    asked = comparison.questions(read_lines(run / "base/greedy/predictions.jsonl"))
+    v2 = [comparison.score(read_lines(run / f"v2-seed{seed}/trained/predictions.jsonl")) for seed in (0, 1)]
+    assert found["pass1"]["v2"]["Total"]["share"] == pytest.approx(comparison.mean(v2, asked).value, abs=1e-6)
+    assert found["seeds"] == 2 and found["questions"] == 24 and found["commands"] == 2
+    assert written(found["minutes"])["text"] == "3"
+    for part in (found, whole["vsi"], whole["vsi"]["open"], whole["sparkle"]):
+        for each in part["claims"].values():
+            low, high = each["difference"]["interval"]
+            assert each["verdict"] == ("held" if low > 0 else "not held" if high < 0 else "undecided")
+
+
+def test_families_and_capabilities_are_recomputed_by_hand(runs, whole):
+    answers = read_lines(runs / "reproduce_vsi/v/trained/predictions.jsonl")
+    counts = [record["score"] for record in answers if record["task"] == "object_counting"]
+    assert whole["vsi"]["ways"]["v"]["count"]["share"] == pytest.approx(sum(counts) / len(counts), abs=1e-6)
+    basic = read_lines(runs / "reproduce_sparkle/sparkle_sft-tested/basic/predictions.jsonl")
+    for capability in CAPABILITIES:  # every family has as many questions
+        right = [record["correct"] for record in basic if FAMILIES[record["task"]].capability == capability]
+        found = whole["sparkle"]["ways"]["sft"][capability]["share"]
+        assert found == pytest.approx(sum(right) / len(right), abs=1e-6)
+    kept = whole["vsi"]["open"]["ways"]
+    assert written(kept["t"]["format_first"])["text"] == "50" and "format_first" not in kept["v"]
+
+
+@pytest.mark.parametrize(
+    ("study", "lost"),
+    [
+        ("sat", "reproduce_sat/v2-seed1/trained-ood/predictions.jsonl"),
+        ("sat", "reproduce_sat/base/greedy/summary.json"),
+        ("vsi", "reproduce_vsi/sft/base/predictions.jsonl"),
+        ("sparkle", "reproduce_sparkle/sparkle_grpo-tested/composite/summary.json"),
+    ],
+)
+def test_a_study_that_is_not_whole_is_left_out(runs, tmp_path, study, lost):
+    shutil.copytree(runs, tmp_path / "results")
+    (tmp_path / "results" / lost).unlink()
+    found = collect(tmp_path / "results")
+    assert {"sat", "vsi", "sparkle"} - found.keys() == {study}
+
+
+def test_open_questions_are_left_out_alone(runs, tmp_path):
+    shutil.copytree(runs / "reproduce_vsi", tmp_path / "reproduce_vsi")
+    shutil.rmtree(tmp_path / "reproduce_vsi/v-mra")
+    found = collect(tmp_path)
+    assert "claims" in found["vsi"] and "open" not in found["vsi"]
+
+
+def test_no_study_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no study is there"):
+        collect(tmp_path)
+
+
+def test_spoilt_files_are_refused_by_name(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "results")
+    spoilt = tmp_path / "results/reproduce_vsi/v/config.json"
+    spoilt.write_text("{")
+    with pytest.raises(UserError, match="config.json is no JSON"):
+        collect(tmp_path / "results")
+    spoilt = tmp_path / "results/reproduce_sparkle/base-tested/composite/summary.json"
+    (tmp_path / "results/reproduce_vsi/v/config.json").unlink()
+    shutil.rmtree(tmp_path / "results/reproduce_vsi")
+    spoilt.write_text('{"n": 24}')
+    with pytest.raises(UserError, match="has no routes"):
+        collect(tmp_path / "results")
+
+
+# ---- writing
+
+
+def test_figures_are_written_as_the_tables_write_them():
+    half = metrics.Estimate(0.5325, (0.501, 0.564), 800)
+    assert written(share(half)) == {"text": "53.2 (50.1 to 56.4)", "short": "53.2"}
+    lower = metrics.Estimate(-0.004, (-0.012, 0.004), 800)
+    assert written(points(lower))["text"] == "−0.4 (−1.2 to +0.4)"
+    assert claim("a above b", lower, 5.59)["verdict"] == "undecided"
+    assert written(claim("a above b", lower, 5.59)["published"])["text"] == "+5.6"
+    assert written(number(1.9e-6, "e"))["text"] == "2 · 10⁻⁶" and written(number(0.0, "e"))["text"] == "0"
+    assert written(12345)["text"] == "12,345" and written("held")["short"] == "held"
+
+
+# ---- no number by hand
+
+
+def prose(text: str) -> str:
+    """A source without comments, references to figures, layout, and names that have digits."""
+    text = re.sub(r"(?<!:)//[^\n]*", "", text)
+    text = re.sub(CALLS + r"\((?:\s*\"[^\"]*\",?)+", "(", text)
+    text = re.sub(r'only: \([^)]*\)|font: "[^"]*"', "", text)
+    text = re.sub(LAYOUT, "", text)
+    for name in NAMES:
+        text = text.replace(name, "")
+    return text
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_no_number_is_typed_by_hand(source):
+    left = prose(source.read_text(encoding="utf-8"))
+    found = [line.strip() for line in left.splitlines() if re.search(r"\d", line)]
+    assert not found
+    assert not re.search(NUMBER_WORDS, left, re.I)
+
+
+@pytest.mark.parametrize("typed", ["rose by 3 points", "at 53.2 (", "of twelve runs", "in 95 % of", "G4"])
+def test_a_number_typed_by_hand_is_found(typed):
+    left = prose(f'It {typed} after PaliGemma 2 3B, #n("sat.v1") and #text(size: 9pt)[x].')
+    assert re.search(r"\d", left) or re.search(NUMBER_WORDS, left)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_every_reference_exists(source, whole):
+    def has(figures: dict, path: str) -> bool:
+        part = figures
+        for key in path.split("."):
+            if key not in part:
+                return False
+            part = part[key]
+        return True
+
+    text = source.read_text(encoding="utf-8")
+    called = r"#?\b(?:n|short|verdict|has|ways|claims|accuracies|find)\("
+    paths = re.findall(called + r'"([a-z]+\.[\w.-]*\w)"[,)]', text)
+    committed = json.loads(FIGURES.read_text())
+    for path in paths:
+        assert has(whole, path), path
+        if path.split(".")[0] in committed and not path.startswith("vsi.open"):
+            assert has(committed, path), path
+
+
+# ---- building
+
+
+def pages(pdf: bytes) -> int:
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))
+
+
+@pytest.fixture(scope="module")
+def build():
+    pytest.importorskip("typst", reason="typst is not installed (it is in requirements.txt)")
+    import build
+
+    return build
+
+
+def test_the_command_builds_the_committed_paper(build, tmp_path):
+    said = commands.run_here("paper/build.py", "--output_dir", str(tmp_path), folder=tmp_path)
+    pdf = (tmp_path / "paper.pdf").read_bytes()
+    assert str(tmp_path / "paper.pdf") in said
+    assert pdf.startswith(b"%PDF") and 4 <= pages(pdf) <= 8
+    assert pdf == (commands.ROOT / "paper.pdf").read_bytes(), "paper.pdf is old; run python paper/build.py"
+
+
+def test_with_every_study_the_paper_keeps_its_length(build, whole):
+    pdf = build.compiled(whole, "pdf")
+    assert 4 <= pages(pdf) <= 8
+    assert pdf == build.compiled(json.loads(json.dumps(whole)), "pdf")
+
+
+def test_without_studies_and_measurements_it_still_builds(build, whole):
+    kept = {name: whole[name] for name in ("sparkle", "embedded", "readers", "method")}
+    assert build.compiled(kept, "pdf").startswith(b"%PDF")
+
+
+def test_a_missing_figure_is_named(build, whole):
+    spoilt = json.loads(json.dumps(whole))
+    del spoilt["sat"]["claims"]["gap"]
+    with pytest.raises(UserError, match="figures.json has no sat.claims.gap"):
+        build.compiled(spoilt, "pdf")
+
+
+def test_missing_figures_are_refused(tmp_path, capsys):
+    line = commands.refused("paper/build.py", "--figures", str(tmp_path / "none.json"), capsys=capsys)
+    assert "no such file; gather the figures with --collect" in line
