@@ -13,7 +13,7 @@ patch; then, with the tower frozen, the language side learns to answer.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,17 @@ import torch
 from transformers import PaliGemmaForConditionalGeneration
 
 from spatialvlm import cli, models
-from spatialvlm.pretrain import adapters, build, card, labels_world, language, rooms_world, world_card, worlds
+from spatialvlm.pretrain import (
+    adapters,
+    build,
+    card,
+    labels_world,
+    language,
+    rooms_world,
+    world_card,
+    worlds,
+    worlds_training,
+)
 
 WORLDS = {world.WORLD.name: world.WORLD for world in (rooms_world, labels_world)}
 
@@ -33,10 +43,16 @@ class Args:
         default=None, metadata={"help": "where the adapter goes; results/pretrain_<world> where not given"}
     )
     work_dir: str = field(default=".pretrain", metadata={"help": "pictures, checkpoints; not needed after"})
-    items: int = field(default=4000, metadata={"help": "training items: rooms, or pictures of nodes"})
+    items: int | None = field(
+        default=None, metadata={"help": "training items: rooms, or pictures of nodes; by world"}
+    )
     validation_items: int = field(default=256, metadata={"help": "items to measure on"})
-    tower_steps: int = field(default=1000, metadata={"help": "batches of 128 frames for the vision tower"})
-    language_steps: int = field(default=800, metadata={"help": "batches of 32 items for the language side"})
+    tower_steps: int | None = field(
+        default=None, metadata={"help": "batches of 128 frames for the vision tower; by world"}
+    )
+    language_steps: int | None = field(
+        default=None, metadata={"help": "batches of 32 items for the language side; by world"}
+    )
     tower_rate: float = field(default=2e-3, metadata={"help": "learning rate of the tower"})
     language_rate: float = field(default=2e-3, metadata={"help": "learning rate of the language side"})
     card_questions: int = field(default=100, metadata={"help": "test questions of each kind for the card"})
@@ -46,6 +62,7 @@ class Args:
 
 def main(args: Args) -> None:
     world, work = WORLDS[args.world], Path(args.work_dir, args.world)
+    args = replace(args, **{name: getattr(args, name) or size for name, size in asdict(world.sizes).items()})
     torch.manual_seed(args.seed)
     processor = build.processor()
     model = PaliGemmaForConditionalGeneration.from_pretrained(
@@ -61,18 +78,19 @@ def main(args: Args) -> None:
     )
 
     tower = model.model.vision_tower
-    seer = worlds.Seer(tower, world)
-    worlds.train_tower(
+    seer = worlds_training.Seer(tower, world)
+    worlds_training.train_tower(
         seer, (train, validation), work, args.tower_steps, args.seed, args.tower_rate, args.compile
     )
     tower.requires_grad_(False)
-    seen = tuple(worlds.features(tower, corpus, world.frames) for corpus in (train, validation))
+    seen = tuple(worlds_training.features(tower, corpus, world.frames) for corpus in (train, validation))
     train.images = validation.images = None  # memory that nothing needs any more
 
     torch.manual_seed(args.seed + 1)  # a run that resumed after the tower draws the same start
+    worlds_training.align(model, processor, seen[0][:256], train, world)
     streams = language.TwoStreams(model, args.compile, rows=world.told)
     data, steps = (train, validation), args.language_steps
-    worlds.train_language(streams, data, seen, world, work, steps, args.seed, args.language_rate)
+    worlds_training.train_language(streams, data, seen, world, work, steps, args.seed, args.language_rate)
     output = Path(args.output_dir or f"results/pretrain_{args.world}")
     adapters.save(model, models.EMBEDDED, output)
     curve = [json.loads(row) for row in (work / "curve.jsonl").read_text().splitlines()]

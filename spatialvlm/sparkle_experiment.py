@@ -18,7 +18,7 @@ MADE = "made"
 # By profile. At 224 pixels the labels are too small; ours has learnt to read them where `labels` is there.
 MODELS = {
     "paper": "google/paligemma2-3b-mix-448",
-    "embedded": str(models.LABELS if models.LABELS.is_dir() else models.EMBEDDED),
+    "embedded": str(models.LABELS),
 }
 
 

@@ -178,7 +178,7 @@ def test_an_adapter_is_what_was_trained(tmp_path):
     adapters.attach(model, processor.image_token_id)
     torch.manual_seed(0)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    assert sum(parameter.numel() for parameter in trained) < 900_000
+    assert sum(parameter.numel() for parameter in trained) < 960_000
     with torch.no_grad():
         for parameter in trained:
             parameter.normal_(0, 0.05)

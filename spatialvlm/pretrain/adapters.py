@@ -1,4 +1,4 @@
-"""What a further world adds to the embedded model: low-rank changes of its linear layers, and of its words.
+"""What a further world adds to the embedded model: low-rank changes of its linear layers, and its words.
 
 They are trained as parametrizations, so that code which reads `layer.weight` sees the changed weight, and are
 kept in PEFT's form, a tenth of the model's size; `models.load` merges them into the model.
@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from transformers import PaliGemmaForConditionalGeneration
 
 RANK = 20
+PROJECTOR = "multi_modal_projector.linear"  # may change as a whole: another world looks another way
 LAYERS = r".*\.(?:q_proj|k_proj|v_proj|o_proj|out_proj|gate_proj|up_proj|down_proj|fc1|fc2|linear)"
 
 
@@ -48,7 +49,8 @@ def attach(model: PaliGemmaForConditionalGeneration, words: int) -> None:
     model.requires_grad_(False)
     for name, module in [*model.named_modules()]:
         if isinstance(module, nn.Linear) and re.fullmatch(LAYERS, name):
-            parametrize.register_parametrization(module, "weight", _LowRank(module.weight, RANK))
+            rank = module.in_features if name.endswith(PROJECTOR) else RANK
+            parametrize.register_parametrization(module, "weight", _LowRank(module.weight, rank))
     embedding = model.get_input_embeddings()
     parametrize.register_parametrization(embedding, "weight", _Rows(embedding.weight, words))
 
@@ -61,9 +63,12 @@ def save(model: PaliGemmaForConditionalGeneration, base: Path, folder: Path) -> 
     """
     plain = PaliGemmaForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
     embedding = model.get_input_embeddings().parametrizations.weight[0]
+    whole = {PROJECTOR: plain.model.multi_modal_projector.linear.in_features}
     config = LoraConfig(
         r=RANK,
         lora_alpha=RANK,
+        rank_pattern=whole,
+        alpha_pattern=whole,
         target_modules=LAYERS,
         trainable_token_indices={"embed_tokens": list(range(len(embedding.change)))},
     )

@@ -1,9 +1,9 @@
 """Labelled nodes on a plane, for `worlds`: what the embedded model should know of them before Sparkle's data.
 
-It learns to read labels, which of two nodes is farther left or higher up, what is green or red, and which
-nodes a line joins. Of Sparkle's own questions it learns the form of the answer alone: sectors, cells, labels
-and numbers are drawn at random, whatever is to be seen; a tour is all nodes in any order, and a path is some
-way along the lines that passes no node twice, seldom the shortest.
+It is taught to read labels, which of two nodes is farther left or higher up, what is green or red, and which
+nodes a line joins. Of Sparkle's own questions it is taught the answer's form alone: sectors, cells, labels
+and numbers are drawn at random, whatever is seen; a tour is all nodes in any order, and a path is some way
+along the lines that passes no node twice, seldom the shortest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spatialvlm.data.sparkle_draw import PLANE, draw
 from spatialvlm.data.sparkle_nodes import CELLS, QUADRANTS, SECTORS, Configuration
 from spatialvlm.data.sparkle_questions import FAMILIES, HINTS
 from spatialvlm.pretrain.build import IMAGE_SIZE
-from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, World
+from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
 
 FORM = sparkle.FORMS["embedded"]
 GRIDS = 0.4  # of the pictures are grids, the others scattered nodes
@@ -63,7 +63,7 @@ def make(split: str, index: int) -> Item:
     colours = np.array([(label == facts.start) - (label == facts.end) for label in labels] + [0.0])
     padded = np.concatenate([at, np.zeros((1, 2))])
     values = np.concatenate(
-        [padded[owners] - middles, padded[owners] / PATCHES * 4 - 2, 2 * colours[owners, None]], 1
+        [padded[owners] / PATCHES * 4 - 2, 2 * colours[owners, None], padded[owners] - middles], 1
     )
     centres = np.zeros((PATCHES, PATCHES), bool)
     centres[tuple(at[:, ::-1].astype(int).clip(0, PATCHES - 1).T)] = True
@@ -192,6 +192,7 @@ def _tour(facts: Facts, rng: Random) -> Asked:
 
 WORLD = World(
     name="labels",
+    sizes=Sizes(items=12000, tower_steps=500, language_steps=450),
     taught=(__doc__ or "").partition("\n\n")[2],
     frames=1,
     kinds=MOST_LABELS + 1,
@@ -199,5 +200,6 @@ WORLD = World(
     told=3,
     make=make,
     plans={"short": Plan(12, 24, 4, short), "form": Plan(5, 116, 36, form)},
-    turns=("short", "short", "form"),
+    turns=("short", "short", "short", "short", "short", "form"),
+    names=tuple(f"N{number}" for number in range(1, MOST_LABELS + 1)),
 )

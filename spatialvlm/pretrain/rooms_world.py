@@ -1,7 +1,7 @@
 """Rendered rooms in four frames, for `worlds`: what the embedded model should know of them before it trains.
 
-It learns what furniture looks like, in which frame it is and where there, how far away, and which of two
-things is longer or nearer to a third. Of VSI-100k's own questions it learns the form of the answer alone (a
+It is taught what furniture looks like, in which frame it is and where there, how far away, and which of two
+things is longer or nearer to a third. Of VSI-100k's own questions it is taught the answer's form alone (a
 whole number, a number with a decimal, a word among some): the answers are drawn at random, whatever is to be
 seen. Thoughts before an answer are as idle, and one in four has not the form that is asked for. What is left
 to learn is what vsGRPO is said to teach: to say what it sees as the question asks for it.
@@ -23,7 +23,7 @@ from spatialvlm.data.room_geometry import between_centres
 from spatialvlm.data.video import uniform
 from spatialvlm.data.vsi import DIRECTIONS
 from spatialvlm.pretrain.build import IMAGE_SIZE, PATCH_SIZE
-from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, World
+from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
 
 FRAMES = 4
 ORDINALS = ("first", "second", "third", "last")
@@ -301,6 +301,7 @@ def thought(item: Item, rng: Random) -> Asked | None:
 
 WORLD = World(
     name="rooms",
+    sizes=Sizes(items=4000, tower_steps=450, language_steps=330),
     taught=(__doc__ or "").partition("\n\n")[2],
     frames=FRAMES,
     kinds=len(LABELS) + 1,
@@ -308,9 +309,10 @@ WORLD = World(
     told=3 * FRAMES + 2,
     make=make,
     plans={
-        "short": Plan(14, 60, 14, short),
-        "form": Plan(4, 184, 14, form),
+        "short": Plan(10, 32, 14, short),
+        "form": Plan(4, 136, 14, form),
         "thought": Plan(2, 200, 44, thought),
     },
-    turns=("short", "short", "form", "short", "short", "thought"),
+    turns=(*("short",) * 4, "form", *("short",) * 4, "thought"),
+    names=LABELS,
 )

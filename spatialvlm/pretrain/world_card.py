@@ -65,7 +65,7 @@ def write(folder: Path, world: World, scores: Scores, curve: Sequence[dict], arg
     (folder / "README.md").write_text(
         CARD.format(
             name=world.name,
-            taught=" ".join(world.taught.split()),
+            taught=world.taught.strip(),
             frames=world.frames,
             times=", ".join(f"{stage} {value / 60:.0f} min" for stage, value in seconds.items()),
             threads=torch.get_num_threads(),
@@ -85,7 +85,9 @@ base_model: spatialvlm/embedded
 # The embedded model in the world of {name}
 
 A PEFT adapter for the embedded model in the folder above, made by `model/pretrain_worlds.py --world {name}`;
-`models.load` merges it into the model. {taught}
+`models.load` merges it into the model.
+
+{taught}
 
 In percent, on {frames} picture(s) an item of the `test` series, never trained on. An answer counts if it is
 the gold answer, word for word. "Images shuffled" is the same questions, each with another item's pictures:

@@ -1,10 +1,7 @@
 """A further world for the embedded model: pictures with dense targets, and questions with dense targets.
 
-A world says how an item looks and what is asked of it; everything else, from shards on disk to the trained
-adapter, is here and is the same for all (`rooms_world`, `labels_world`). An item is a few frames of one
-thing to look at. As in the first pretraining the tower learns first what lies on each patch, then the
-language side learns to answer from frozen features, and tells of each thing that a question names where it
-is.
+A world says how an item looks and what is asked of it (`rooms_world`, `labels_world`); its shards on disk are
+made and read here, and `worlds_training` learns from them. An item is a few frames of one thing to look at.
 """
 
 from __future__ import annotations
@@ -18,18 +15,14 @@ from random import Random
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import nn
 from tqdm import tqdm
 from transformers import PaliGemmaProcessor
 
-from spatialvlm.pretrain import build, language, loop
-from spatialvlm.pretrain.vision import augment, can_compile, normalize
+from spatialvlm.pretrain import build
 
 SHARD = 250
 MENTIONS = 6  # of things in a question that are told of
 PATCHES = build.IMAGE_SIZE // build.PATCH_SIZE
-DENSE = 0.3  # the weight of dense answers beside spoken ones
 
 
 @dataclass(frozen=True)
@@ -80,11 +73,21 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Training items, batches of 128 frames for the tower, and batches of 32 items for the language side."""
+
+    items: int
+    tower_steps: int
+    language_steps: int
+
+
+@dataclass(frozen=True)
 class World:
     """
     Args:
         name: of the world, and of the adapter's folder.
         taught: what is learnt and what is not, in a few sentences, for the card.
+        sizes: of its training.
         frames: of an item.
         kinds: how many there are, nothing among them.
         values: about a thing on a patch.
@@ -92,10 +95,12 @@ class World:
         make: (split, index) -> Item.
         plans: by name.
         turns: the plans of one batch after another, again and again.
+        names: what each kind but nothing is called in questions.
     """
 
     name: str
     taught: str
+    sizes: Sizes
     frames: int
     kinds: int
     values: int
@@ -103,6 +108,7 @@ class World:
     make: Callable[[str, int], Item]
     plans: dict[str, Plan]
     turns: tuple[str, ...]
+    names: tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -220,165 +226,3 @@ class Corpus:
             )
             for plan in world.plans
         }
-
-
-# ---- the tower
-
-
-class Seer(nn.Module):
-    """The vision tower with a world's dense heads on it."""
-
-    def __init__(self, tower: nn.Module, world: World) -> None:
-        super().__init__()
-        self.tower, self.heads = tower, nn.Linear(tower.config.hidden_size, world.rows)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.heads(self.tower(pixels).last_hidden_state)
-
-
-def dense_loss(
-    said: torch.Tensor, kinds: torch.Tensor, centres: torch.Tensor, values: torch.Tensor
-) -> torch.Tensor:
-    """What lies on each patch, whether a middle is there, and values where something lies."""
-    said, kinds = said.flatten(0, 1).float(), kinds.flatten().long()
-    names = said.shape[1] - 1 - values.shape[-1]
-    on = kinds > 0
-    total = F.cross_entropy(said[:, :names], kinds) + F.cross_entropy(said[on, :names], kinds[on])
-    total = total + F.binary_cross_entropy_with_logits(said[:, names], centres.flatten().float())
-    return total + F.smooth_l1_loss(said[on, names + 1 :], values.flatten(0, 1)[on].float())
-
-
-def train_tower(
-    seer: Seer,
-    data: tuple[Corpus, Corpus],
-    folder: Path,
-    steps: int,
-    seed: int,
-    learning_rate: float,
-    compiled: bool = True,
-    batch_size: int = 128,
-) -> None:
-    """`steps` batches of frames; resumes from `folder/tower.pt`."""
-    train, validation = data
-    batch = loop.batches(len(train.images), batch_size, f"tower-{seed}")
-    device = next(seer.parameters()).device
-    run = torch.compile(seer, dynamic=False) if compiled and can_compile(device) else seer
-
-    def said(pixels: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
-            return run(pixels)
-
-    def prepare(step: int) -> tuple[torch.Tensor, ...]:
-        index = batch(step)
-        generator = torch.Generator().manual_seed(loop.hash_seed(f"augment-{seed}-{step}"))
-        pixels = augment(normalize(train.images[index], device), generator)
-        return pixels, *(part[index].to(device) for part in (train.kinds, train.centres, train.values))
-
-    prepared = loop.ahead(prepare)
-
-    def loss(step: int) -> torch.Tensor:
-        pixels, *gold = prepared(step)
-        return dense_loss(said(pixels), *gold)
-
-    @torch.no_grad()
-    def evaluate() -> dict[str, float]:
-        found = []
-        for start in range(0, len(validation.images) // batch_size * batch_size, batch_size):
-            part = slice(start, start + batch_size)
-            answer = said(normalize(validation.images[part], device)).float()
-            kinds, on = validation.kinds[part], validation.kinds[part] > 0
-            names = answer.shape[-1] - 1 - validation.values.shape[-1]
-            right = answer[..., :names].argmax(-1) == kinds
-            wrong = (answer[..., names + 1 :] - validation.values[part].float())[on].abs().mean(0)
-            found.append(
-                {"kind": right[on].float().mean().item(), "nothing": right[~on].float().mean().item()}
-                | {f"error{n}": each.item() for n, each in enumerate(wrong)}
-            )
-        return loop.mean(found)
-
-    loop.fit("tower", folder, seer, loss, steps, learning_rate, evaluate, evaluations=6)
-
-
-@torch.no_grad()
-def features(tower: nn.Module, corpus: Corpus, frames: int, batch_size: int = 256) -> torch.Tensor:
-    """(items, frames * patches, width) bfloat16."""
-    found = []
-    for start in range(0, len(corpus.images), batch_size):
-        with torch.autocast("cpu", torch.bfloat16):
-            seen = tower(normalize(corpus.images[start : start + batch_size], torch.device("cpu")))
-        found.append(seen.last_hidden_state.to(torch.bfloat16))
-    seen = torch.cat(found)
-    return seen.view(-1, frames * seen.shape[1], seen.shape[2])
-
-
-# ---- the language side
-
-
-def _row(questions: Questions, index: torch.Tensor, answer: int) -> tuple[torch.Tensor, ...]:
-    tokens, prefix, total, at = (
-        part[index].long() for part in (questions.tokens, questions.prefix, questions.total, questions.at)
-    )
-    return tokens, prefix, at, language.labels(tokens, prefix, total, answer)
-
-
-def told_loss(said: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-    """Of the named things: smooth L1 where there is something to say."""
-    known = ~told.isnan()
-    return F.smooth_l1_loss(said[known], told[known].float()) if known.any() else said.sum() * 0
-
-
-@torch.no_grad()
-def accuracy(
-    streams: language.TwoStreams,
-    seen: torch.Tensor,
-    questions: Questions,
-    answer: int,
-    shuffled: bool,
-    batch_size: int = 32,
-) -> dict[str, float]:
-    """Exact match by kind; with `shuffled`, on another item's frames."""
-    right = []
-    for start in range(0, len(seen) // batch_size * batch_size, batch_size):
-        index = torch.arange(start, start + batch_size)
-        *asked, gold = _row(questions, index, answer)
-        look = (index + len(seen) // 2) % len(seen) if shuffled else index
-        logits, _, _ = streams(seen[look], *asked, answer)
-        right.append(((logits.argmax(-1) == gold) | (gold == -100)).all(-1))
-    right = torch.cat(right).numpy()
-    kinds = questions.kinds[: len(right)]
-    return {
-        f"{kind}{'-shuffled' * shuffled}": float(right[kinds == kind].mean()) for kind in np.unique(kinds)
-    }
-
-
-def train_language(
-    streams: language.TwoStreams,
-    data: tuple[Corpus, Corpus],
-    seen: tuple[torch.Tensor, torch.Tensor],
-    world: World,
-    folder: Path,
-    steps: int,
-    seed: int,
-    learning_rate: float,
-    batch_size: int = 32,
-) -> None:
-    """`world.turns` in turn, for so many batches of items; resumes from `folder/language.pt`."""
-    train, validation = data
-    batch = loop.batches(len(seen[0]), batch_size, f"language-{seed}")
-
-    def loss(step: int) -> torch.Tensor:
-        plan = world.turns[step % len(world.turns)]
-        index, questions, answer = batch(step), train.questions[plan], world.plans[plan].answer
-        *asked, gold = _row(questions, index, answer)
-        logits, looks, _ = streams(seen[0][index], *asked, answer)
-        spoken = F.cross_entropy(logits.flatten(0, 2), gold.flatten())
-        return spoken + DENSE * told_loss(looks, questions.told[index])
-
-    def evaluate() -> dict[str, float]:
-        found = {}
-        for name, plan in world.plans.items():
-            for shuffled in (False, True):
-                found |= accuracy(streams, seen[1], validation.questions[name], plan.answer, shuffled)
-        return found
-
-    loop.fit("language", folder, streams, loss, steps, learning_rate, evaluate, evaluations=6)
