@@ -36,7 +36,7 @@ from spatialvlm.report import published
 from spatialvlm.report.vsibench import comparison
 from spatialvlm.scoring.vsibench import TAGGED, VSIBENCH
 
-MODELS = {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(models.EMBEDDED)}
+MODELS = {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(models.ROOMS)}
 NUM_FRAMES = {"paper": 16, "embedded": 4}
 NEW_TOKENS = {"paper": {"short": 16, "long": 512}, "embedded": {"short": 16, "long": 128}}
 
