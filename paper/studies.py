@@ -42,7 +42,7 @@ def sat_study(folder: Path) -> dict:
         "pass4_ood": [f"pass4-seed{seed}-ood" for seed in seeds],
     }
     tests += [folder / "base" / name for names in base.values() for name in names]
-    if not seeds or not _whole(tests):
+    if not seeds or not _whole(folder, tests):
         return {}
     ways = {"base": sat.Way(**{test: _scores(folder / "base", names) for test, names in base.items()})}
     ways |= {
@@ -135,7 +135,7 @@ def vsi_study(folder: Path) -> dict:
     """`model/reproduce_vsi.py`'s runs by family, claims, and what the paper leaves open where it was asked;
     {} where a run is missing."""
     shorts = tuple(VSI_WAYS.values())
-    if not _whole([folder / "sft/base", *_tests(folder, shorts)]):
+    if not _whole(folder, [folder / "sft/base", *_tests(folder, shorts)]):
         return {}
     trained = {short: vsi.answers(folder / short / "trained") for short in shorts}
     shuffled = {short: vsi.answers(folder / short / "shuffled") for short in shorts}
@@ -161,7 +161,7 @@ def vsi_study(folder: Path) -> dict:
         name: claim(f"{vsi.SHORT[name]}: vsGRPO-V above SFT", vsi.change(after["sft"], after["v"], [name]))
         for name in FAMILIES
     }
-    if _whole([folder / "t/base", *_tests(folder, VSI_OPEN)]):
+    if _whole(folder, [folder / "t/base", *_tests(folder, VSI_OPEN)]):
         found["open"] = _open_questions(folder, base, trained["v"])
     return found
 
@@ -236,7 +236,7 @@ def sparkle_study(folder: Path) -> dict:
         way: {block: folder / f"{name}-tested" / block for block in ("basic", "composite")}
         for way, name in SPARKLE_WAYS.items()
     }
-    if not _whole([path for way in parts.values() for path in way.values()]):
+    if not _whole(folder, [path for way in parts.values() for path in way.values()]):
         return {}
     summaries = {
         way: {block: read_json(path / "summary.json") for block, path in blocks.items()}
@@ -307,5 +307,9 @@ def _facts(folder: Path) -> dict:
     return {"commands": len(commands), "minutes": number(seconds / 60)}
 
 
-def _whole(tests: Sequence[Path]) -> bool:
-    return all((test / name).is_file() for test in tests for name in ("summary.json", "predictions.jsonl"))
+def _whole(folder: Path, tests: Sequence[Path]) -> bool:
+    """Whether a study has ended: its time is written last, and every test is there."""
+    ended = (folder / "seconds.txt").is_file()
+    return ended and all(
+        (test / name).is_file() for test in tests for name in ("summary.json", "predictions.jsonl")
+    )
