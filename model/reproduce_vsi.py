@@ -1,7 +1,7 @@
 """vsGRPO in small: base, SFT, DPO and vsGRPO-V by family of questions, and open questions, into RESULTS.md.
 
 python model/reproduce_vsi.py                          # embedded: rooms, three trainings, on 2 CPU cores
-python model/reproduce_vsi.py --open_questions         # also KL weights, thoughts, rewards, held-out families
+python model/reproduce_vsi.py --open_questions all     # also KL weights, thoughts, rewards, held-out families
 python model/reproduce_vsi.py --max_steps 2 --eval_limit 24 --train_limit 24 --results /dev/null
 
 Every figure comes from a command of its own (`commands.txt` in the output folder), several at a time, each
@@ -39,10 +39,14 @@ OPEN = {
 }
 
 
+SHORTS = " ".join(way[0] for way in OPEN.values())
+
+
 @dataclass
 class Args:
-    open_questions: bool = field(
-        default=False, metadata={"help": "also train what the paper leaves open: seven further runs"}
+    open_questions: list[str] = field(
+        default_factory=list,
+        metadata={"help": f"what the paper leaves open, also trained: all, or of {SHORTS}"},
     )
     seed: int = field(default=0, metadata={"help": "of all trainings"})
     max_steps: int | None = field(
@@ -65,7 +69,8 @@ def jobs(args: Args, folder: Path) -> list[Job]:
     """One command a way. The first run with each prompt tests the untrained model too."""
     sizes = {"max_steps": args.max_steps, "train_limit": args.train_limit, "eval_limit": args.eval_limit}
     found = []
-    for short, script, config, more in (WAYS | (OPEN if args.open_questions else {})).values():
+    asked = [way for way in OPEN.values() if {"all", way[0]} & set(args.open_questions)]
+    for short, script, config, more in (*WAYS.values(), *asked):
         path = folder / short
         flags = ["--config", str(models.config_for(f"{config}.yaml", "embedded")), "--seed", str(args.seed)]
         flags += [*more, "--test_base", str(short in ("sft", "t")).lower()]
@@ -82,11 +87,11 @@ def section(args: Args, folder: Path, commands: int, seconds: float) -> str:
     trained = {way: vsi.answers(folder / short / "trained") for way, (short, *_) in WAYS.items()}
     shuffled = {way: vsi.answers(folder / short / "shuffled") for way, (short, *_) in WAYS.items()}
     facts = (
-        f"`python model/reproduce_vsi.py{' --open_questions' * args.open_questions}` (embedded profile, seed "
-        f"{args.seed}): {commands} commands in {seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores, "
-        f"{args.workers} at a time. {len(base)} questions over rendered rooms of the test split, four frames "
+        f"`python model/reproduce_vsi.py` (embedded profile, seed {args.seed}): {commands} commands in "
+        f"{seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores, {args.workers} at a time. {len(base)} "
+        "questions over rendered rooms of the test split, four frames "
         "each, in VSI-100k's form: words by exact match, numbers by their mean relative accuracy; percent, "
-        "95 % intervals over rooms' questions; one seed of training. The untrained model has learnt to see "
+        "95 % intervals over questions; one seed of training. The untrained model has learnt to see "
         "furniture, and of these questions only the form of the answer (spatialvlm/embedded/rooms). The "
         "paper's figures are of Qwen2-VL on videos of real rooms: what can be compared is which way is ahead."
     )
@@ -96,50 +101,59 @@ def section(args: Args, folder: Path, commands: int, seconds: float) -> str:
         vsi.ways_table({"base": base, **trained}),
         vsi.gains_table(base, trained, shuffled),
     ]
-    if args.open_questions:
-        parts += open_questions(folder, trained["vsGRPO-V"], base)
+    after = {
+        way: vsi.answers(folder / short / "trained")
+        for way, (short, *_) in OPEN.items()
+        if (folder / short / "shuffled/summary.json").is_file()
+    }
+    if after:
+        parts += open_questions(folder, {"V, beta 0.0001": trained["vsGRPO-V"], **after}, base)
     return "\n\n".join(parts)
 
 
-def open_questions(folder: Path, published: vsi.Answers, base: vsi.Answers) -> list[str]:
-    """What the paper leaves open, each with its table."""
-    after = {way: vsi.answers(folder / short / "trained") for way, (short, *_) in OPEN.items()}
-    vanilla = {"V, beta 0.0001": published} | {way: after[way] for way in ("V, beta 0", "V, beta 0.01")}
-    thinking = {way: records for way, records in after.items() if way.startswith("T")}
-    thinking_base = vsi.answers(folder / "t/base")
-    course = {"V, beta 0.0001": folder / "v"} | {
-        way: folder / OPEN[way][0] for way in (*vanilla, *thinking) if way in OPEN
-    }
-    held = [
-        [
-            name,
-            *(
-                comparison.percent(vsi.change(base, records, families), sign=True)
-                for records in (published, after["V, four families"])
-            ),
-        ]
-        for name, families in (("the four trained on", KEPT), ("the two held out", HELD_OUT))
-    ]
-    mra = vsi.change(published, after["V, MRA as reward"])
-    return [
-        "### What the paper leaves open",
+def open_questions(folder: Path, ways: dict[str, vsi.Answers], base: vsi.Answers) -> list[str]:
+    """What the paper leaves open, as far as its trainings have been made."""
+    published = ways["V, beta 0.0001"]
+    vanilla = {way: records for way, records in ways.items() if way.startswith("V, beta")}
+    thinking = {way: records for way, records in ways.items() if way.startswith("T")}
+    course = {way: folder / (OPEN[way][0] if way in OPEN else "v") for way in (*vanilla, *thinking)}
+    parts = ["### What the paper leaves open"]
+    if missing := [way for way in OPEN if way not in ways]:
+        parts.append(f"Not trained here: {'; '.join(missing)}.")
+    parts += [
         "Is the KL term needed, and do thoughts become empty? Scores after training, then the course of the "
         "trainings: the first step's completions, and the mean of the last five steps.",
         vsi.ways_table(vanilla),
-        vsi.ways_table({"T, base": thinking_base, **thinking}),
-        vsi.habits_table(course),
-        "Which reward of numbers does better on mean relative accuracy? The change of the mean from the "
-        f"relative error's to MRA's: {comparison.percent(mra, sign=True)} points.",
-        vsi.ways_table({"relative error": published, "MRA": after["V, MRA as reward"]}),
-        f"Do families that are held out gain? Gains over the untrained model, in points; held out: "
-        f"{', '.join(vsi.SHORT[name] for name in HELD_OUT)}.",
-        comparison.markdown(("", "trained on all six", "trained on four"), held),
     ]
+    if (folder / "t/base/predictions.jsonl").is_file() and thinking:
+        parts.append(vsi.ways_table({"T, base": vsi.answers(folder / "t/base"), **thinking}))
+    parts.append(vsi.habits_table(course))
+    if mra := ways.get("V, MRA as reward"):
+        gain = comparison.percent(vsi.change(published, mra), sign=True)
+        parts += [
+            "Which reward of numbers does better on mean relative accuracy? The change of the mean from the "
+            f"relative error's to MRA's: {gain} points.",
+            vsi.ways_table({"relative error": published, "MRA": mra}),
+        ]
+    if kept := ways.get("V, four families"):
+        rows = []
+        for name, families in (("the four trained on", KEPT), ("the two held out", HELD_OUT)):
+            gains = [vsi.change(base, records, families) for records in (published, kept)]
+            rows.append([name, *(comparison.percent(gain, sign=True) for gain in gains)])
+        parts += [
+            "Do families that are held out gain? Gains over the untrained model, in points; held out: "
+            f"{', '.join(vsi.SHORT[name] for name in HELD_OUT)}.",
+            comparison.markdown(("", "trained on all six", "trained on four"), rows),
+        ]
+    return parts
 
 
 def main(args: Args) -> None:
     if args.eval_limit is not None and args.eval_limit < len(FAMILIES):
         raise UserError(f"--eval_limit must be at least {len(FAMILIES)}, a question of each family")
+    known = {"all", *(way[0] for way in OPEN.values())}
+    if unknown := set(args.open_questions) - known:
+        raise UserError(f"--open_questions {min(unknown)}: must be of {', '.join(sorted(known))}")
     folder = Path(args.output_dir)
     todo = jobs(args, folder)
     seconds = run([todo], folder, args.workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def finished(tmp_path):
 def test_tables_follow_from_the_predictions(finished, tmp_path):
     results = tmp_path / "RESULTS.md"
     results.write_text("# Results\n\nwritten by hand\n")
-    flags = ["--output_dir", finished, "--results", results, "--open_questions"]
+    flags = ["--output_dir", finished, "--results", results, "--open_questions", "all"]
     printed = run_here(SCRIPT, *flags, folder=tmp_path)
     text = results.read_text()
     assert "written by hand" in text and text.split("<!-- vsi -->")[1].strip()[:40] in printed
@@ -67,11 +68,19 @@ def test_tables_follow_from_the_predictions(finished, tmp_path):
     assert run_here(SCRIPT, *flags, folder=tmp_path) and results.read_text() == text
 
 
-def test_without_open_questions_three_runs_suffice(finished, tmp_path):
-    text = run_here(SCRIPT, "--output_dir", finished, "--results", tmp_path / "R.md", folder=tmp_path)
-    assert "leaves open" not in text and "3 commands" in text
+def test_only_what_has_been_trained_is_told(finished, tmp_path):
+    flags = ["--output_dir", finished, "--results", tmp_path / "R.md"]
+    shutil.rmtree(finished / "v-mra")
+    text = run_here(SCRIPT, *flags, folder=tmp_path)
+    assert "3 commands" in text and "Not trained here: V, MRA as reward." in text and "to MRA's" not in text
+    for name in set(RIGHT) - {"sft", "dpo", "v"}:
+        shutil.rmtree(finished / name, ignore_errors=True)
+    assert "leaves open" not in run_here(SCRIPT, *flags, folder=tmp_path)
 
 
 def test_too_few_test_questions(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--eval_limit must be at least 6" in refused(SCRIPT, "--eval_limit", "4", capsys=capsys)
+    assert "--open_questions x: must be of all, dpo" not in refused(
+        SCRIPT, "--open_questions", "x", capsys=capsys
+    )
