@@ -120,7 +120,15 @@ def _course(runs: Sequence[Path], name: str) -> list[float]:
 # ---- paper B
 
 VSI_WAYS = {"SFT": "sft", "DPO": "dpo", "vsGRPO-V": "v"}
-VSI_OPEN = ("v-beta0", "v-beta1e-2", "v-mra", "v-held-out", "t", "t-beta0", "t-beta1e-2")
+VSI_OPEN = {  # folder: in words
+    "v-beta0": "vanilla without a KL term",
+    "v-beta1e-2": "vanilla with a larger KL weight",
+    "v-mra": "MRA as reward",
+    "v-held-out": "held-out families",
+    "t": "think",
+    "t-beta0": "think without a KL term",
+    "t-beta1e-2": "think with a larger KL weight",
+}
 HELD_OUT = ("object_rel_direction", "object_size_estimation")
 PUBLISHED_MEAN = {
     "base": "Qwen2-VL-2B",
@@ -161,8 +169,9 @@ def vsi_study(folder: Path) -> dict:
         name: claim(f"{vsi.SHORT[name]}: vsGRPO-V above SFT", vsi.change(after["sft"], after["v"], [name]))
         for name in FAMILIES
     }
-    if _whole(folder, [folder / "t/base", *_tests(folder, VSI_OPEN)]):
-        found["open"] = _open_questions(folder, base, trained["v"])
+    there = [short for short in VSI_OPEN if _whole(folder, _tests(folder, [short]))]
+    if there:
+        found["open"] = _open_questions(folder, there, base, trained["v"])
     return found
 
 
@@ -179,35 +188,36 @@ def _reported(one: str, other: str) -> float:
     return first - second
 
 
-def _open_questions(folder: Path, base: Sequence[Mapping], v: Sequence[Mapping]) -> dict:
-    """KL weights, thoughts, rewards and held-out families."""
-    after = {short: vsi.answers(folder / short / "trained") for short in VSI_OPEN} | {"v": v}
-    thinking = vsi.answers(folder / "t/base")
-    betas = {s: read_json(folder / s / "config.json")["arguments"]["beta"] for s in (*VSI_OPEN, "v")}
-    names = {
-        short: f"{'T' if short.startswith('t') else 'V'}, KL weight {betas[short]:g}"
-        for short in ("v-beta0", "v", "v-beta1e-2", "t-beta0", "t", "t-beta1e-2")
-    }
-    found = {"ways": {}}
-    for short, name in names.items():
+def _open_questions(folder: Path, there: Sequence[str], base: vsi.Answers, v: vsi.Answers) -> dict:
+    """KL weights, thoughts, rewards and held-out families, as far as they were trained."""
+    after = {short: vsi.answers(folder / short / "trained") for short in there} | {"v": v, "base": base}
+    found = {"ways": {}, "claims": {}}
+    for short in ("v-beta0", "v", "v-beta1e-2", "t-beta0", "t", "t-beta1e-2"):
+        if short not in after:
+            continue
+        beta = read_json(folder / short / "config.json")["arguments"]["beta"]
+        name = f"{'T' if short.startswith('t') else 'V'}, KL weight {beta:g}"
+        row = {"name": name, "mean": share(vsi.scores(after[short])["mean"])}
         course = vsi.steps(folder / short, ("format", "empty_thoughts", "completion_length", "kl"), last=5)
-        habits = {f"{key}_{when}": value for key, both in course.items()
-                  for when, value in zip(("first", "last"), both, strict=True)}  # fmt: skip
-        found["ways"][short] = {"name": name, "mean": share(vsi.scores(after[short])["mean"])} | {
-            key: _habit(key, value) for key, value in habits.items()
-        }
-    found["thinking_base"] = share(vsi.scores(thinking)["mean"])
+        for key, (first, last) in course.items():
+            row |= {f"{key}_first": _habit(key, first), f"{key}_last": _habit(key, last)}
+        found["ways"][short] = row
+    if "t" in after:
+        found["thinking_base"] = share(vsi.scores(vsi.answers(folder / "t/base"))["mean"])
     kept = [name for name in FAMILIES if name not in HELD_OUT]
-    held_out = after["v-held-out"]
-    found["claims"] = {
-        "kl_vanilla": claim("vanilla: a KL term above none", vsi.change(after["v-beta0"], v)),
-        "kl_think": claim("think: a KL term above none", vsi.change(after["t-beta0"], after["t"])),
-        "v_above_t": claim("vsGRPO-V above vsGRPO-T", vsi.change(after["t"], v), _reported("v", "t")),
-        "mra": claim("MRA as reward above the relative error", vsi.change(v, after["v-mra"])),
-        "held_out": claim("held-out families gain", vsi.change(base, held_out, HELD_OUT)),
-        "kept": claim("beside them, families trained on gain", vsi.change(base, held_out, kept)),
-    }
-    return found
+    for key, words, before, now, families in (
+        ("kl_vanilla", "vanilla: a KL term above none", "v-beta0", "v", FAMILIES),
+        ("kl_think", "think: a KL term above none", "t-beta0", "t", FAMILIES),
+        ("v_above_t", "vsGRPO-V above vsGRPO-T", "t", "v", FAMILIES),
+        ("mra", "MRA as reward above the relative error", "v", "v-mra", FAMILIES),
+        ("held_out", "held-out families gain", "base", "v-held-out", HELD_OUT),
+        ("kept", "beside them, families trained on gain", "base", "v-held-out", kept),
+    ):
+        if before in after and now in after:
+            reported = _reported("v", "t") if key == "v_above_t" else None
+            found["claims"][key] = claim(words, vsi.change(after[before], after[now], families), reported)
+    missing = [words for short, words in VSI_OPEN.items() if short not in there]
+    return found | ({"missing": ", ".join(missing)} if missing else {})
 
 
 def _habit(name: str, value: float) -> dict:

@@ -194,8 +194,13 @@ def test_a_study_that_is_not_whole_is_left_out(runs, tmp_path, study, lost):
 def test_open_questions_are_left_out_alone(runs, tmp_path):
     shutil.copytree(runs / "reproduce_vsi", tmp_path / "reproduce_vsi")
     shutil.rmtree(tmp_path / "reproduce_vsi/v-mra")
-    found = collect(tmp_path)
-    assert "claims" in found["vsi"] and "open" not in found["vsi"]
+    found = collect(tmp_path)["vsi"]["open"]
+    assert found["missing"] == "MRA as reward"
+    assert "mra" not in found["claims"] and "kl_think" in found["claims"]
+    for short in studies.VSI_OPEN:
+        shutil.rmtree(tmp_path / "reproduce_vsi" / short, ignore_errors=True)
+    found = collect(tmp_path)["vsi"]
+    assert "open" not in found and "v_above_sft" in found["claims"]
 
 
 def test_no_study_is_refused(tmp_path):
@@ -308,6 +313,15 @@ def test_with_every_study_the_paper_keeps_its_length(build, whole):
     pdf = build.compiled(whole, "pdf")
     assert 4 <= pages(pdf) <= 8
     assert pdf == build.compiled(json.loads(json.dumps(whole)), "pdf")
+
+
+def test_with_open_questions_in_part_it_builds(build, whole):
+    part = json.loads(json.dumps(whole))
+    for name in ("ways", "claims"):
+        part["vsi"]["open"][name] = {}
+    part["vsi"]["open"] |= {"missing": "think"}
+    del part["vsi"]["open"]["thinking_base"]
+    assert build.compiled(part, "pdf").startswith(b"%PDF")
 
 
 def test_without_studies_and_measurements_it_still_builds(build, whole):
