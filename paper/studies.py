@@ -260,7 +260,8 @@ def sparkle_study(folder: Path) -> dict:
     if not routes:
         raise UserError(f"{parts['base']['composite']}/summary.json has no routes; run eval_sparkle.py again")
     found = _facts(folder) | {block: summaries["base"][block]["n"] for block in ("basic", "composite")}
-    found["chance"] = number(100 * summaries["base"]["basic"]["chance"], 1)
+    chances = [part["chance"] for part in summaries["base"]["basic"]["tasks"].values()]
+    found["chance"] = number(100 * fmean(chances), 1)
     found["ways"] = {
         name.removeprefix("sparkle_"): {"name": way}
         | {key: share(sparkle.estimate(summaries[way]["basic"]["aggregates"][key])) for key in CAPABILITIES}
@@ -291,20 +292,32 @@ def sparkle_study(folder: Path) -> dict:
         key, (basic, composite) = way.lower(), changes[way].values()
         found["claims"] |= {
             f"{key}_basic": claim(f"{way}: basic capabilities above base", basic["mean_of_tasks"]),
+            f"{key}_chance": claim(
+                f"{way}: basic capabilities above answers without looking",
+                _over_chance(summaries[way]["basic"]),
+            ),
             f"{key}_composite": claim(f"{way}: composite tasks above base", composite["mean_of_tasks"]),
-        } | {
-            f"{key}_{task}": claim(
-                f"{way}: {task.replace('_', ' ')} above base", composite[task], _published_change(way, task)
-            )
-            for task in routes
         }
+    for task in routes:
+        difference, reported = changes["SFT"]["composite"][task], _published_change(task)
+        found["claims"][f"sft_{task}"] = claim(
+            f"SFT: {task.replace('_', ' ')} above base", difference, reported
+        )
     return found
 
 
-def _published_change(way: str, task: str) -> float | None:
+def _over_chance(basic: Mapping) -> metrics.Estimate:
+    """The mean over families above what answers without looking score on them, a number without chance."""
+    found = sparkle.estimate(basic["aggregates"]["mean_of_tasks"])
+    chance = fmean(part["chance"] for part in basic["tasks"].values())
+    low, high = found.interval
+    return metrics.Estimate(found.value - chance, (low - chance, high - chance), found.n)
+
+
+def _published_change(task: str) -> float | None:
     """The mean of the published changes of a task by SFT, in points; None where there is none."""
     reported = [after - before for _, before, after in COMPOSITE.get(task, ())]
-    return fmean(reported) if reported and way == "SFT" else None
+    return fmean(reported) if reported else None
 
 
 # ---- what all have

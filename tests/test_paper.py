@@ -121,7 +121,8 @@ def node_runs(folder: Path) -> Path:
             for task in ("path_4x4", "path_5x5", "tour")
         }
         shares = {name: found.as_dict() for name, found in aggregate_basic(basic).items()}
-        summary = {"n": len(basic), "chance": 0.25, "aggregates": shares}
+        chances = {name: {"chance": 0.25} for name in FAMILIES}
+        summary = {"n": len(basic), "tasks": chances, "aggregates": shares}
         write(folder / f"{way}-tested/basic", basic, summary)
         scored = {task: metrics.accuracy(part).as_dict() for task, part in routes.items()}
         summary = {"n": 24, "routes": {task: {"optimal": s, "valid": s} for task, s in scored.items()}}
@@ -171,6 +172,10 @@ def test_families_and_capabilities_are_recomputed_by_hand(runs, whole):
         right = [record["correct"] for record in basic if FAMILIES[record["task"]].capability == capability]
         found = whole["sparkle"]["ways"]["sft"][capability]["share"]
         assert found == pytest.approx(sum(right) / len(right), abs=1e-6)
+    found = whole["sparkle"]
+    above = found["claims"]["sft_chance"]["difference"]
+    assert above["points"] == pytest.approx(found["ways"]["sft"]["all"]["share"] - 0.25, abs=1e-5)
+    assert written(found["chance"])["text"] == "25.0"
     kept = whole["vsi"]["open"]["ways"]
     assert written(kept["t"]["format_first"])["text"] == "50" and "format_first" not in kept["v"]
 
