@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_chat
 import videos
 from commands import ROOT, refused, run
 from PIL import Image
@@ -109,6 +110,17 @@ def test_thoughts_first(tmp_path, here):
     assert "<answer>" in summary["rule"] and summary["prompt_mode"] == "think"
     prompts = [json.loads(line)["prompt"] for line in (tmp_path / "run/predictions.jsonl").open()]
     assert len(prompts) == 5 and all("Let's think step by step" in prompt for prompt in prompts)
+
+
+def test_a_qwen_is_shown_a_video(tmp_path, here):
+    """It takes small frames and the time between them; other frames give other answers."""
+    model = tiny_chat.save_model(tmp_path / "qwen", "qwen2_5_vl")
+    flags = [*benchmark(tmp_path), "--model", model, "--min_pixels", 64, "--max_pixels", 1024]
+    summary, _ = here("run", *flags, "--max_new_tokens", 4)
+    assert summary["n"] == 5 and summary["frames"]["max"] == 4
+    said = (tmp_path / "run/predictions.jsonl").read_text()
+    here("fewer", *flags, "--max_new_tokens", 4, "--num_frames", 1)
+    assert (tmp_path / "fewer/predictions.jsonl").read_text() != said
 
 
 def test_bad_input_ends_in_one_line(tmp_path, capsys):
