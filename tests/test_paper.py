@@ -85,6 +85,11 @@ def sat_runs(folder: Path) -> Path:
     return folder
 
 
+OPEN = [
+    short for short in studies.VSI_OPEN if short != "t-beta1e-2"
+]  # one of the open questions is not trained
+
+
 def room_runs(folder: Path) -> Path:
     def answers(name: str) -> list[dict]:
         rng = Random(name)
@@ -96,7 +101,7 @@ def room_runs(folder: Path) -> Path:
                 found.append({"id": f"{task}-{index}", "task": asked, "correct": score == 1, "score": score})
         return found
 
-    for run in ("sft", "dpo", "v", *studies.VSI_OPEN):
+    for run in ("sft", "dpo", "v", *OPEN):
         parts = ("base", "trained", "shuffled") if run in ("sft", "t") else ("trained", "shuffled")
         for part in parts:
             write(folder / run / part, answers(f"{run}-{part}"))
@@ -200,9 +205,9 @@ def test_open_questions_are_left_out_alone(runs, tmp_path):
     shutil.copytree(runs / "reproduce_vsi", tmp_path / "reproduce_vsi")
     shutil.rmtree(tmp_path / "reproduce_vsi/v-mra")
     found = collect(tmp_path)["vsi"]["open"]
-    assert found["missing"] == "MRA as reward"
+    assert found["missing"] == "MRA as reward, think with a larger KL weight"
     assert "mra" not in found["claims"] and "kl_think" in found["claims"]
-    for short in studies.VSI_OPEN:
+    for short in OPEN:
         shutil.rmtree(tmp_path / "reproduce_vsi" / short, ignore_errors=True)
     found = collect(tmp_path)["vsi"]
     assert "open" not in found and "v_above_sft" in found["claims"]
