@@ -150,7 +150,7 @@ def vsi_study(folder: Path) -> dict:
     base = vsi.answers(folder / "sft/base")
     names = {"base": "base"} | {short: way for way, short in VSI_WAYS.items()}
     config = read_json(folder / "v/config.json")["arguments"]
-    found = _facts(folder) | {"questions": len(base), "beta": f"{config['beta']:g}"}
+    found = {"questions": len(base), "beta": f"{config['beta']:g}"}
     found |= {name: config[name] for name in ("max_steps", "num_generations", "num_frames", "seed")}
     found["ways"] = {
         short: {"name": names[short]} | _families(records)
@@ -164,6 +164,10 @@ def vsi_study(folder: Path) -> dict:
             f"{names[one]} above {names[other]}", vsi.change(after[other], after[one]), _reported(one, other)
         )
         for one, other in pairs
+    }
+    found["looks"] = {
+        short: claim(f"{names[short]}: own video above another's", vsi.change(shuffled[short], after[short]))
+        for short in shorts
     }
     found["families"] = {
         name: claim(f"{vsi.SHORT[name]}: vsGRPO-V above SFT", vsi.change(after["sft"], after["v"], [name]))

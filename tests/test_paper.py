@@ -172,6 +172,11 @@ def test_families_and_capabilities_are_recomputed_by_hand(runs, whole):
     answers = read_lines(runs / "reproduce_vsi/v/trained/predictions.jsonl")
     counts = [record["score"] for record in answers if record["task"] == "object_counting"]
     assert whole["vsi"]["ways"]["v"]["count"]["share"] == pytest.approx(sum(counts) / len(counts), abs=1e-6)
+    shuffled = read_lines(runs / "reproduce_vsi/v/shuffled/predictions.jsonl")
+    gain = [one["score"] - other["score"] for one, other in zip(answers, shuffled, strict=True)]
+    assert whole["vsi"]["looks"]["v"]["difference"]["points"] == pytest.approx(
+        sum(gain) / len(gain), abs=1e-6
+    )
     basic = read_lines(runs / "reproduce_sparkle/sparkle_sft-tested/basic/predictions.jsonl")
     for capability in CAPABILITIES:  # every family has as many questions
         right = [record["correct"] for record in basic if FAMILIES[record["task"]].capability == capability]
