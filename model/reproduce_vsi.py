@@ -81,8 +81,14 @@ def jobs(args: Args, folder: Path) -> list[Job]:
     return found
 
 
-def section(args: Args, folder: Path, commands: int, seconds: float) -> str:
-    """The tables, from what the commands left."""
+def section(args: Args, folder: Path, seconds: float) -> str:
+    """The tables, from what the commands left, this time or before."""
+    after = {
+        way: vsi.answers(folder / short / "trained")
+        for way, (short, *_) in OPEN.items()
+        if (folder / short / "shuffled/summary.json").is_file()
+    }
+    commands = len(WAYS) + len(after)
     base = vsi.answers(folder / "sft/base")
     trained = {way: vsi.answers(folder / short / "trained") for way, (short, *_) in WAYS.items()}
     shuffled = {way: vsi.answers(folder / short / "shuffled") for way, (short, *_) in WAYS.items()}
@@ -101,11 +107,6 @@ def section(args: Args, folder: Path, commands: int, seconds: float) -> str:
         vsi.ways_table({"base": base, **trained}),
         vsi.gains_table(base, trained, shuffled),
     ]
-    after = {
-        way: vsi.answers(folder / short / "trained")
-        for way, (short, *_) in OPEN.items()
-        if (folder / short / "shuffled/summary.json").is_file()
-    }
     if after:
         parts += open_questions(folder, {"V, beta 0.0001": trained["vsGRPO-V"], **after}, base)
     return "\n\n".join(parts)
@@ -157,7 +158,7 @@ def main(args: Args) -> None:
     folder = Path(args.output_dir)
     todo = jobs(args, folder)
     seconds = run([todo], folder, args.workers)
-    text = section(args, folder, len(todo), seconds)
+    text = section(args, folder, seconds)
     results = Path(args.results)
     before = results.read_text(encoding="utf-8") if results.is_file() else "# Results\n"
     results.write_text(comparison.replace_section(before, "vsi", text), encoding="utf-8")

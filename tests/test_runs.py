@@ -126,7 +126,8 @@ def test_vsgrpos_twin_differs_in_model_data_and_size_alone(row):
     sizes = {"model", "run_name", "num_frames", "eval_limit"}
     assert {key for key in published if published[key] != embedded[key]} <= OF_THE_TWIN | sizes
     assert prompts_a_step(embedded) == prompts_a_step(published)
-    assert embedded["learning_rate"] == pytest.approx(10 * published["learning_rate"])
+    times = 10 if row.endswith("dpo") else 30
+    assert embedded["learning_rate"] == pytest.approx(times * published["learning_rate"])
     assert embedded["data"] == embedded["eval_data"] == "embedded" and embedded["num_frames"] == 4
 
 

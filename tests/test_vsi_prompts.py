@@ -15,13 +15,17 @@ def test_published_sentences():
     observe = vsi_prompts.evaluation(QUESTION, "observe").splitlines()[-1]
     assert observe.startswith("Please observe the video first and then answer ")
     vanilla = vsi_prompts.evaluation(f"{vsibench.FRAMES}\n{QUESTION}", "vanilla")
-    assert vanilla.splitlines() == [vsibench.FRAMES, QUESTION, vsibench.ASK_NUMBER]
+    assert vanilla.splitlines() == [
+        vsibench.FRAMES,
+        QUESTION,
+        "Please answer the question using a single word or phrase.",
+    ]
 
 
 def test_lettered_options_are_asked_for_as_vsibench_does():
     before = "Which?\nOptions:\nA. sink\nB. sofa"
     prompts = [vsi_prompts.evaluation(before, mode, letters=True) for mode in vsi_prompts.MODES]
-    assert prompts[0] == f"{before}\n{vsibench.ASK_LETTER}"
+    assert prompts[0] == f"{before}\nAnswer with the option's letter from the given choices directly."
     assert all(prompt.startswith(before) and "option's letter" in prompt for prompt in prompts)
     assert len(set(prompts)) == 3
 

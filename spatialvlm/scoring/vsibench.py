@@ -66,10 +66,16 @@ def read_official(text: str, example: Example) -> Parsed:
 
     The benchmark's authors' `lmms_eval/tasks/vsibench/utils.py` (vision-x-nyu/thinking-in-space).
     """
-    if "vocabulary" in example.meta:
+    if _in_words(example):
         return _whole(text, example)
     word = _first_word(text)
     return (word.upper() or None) if example.choices else _finite(word)
+
+
+def _in_words(example: Example) -> bool:
+    """Whether a choice of VSI-100k is answered in words, without options."""
+    worded = "vocabulary" in example.meta and example.task in vsibench.CHOICE_TYPES
+    return worded and example.choices is None
 
 
 def _whole(text: str, example: Example) -> str | None:
@@ -86,7 +92,7 @@ def read_lmms_eval(text: str, example: Example) -> Parsed:
 
     "2 to 3" says 2, "1,000" says 1, "the red one" says 1. lmms-eval 0.7.3, `tasks/vsibench/utils.py`.
     """
-    if example.choices or "vocabulary" in example.meta:
+    if example.choices or _in_words(example):
         return read_official(text, example)
     tokens = _TOKEN.findall(text.lower())
     start = next((at for at, token in enumerate(tokens) if token in _VALUES or not token.isalpha()), None)
@@ -112,13 +118,13 @@ def _spelt(words: Iterable[str]) -> float:
 
 
 def read_strict(text: str, example: Example) -> Parsed:
-    if "vocabulary" in example.meta:
+    if _in_words(example):
         return answers.one_of(text, example.meta["vocabulary"])
     return answers.choice(text, example.choices) if example.choices else answers.number(text)
 
 
 def gold(example: Example) -> str | float:
-    return example.answer if example.choices or "vocabulary" in example.meta else float(example.answer)
+    return example.answer if example.choices or _in_words(example) else float(example.answer)
 
 
 def score(parsed: Parsed, true: str | float) -> float:

@@ -72,10 +72,11 @@ def test_only_what_has_been_trained_is_told(finished, tmp_path):
     flags = ["--output_dir", finished, "--results", tmp_path / "R.md"]
     shutil.rmtree(finished / "v-mra")
     text = run_here(SCRIPT, *flags, folder=tmp_path)
-    assert "3 commands" in text and "Not trained here: V, MRA as reward." in text and "to MRA's" not in text
+    assert "9 commands" in text and "Not trained here: V, MRA as reward." in text and "to MRA's" not in text
     for name in set(RIGHT) - {"sft", "dpo", "v"}:
         shutil.rmtree(finished / name, ignore_errors=True)
-    assert "leaves open" not in run_here(SCRIPT, *flags, folder=tmp_path)
+    text = run_here(SCRIPT, *flags, folder=tmp_path)
+    assert "leaves open" not in text and "3 commands" in text
 
 
 def test_too_few_test_questions(tmp_path, capsys, monkeypatch):
