@@ -1,9 +1,9 @@
 """Labelled nodes on a plane, for `worlds`: what the embedded model should know of them before Sparkle's data.
 
-It is taught to read labels, which of two nodes is farther left or higher up, what is green or red, and which
-nodes a line joins. Of Sparkle's own questions it is taught the answer's form alone: sectors, cells, labels
-and numbers are drawn at random, whatever is seen; a tour is all nodes in any order, and a path is some way
-along the lines that passes no node twice, seldom the shortest.
+It is taught to read labels, which of two nodes is farther left or higher up, what is green or red, which
+nodes a line joins, and which node is next on a side. Of Sparkle's own questions it is taught the answer's
+form alone: sectors, cells, labels and numbers are drawn at random, whatever is seen; a tour is all nodes in
+any order, and a path is some way along the lines that passes no node twice, seldom the shortest.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ GRIDS = 0.4  # of the pictures are grids, the others scattered nodes
 MOST_LABELS = max(side * side for side in FORM.grids)
 LONGEST_PATH = 7  # nodes
 APART = 0.5  # units between two nodes of which one is farther left or higher up
+SIDES = {"right": (1, 0), "left": (-1, 0), "above": (0, 1), "below": (0, -1)}
+TOLD = 3 + len(SIDES)  # of a node: its place, its colour, on which sides there are lines
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,17 @@ class Facts:
     edges: frozenset[frozenset[str]]
     start: str | None = None
     end: str | None = None
+
+    def beside(self, label: str) -> dict[str, str]:
+        """The nodes that a line joins to `label`, by side."""
+        here = np.array(self.nodes.points[label])
+        ways = {
+            other: np.sign(np.round(np.array(self.nodes.points[other]) - here, 6)).astype(int)
+            for edge in self.edges
+            if label in edge
+            for other in edge - {label}
+        }
+        return {side: o for side, way in SIDES.items() for o, found in ways.items() if tuple(found) == way}
 
 
 def make(split: str, index: int) -> Item:
@@ -62,20 +75,29 @@ def make(split: str, index: int) -> Item:
     owners = np.where(away.min(1) <= radius, away.argmin(1), -1)
     colours = np.array([(label == facts.start) - (label == facts.end) for label in labels] + [0.0])
     padded = np.concatenate([at, np.zeros((1, 2))])
+    lines = np.array([[2.0 * (side in facts.beside(label)) - 1 for side in SIDES] for label in labels])
+    lines = np.concatenate([lines if facts.edges else 0 * lines, np.zeros((1, len(SIDES)))])
     values = np.concatenate(
-        [padded[owners] / PATCHES * 4 - 2, 2 * colours[owners, None], padded[owners] - middles], 1
+        [
+            padded[owners] / PATCHES * 4 - 2,
+            2 * colours[owners, None],
+            padded[owners] - middles,
+            lines[owners],
+        ],
+        1,
     )
     centres = np.zeros((PATCHES, PATCHES), bool)
     centres[tuple(at[:, ::-1].astype(int).clip(0, PATCHES - 1).T)] = True
-    told = {label: np.array([*(place / PLANE * 4 - 2), 2 * colour])
-            for label, place, colour in zip(labels, places, colours, strict=False)}  # fmt: skip
+    told = {label: np.array([*(place / PLANE * 4 - 2), 2 * colour, *line])
+            for label, place, colour, line in zip(labels, places, colours, lines, strict=False)}  # fmt: skip
     return Item(
         images=np.asarray(image)[None],
         kinds=numbers[owners][None].astype(np.int8),
         centres=centres.reshape(1, -1),
         values=values[None],
         facts=facts,
-        told=told | {f"N{number}": np.full(3, np.nan) for number in range(1, 40) if f"N{number}" not in told},
+        told=told
+        | {f"N{number}": np.full(TOLD, np.nan) for number in range(1, 40) if f"N{number}" not in told},
     )
 
 
@@ -135,7 +157,19 @@ def _joined(facts: Facts, rng: Random) -> Asked | None:
     return Asked("joined", f"Is {pair[0]} joined to {pair[1]}?", answer, tuple(pair))
 
 
-_SHORT = (_exist, _lateral, _vertical, _coloured, _joined)
+def _next(facts: Facts, rng: Random) -> Asked | None:
+    """Which node a line leads to; nodes without a line on any side are not asked about."""
+    if not facts.edges:
+        return None
+    label = rng.choice(facts.nodes.labels)
+    if not (beside := facts.beside(label)):
+        return None
+    side, answer = rng.choice(list(beside.items()))
+    said = {"right": "to the right of", "left": "to the left of"}.get(side, side)
+    return Asked("next", f"Which node is next {said} {label}?", answer, (label,))
+
+
+_SHORT = (_exist, _lateral, _vertical, _coloured, _joined, _next)
 
 
 # ---- Sparkle's form, with answers that mean nothing
@@ -174,6 +208,11 @@ _MEANINGLESS: dict[str, Callable[[tuple[str, ...], Random], str]] = {
 }
 
 
+def route(item: Item, rng: Random) -> Asked:
+    """The composite tests' form: a path where there are lines, a tour elsewhere."""
+    return (_tour if item.facts.start is None else _path)(item.facts, rng)
+
+
 def _path(facts: Facts, rng: Random) -> Asked:
     graph = nx.Graph([tuple(edge) for edge in facts.edges])
     shortest = nx.shortest_path_length(graph, facts.start, facts.end) + 1
@@ -192,14 +231,14 @@ def _tour(facts: Facts, rng: Random) -> Asked:
 
 WORLD = World(
     name="labels",
-    sizes=Sizes(items=12000, tower_steps=500, language_steps=450),
+    sizes=Sizes(items=12000, tower_steps=500, language_steps=1100),
     taught=(__doc__ or "").partition("\n\n")[2],
     frames=1,
     kinds=MOST_LABELS + 1,
-    values=5,
-    told=3,
+    values=5 + len(SIDES),
+    told=TOLD,
     make=make,
-    plans={"short": Plan(12, 24, 4, short), "form": Plan(5, 116, 36, form)},
-    turns=("short", "short", "short", "short", "short", "form"),
+    plans={"short": Plan(12, 24, 4, short), "form": Plan(5, 116, 56, form), "route": Plan(3, 116, 56, route)},
+    turns=("short", "short", "route", "short", "form", "route"),
     names=tuple(f"N{number}" for number in range(1, MOST_LABELS + 1)),
 )

@@ -6,6 +6,7 @@ made and read here, and `worlds_training` learns from them. An item is a few fra
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +22,7 @@ from transformers import PaliGemmaProcessor
 from spatialvlm.pretrain import build
 
 SHARD = 250
+TRIES = 1000  # for the questions of an item, before it is given up
 MENTIONS = 6  # of things in a question that are told of
 PATCHES = build.IMAGE_SIZE // build.PATCH_SIZE
 
@@ -168,7 +170,11 @@ def _rows(told_values: int, tokenizer, item: Item, plan: Plan, seed: str) -> dic
     at = np.zeros((each, MENTIONS), np.int16)
     told = np.full((each, MENTIONS, told_values), np.nan, np.float16)
     rng, number = Random(seed), 0
-    while number < each:
+    for tries in itertools.count():
+        if number == each:
+            break
+        if tries > TRIES:
+            raise RuntimeError(f"{seed}: no question fits in {length} tokens, its answer in {plan.answer}")
         asked = plan.ask(item, rng)
         if asked is None:
             continue
