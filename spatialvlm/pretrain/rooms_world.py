@@ -301,7 +301,7 @@ def thought(item: Item, rng: Random) -> Asked | None:
 
 WORLD = World(
     name="rooms",
-    sizes=Sizes(items=4000, tower_steps=450, language_steps=330),
+    sizes=Sizes(items=4000, tower_steps=450, language_steps=900),
     taught=(__doc__ or "").partition("\n\n")[2],
     frames=FRAMES,
     kinds=len(LABELS) + 1,
@@ -313,6 +313,6 @@ WORLD = World(
         "form": Plan(4, 136, 14, form),
         "thought": Plan(2, 200, 44, thought),
     },
-    turns=(*("short",) * 4, "form", *("short",) * 4, "thought"),
+    turns=(*("short",) * 3, "form", *("short",) * 3, "thought"),
     names=LABELS,
 )
