@@ -1,6 +1,7 @@
 """Sparkle in small: base, SFT, GRPO and each capability alone, on basic and composite tests, into RESULTS.md.
 
 python model/reproduce_sparkle.py                      # embedded, on 2 CPU cores
+python model/reproduce_sparkle.py --ablations all      # and the paper's further ablations
 python model/reproduce_sparkle.py --profile paper --workers 1
                                                        # the paper's form, on a GPU
 python model/reproduce_sparkle.py --sft_steps 4 --grpo_steps 2 --eval_limit 32 --results /dev/null
@@ -31,7 +32,15 @@ WAYS = {  # name: the configuration, which is the folder's name as well
     "SFT, direction alone": "sparkle_sft_direction",
     "SFT, distance alone": "sparkle_sft_distance",
     "SFT, localization alone": "sparkle_sft_localization",
-    "SFT, without numbers": "sparkle_sft_without_numbers",
+}
+ABLATIONS = {  # the same, by the name that asks for it
+    "without_numbers": "SFT, without numbers",
+    "direction_distance": "SFT, without localization",
+    "direction_localization": "SFT, without distance",
+    "distance_localization": "SFT, without direction",
+    "200": "SFT, 200 pictures",
+    "500": "SFT, 500 pictures",
+    "1000": "SFT, 1,000 pictures",
 }
 
 
@@ -39,6 +48,9 @@ WAYS = {  # name: the configuration, which is the folder's name as well
 class Args:
     profile: Literal["auto", "embedded", "paper"] = field(
         default="embedded", metadata={"help": "which twin of the configurations"}
+    )
+    ablations: list[str] = field(
+        default_factory=list, metadata={"help": f"also trained: all, or of {' '.join(ABLATIONS)}"}
     )
     seed: int = field(default=0, metadata={"help": "of all trainings"})
     sft_steps: int | None = field(default=None, metadata={"help": "instead of the configurations'"})
@@ -51,10 +63,21 @@ class Args:
     )
 
 
+def ways(args: Args, folder: Path) -> dict[str, str]:
+    """The ways that are asked for, or were once, and their configurations' names."""
+    further = {
+        way: f"sparkle_sft_{name}"
+        for name, way in ABLATIONS.items()
+        if {"all", name} & set(args.ablations)
+        or (folder / f"sparkle_sft_{name}-tested/summary.json").is_file()
+    }
+    return WAYS | further
+
+
 def training(args: Args, folder: Path) -> list[Job]:
     """One command a way; its own test is small, since all are tested alike after."""
     jobs = []
-    for config in WAYS.values():
+    for config in ways(args, folder).values():
         kind = "grpo" if "grpo" in config else "sft"
         steps = args.grpo_steps if kind == "grpo" else args.sft_steps
         path = folder / config
@@ -69,7 +92,7 @@ def training(args: Args, folder: Path) -> list[Job]:
 def tests(args: Args, folder: Path) -> list[Job]:
     """Basic and composite tests of the base model, and of every way."""
     jobs = []
-    for name in (BASE, *WAYS.values()):
+    for name in (BASE, *ways(args, folder).values()):
         path = folder / f"{name}-tested"
         flags = ["--profile", args.profile, "--blocks", *BLOCKS, "--limit", str(args.eval_limit)]
         flags += ["--output_dir", str(path)]
@@ -80,12 +103,14 @@ def tests(args: Args, folder: Path) -> list[Job]:
 
 def section(args: Args, folder: Path, commands: int, seconds: float) -> str:
     """The tables, from what the commands left."""
-    ways, records = {}, {}
-    for way, name in {BASE: BASE, **WAYS}.items():
+    summaries, records = {}, {}
+    for way, name in {BASE: BASE, **ways(args, folder)}.items():
         parts = {block: folder / f"{name}-tested" / block for block in BLOCKS}
-        ways[way] = {block: json.loads((part / "summary.json").read_text()) for block, part in parts.items()}
+        summaries[way] = {
+            block: json.loads((part / "summary.json").read_text()) for block, part in parts.items()
+        }
         records[way] = {block: read_lines(part / "predictions.jsonl") for block, part in parts.items()}
-    sizes = ", ".join(f"{ways[BASE][block]['n']} {block} questions" for block in BLOCKS)
+    sizes = ", ".join(f"{summaries[BASE][block]['n']} {block} questions" for block in BLOCKS)
     machine = f"{os.cpu_count()} CPU cores" if args.profile == "embedded" else "this machine"
     changes = "; ".join(f"{task} {sparkle.published(task)}" for task in COMPOSITE)
     facts = (
@@ -96,12 +121,14 @@ def section(args: Args, folder: Path, commands: int, seconds: float) -> str:
         f"published changes: {changes}."
     )
     title = "## Sparkle: basic capabilities and what carries over"
-    return f"{title}\n\n{facts}\n\n{sparkle.compared(ways, records)}"
+    return f"{title}\n\n{facts}\n\n{sparkle.compared(summaries, records)}"
 
 
 def main(args: Args) -> None:
     if args.eval_limit < 1:
         raise UserError(f"--eval_limit must be at least 1, not {args.eval_limit}")
+    if unknown := set(args.ablations) - {"all", *ABLATIONS}:
+        raise UserError(f"--ablations {min(unknown)}: must be of all, {', '.join(ABLATIONS)}")
     folder = Path(args.output_dir)
     base, *others = tests(args, folder)
     stages = [[*training(args, folder), base], others]

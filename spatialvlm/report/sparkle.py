@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from spatialvlm import metrics
 from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
@@ -99,6 +100,12 @@ def compared(ways: Mapping[str, Mapping[str, Summary]], records: Mapping[str, Ma
     first, *trained = ways
     names = (*CAPABILITIES, "mean_of_tasks")
     rows = [[way, *_figures(found["basic"]["aggregates"], names)] for way, found in ways.items()]
+    looked = ways[first]["basic"]["tasks"]
+    blind = [
+        fmean(part["chance"] for name, part in looked.items() if FAMILIES[name].capability in chosen)
+        for chosen in (*((name,) for name in CAPABILITIES), CAPABILITIES)
+    ]
+    rows.append(["answers without looking", *(f"{100 * value:.1f}" for value in blind)])
     parts = ["Basic, each the mean over its families:", markdown(("", *CAPABILITIES, "all families"), rows)]
     tasks = list(ways[first]["composite"]["routes"])
     for name, words in (("optimal", "any shortest path or tour"), ("valid", "paths and tours of any length")):

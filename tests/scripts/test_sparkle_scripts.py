@@ -66,7 +66,7 @@ def test_grpo_learns_from_the_same_questions(tmp_path):
 # ---- the comparison's driver, over runs that are there already
 
 WAYS = ("base", "sparkle_sft", "sparkle_grpo", "sparkle_sft_direction", "sparkle_sft_distance")
-WAYS += ("sparkle_sft_localization", "sparkle_sft_without_numbers")
+WAYS += ("sparkle_sft_localization",)
 
 
 def leave(folder: Path, share: float) -> None:
@@ -99,13 +99,17 @@ def finished(tmp_path):
     """An output folder in which all has been run: base has a quarter right, SFT all, others half."""
     folder = tmp_path / "runs"
     for way in WAYS:
-        leave(folder / f"{way}-tested", {"base": 0.25, "sparkle_sft": 1.0}.get(way, 0.5))
-        if way != "base":
-            (folder / way / "adapter").mkdir(parents=True)
-            (folder / way / "shuffled").mkdir()
-            (folder / way / "adapter/adapter_model.safetensors").touch()
-            (folder / way / "shuffled/summary.json").write_text("{}")
+        finish(folder, way, {"base": 0.25, "sparkle_sft": 1.0}.get(way, 0.5))
     return folder
+
+
+def finish(folder: Path, way: str, share: float) -> None:
+    leave(folder / f"{way}-tested", share)
+    if way != "base":
+        (folder / way / "adapter").mkdir(parents=True)
+        (folder / way / "shuffled").mkdir()
+        (folder / way / "adapter/adapter_model.safetensors").touch()
+        (folder / way / "shuffled/summary.json").write_text("{}")
 
 
 def test_the_comparison_of_finished_runs(finished, tmp_path):
@@ -119,11 +123,18 @@ def test_the_comparison_of_finished_runs(finished, tmp_path):
     assert len(rows) == 4 and rows[0].count("100.0 (") == 4 and rows[3].count("+75.0 (") == 2
     assert len([line for line in text.splitlines() if line.startswith("| base  ")]) == 3
     commands = (finished / "commands.txt").read_text().splitlines()
-    assert len(commands) == len(set(commands)) == 6 + 7
+    assert len(commands) == len(set(commands)) == 5 + 6
     grpo = next(line for line in commands if "sparkle_grpo.py" in line)
     for flag in ("runs/embedded/sparkle_grpo.yaml", "--test_base false", "--resume"):
         assert flag in grpo
     assert run(REPRODUCE, *flags, folder=tmp_path) and results.read_text() == text  # nothing is done twice
+    blind = next(line for line in text.splitlines() if "answers without looking" in line)
+    assert [cell.strip() for cell in blind.split("|")[2:6]] == ["100.0"] * 4  # all gold answers are alike
+
+    finish(finished, "sparkle_sft_200", 0.5)  # an ablation that was asked for once stays in the tables
+    run(REPRODUCE, *flags, folder=tmp_path)
+    assert results.read_text().count("| SFT, 200 pictures") == 4
+    assert len((finished / "commands.txt").read_text().splitlines()) == 6 + 7
 
 
 # ---- what is refused
@@ -197,6 +208,7 @@ def test_a_picture_that_is_cut_off(tmp_path, capsys):
             "model/sparkle_grpo.py trains on Sparkle's questions",
         ),
         (REPRODUCE, ["--workers", "0"], "--workers must be at least 1"),
+        (REPRODUCE, ["--ablations", "pairs"], "--ablations pairs: must be of all, without_numbers"),
         (REPRODUCE, ["--eval_limit", "0"], "--eval_limit must be at least 1"),
     ],
 )
