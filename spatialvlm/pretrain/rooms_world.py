@@ -301,7 +301,7 @@ def thought(item: Item, rng: Random) -> Asked | None:
 
 WORLD = World(
     name="rooms",
-    sizes=Sizes(items=4000, tower_steps=450, language_steps=900),
+    sizes=Sizes(items=4000, tower_steps=450, language_steps=700),
     taught=(__doc__ or "").partition("\n\n")[2],
     frames=FRAMES,
     kinds=len(LABELS) + 1,
