@@ -255,6 +255,23 @@ def test_refused_stopped_and_failed_are_told_apart():
         assert program.run(failing, GRAPH).status == "failed", failing
 
 
+@pytest.mark.parametrize("function", ["count", "filter", "find"])
+def test_what_an_attribute_is_compared_with_is_a_text_or_number(function):
+    """A list would be turned into text once an object, which no budget sees: 12 seconds for this program."""
+    source = "a = '" + "\\x00" * 63 + "'\nx = [a for i in range(1800)]\ny = [x for i in range(8)]\n"
+    source += function + "([{} for i in range(900)], name=y)"
+    started = time.process_time()
+    ran = program.run(source, GRAPH)
+    assert ran.status == "failed" and "a text or number is needed" in ran.message
+    assert time.process_time() - started < 1
+    assert program.run("count(objects, depth=0.4)", GRAPH).value == 1
+
+
+def test_the_name_of_what_is_not_needed_may_stand_in_a_comprehension():
+    assert program.run("sum(1 for _ in objects)", GRAPH).value == 4
+    assert program.run("__ = 1", GRAPH).status == "refused"
+
+
 def test_a_graph_that_is_a_list_are_its_objects():
     assert program.run("len(objects) + len(relations)", GRAPH["objects"]).value == 4
 

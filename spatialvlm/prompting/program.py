@@ -166,7 +166,7 @@ def _check_size(tree: ast.AST) -> None:
 
 
 def _check_name(name: str) -> None:
-    if name.startswith("_") or len(name) > 50:
+    if (name.startswith("_") and name != "_") or len(name) > 50:
         raise Refused(f"the name {name[:50]}")
 
 

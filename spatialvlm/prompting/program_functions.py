@@ -136,12 +136,12 @@ def _objects(values: Any) -> list[dict[str, Any]]:
     return values
 
 
-def _has(thing: dict[str, Any], name: str, value: Any) -> bool:
+def _has(thing: dict[str, Any], name: str, wanted: str) -> bool:
     """Whether an attribute is the one asked for: a key of its own, a key of `attributes`, or a word in it.
 
-    Case does not count.
+    Args:
+        wanted: in lower case, for case does not count.
     """
-    wanted = str(value).lower()
     attributes = thing.get("attributes")
     said = [thing.get(name)]
     said += [attributes.get(name)] if isinstance(attributes, dict) else []
@@ -151,7 +151,14 @@ def _has(thing: dict[str, Any], name: str, value: Any) -> bool:
 
 def _filter(meter: Meter, things: Any, **attributes: Any) -> list[dict[str, Any]]:
     meter.pay(len(_objects(things)) * (1 + len(attributes)) * 8)
-    return [each for each in things if all(_has(each, name, value) for name, value in attributes.items())]
+    wanted = {name: _wanted(value).lower() for name, value in attributes.items()}
+    return [each for each in things if all(_has(each, name, value) for name, value in wanted.items())]
+
+
+def _wanted(value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"a text or number is needed, not {type(value).__name__}")
+    return str(value)
 
 
 def _find(meter: Meter, things: Any, **attributes: Any) -> dict[str, Any]:
