@@ -138,11 +138,17 @@ def test_labels_are_told_as_they_are(items):
             assert (question.answer == "yes") == (names[0] in points)
         if question.kind == "joined":
             assert (question.answer == "yes") == (frozenset(names) in item.facts.edges)
+        if question.kind == "next":
+            side = next(side for side in labels_world.SIDES if side in question.prompt)
+            apart = np.subtract(points[question.answer], points[names[0]])
+            assert {names[0], question.answer} in item.facts.edges
+            assert np.dot(apart, labels_world.SIDES[side]) > 0.9 * np.linalg.norm(apart)
         if question.kind == "coloured":
             assert (
                 question.answer
                 == {"green": item.facts.start, "red": item.facts.end}[question.prompt.split()[-1][:-1]]
             )
+    assert sum(count for (kind, _), count in kinds.items() if kind == "next") > 50
     for kind, answers in {
         "joined": ("yes", "no"),
         "lateral": ("left", "right"),
@@ -154,7 +160,8 @@ def test_labels_are_told_as_they_are(items):
 
 def test_paths_are_ways_and_seldom_shortest(items):
     paths, shortest = 0, 0
-    for item, question in asked(WORLDS["labels"], items["labels"], "form"):
+    world, listed = WORLDS["labels"], items["labels"]
+    for item, question in [*asked(world, listed, "form"), *asked(world, listed, "route")]:
         if question.kind == "form-path":
             graph = nx.Graph([tuple(edge) for edge in item.facts.edges])
             way = question.answer.split(" -> ")
