@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from chat_server import in_turn, last_text, one_each, serving
+from chat_server import completion, in_turn, last_text, one_each, serving
 from PIL import Image
 
 from spatialvlm.cli import UserError
 from spatialvlm.prompting import server
 from spatialvlm.prompting.cache import Cache
+from spatialvlm.prompting.client import Reply
 from spatialvlm.prompting.server import ServerArgs, ServerClient
 from spatialvlm.prompting.strategy import Outcome, assistant, user
 
@@ -54,6 +55,26 @@ def test_a_misbehaving_server_loses_nothing(tmp_path):
     facts = asking.facts()
     assert facts["answered"] == 24 and facts["from_cache"] == 0
     assert facts["failed_attempts"] == sum(state.came.values()) - 24 == 24
+
+
+STRANGE = {  # what a reply may hold in the place of what belongs there
+    "a message that is a text": {"choices": [{"message": "three", "finish_reason": "stop"}]},
+    "a choice that is none": {"choices": [None]},
+    "a reason that is a list": {"choices": [{"message": {"content": "3"}, "finish_reason": ["stop"]}]},
+    "choices by name": {"choices": {"0": "three"}},
+    "a list": [],
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_reply_of_another_form_is_half_an_answer(name):
+    with pytest.raises(server.Halved):
+        server.read(json.dumps(STRANGE[name]))
+
+
+def test_a_bill_that_is_none_counts_nothing_and_half_a_surrogate_pair_is_replaced():
+    body = completion("a \ud83d b", "stop") | {"usage": ["free"]}
+    assert server.read(json.dumps(body)) == Reply("a ? b", "stop", 0, 0)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -167,11 +188,12 @@ def test_another_model_length_or_server_is_another_request(tmp_path):
     assert len(state.came) == 3
 
 
-def test_a_damaged_file_of_the_cache_is_named(tmp_path):
+@pytest.mark.parametrize("content", ['{"text": "re', "{}", "[1]", '{"text": 3, "finish": "stop"}'])
+def test_a_damaged_file_of_the_cache_is_named(content, tmp_path):
     with serving(in_turn()) as (_, base_url):
         client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
         (file,) = tmp_path.rglob("*.json")
-        file.write_text('{"text": "re')
+        file.write_text(content)
         with pytest.raises(UserError, match=f"{file.name} is damaged"):
             client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
 
@@ -187,6 +209,38 @@ def test_retry_after_in_all_its_forms():
     assert 25 < server.retry_after(soon) <= 30
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     assert [server.retry_after(each) for each in (None, "2.5", "-1", past, "soon")] == [None, 2.5, 0, 0, None]
+
+
+def test_a_server_that_says_at_once_is_still_given_time(tmp_path):
+    """Retry-After: 0, eight times, would use up all attempts within milliseconds."""
+    with serving(in_turn("429 0", "429 0", "429 0")) as (state, base_url):
+        asking = client(base_url, tmp_path)
+        asking.first_pause = 0.1
+        asking.reply([user(PICTURE, "how many?")])
+    assert state.times[-1] - state.times[0] >= 0.5 * (0.1 + 0.2 + 0.4)
+
+
+def test_a_retry_after_beyond_all_reason_is_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "LONGEST_PAUSE", 0.05)
+    for told in ("1e12", "inf"):
+        with serving(in_turn(f"429 {told}")) as (state, base_url):
+            client(base_url, tmp_path / told).reply([user(PICTURE, "how many?")])
+        assert list(state.came.values()) == [2]
+
+
+@pytest.mark.parametrize("key", ["sk-caf\u00e9", "sk-\nhost: x", "\u201csk\u201d"])
+def test_a_key_that_cannot_be_one_is_refused_and_not_told(key, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UserError, match="OPENAI_API_KEY holds characters") as refused:
+        client("http://localhost:1/v1", tmp_path)
+    assert "sk" not in str(refused.value)
+
+
+def test_a_line_end_after_the_key_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret\n")
+    with serving(in_turn()) as (state, base_url):
+        client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+    assert state.headers[0]["authorization"] == "Bearer sk-very-secret"
 
 
 def test_pauses_grow(tmp_path):
@@ -210,8 +264,11 @@ def test_pauses_grow(tmp_path):
         ({"price_out": float("nan")}, "--price_out must not be negative"),
         ({"base_url": "localhost:8000"}, "no address such as"),
         ({"base_url": "http://me:key@host/v1"}, "must hold no password"),
+        ({"base_url": "http://host/v1?key=secret"}, "and no query"),
+        ({"base_url": "http://host:port/v1"}, "no address such as"),
+        ({"base_url": "http://[host/v1"}, "no address such as"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda value: value if isinstance(value, str) else "".join(value),
 )
 def test_flags_out_of_range(changed, message):
     with pytest.raises(UserError, match=message):

@@ -13,6 +13,8 @@ from typing import Any
 from spatialvlm.cli import UserError
 from spatialvlm.results import disk_errors
 
+FIELDS = {"text": str, "finish": str, "prompt_tokens": int, "completion_tokens": int}  # of a reply
+
 
 class Cache:
     """Replies by request. Files appear whole, so a stop at any moment leaves none that is torn.
@@ -31,9 +33,12 @@ class Cache:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(kept, dict) or {name: type(kept[name]) for name in FIELDS} != FIELDS:
+                raise ValueError("no reply")
+        except (ValueError, KeyError) as error:
             raise UserError(f"{path} is damaged ({error}); delete that file to ask again") from None
+        return {name: kept[name] for name in FIELDS}
 
     def put(self, request: Mapping[str, Any], reply: Mapping[str, Any]) -> None:
         path = self._path(request)

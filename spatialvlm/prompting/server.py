@@ -1,10 +1,10 @@
 """An OpenAI-compatible server as the client of a study: `--base_url http://localhost:8000/v1`.
 
 Requests are chat completions at temperature 0, pictures as PNG in data URLs. Some conversations run at a
-time. What can pass is asked for again, later and later, with chance in the waiting: 408, 409, 425, 429 (whose
-Retry-After is honoured), 5xx, time-outs, cut connections and half answers. Every whole reply goes into the
-cache before anything else is done with it. An answer that the server itself cut off at the greatest length is
-whole, and counted as cut off.
+time. What can pass is asked for again, later and later, with chance in the waiting: 408, 409, 425, 429, 5xx
+(not before Retry-After, of an hour at most), time-outs, cut connections and half answers. Every whole reply
+goes into the cache before anything else is done with it. An answer that the server itself cut off at the
+greatest length is whole, and counted as cut off.
 
 The key comes from the environment variable OPENAI_API_KEY alone; it is neither printed nor stored.
 """
@@ -40,6 +40,7 @@ from spatialvlm.prompting.strategy import Conversation, Message
 KEY_VARIABLE = "OPENAI_API_KEY"
 PASSING = {408, 409, 425, 429}  # beside 5xx
 FINISHED = ("stop", "length", "content_filter")
+LONGEST_PAUSE = 3600.0  # seconds; a server that asks for more is asked again then
 
 
 class Halved(Exception):
@@ -77,13 +78,27 @@ class ServerArgs:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"--{name} must not be negative, not {getattr(self, name)}")
         if self.base_url is not None:
-            parts = urlsplit(self.base_url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise UserError(
-                    f"--base_url {self.base_url!r} is no address such as http://localhost:8000/v1"
-                )
-            if "@" in parts.netloc:
-                raise UserError(f"--base_url must hold no password; put the key in {KEY_VARIABLE}")
+            _check_address(self.base_url)
+
+
+def _check_address(base_url: str) -> None:
+    try:
+        parts = urlsplit(base_url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets, or a port, that make no address
+        known = False
+    if known and ("@" in parts.netloc or parts.query):  # not to be repeated, nor kept in config.json
+        raise UserError(f"--base_url must hold no password and no query; put the key in {KEY_VARIABLE}")
+    if not known:
+        raise UserError(f"--base_url {base_url!r} is no address such as http://localhost:8000/v1")
+
+
+def _key() -> str:
+    """The key of the environment; `none` where there is none, which servers of one's own do not mind."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"{KEY_VARIABLE} holds characters that no key has; set it anew")
+    return key or "none"
 
 
 class ServerClient:
@@ -108,7 +123,7 @@ class ServerClient:
     ):
         self.args, self.model, self.cache = args, model, cache
         self.max_new_tokens, self.seed, self.first_pause = max_new_tokens, seed, first_pause
-        self._key = os.environ.get(KEY_VARIABLE) or "none"
+        self._key = _key()
         self._openai = openai.OpenAI(
             base_url=args.base_url, api_key=self._key, max_retries=0, timeout=args.timeout
         )
@@ -196,7 +211,7 @@ class ServerClient:
         for attempt in range(1, self.args.max_attempts + 1):
             if self._stopping.is_set():
                 raise Cancelled
-            told = None
+            told = 0.0
             try:
                 raw = self._openai.chat.completions.with_raw_response.create(**request)
                 return read(raw.text)
@@ -204,13 +219,12 @@ class ServerClient:
                 trouble = f"{error.status_code}: {self._message(error)}"
                 if error.status_code not in PASSING and error.status_code < 500:
                     raise UserError(self._refused(error.status_code, trouble)) from None
-                told = retry_after(error.response.headers.get("retry-after"))
+                told = min(retry_after(error.response.headers.get("retry-after")) or 0.0, LONGEST_PAUSE)
             except (openai.APIConnectionError, Halved) as error:  # time-outs are connection errors too
                 trouble = self._message(error)
             self._count("failed_attempts")
             if attempt < self.args.max_attempts:
-                pausing = pause * self._random.uniform(0.5, 1.0) if told is None else told
-                self._stopping.wait(pausing)
+                self._stopping.wait(max(pause * self._random.uniform(0.5, 1.0), told))
                 pause = min(2 * pause, 60.0)
         raise UserError(
             f"{self.args.base_url} failed {self.args.max_attempts} times in a row ({trouble}); what it has "
@@ -270,15 +284,22 @@ def read(text: str) -> Reply:
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
         raise Halved(f"an answer without choices: {text[:80]!r}")
-    choice = choices[0] if isinstance(choices[0], dict) else {}
-    said, finish = (choice.get("message") or {}).get("content"), choice.get("finish_reason")
+    choice = _fields(choices[0])
+    said, finish = _fields(choice.get("message")).get("content"), choice.get("finish_reason")
     if finish not in FINISHED:
         raise Halved(f"an answer that ended for the reason {finish!r}")
     if not isinstance(said, str) and finish != "content_filter":
         raise Halved("an answer without text")
-    usage = body.get("usage") or {}
+    usage = _fields(body.get("usage"))
     spent = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    return Reply(said or "", finish, *(count if isinstance(count, int) else 0 for count in spent))
+    whole = (
+        (said or "").encode("utf-8", "replace").decode()
+    )  # half a pair of surrogates could not be sent back
+    return Reply(whole, finish, *(count if isinstance(count, int) else 0 for count in spent))
+
+
+def _fields(part: object) -> dict[str, Any]:
+    return part if isinstance(part, dict) else {}
 
 
 def retry_after(header: str | None) -> float | None:
