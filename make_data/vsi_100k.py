@@ -3,14 +3,16 @@
 python make_data/vsi_100k.py                                          # rendered rooms with their frames
 python make_data/vsi_100k.py --data scans --frames frames --label_map scannetv2-labels.combined.tsv
 python make_data/vsi_100k.py --data scannet_meta_info_train.json      # annotation in VSI-Bench's form
-python make_data/vsi_100k.py --data scans --leave_out nyu-visionx/VSI-Bench --distance closest
+python make_data/vsi_100k.py --data scans --frames frames --leave_out nyu-visionx/VSI-Bench
 
-`scans` is ScanNet's own folder of scans; `frames` holds `<scene>/` with images, or `<scene>.mp4`. The answer
-is a number, or a word where VSI-Bench gives options. Families are in the paper's proportions: where scenes
-allow too few questions of one, all are lowered alike (--proportions available takes what there is). No room
-is in both splits. The folder then holds train.parquet, validation.parquet, README.md (its card), summary.json
-and meta_info.json, all annotation, which `python -m spatialvlm.data.vsi verify` reads. It is there whole or
-not at all; a run that was stopped goes on with the scans and frames that it had.
+`scans` is ScanNet's own folder of scans; `frames` holds `<scene>/` with images, or `<scene>.mp4`. ScanNet has
+the rooms that VSI-Bench asks about: what is trained on these data is tested on VSI-Bench only where they are
+left out (--leave_out). The answer is a number, or a word where VSI-Bench gives options. Families are in the
+paper's proportions: where scenes allow too few questions of one, all are lowered alike (--proportions
+available takes what there is). No room is in both splits. The folder then holds train.parquet,
+validation.parquet, README.md (its card), summary.json and meta_info.json, all annotation, which `python -m
+spatialvlm.data.vsi verify` reads. It is there whole or not at all; a run that was stopped goes on with the
+scans and frames that it had.
 
 On 2 CPU cores, shared with other work: 1,500 scenes of annotation (71,564 questions) took 53 seconds and
 0.5 GB, reading a scan of 200,000 vertices half a second to one, a rendered room with 16 frames two seconds.
@@ -27,7 +29,7 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation, rooms, vsi, vsi_files, vsi_questions
+from spatialvlm.data import annotation, rooms, vsi, vsi_files, vsi_questions, vsibench
 from spatialvlm.data.annotation import SceneAnnotation
 from spatialvlm.data.vsi_questions import FAMILIES, PAPER, PAPER_SCENES, Candidate
 from spatialvlm.report.cards import vsi_card
@@ -99,7 +101,7 @@ def read_scenes(args: Args, folder: Path) -> list[SceneAnnotation]:
         kept = folder / "scans"
         scenes = vsi_files.annotations(args.data, kept, args.label_map, args.limit, args.workers)
     if args.leave_out:
-        tested = {vsi_questions.room(scene) for scene in vsi_files.named_scenes(args.leave_out)}
+        tested = {vsi_questions.room(scene) for scene in vsibench.scenes(args.leave_out)}
         kept_scenes = [scene for scene in scenes if vsi_questions.room(scene.scene) not in tested]
         print(
             f"{len(scenes) - len(kept_scenes)} of {len(scenes)} scenes are left out (--leave_out)", flush=True

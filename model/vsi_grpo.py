@@ -4,13 +4,15 @@ python model/vsi_grpo.py                               # GPU: Qwen2-VL 2B on VSI
                                                        # CPU: the embedded model on rendered rooms
 python model/vsi_grpo.py --config runs/vsgrpo_2b_t.yaml
                                                        # another published run; any flag over it
-python model/vsi_grpo.py --prompt think                # thoughts, then the answer, in tags; or observe
+python model/vsi_grpo.py --prompt think --max_completion_length 256
+                                                       # thoughts, then the answer, in tags; or observe
 python model/vsi_grpo.py --reward mra                  # VSI-Bench's own score of numbers as their reward
 python model/vsi_grpo.py --families object_counting    # the other families are held out
 python model/vsi_grpo.py --resume                      # goes on with the newest run where it was
 accelerate launch model/vsi_grpo.py                    # several GPUs; runs/accelerate/ has more
 
-With a GPU, make the data first (make_data/vsi_100k.py) and give VSI-Bench's videos with --eval_frames.
+With a GPU, make the data first (make_data/vsi_100k.py, with --leave_out nyu-visionx/VSI-Bench: no room that
+is tested may be trained on). VSI-Bench's videos are fetched (5.7 GB) where --eval_frames does not give them.
 Prints the scores by family before and after, and below them the trained model's with the videos shuffled. Of
 think and observe every step also has the share of completions in the `format`, and of `empty_thoughts`.
 """
@@ -21,9 +23,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from spatialvlm import cli, grpo, models, rewards_vsi, training, vsi_experiment
+from spatialvlm.cli import UserError
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.example import Example
 from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
+
+IN_TAGS = 24  # tokens: four tags take some 15, and something should stand in them
 
 
 @dataclass
@@ -44,6 +49,15 @@ class Args(VSIArgs, grpo.GRPOArgs):
         default=8, metadata={"help": "forward passes a step; a step has as many prompts as both make"}
     )
     max_completion_length: int = field(default=16, metadata={"help": "longest completion, in tokens"})
+
+    def check(self) -> None:
+        """Raises UserError naming the first argument that makes no sense."""
+        super().check()
+        if self.prompt != "vanilla" and self.max_completion_length < IN_TAGS:
+            raise UserError(
+                f"--max_completion_length {self.max_completion_length}: the tags of --prompt {self.prompt} "
+                f"alone fill that, so nothing could be right; give at least {IN_TAGS} (published runs: 256)"
+            )
 
 
 def main(args: Args) -> None:

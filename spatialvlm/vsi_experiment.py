@@ -7,20 +7,18 @@ match, numbers by their mean relative accuracy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 
 from spatialvlm import models, rewards_vsi
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered, video, vsi, vsi_prompts, vsi_rooms, vsibench
+from spatialvlm.data import rendered, vsi, vsi_prompts, vsi_rooms, vsibench, vsibench_videos
 from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.data.vsi_questions import FAMILIES, family
 from spatialvlm.example import Example
 from spatialvlm.experiment import Experiment, RunArgs
-from spatialvlm.frames import Video
 from spatialvlm.scoring import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.scoring.vsibench import VSIBENCH, score
 
@@ -47,7 +45,11 @@ class VSIArgs(RunArgs):
     max_pixels: int = field(default=128 * 28 * 28, metadata={"help": "most of a frame (Qwen)"})
     eval_data: str = field(default=vsibench.HUB_ID, metadata={"help": "VSI-Bench rows, or 'embedded'"})
     eval_frames: str | None = field(
-        default=None, metadata={"help": "VSI-Bench's videos: <data set>/<scene>.mp4, or folders of frames"}
+        default=None,
+        metadata={
+            "help": "VSI-Bench's videos: <data set>/<scene>.mp4, or folders of frames; the hub's are fetched "
+            "where not given"
+        },
     )
     run_name: str = field(default="v", metadata={"help": "first part of the run folder's name"})
 
@@ -60,11 +62,8 @@ class VSIArgs(RunArgs):
             raise UserError(f"--num_frames must be at least 1, not {self.num_frames}")
         if not 1 <= self.min_pixels <= self.max_pixels:
             raise UserError(f"--min_pixels {self.min_pixels} must be between 1 and --max_pixels")
-        if self.eval_data != "embedded" and self.eval_frames is None:
-            raise UserError(
-                f"--eval_data {self.eval_data} needs its videos: give --eval_frames FOLDER, or --eval_data "
-                "embedded"
-            )
+        if self.eval_data == "embedded" and self.eval_frames:
+            raise UserError("--eval_frames is of VSI-Bench; rendered rooms draw their own: leave it out")
 
 
 def load_model(args: VSIArgs):
@@ -78,23 +77,28 @@ def load_model(args: VSIArgs):
 
 
 def training_set(args: VSIArgs) -> Sequence[Example]:
-    """VSI-100k's questions as `args` ask for them, each with a `Video`; still to be asked (`asked`)."""
+    """VSI-100k's questions as `args` ask for them, each with a `Video`; still to be asked (`asked`).
+
+    Raises:
+        UserError: as `vsi.load`; a row without frames, or of a room that VSI-Bench's rows ask about.
+    """
+    limit, frames = args.train_limit, args.num_frames
     if args.data == "embedded":
-        kinds = "train", args.train_limit, args.seed, args.num_frames, "words", args.families
-        return vsi_rooms.load(*kinds)
-    rows = vsi.load(args.data, "train", args.train_limit, args.families, args.num_frames)
-    return _mapped(rows, lambda each: replace(each, images=Video(each.images)))
+        return vsi_rooms.load("train", limit, args.seed, frames, "words", args.families)
+    tested = () if args.eval_data == "embedded" else vsibench.scenes(args.eval_data)
+    return vsi.load(args.data, "train", limit, args.families, frames, shown=True, tested=tested)
 
 
 def asked(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:
     """The examples, rendered ones drawn now, with the prompt of training."""
     drawn = rendered.drawn(examples)
-    return _mapped(drawn, lambda each: replace(each, prompt=vsi_prompts.training(each.question, mode)))
 
+    @lru_cache(maxsize=KEPT)
+    def make(index: int) -> Example:
+        example = drawn[index]
+        return replace(example, prompt=vsi_prompts.training(example.question, mode))
 
-def _mapped(examples: Sequence[Example], change: Callable[[Example], Example]) -> Sequence[Example]:
-    make = lru_cache(maxsize=KEPT)(lambda index: change(examples[index]))
-    return LazyExamples(make, range(len(examples)))
+    return LazyExamples(make, range(len(drawn)))
 
 
 # ---- the test
@@ -139,39 +143,24 @@ def inside_answer(benchmark: Benchmark, mode: Mode) -> Benchmark:
 
 
 def test_set(args: VSIArgs, mode: Mode) -> Sequence[Example]:
-    """The questions of the test, with the prompt of evaluation."""
+    """The questions of the test with their frames, and the prompt of evaluation.
+
+    Raises:
+        UserError: as `vsi_rooms.load`, or as `vsibench.load` and `vsibench_videos.with_frames`.
+    """
     if args.eval_data == "embedded":
-        limit = {"limit": args.eval_limit} if args.eval_limit else {}
-        rooms = vsi_rooms.load("test", seed=TEST_SEED, num_frames=args.num_frames, form="words", **limit)
-        return _mapped(rendered.drawn(rooms), lambda each: _evaluated(each, mode))
-    rows = vsibench.load(args.eval_data, limit=args.eval_limit)
-    found = {each.images[0]: _place(Path(args.eval_frames), each) for each in rows}
-
-    @lru_cache(maxsize=8)  # a scene's questions mostly come together
-    def film(path: Path) -> Video:
-        return Video(video.frames(path, args.num_frames).images)
-
-    return _mapped(rows, lambda each: _evaluated(replace(each, images=film(found[each.images[0]])), mode))
-
-
-def _place(folder: Path, example: Example) -> Path:
-    path = folder / example.images[0]
-    for there in (path, path.with_suffix("")):
-        if there.exists():
-            return there
-    raise UserError(f"row {example.id}: its video {path} is not there; add it to --eval_frames {folder}")
-
-
-def _evaluated(example: Example, mode: Mode) -> Example:
-    if example.choices:  # all lines but the last, which asks for the letter
-        before = example.prompt.rpartition("\n")[0]
-        return replace(example, prompt=vsi_prompts.evaluation(before, mode, letters=True))
-    before = f"{vsibench.FRAMES}\n{example.question}"
-    return replace(example, prompt=vsi_prompts.evaluation(before, mode))
+        limit, frames = args.eval_limit or vsi_rooms.QUESTIONS, args.num_frames
+        return rendered.drawn(vsi_rooms.load("test", limit, TEST_SEED, frames, "words", mode=mode))
+    rows = vsibench.load(args.eval_data, limit=args.eval_limit, mode=mode)
+    return vsibench_videos.with_frames(rows, args.eval_frames, args.num_frames, vsibench.HUB_ID)
 
 
 class VSIExperiment(Experiment):
-    """Tested by family: on VSI-Bench, or in words on rendered rooms."""
+    """Tested by family: on VSI-Bench, or in words on rendered rooms.
+
+    Its table takes all questions of a family alike; the mean of relative direction's three types, and the
+    official total over it, are `eval_vsibench.py`'s.
+    """
 
     def __init__(self, script: str, args: VSIArgs, model, mode: Mode, max_new_tokens: int = 16) -> None:
         benchmark = inside_answer(WORDS if args.eval_data == "embedded" else VSIBENCH, mode)

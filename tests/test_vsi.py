@@ -20,6 +20,7 @@ from spatialvlm.data import annotation, vsi, vsi_files, vsi_questions
 from spatialvlm.data import room_geometry as geometry
 from spatialvlm.data.annotation import Box, SceneAnnotation
 from spatialvlm.data.vsi_questions import FAMILIES, PAPER, candidates
+from spatialvlm.frames import Video
 
 
 def mirrored(room: SceneAnnotation) -> SceneAnnotation:
@@ -210,6 +211,7 @@ def test_scans_of_one_room_stay_together():
     assert held < rooms and len(held) == 4 and held == vsi_questions.validation_rooms(scenes[::-1], 0.1)
     assert held != vsi_questions.validation_rooms(scenes, 0.1, seed=1)
     assert vsi_questions.validation_rooms(scenes, 0) == set()
+    assert vsi_questions.validation_rooms(scenes[:1], 0.5) == set(), "the only room is trained on"
 
 
 # ---- rows on disk
@@ -264,7 +266,8 @@ def test_rows_come_back_as_examples(tmp_path):
     assert [example.id for example in vsi.load(tmp_path, limit=2)] == [made_rows[0]["id"], made_rows[4]["id"]]
 
 
-def test_a_video_is_decoded_when_it_is_looked_at(tmp_path):
+def test_a_video_is_decoded_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with av.open(str(tmp_path / "room.mp4"), "w") as file:
         stream = file.add_stream("libx264", rate=10, width=32, height=32, pix_fmt="yuv420p")
         for grey in range(0, 250, 25):
@@ -272,8 +275,13 @@ def test_a_video_is_decoded_when_it_is_looked_at(tmp_path):
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     examples = vsi.load(as_parquet(tmp_path, rows(tmp_path, frames=["room.mp4"])), num_frames=3)
-    shades = [image.getpixel((16, 16))[0] for image in examples[7].images]
+    shades = [image.getpixel((16, 16))[0] for image in examples[7].open_images()]
     assert len(shades) == 3 and shades == approx([0, 100, 225], abs=12)
+    assert isinstance(examples[7].images, Video) and examples[7].images.interval == approx(0.45)
+    assert all(path.is_relative_to(tmp_path / "cache") for path in examples[7].images)
+    (tmp_path / "room.mp4").write_bytes(b"no video")
+    with pytest.raises(UserError, match="room.mp4 cannot be read"):
+        vsi.load(tmp_path, num_frames=3)
 
 
 def test_rows_without_frames_cannot_be_looked_at(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -27,6 +28,11 @@ def word(answer="night stand"):
 
 
 NUMBER = Example("n", (tiny.image(0),), "How far?", "2.0", "object_abs_distance")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize(
@@ -97,34 +103,66 @@ def bench(folder, **frames):
 def test_vsibench_with_its_videos(tmp_path):
     number, choice = vsi_experiment.test_set(bench(tmp_path, one=9, two=2), "observe")
     assert isinstance(number.images, Video) and len(number.images) == 4 and len(choice.images) == 2
-    assert number.images[0].tobytes() == tiny.image(0).tobytes()
+    assert number.open_images()[0].tobytes() == tiny.image(0).tobytes()
     assert number.prompt.endswith("observe the video first and then " + vsi_prompts.PHRASE)
     assert choice.prompt.splitlines()[-3:-1] == ["A. bed", "B. sink"]
     assert choice.prompt.endswith(vsi_prompts.LETTER) and choice.choices == ("bed", "sink")
 
 
 def test_a_video_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"row vsibench-2: its video .*two.mp4 is not there"):
+    with pytest.raises(UserError, match=r"has no video of scene scannet/two: neither scannet/two.mp4"):
         vsi_experiment.test_set(bench(tmp_path, one=9), "vanilla")
 
 
-def test_vsi_100k_from_a_folder_comes_as_videos(tmp_path):
+def trained_on(folder, scene="one", frames=6):
+    """A folder of VSI-100k's rows, two about one scene."""
+    folder.mkdir(exist_ok=True)
     rows = [
         {
             "id": f"row-{number}",
             "dataset": "rooms",
-            "scene_name": "one",
+            "scene_name": scene,
             "family": "object_counting",
             "question_type": "object_counting",
             "question": "How many chair(s) are in this room?",
             "answer": "2",
-            "frames": [f"{frame}.png" for frame in range(6)],
+            "frames": [f"{frame}.png" for frame in range(frames)],
         }
         for number in range(2)
     ]
-    for frame in range(6):
-        tiny.image(frame).save(tmp_path / f"{frame}.png")
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = vsi_experiment.asked(vsi_experiment.training_set(arguments(data=str(tmp_path))), "vanilla")
+    for frame in range(frames):
+        tiny.image(frame).save(folder / f"{frame}.png")
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+def test_vsi_100k_from_a_folder_comes_as_videos(tmp_path):
+    data = trained_on(tmp_path)
+    found = vsi_experiment.asked(vsi_experiment.training_set(arguments(data=data)), "vanilla")
     assert len(found) == 2 and isinstance(found[0].images, Video) and len(found[0].images) == 4
     assert found[0].prompt.endswith(vsi_prompts.SHORT)
+
+
+def test_rows_without_frames_are_not_trained_on(tmp_path):
+    with pytest.raises(UserError, match=r"train.jsonl row 0 has no frames to show; .*--frames FOLDER"):
+        vsi_experiment.training_set(arguments(data=trained_on(tmp_path, frames=0)))
+
+
+def test_no_room_of_vsibench_is_trained_on(tmp_path):
+    """Another scan of a room that is tested is that room too."""
+    tested = bench(tmp_path)
+    rows = (tmp_path / "rows.jsonl").read_text().replace('"two"', '"scene0011_00"')
+    (tmp_path / "rows.jsonl").write_text(rows)
+    leaked = replace(tested, data=trained_on(tmp_path / "leaked", "scene0011_01"))
+    with pytest.raises(
+        UserError, match=r"row 0: its scene scene0011_01 is of a room that the test asks about"
+    ):
+        vsi_experiment.training_set(leaked)
+    assert len(vsi_experiment.training_set(replace(leaked, eval_data="embedded", eval_frames=None))) == 2
+    other = replace(tested, data=trained_on(tmp_path / "other", "scene0012_00"))
+    assert len(vsi_experiment.training_set(other)) == 2
+
+
+def test_the_hubs_videos_are_fetched_where_none_are_given(tmp_path):
+    with pytest.raises(UserError, match="its scannet.zip cannot be had from the hub"):
+        vsi_experiment.test_set(replace(bench(tmp_path), eval_frames=None), "vanilla")

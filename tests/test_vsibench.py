@@ -164,6 +164,8 @@ def test_subsets_by_the_benchmarks_list_of_ids(tmp_path):
     (tmp_path / "other.txt").write_text("77")
     with pytest.raises(UserError, match="other.txt names no id that .*test.jsonl has"):
         vsibench.load(path, **given)
+    with pytest.raises(UserError, match="--pruned_ids .*gone.txt is no file"):
+        vsibench.load(path, subset="pruned", pruned_ids=tmp_path / "gone.txt")
 
 
 @pytest.mark.parametrize("value", [None, "yes", 1, math.nan])

@@ -159,3 +159,4 @@ def test_the_hubs_rows_and_list_of_pruned_ids(hub):
     (hub / "pruned_ids.txt").write_text("1\n")
     assert len(vsibench.load()) == 3
     assert [each.id for each in vsibench.load(subset="debiased")] == ["vsibench-0", "vsibench-2"]
+    assert vsibench.scenes() == {"s"}

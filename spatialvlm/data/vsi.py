@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from spatialvlm import cli
+from spatialvlm import cli, processes
 from spatialvlm.cli import UserError
-from spatialvlm.data import rows, video
+from spatialvlm.data import rows, video, vsibench_videos
 from spatialvlm.data.annotation import SceneAnnotation
 from spatialvlm.data.lazy import LazyExamples
-from spatialvlm.data.vsi_questions import FAMILIES, TEMPLATES, WORDS, Candidate, family
+from spatialvlm.data.vsi_questions import FAMILIES, TEMPLATES, WORDS, Candidate, family, room
 from spatialvlm.example import Example
+from spatialvlm.frames import Video
 
 TEXTS = ("id", "dataset", "scene_name", "family", "question_type", "question", "answer")
 DIRECTIONS = {
@@ -74,6 +75,8 @@ def load(
     limit: int | None = None,
     families: Sequence[str] = FAMILIES,
     num_frames: int = 16,
+    shown: bool = False,
+    tested: Collection[str] = (),
 ) -> Sequence[Example]:
     """The questions, in the files' order; all checked now, and made when looked at.
 
@@ -82,17 +85,20 @@ def load(
         split: `train` or `validation`.
         limit: at most this many. They lie scene by scene and are taken evenly from first to last.
         families: only these of `vsi_questions.FAMILIES`.
-        num_frames: at most so many of a row's frames, spread from first to last.
+        num_frames: at most so many of a row's frames, spread from first to last. Videos are decoded now, and
+            their frames kept in the user's cache (`vsibench_videos`).
+        shown: every row must have frames.
+        tested: scenes of a test; no row may be of one of their rooms.
 
     Returns:
-        Examples with VSI-Bench's question type as task and the frames as images, in their order; where rows
-        have none, the place of the video in VSI-Bench's layout, which cannot be opened. `meta` holds
+        Examples with VSI-Bench's question type as task and the frames as a `Video`; where rows have none, the
+        place of the video in VSI-Bench's layout, which cannot be opened. `meta` holds
         `family`, `scene`, `source` (the data set) and, of choices, `vocabulary`: the words that can be the
         answer.
 
     Raises:
-        UserError: nothing at `path`; a row without a field or with one that cannot be, two of one id, a frame
-            that is not there; the message names it.
+        UserError: nothing at `path`; a row without a field or with one that cannot be, or of a room that is
+            tested; two of one id; a frame that is not there; a broken video; the message names it.
     """
     if unknown := set(families) - set(FAMILIES):
         raise UserError(f"VSI-100k has the families {', '.join(FAMILIES)}, not {', '.join(sorted(unknown))}")
@@ -107,6 +113,7 @@ def load(
         raise UserError(f"{path} has no VSI-100k row of split {split}")
     size = min(limit or len(numbers), len(numbers))
     chosen = [numbers[number * len(numbers) // size] for number in range(size)]
+    rooms = set(map(room, tested))
     seen: dict[str, str] = {}
     there: set[Path] = set()
     for number in chosen:
@@ -115,16 +122,24 @@ def load(
         if example.id in seen:
             raise UserError(f"{where} has the id {example.id!r} of {seen[example.id]}; remove one of them")
         seen[example.id] = where
+        if shown and not each["frames"]:
+            raise UserError(f"{where} has no frames to show; make the data with --frames FOLDER")
+        if room(example.meta["scene"]) in rooms:
+            raise UserError(
+                f"{where}: its scene {example.meta['scene']} is of a room that the test asks about too; make "
+                "the data with --leave_out, or test on something else"
+            )
         for frame in example.images if each["frames"] else ():
             if frame not in there and not frame.is_file():
                 raise UserError(f"{where}: its frame {frame} is not there; add it or remove the row")
             there.add(frame)
 
+    videos = {place: place for place in sorted(there) if place.suffix.lower() in video.VIDEO_SUFFIXES}
+    films = processes.on_main(lambda: vsibench_videos.sampled(videos, num_frames))
+
     def make(number: int) -> Example:
         example = _example(*table[number], folder, num_frames)
-        if table[number][1]["frames"] and example.images[0].suffix in video.VIDEO_SUFFIXES:
-            return replace(example, images=video.frames(example.images[0], num_frames).images)
-        return example
+        return replace(example, images=films.get(example.images[0]) or Video(example.images))
 
     return LazyExamples(lru_cache(maxsize=1)(make), chosen)
 

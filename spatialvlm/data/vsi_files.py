@@ -110,15 +110,6 @@ def _keep(kept: Path, labels: Mapping[str, str] | None, folder: Path) -> None:
     write_json(kept / f"{folder.name}.json", annotation.to_meta_info([replace(read, points=None)]))
 
 
-def named_scenes(path: str) -> set[str]:
-    """The scenes that VSI-Bench's rows ask about: not to be trained on by who wants to test on them.
-
-    Raises:
-        UserError: nothing there, or a row without a scene.
-    """
-    return {rows.text(row, "scene_name", where) for where, row in rows.read(path, "test")}
-
-
 # ---- frames
 
 

@@ -292,6 +292,7 @@ def room(scene: str) -> str:
 
 
 def validation_rooms(scenes: Iterable[str], share: float, seed: int = 0) -> set[str]:
-    """The rooms of the validation split: about this share of them, at least one where it is not 0."""
+    """The rooms of the validation split: about this share, at least one where it is not 0, never all."""
     rooms = sorted({room(scene) for scene in scenes}, key=lambda name: rank(f"split-{seed}-{name}"))
-    return set(rooms[: max(1, round(share * len(rooms))) if share else 0])
+    held = max(1, round(share * len(rooms))) if share else 0
+    return set(rooms[: min(held, len(rooms) - 1)])

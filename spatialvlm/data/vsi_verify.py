@@ -49,7 +49,7 @@ def verify(meta_info: str, questions: str) -> dict[str, dict[str, int]]:
     vsibench.load(questions)  # raises where a row is not whole
     kinds = {name: 0 for name in (*vsibench.NUMBER_TYPES, *vsibench.CHOICE_TYPES)}
     found = {kind: {"n": 0, "answerable": 0, "agree": 0} for kind in (*kinds, UNKNOWN)}
-    for _, row in rows.read(questions, "test"):
+    for _, row in vsibench.read(questions):
         scene = scenes.get(row["scene_name"])
         kind = row["question_type"] if scene else UNKNOWN
         agrees = _agrees(row, scene) if scene else None

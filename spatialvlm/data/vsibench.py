@@ -63,7 +63,7 @@ def load(
         raise UserError(f"--limit must be at least 1, not {limit}")
     seen: dict[str, str] = {}
     examples = []
-    table = rows.read(hub.file(path, f"{split}.jsonl") if hub.has(path) else path, split)
+    table = read(path, split)
     is_pruned = _pruning(table, path, pruned_ids) if subset != "full" else None
     for where, row in table:
         example = _example(where, row, mode)
@@ -76,6 +76,20 @@ def load(
         raise UserError(f"{path} has no VSI-Bench row" + (f" of the subset {subset}" if seen else ""))
     size = min(limit or len(examples), len(examples))
     return [examples[number * len(examples) // size] for number in range(size)]
+
+
+def read(path: str | Path = HUB_ID, split: str = "test") -> rows.Rows:
+    """The rows as they are; of a hub id its `<split>.jsonl`. Raises UserError where there are none."""
+    return rows.read(hub.file(path, f"{split}.jsonl") if hub.has(path) else path, split)
+
+
+def scenes(path: str | Path = HUB_ID) -> set[str]:
+    """The scenes that the rows ask about: not to be trained on by who wants to test on them.
+
+    Raises:
+        UserError: nothing there, or a row without a scene.
+    """
+    return {rows.text(row, "scene_name", where) for where, row in read(path)}
 
 
 def prompt(question: str, choices: Sequence[str] | None = None, mode: Mode = "vanilla") -> str:
@@ -92,6 +106,8 @@ def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Ca
     """Tells of a row whether VSI-Bench-Debiased leaves it out."""
     beside = rows.beside(path)
     file = Path(given) if given else beside / PRUNED_IDS if beside else None
+    if given and not file.is_file():
+        raise UserError(f"--pruned_ids {file} is no file; give the hub's {PRUNED_IDS}")
     if not given and len(table) and "pruned" in table[0][1]:
         return _pruned
     if file is None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -29,6 +30,7 @@ from spatialvlm.data import downloads, hub, video
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
 
+Name = TypeVar("Name")
 Scene = tuple[str, str]  # data set and name: ("scannet", "scene0277_02")
 LISTED = "frames.json"
 
@@ -51,8 +53,8 @@ def with_frames(
 
     def prepare() -> dict[Scene, Video]:
         if folder is None:
-            return _sampled(fetch(scenes, hub_id), num_frames)
-        return _sampled({scene: find(Path(folder), scene) for scene in scenes}, num_frames)
+            return sampled(fetch(scenes, hub_id), num_frames)
+        return sampled({scene: find(Path(folder), scene) for scene in scenes}, num_frames)
 
     found = processes.on_main(prepare)
     return [
@@ -111,8 +113,12 @@ def _take(archive: zipfile.ZipFile, member: str, file: Path) -> None:
     aside.replace(file)
 
 
-def _sampled(videos: Mapping[Scene, Path], num_frames: int) -> dict[Scene, Video]:
-    """The frames of every scene; videos are decoded on all cores."""
+def sampled(videos: Mapping[Name, Path], num_frames: int) -> dict[Name, Video]:
+    """The frames of every video or folder of images, by its name; videos are decoded on all cores, once.
+
+    Raises:
+        UserError: a video that is broken, a folder without images.
+    """
     files = [file for file in videos.values() if not file.is_dir() and not _kept(file, num_frames).is_dir()]
     keep = partial(_keep, num_frames=num_frames)
     if len(files) > 2:

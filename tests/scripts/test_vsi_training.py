@@ -9,12 +9,17 @@ from commands import refused, run, run_here
 
 SMALL = "--profile embedded --max_steps 2 --train_limit 12 --eval_limit 12 --eval_batch_size 12"
 GRPO = ["--prompts_per_device", "1", "--num_generations", "3"]
+LONG = ["--max_completion_length", "24"]
 
 
 @pytest.mark.parametrize(
     ("script", "flags", "metrics"),
     [
-        ("vsi_grpo", [*GRPO, "--prompt", "think", "--reward", "mra"], {"reward", "format", "empty_thoughts"}),
+        (
+            "vsi_grpo",
+            [*GRPO, "--prompt", "think", *LONG, "--reward", "mra"],
+            {"reward", "format", "empty_thoughts"},
+        ),
         ("vsi_sft", ["--per_device_batch_size", "2", "--families", "object_counting"], {"loss", "tokens"}),
         ("vsi_dpo", ["--per_device_batch_size", "2"], {"loss", "margin", "preferred"}),
     ],
@@ -45,7 +50,8 @@ def test_it_trains_and_prints_the_table_by_family(script, flags, metrics, tmp_pa
         (["--families", "doors"], "--families must be some of object_counting"),
         (["--num_frames", "0"], "--num_frames must be at least 1"),
         (["--max_pixels", "100"], "--min_pixels 3136 must be between"),
-        (["--eval_data", "nyu-visionx/VSI-Bench"], "give --eval_frames FOLDER"),
+        (["--eval_frames", "videos"], "--eval_frames is of VSI-Bench"),
+        (["--prompt", "think"], "--max_completion_length 14: the tags of --prompt think"),
         (["--data", "nowhere/at/all"], "nowhere/at/all"),
         (["--beta", "-1"], "--beta -1"),
     ],
