@@ -150,6 +150,9 @@ def open_questions(folder: Path, ways: dict[str, vsi.Answers], base: vsi.Answers
 
 
 def main(args: Args) -> None:
+    for name in ("max_steps", "train_limit"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")
     if args.eval_limit is not None and args.eval_limit < len(FAMILIES):
         raise UserError(f"--eval_limit must be at least {len(FAMILIES)}, a question of each family")
     known = {"all", *(way[0] for way in OPEN.values())}

@@ -93,6 +93,13 @@ def test_an_axis_alignment_that_is_none_is_named(scan, words):
         (scannet.OBJECTS, group(1, segments=[]), r"object 1 \(\w.*\) has no 'segments'"),
         (scannet.OBJECTS, group(1, segments=None), "object 1 .* has no 'segments'"),
         (scannet.OBJECTS, group(1, segments=[9999]), "object 1 .*: none of its 1 'segments' has a vertex"),
+        (scannet.OBJECTS, group(1, segments=["7"]), "object 1 .*: 'segments' must be whole numbers, not '7'"),
+        (scannet.OBJECTS, group(1, segments=[[1], 2]), "'segments' must be whole numbers, not .1."),
+        (
+            scannet.SEGMENTS,
+            lambda c: c["segIndices"].__setitem__(0, None),
+            "'segIndices' must be whole numbers",
+        ),
         (scannet.OBJECTS, group(2, label=""), "object 2 has no 'label'"),
         (
             scannet.OBJECTS,

@@ -88,6 +88,7 @@ def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> Scen
     if not isinstance(segments, list) or len(segments) != len(points):
         count = len(segments) if isinstance(segments, list) else "no"
         raise UserError(f"{where}: its mesh has {len(points)} vertices, but {count} 'segIndices'; {_FETCH}")
+    _check_whole(segments, "segIndices", where)
     groups = _json(_file(folder, OBJECTS)).get("segGroups")
     if not isinstance(groups, list) or not groups:
         raise UserError(f"{where} has no object ('segGroups' is empty); {_FETCH}")
@@ -134,10 +135,16 @@ def _object(group: Any, vertices: _Vertices, where: str) -> tuple[str, np.ndarra
     wanted = group.get("segments")
     if not isinstance(wanted, list) or not wanted:
         raise UserError(f"{where} has no 'segments'; {_FETCH}")
+    _check_whole(wanted, "segments", where)
     chosen = vertices.of(np.array(wanted))
     if not len(chosen):
         raise UserError(f"{where}: none of its {len(wanted)} 'segments' has a vertex in the mesh; {_FETCH}")
     return label.strip(), chosen
+
+
+def _check_whole(numbers: list[Any], name: str, where: str) -> None:
+    if wrong := [number for number in numbers if type(number) is not int]:
+        raise UserError(f"{where}: '{name}' must be whole numbers, not {wrong[0]!r}; {_FETCH}")
 
 
 def _file(folder: Path, end: str) -> Path:
@@ -159,7 +166,7 @@ def _json(file: Path) -> dict:
 
 def _axis_alignment(file: Path, where: str) -> np.ndarray:
     """(4, 4): what turns and shifts vertices so that z points up and walls lie along x and y."""
-    found = re.search(r"^axisAlignment\s*=\s*(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(r"^axisAlignment\s*=\s*(.*)$", file.read_text(encoding="utf-8", errors="replace"), re.M)
     if found is None:
         raise UserError(
             f"{where}: {file.name} has no axisAlignment (ScanNet's test scans have none); {_FETCH}"

@@ -79,9 +79,10 @@ def test_only_what_has_been_trained_is_told(finished, tmp_path):
     assert "leaves open" not in text and "3 commands" in text
 
 
-def test_too_few_test_questions(tmp_path, capsys, monkeypatch):
+def test_sizes_that_make_no_sense(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--eval_limit must be at least 6" in refused(SCRIPT, "--eval_limit", "4", capsys=capsys)
+    assert "--max_steps must be at least 1, not 0" in refused(SCRIPT, "--max_steps", "0", capsys=capsys)
     assert "--open_questions x: must be of all, dpo" not in refused(
         SCRIPT, "--open_questions", "x", capsys=capsys
     )
