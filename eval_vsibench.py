@@ -5,7 +5,7 @@ python eval_vsibench.py --prompt think           # thoughts first; observe: an o
 python eval_vsibench.py --form words             # rendered rooms in VSI-100k's form: words, no options
 python eval_vsibench.py --subset debiased        # VSI-Bench-Debiased; pruned: what it leaves out
 python eval_vsibench.py --data test.jsonl --frames ../videos --num_frames 32 --rule official
-python eval_vsibench.py --adapter results/vsi_grpo/v2/adapter
+python eval_vsibench.py --adapter results/vsi_grpo/2b_v-paper-seed0/adapter
 accelerate launch eval_vsibench.py               # shared out over all GPUs
 
 Prints scores by type with 95 % intervals beside chance, the official mean of the eight tasks, the means of

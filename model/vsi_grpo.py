@@ -14,7 +14,8 @@ accelerate launch model/vsi_grpo.py                    # several GPUs; runs/acce
 With a GPU, make the data first (make_data/vsi_100k.py, with --leave_out nyu-visionx/VSI-Bench: no room that
 is tested may be trained on). VSI-Bench's videos are fetched (5.7 GB) where --eval_frames does not give them.
 Prints the scores by family before and after, and below them the trained model's with the videos shuffled. Of
-think and observe every step also has the share of completions in the `format`, and of `empty_thoughts`.
+think and observe every step also has the share of completions in the `format`, and of `empty_thoughts` (of
+several processes those of the first).
 """
 
 from __future__ import annotations
