@@ -62,8 +62,6 @@ class Args(evaluate.Args):
         super().__post_init__()
         if not self.blocks or set(self.blocks) - set(BENCHMARKS):
             raise UserError(f"--blocks {' '.join(self.blocks)}: must be some of {', '.join(BENCHMARKS)}")
-        if self.form and self.data:
-            raise UserError("--form is of questions that are made; leave it out, or --data")
         if (self.coco or self.gqa) and not self.whatsup:
             raise UserError("--coco and --gqa are folders of pictures; give the captions' with --whatsup")
         if self.route_tokens is not None and self.route_tokens < 1:
@@ -85,6 +83,8 @@ def questions(block: str, args: Args) -> Sequence[Example]:
 
 
 def main(args: Args) -> dict[str, dict]:
+    if args.form and args.data:
+        raise UserError("--form is of questions that are made; leave it out, or --data")
     profile, _ = models.resolve_profile(args)
     args.data = args.data or args.form or profile
     args.route_tokens = args.route_tokens or ROUTE_TOKENS["embedded" if args.data == "embedded" else "paper"]

@@ -45,7 +45,8 @@ class Args:
     )
     test_items: int = field(default=200, metadata={"help": "test questions of each task"})
     pairs: int | None = field(
-        default=None, metadata={"help": "questions a picture; each family once, and one more, by default"}
+        default=None,
+        metadata={"help": "questions a training picture; each family once, and one more, by default"},
     )
     capabilities: list[str] = field(
         default_factory=lambda: list(CAPABILITIES),
@@ -81,10 +82,10 @@ class Args:
 
 def form_of(args: Args) -> Form:
     form = FORMS[args.form]
-    fewest, most = form.nodes
+    fewest, most = form.nodes[0], form.nodes[1] if args.max_nodes is None else args.max_nodes
     return replace(
         form,
-        nodes=(args.min_nodes or min(fewest, args.max_nodes or fewest), args.max_nodes or most),
+        nodes=(min(fewest, most) if args.min_nodes is None else args.min_nodes, most),
         gap=form.gap if args.gap is None else args.gap,
         style=form.style.changed(args.style),
     )
@@ -143,6 +144,7 @@ def settings(args: Args, form: Form) -> dict[str, Any]:
     told = ("form", "configurations", "test_items", "capabilities", "numbers", "removed", "seed")
     return (
         {name: getattr(args, name) for name in told}
+        | {"pairs": args.pairs or len(sparkle.chosen(args.capabilities, args.numbers)) + 1}
         | {"nodes": form.nodes, "gap": form.gap}
         | asdict(form.style)
     )

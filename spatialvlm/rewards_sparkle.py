@@ -6,7 +6,7 @@ import re
 
 from spatialvlm.data.sparkle import ANSWERS
 from spatialvlm.example import Example
-from spatialvlm.scoring.sparkle import BASIC, COORDINATES_WITHIN
+from spatialvlm.scoring.sparkle import BASIC, axes_right
 
 EMPTY = -0.2  # as in paper A
 _STRICT = BASIC.rules["strict"]
@@ -41,10 +41,5 @@ def basic(completion: str, example: Example) -> float:
     if isinstance(true, float):
         return max(0.0, 1 - abs(said - true) / true)
     if example.meta["answer_type"] == "coordinates":
-        pairs = zip(_axes(said), _axes(true), strict=True)
-        return sum(abs(s - t) <= COORDINATES_WITHIN + 1e-9 for s, t in pairs) / 2
+        return sum(axes_right(said, true)) / 2
     return score
-
-
-def _axes(coordinates: str) -> list[float]:
-    return [float(value) for value in re.findall(r"[\d.]+", coordinates)]

@@ -57,6 +57,11 @@ class SparkleArgs(RunArgs):
         sparkle.chosen(self.capabilities, self.numbers)
         if self.configurations < 1:
             raise UserError(f"--configurations must be at least 1, not {self.configurations}")
+        if self.data != MADE and self.configurations != sparkle.CONFIGURATIONS["train"]:
+            raise UserError(
+                f"--configurations {self.configurations} is of questions that are made, and --data has its "
+                "own; give one of the two (make_data/sparkle.py --configurations makes such a folder)"
+            )
         if self.eval_limit is not None and self.eval_limit < 2 * len(FAMILIES):
             raise UserError(
                 f"--eval_limit {self.eval_limit}: the test needs two pictures, that is {2 * len(FAMILIES)} "
@@ -66,7 +71,11 @@ class SparkleArgs(RunArgs):
 
 
 def training_set(args: SparkleArgs) -> Sequence[Example]:
-    """Basic questions as `args` ask for them."""
+    """Basic questions as `args` ask for them.
+
+    Raises:
+        UserError: as `sparkle.load`; a file's question is one of the test.
+    """
     found = sparkle.load(
         args.form if args.data == MADE else args.data,
         "train",
@@ -76,6 +85,12 @@ def training_set(args: SparkleArgs) -> Sequence[Example]:
         args.configurations,
         seed=args.seed,
     )
+    if args.data != MADE:  # a single file is read whatever its name says of the split
+        tested = {example.id for example in test_set(args)}
+        if both := next((example.id for example in found if example.id in tested), None):
+            raise UserError(
+                f"--data {args.data}: its question {both!r} is one of the test; give the training split"
+            )
     return _in_memory(found, args)
 
 

@@ -78,6 +78,9 @@ def test_coordinates_are_worth_half_an_axis():
     off = 2 if x < 5 else -2
     assert reward("location_coordinates", f"({x + off:.1f}, {y:.1f})") == 0.5
     assert reward("location_coordinates", f"({x:.1f}, {y + 0.4 * (1 if y < 5 else -1):.1f})") == 1
+    assert (
+        reward("location_coordinates", "(0.000001, 10000000000000000000000)") <= 0.5
+    )  # read as powers of ten
     assert reward("location_coordinates", f"({y + 11:.1f}, {x + 11:.1f})") == 0
 
 

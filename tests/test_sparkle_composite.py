@@ -204,6 +204,15 @@ def tour() -> Example:
         ("<think>N1 -> N3 -> N4?</think><answer>N1-N2-N4</answer>", "N1 -> N2 -> N4 | optimal"),
         ("N1 -> N4 has no line, so N1 -> N2 -> N4", "N1 -> N2 -> N4 | optimal"),
         ("N1 -> N2 -> N4. This avoids N3, N4.", "N1 -> N2 -> N4 | optimal"),
+        ("N1 (green) -> N2 -> N4 (red)", "N1 -> N2 -> N4 | optimal"),
+        ("green node N1 -> N2 -> red node N4", "N1 -> N2 -> N4 | optimal"),
+        ("N1 -> N2 (3.0 units) -> N4", "N1 -> N2 -> N4 | optimal"),
+        ("N1 to N2, N2 to N4", "N1 -> N2 -> N4 | optimal"),
+        ("1. N1 -> N2\n2. N2 -> N4", "N1 -> N2 -> N4 | optimal"),
+        ("Start at N1, go to N2. Then go to N4.", "N1 -> N2 -> N4 | optimal"),
+        ("Go from N1 up to N2, then right to N4", "N1 -> N2 -> N4 | optimal"),
+        ("N1 -> N2 -> N2 -> N4", "N1 -> N2 -> N2 -> N4 | no route: N2 is repeated"),
+        ("N1, N2, N2, N4", "N1 -> N2 -> N2 -> N4 | no route: N2 is repeated"),
         ("N1 -> N2 -> N4 or N1 -> N3 -> N4", None),
         ("N1 -> N4", "N1 -> N4 | no route: no line joins N1 and N4"),
         ("N4 -> N2 -> N1", "N4 -> N2 -> N1 | no route: it leads from N4 to N1"),
@@ -226,6 +235,8 @@ def test_paths_are_read_and_judged(text, read):
         ("N1 -> N2 -> N4 -> N3 -> N1", True, True),
         ("N1 -> N2 -> N4 -> N3", True, True),
         ("N1 -> N2 -> N4 -> N3 -> back to N1", True, True),
+        ("N1 to N2 (3.0), N2 to N4 (4.0), N4 to N3 (3.0), N3 to N1 (4.0)", True, True),
+        ("N1-N2: 3, N2-N4: 4, N4-N3: 3, N3-N1: 4", True, True),
         ("N1 -> N3 -> N4 -> N2 -> N1", True, False),  # the other way round
         ("N2 -> N4 -> N3 -> N1 -> N2", True, False),
         ("N1 -> N4 -> N2 -> N3 -> N1", False, False),
@@ -299,6 +310,9 @@ def test_what_makes_no_sense_is_named(call, message):
         call()
 
 
+MANY_NODES = [{"label": f"N{number}", "x": number / 3, "y": number % 7} for number in range(1, 27)]
+
+
 def row(example: Example) -> dict:
     buffer = io.BytesIO()
     example.images[0].save(buffer, "PNG")
@@ -318,6 +332,7 @@ def row(example: Example) -> dict:
         (0, {"start": "N99"}, "row 1: 'edges', 'start' and 'end' must be among its nodes"),
         (0, {"optimum": 9.0}, "row 1: 'optimum' is 9, and the shortest is 3 long"),
         (4, {"nodes": [{"label": "N1", "x": 1.0, "y": 1.0}]}, "row 1: a tour needs 3 nodes at least, not 1"),
+        (4, {"nodes": MANY_NODES}, "row 1: a tour of 26 nodes takes too long to check; 12 at most"),
         (4, {"optimum": math.nan}, "row 1: 'optimum' must be a length, not nan"),
         (4, {"optimum": None}, "row 1: tour needs 'optimum'"),
         (4, {"answer": "N1 -> N2 -> N3 -> N4 -> N1"}, "times as long as 'optimum'"),

@@ -15,7 +15,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -30,6 +29,7 @@ from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES, FEWEST_NOD
 from spatialvlm.example import Example
 
 CONFIGURATIONS = {"train": 2000, "validation": 50, "test": 200}  # of each split
+SCATTERS = 100  # pictures tried for a configuration
 DARTS = 200  # places tried for a node before all start anew
 DENSEST = (
     0.5  # share of the plane that discs as wide as the gap may cover; placed at random they jam at 0.547
@@ -117,11 +117,19 @@ def scatter(name: str, form: Form, nodes: tuple[int, int]) -> Configuration:
 
 
 def configuration(series: str, form: Form) -> Configuration:
-    """The first of a series of which every family can ask something."""
-    for attempt in count():
+    """The first of a series of which every family can ask something.
+
+    Raises:
+        UserError: more nodes than fit, or so many, or so evenly placed, that some family never can.
+    """
+    for attempt in range(SCATTERS):
         nodes = scatter(f"{series}-{attempt}", form, form.nodes)
         if all(_ask(nodes, family, 0) for family in FAMILIES):
             return nodes
+    raise UserError(
+        f"{SCATTERS} pictures of {form.nodes[0]} to {form.nodes[1]} nodes at least {form.gap} units apart "
+        "hold none of which every family can ask a clear question; use fewer nodes or a smaller gap"
+    )
 
 
 def _ask(nodes: Configuration, family: str, turn: int) -> Asked | None:
@@ -296,11 +304,26 @@ def _check(example: Example) -> str | None:
     named = re.findall(r"\bN\d+", f"{example.question} {answer} {' '.join(example.meta['options'])}")
     if unknown := [label for label in named if label not in nodes]:
         return f"'{unknown[0]}' is asked about and not among its nodes"
+    if kind in ("label", "order") and (fault := _mislabelled(example)):
+        return fault
     values = [float(value) for value in re.findall(_NUMBER, answer)]
+    if kind in ("number", "ratio") and not values[0]:
+        return f"'answer' {answer!r} is no length or ratio"
     if kind == "coordinates" and max(values) > PLANE:
         return f"'answer' {answer!r} lies off the plane"
     if kind == "number" and values[0] > 2 * math.sqrt(2) * PLANE:
         return f"'answer' {answer!r} is longer than any route of two legs"
     if kind == "count" and values[0] >= len(nodes):
         return f"'answer' {answer!r} counts more than its other nodes"
+    return None
+
+
+def _mislabelled(example: Example) -> str | None:
+    """What is wrong with the labels of an answer: they must be among those that the question lists, and an
+    order of all of those."""
+    answer, options = example.answer.split(", "), example.meta["options"]
+    if example.meta["answer_type"] == "order" and sorted(answer) != sorted(options):
+        return f"'answer' {example.answer!r} is no order of 'options' {', '.join(options)}"
+    if options and not set(answer) <= set(options):
+        return f"'answer' {example.answer!r} is none of 'options' {', '.join(options)}"
     return None

@@ -123,7 +123,7 @@ def draw(
     at = {label: (x * scale, (PLANE - y) * scale) for label, (x, y) in nodes.items()}
     for first, second in edges:
         pen.line([at[first], at[second]], fill="dimgray", width=max(1, round(LINE * scale)))
-    texts = {label: style.text.format(label.lstrip("N")) for label in nodes}
+    texts = {label: style.text.replace("{}", label.lstrip("N")) for label in nodes}
     longest = max(texts.values(), key=len)
     for label, (x, y) in at.items():
         wobble = [style.jitter * rng.uniform(-1, 1) if style.jitter else 0.0 for _ in range(4)]

@@ -139,15 +139,19 @@ def _example(where: str, each: rows.Row) -> Example:
     texts = {name: rows.text(each, name, where) for name in TEXTS}
     nodes = _nodes(rows.need(each, "nodes", where), where)
     meta: dict[str, Any] = {name: texts[name] for name in ("capability", "answer_type")}
-    meta |= {"options": tuple(each.get("options") or ()), "nodes": nodes}
+    options = [] if each.get("options") is None else each["options"]
+    if not isinstance(options, list) or not all(isinstance(label, str) for label in options):
+        raise UserError(f"{where}: 'options' must be a list of labels, not {options!r}")
+    meta |= {"options": tuple(options), "nodes": nodes}
     if each.get("optimum") is not None:
         if not (isinstance(each["optimum"], float | int) and 0 < each["optimum"] < math.inf):
             raise UserError(f"{where}: 'optimum' must be a length, not {each['optimum']!r}")
         meta["optimum"] = float(each["optimum"])
     if each.get("edges") is not None:
         meta |= {name: rows.text(each, name, where) for name in ("start", "end")}
-        for edge in (*each["edges"], [meta["start"], meta["end"]]):
-            if not isinstance(edge, list) or len(edge) != 2 or not all(label in nodes for label in edge):
+        edges = each["edges"] if isinstance(each["edges"], list) else [each["edges"]]
+        for edge in (*edges, [meta["start"], meta["end"]]):
+            if not isinstance(edge, list) or len(edge) != 2 or not all(label in [*nodes] for label in edge):
                 raise UserError(f"{where}: 'edges', 'start' and 'end' must be among its nodes, not {edge!r}")
         meta["edges"] = [tuple(edge) for edge in each["edges"]]
     return Example(
@@ -160,7 +164,7 @@ def _example(where: str, each: rows.Row) -> Example:
 
 def _nodes(listed: Any, where: str) -> dict[str, tuple[float, float]]:
     nodes: dict[str, tuple[float, float]] = {}
-    for node in listed:
+    for node in listed if isinstance(listed, list) else [listed]:
         label, *place = (node.get(name) for name in ("label", "x", "y")) if isinstance(node, dict) else "?"
         on_plane = len(place) == 2 and all(
             isinstance(along, float | int) and 0 <= along <= PLANE for along in place

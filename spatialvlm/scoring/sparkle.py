@@ -80,9 +80,15 @@ def score_basic(parsed: Parsed, gold: Parsed) -> float:
     if isinstance(gold, float):
         return float(isinstance(parsed, int | float) and abs(parsed - gold) <= NUMBER_WITHIN * gold + 1e-9)
     if isinstance(gold, str) and gold.startswith("("):
-        said, true = ([float(value) for value in re.findall(r"[-\d.]+", pair)] for pair in (parsed, gold))
-        return float(all(abs(s - t) <= COORDINATES_WITHIN + 1e-9 for s, t in zip(said, true, strict=True)))
+        return float(all(axes_right(parsed, gold)))
     return float(parsed == gold)
+
+
+def axes_right(parsed: str, gold: str) -> tuple[bool, bool]:
+    """Whether x, and whether y, is within `COORDINATES_WITHIN`, of coordinates as `read_coordinates` gives
+    them; those may be tiny or huge: `(1e-05, 3.0)`, `(inf, 3.0)`."""
+    said, true = ([float(along) for along in pair.strip("()").split(",")] for pair in (parsed, gold))
+    return tuple(abs(s - t) <= COORDINATES_WITHIN + 1e-9 for s, t in zip(said, true, strict=True))
 
 
 def score_optimal(parsed: Parsed, gold: Parsed) -> float:

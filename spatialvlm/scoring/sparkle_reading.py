@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from itertools import pairwise
 
 from spatialvlm import answers
 from spatialvlm.data.sparkle_composite import JOIN
@@ -35,10 +36,18 @@ def asked_about(example: Example) -> set[str]:
     return {label for label, *_ in _labels(example.question, bare=False)} - set(example.meta["options"])
 
 
+_NEARER = re.compile(r"\b(?:nearer|closer)\b", re.I)
+
+
 def read_label(text: str, example: Example) -> str | None:
+    options = set(example.meta["options"])
+
     def find(stretch: str) -> Found:
         named = {label for label, *_ in _labels(stretch)}
-        return named - asked_about(example) or named
+        named = named - asked_about(example) or named
+        if len(options) == 2 and len(named & options) == 1 and _NEARER.search(stretch):
+            return options - named  # which is farther? "N2 is closer than N3"
+        return named
 
     return conclude(text, find)
 
@@ -90,16 +99,46 @@ def _named(ways: frozenset[str], names: tuple[str, ...]) -> str | None:
     return by_ways.get(ways)
 
 
-def _read_place(text: str, example: Example, names: tuple[str, ...]) -> str | None:
+_OPPOSITES = {"above": "below", "below": "above", "left": "right", "right": "left"}
+_SUBJECT = re.compile(r"\s*(?:is|lies|sits|appears)\b", re.I)
+_NEXT_CLAUSE = re.compile(r"(?:[.,;:\n]|\b(?:and|while|whereas|but))\s*\Z", re.I)
+_ORIGIN = re.compile(r"\b(?:from|to|of|at|between|and|than)\s+\Z", re.I)
+
+
+def _turned(text: str, example: Example) -> str | None:
+    """What is said of the node that the question starts from, as seen from the other: "N1 is to the left of
+    N2", asked for the direction from N1 to N2; None where nothing is."""
+    asked = [label for label, *_ in _labels(example.question, bare=False)]
+    said = _labels(text, bare=False)
+    if len(asked) != 2 or [label for label, *_ in said] != asked:
+        return None
+    (_, start, end), (_, other, _) = said
+    between = text[end:other]
+    turned = _SUBJECT.match(between) and not _NEXT_CLAUSE.search(between)
+    return between if turned and not _ORIGIN.search(text[:start]) else None
+
+
+def _read_direction(text: str, example: Example) -> str | None:
     def find(stretch: str) -> Found:
-        runs = _runs(stretch)
-        if len(runs) == 2 and not _OR.search(stretch):  # "right of N1 and a little above it"
-            together = runs[0] | runs[1]
-            if len(together) == len(runs[0]) + len(runs[1]) == 2 and _named(together, names):
-                return {_named(together, names)}
-        return {name for ways in runs if (name := _named(ways, names))}
+        if turned := _turned(stretch, example):
+            ways = [frozenset(_OPPOSITES.get(way, way) for way in run) for run in _runs(turned)]
+            return {name for each in ways if (name := _named(each, SECTORS))}
+        return _places(stretch, SECTORS)
 
     return conclude(text, find)
+
+
+def _read_place(text: str, example: Example, names: tuple[str, ...]) -> str | None:
+    return conclude(text, lambda stretch: _places(stretch, names))
+
+
+def _places(text: str, names: tuple[str, ...]) -> Found:
+    runs = _runs(text)
+    if len(runs) == 2 and not _OR.search(text):  # "right of N1 and a little above it"
+        together = runs[0] | runs[1]
+        if len(together) == len(runs[0]) + len(runs[1]) == 2 and _named(together, names):
+            return {_named(together, names)}
+    return {name for ways in runs if (name := _named(ways, names))}
 
 
 # ---- numbers
@@ -107,13 +146,20 @@ def _read_place(text: str, example: Example, names: tuple[str, ...]) -> str | No
 _SPACED = re.compile(r"(?<=\d) \. (?=\d)")  # "3 . 4", as tokenizers that keep words apart give it back
 
 
-def read_number(text: str, example: Example) -> Parsed:
+def read_count(text: str, example: Example) -> Parsed:
     text = _SPACED.sub(".", text)
     return answers.number(_LABEL.sub(" ", text) if _LABEL.search(text) else text)
 
 
+def read_measure(text: str, example: Example) -> float | None:
+    """A float always, which `score_basic` takes as measured: a true length of "5" too is right within a
+    tenth."""
+    number = read_count(text, example)
+    return None if number is None else float(number)
+
+
 _PAIR = re.compile(
-    r"(?:\bx\s*[=:]\s*)?(-?\d+(?:\.\d+)?)\s*(?:[,;]|\band\b)\s*(?:\band\s+)?(?:y\s*[=:]\s*)?(-?\d+(?:\.\d+)?)",
+    r"(?<![A-Za-z\d.])(?:x\s*[=:]\s*)?(?<![A-Za-z\d.])(-?\d+(?:\.\d+)?)\s*(?:[,;]|\band\b)\s*(?:\band\s+)?(?:y\s*[=:]\s*)?(-?\d+(?:\.\d+)?)",
     re.I,
 )
 
@@ -136,7 +182,9 @@ def read_coordinates(text: str, example: Example) -> str | None:
 
 _STEP = (
     r"(?:[\s\"'\[\](),;:>=→⇒|/-]"
-    r"|(?:then|to|and|next|on|via|through|go|goes|back|return|returns|returning|finally)\b)*"
+    r"|(?:then|to|and|next|on|via|through|go|goes|back|return|returns|returning|finally|the|at|a|line|along"
+    r"|green|red|up|down|left|right|upwards?|downwards?|straight|start|end|move|moving|continue|pass|passing"
+    r"|visit|visiting|reach|reaching|arrive|arriving)\b)*"
 )
 _NODE = r"(?<![A-Za-z0-9])(?:nodes?\s+)?N[\s_]?\d{1,4}\b"
 _CHAIN = re.compile(rf"{_NODE}(?:{_STEP}{_NODE})+", re.I)
@@ -144,24 +192,57 @@ _BARE_CHAIN = re.compile(rf"\b\d{{1,4}}\b(?:{_STEP}\b\d{{1,4}}\b)+", re.I)
 _FROM_TO = re.compile(r"\b(?:from|between)\s*$", re.I)
 
 
+_REMARK = re.compile(r"\([^()\n]{1,60}\)")
+_UP_TO = re.compile(r"\bup to\b", re.I)  # a bound of numbers, but a step of routes
+_ARROW = re.compile(r"[>→⇒➔=-]")
+
+
+def _without_remarks(text: str) -> str:
+    """A text without what stands in parentheses and names no node: "N1 (green) -> N2 (3.0 units)"."""
+    named = bool(_LABEL.search(text))
+
+    def remark(match: re.Match) -> str:
+        bare_nodes = not named and not re.search(r"[A-Za-z]", match[0])
+        return match[0] if bare_nodes or _LABEL.search(match[0]) else " "
+
+    return _REMARK.sub(remark, text)
+
+
+def _route(text: str, bare: bool = True) -> list[str]:
+    """The nodes of a text in order. A leg that starts where the one before ended, after a pause, names no
+    node again: "N1 to N2, N2 to N3"; "N1 -> N2 -> N2" does."""
+    said = _labels(text, bare)
+    gaps = [text[end:start].strip().lower() for (_, _, end), (_, start, _) in pairwise(said)]
+    within = {gap for gap, (one, other) in zip(gaps, pairwise(said), strict=True) if one[0] != other[0]}
+    route = [said[0][0]] if said else []
+    for gap, (one, other) in zip(gaps, pairwise(said), strict=True):
+        if one[0] != other[0] or gap in within or _ARROW.search(gap):
+            route.append(other[0])
+    return route
+
+
 def read_route(text: str, example: Example) -> str | None:
     """The labels of a path or tour in order, joined by arrows: the last list that goes all the way.
 
     "from N1 to N9" announces a path and is none. Two different lists with "or" between them are no answer.
+    Where no list goes all the way, but the nodes of the whole text do, they are the route.
     """
-    text = body(text)
+    text = _UP_TO.sub("up", _without_remarks(body(text)))
     matches = list(_CHAIN.finditer(text)) or list(_BARE_CHAIN.finditer(text))
-    chains = [
-        (match, [label for label, *_ in _labels(match[0])])
-        for match in matches
-        if not denied(text, *match.span())
-    ]
-    chains = [(match, route) for match, route in chains if not _announces(text, match, route)] or chains
-    whole = [(match, route) for match, route in chains if _goes_all_the_way(route, example)] or chains
+    chains = [(match, _route(match[0])) for match in matches if not denied(text, *match.span())]
+    announced = [match.span() for match, route in chains if _announces(text, match, route)]
+    chains = [(match, route) for match, route in chains if match.span() not in announced] or chains
+    whole = [(match, route) for match, route in chains if _goes_all_the_way(route, example)]
     if not whole:
-        steps = [label for label, *_ in _labels(text, bare=False)]  # "Start at N1. Go right to N2. ..."
-        steps = [label for at, label in enumerate(steps) if at == 0 or label != steps[at - 1]]
-        return JOIN.join(steps) if len(steps) > 1 else None
+        told = text  # "Start at N1. Go right to N2. Then go up. You reach N4."
+        for start, end in announced:
+            told = told[:start] + " " * (end - start) + told[end:]
+        steps = _route(told, bare=False)
+        if len(steps) > 1 and (not chains or _goes_all_the_way(steps, example)):
+            return JOIN.join(steps)
+    whole = whole or chains
+    if not whole:
+        return None
     match, route = whole[-1]
     for other, alternative in whole[:-1]:
         if alternative != route and re.fullmatch(r"\W*or\W*", text[other.end() : match.start()], re.I):
@@ -183,15 +264,15 @@ def _goes_all_the_way(route: Sequence[str], example: Example) -> bool:
 # ---- by the kind of question
 
 _READERS: dict[str, Callable[[str, Example], Parsed]] = {
-    "direction": partial(_read_place, names=SECTORS),
+    "direction": _read_direction,
     "cell": partial(_read_place, names=CELLS),
     "quadrant": partial(_read_place, names=QUADRANTS),
     "yes_no": lambda text, example: answers.yes_no(text),
     "label": read_label,
     "order": read_order,
-    "number": read_number,
-    "ratio": read_number,
-    "count": read_number,
+    "number": read_measure,
+    "ratio": read_measure,
+    "count": read_count,
     "coordinates": read_coordinates,
 }
 

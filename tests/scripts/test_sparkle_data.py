@@ -57,6 +57,7 @@ def test_the_card_tells_splits_tasks_and_settings(folder):
         "| path_4x4_removed |",
         "| all | | 68 | 800 | 32 | 10 |",
         "- `width`: 112",
+        "- `pairs`: 17",
     ):
         assert told in card.text, told
 
@@ -120,6 +121,8 @@ def test_what_the_hub_refuses_is_said_and_the_folder_stays(tmp_path, monkeypatch
     [
         (["--max_nodes", "90"], "nodes at least 2.3 units apart do not fit on the 10 x 10 plane"),
         (["--min_nodes", "3"], "nodes from 3 to 5"),
+        (["--min_nodes", "0"], "nodes from 0 to 5"),
+        (["--max_nodes", "0"], "nodes from 0 to 0"),
         (["--gap", "1"], "gap 1.0: nodes of radius 1.05 overlap"),
         (["--removed", "1"], "--removed 1.0: must be a share"),
         (["--removed", "0.97"], "--removed 0.97 leaves no path"),

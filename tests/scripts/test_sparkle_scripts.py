@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import tiny
 from commands import refused, run
 
-from spatialvlm.data import sparkle, sparkle_composite
+from spatialvlm.data import sparkle, sparkle_composite, sparkle_files
 from spatialvlm.data.whatsup import RELATIONS
 
 EVAL, SFT, GRPO = "eval_sparkle.py", "model/sparkle_sft.py", "model/sparkle_grpo.py"
@@ -29,7 +30,7 @@ def test_sft_trains_and_eval_tests_its_adapter(tmp_path):
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
 
     flags = ["--profile", "embedded", "--adapter", "run/adapter", "--limit", "16", "--output_dir", "tested"]
-    flags += ["--route_tokens", "8"]
+    flags += ["--route_tokens", "8", "--form", "embedded"]
     printed = run(EVAL, *flags, folder=tmp_path)
     for row in ("- distance_order", "path_4x4_removed", "- sets", "GLM-4V 16.5 to 36.5", "Sparkle composite"):
         assert row in printed, row
@@ -198,6 +199,11 @@ def test_a_picture_that_is_cut_off(tmp_path, capsys):
         (EVAL, ["--rule", "paper"], "--rule paper: block real has strict"),
         (SFT, ["--capabilities", "vision"], "--capabilities vision: must be some of direction, distance"),
         (SFT, ["--configurations", "0"], "--configurations must be at least 1"),
+        (
+            SFT,
+            ["--data", "somewhere", "--configurations", "200"],
+            "is of questions that are made, and --data",
+        ),
         (SFT, ["--eval_limit", "16"], "--eval_limit 16: the test needs two pictures"),
         (SFT, ["--data", "./nowhere"], "no such file or folder: ./nowhere"),
         (GRPO, ["--capabilities", "direction", "vision"], "must be some of direction, distance"),
@@ -215,6 +221,17 @@ def test_a_picture_that_is_cut_off(tmp_path, capsys):
 def test_what_makes_no_sense_is_refused(script, flags, message, tmp_path, capsys):
     assert message in refused(script, *flags, "--output_dir", tmp_path / "run", capsys=capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_test_questions_are_not_trained_on(tmp_path, capsys):
+    """A single file is read whatever its name says."""
+    example = sparkle.load("embedded", "test")[0]
+    buffer = io.BytesIO()
+    example.images[0].save(buffer, "PNG")
+    sparkle_files.write(tmp_path / "rows.parquet", iter([sparkle_files.row(example, buffer.getvalue())]))
+    flags = [*SMALL[:2], "--eval_limit", "32", "--data", tmp_path / "rows.parquet"]
+    line = refused(SFT, *flags, "--output_dir", tmp_path / "run", capsys=capsys)
+    assert f"its question '{example.id}' is one of the test" in line and not (tmp_path / "run").exists()
 
 
 def test_composite_items_are_not_trained_on():
