@@ -296,6 +296,7 @@ def test_totals_by_hand():
         (lambda: shortest_tours({"N1": (0, 0), "N2": (1, 1)}), "a tour needs 3 nodes at least, not 2"),
         (lambda: tasks(FORMS["paper"], 1.0), "--removed 1.0: must be a share"),
         (lambda: tasks(FORMS["paper"], math.nan), "--removed nan"),
+        (lambda: tasks(FORMS["paper"], 0.02), "--removed 0.02 leaves every line of a 4 x 4 grid"),
         (
             lambda: tasks(replace(FORMS["paper"], grids=(12,))),
             "a grid of 12 x 12 nodes of radius 0.45 does not fit",

@@ -175,6 +175,8 @@ def tasks(form: Form, removed: float = REMOVED) -> list[Task]:
             raise UserError(
                 f"a grid of {side} x {side} nodes of radius {form.style.radius} does not fit on the plane"
             )
+        if not round(removed * 2 * side * (side - 1)):
+            raise UserError(f"--removed {removed} leaves every line of a {side} x {side} grid; remove more")
     if not 4 <= form.tours[0] <= form.tours[1] <= 9:
         raise UserError(f"tours of {form.tours[0]} to {form.tours[1]} nodes: must be 4 to 9")
     full = [Task(f"path_{side}x{side}", side) for side in form.grids]
