@@ -104,7 +104,7 @@ def worked_examples(args: Args, strategy: Strategy, size: str) -> tuple[exemplar
     if not args.shots:
         return ()
     if args.exemplars:
-        return exemplars.from_file(args.exemplars, args.shots)
+        return exemplars.from_file(args.exemplars, args.shots, strategy.images)
     if args.data != "embedded":
         raise UserError(f"--strategy {strategy.name} needs worked examples: give a file with --exemplars")
     return exemplars.embedded(args.benchmark, args.shots, strategy.images == 2)

@@ -71,6 +71,23 @@ def test_a_run_whose_answers_were_changed_gets_no_card(tmp_path, examples):
     assert not (folder / "adapter" / "README.md").exists()
 
 
+SPOILT = {  # file of the run, what is in it -> what is said
+    "config.json": [("{", "config.json is damaged"), ('{"arguments": {}}', "does not say how")],
+    "adapter/adapter_config.json": [("{", "adapter_config.json is damaged"), ("{}", "names no base model")],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"), [(file, *each) for file, spoilt in SPOILT.items() for each in spoilt]
+)
+def test_a_damaged_run_is_named(file, content, message, tmp_path, examples):
+    folder = trained(tmp_path / "run", examples)
+    (folder / file).write_text(content)
+    with pytest.raises(UserError, match=message) as refused:
+        cards.write_adapter_card(folder)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_folder_without_adapter_is_refused(tmp_path):
     with pytest.raises(UserError, match="has no adapter/"):
         cards.write_adapter_card(tmp_path)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tiny
 import tiny_chat
+import torch
 
-from spatialvlm import models, predict, qwen
+from spatialvlm import models, predict, qwen, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.data import cvbench, rendered
 from spatialvlm.example import Example
@@ -82,6 +83,15 @@ def test_a_query_beyond_the_models_window_is_refused(embedded, questions):
     given = Aids(exemplars.embedded("cvbench", 8))
     with pytest.raises(UserError, match="window of 1024; use fewer --shots"):
         talks(LocalClient(*embedded, max_new_tokens=4), strategy, questions[:1], given)
+
+
+def test_too_little_memory_names_the_flag_that_helps(embedded, questions, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(rollout, "sample", full)
+    with pytest.raises(UserError, match="1 conversations at a time; use a smaller --concurrency"):
+        LocalClient(*embedded, max_new_tokens=4).reply([[user(*questions[0].images, "how many?")]])
 
 
 def test_turns_are_flattened_for_models_without_any():
@@ -197,6 +207,11 @@ def test_examples_from_a_file(tmp_path):
 def test_a_bad_example_is_named(changed, message, tmp_path):
     with pytest.raises(UserError, match=message):
         exemplars.from_file(worked(tmp_path, **changed), 2)
+
+
+def test_examples_have_as_many_pictures_as_the_strategy_takes(tmp_path):
+    with pytest.raises(UserError, match=r"has 1 picture\(s\), and 2 are needed"):
+        exemplars.from_file(worked(tmp_path), 2, STRATEGIES["optical_flow"].images)
 
 
 def test_too_few_examples(tmp_path):

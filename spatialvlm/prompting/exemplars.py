@@ -92,28 +92,35 @@ def shift_graph(example: Example) -> dict[str, Any]:
     }
 
 
-def from_file(path: str | Path, shots: int) -> tuple[Exemplar, ...]:
+def from_file(path: str | Path, shots: int, pictures: int | None = None) -> tuple[Exemplar, ...]:
     """The first `shots` rows of a file.
+
+    Args:
+        pictures: how many each must have; any number where None.
 
     Raises:
         UserError: nothing there, too few rows, an id twice, a row without a field or with a picture or a
-            graph that is broken; the message names the row.
+            graph that is broken, or with another number of pictures; the message names the row.
     """
     table, folder = rows.read(path, SPLIT), rows.beside(path)
     if len(table) < shots:
         raise UserError(f"--exemplars {path} has {len(table)} rows, --shots {shots} needs as many; add rows")
-    found = [_row(*table[number], folder) for number in range(shots)]
+    found = [_row(*table[number], folder, pictures) for number in range(shots)]
     ids = [exemplar.example.id for exemplar in found]
     if again := sorted({id for id in ids if ids.count(id) > 1}):
         raise UserError(f"--exemplars {path}: two rows have the id {again[0]!r}; make the ids unique")
     return tuple(found)
 
 
-def _row(where: str, row: dict[str, Any], folder: Path | None) -> Exemplar:
+def _row(where: str, row: dict[str, Any], folder: Path | None, pictures: int | None) -> Exemplar:
     value = rows.need(row, "image", where)
     images = tuple(
         rows.picture(each, where, folder) for each in (value if isinstance(value, list | tuple) else [value])
     )
+    if pictures not in (None, len(images)):
+        raise UserError(
+            f"{where} has {len(images)} picture(s), and {pictures} are needed; give other examples"
+        )
     for image in images:
         open_image(image)
     prompt, answer, id = (rows.text(row, name, where) for name in ("prompt", "answer", "id"))

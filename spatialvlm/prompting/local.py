@@ -72,15 +72,15 @@ class LocalClient:
             batch = encode_chat(self.processor, queries, images)
         else:
             batch = encoding.encode(self.processor, [flatten(query) for query in queries], images)
-        batch = self._with_features(batch.to(self.model.device), [i for each in images for i in each])
         self._check_length(batch.input_ids.shape[1])
         try:
+            batch = self._with_features(batch.to(self.model.device), [i for each in images for i in each])
             found = rollout.sample(
                 self.model, batch, 1, self.max_new_tokens, temperature=0, seeds=[0] * len(queries)
             )
         except torch.OutOfMemoryError:
             raise UserError(
-                f"too little memory for {len(queries)} conversations at a time; use a smaller --batch_size"
+                f"too little memory for {len(queries)} conversations at a time; use a smaller --concurrency"
             ) from None
         prompt_tokens = batch.attention_mask.sum(1).tolist()
         made, last = found.mask[:, 0].sum(1).tolist(), found.tokens[:, 0]

@@ -8,7 +8,6 @@ python -m spatialvlm.report.cards push results/pali_sat_grpo/v2-paper-seed0 owne
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.models import EMBEDDED
 from spatialvlm.report.comparison import markdown
-from spatialvlm.report.reading import Test, read
+from spatialvlm.report.reading import Test, json_object, read
 from spatialvlm.results import disk_errors
 
 LICENCE = "apache-2.0"  # of our code, weights and rendered data
@@ -59,12 +58,14 @@ def write_adapter_card(run_folder: str | Path) -> Path:
     adapter = folder / "adapter"
     if not (adapter / "adapter_config.json").is_file():
         raise UserError(f"{folder} has no adapter/; give the folder of a training that has ended")
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise UserError(f"{config_file} is missing; give the whole run folder")
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    made = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    base_model = made["base_model_name_or_path"]
+    config = json_object(folder / "config.json")
+    if not {"arguments", "command"} <= config.keys():
+        raise UserError(
+            f"{folder / 'config.json'} does not say how the run was made; give a whole run folder"
+        )
+    base_model = json_object(adapter / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(base_model, str):
+        raise UserError(f"{adapter / 'adapter_config.json'} names no base model; train the adapter again")
     tests = [test for test in read([folder]).tests if test.folder.parent == folder]
     path = adapter / "README.md"
     with disk_errors(path):

@@ -155,7 +155,9 @@ def _test(folder: Path, name: str) -> Test:
             raise UserError(f"{where} has no 'prompt'; evaluate again")
         if "score" in row and not _is_share(row["score"]):
             raise UserError(f"{where}: 'score' must lie within 0 and 1, not {row['score']!r}; score it anew")
-    test = Test(folder, name, _json(folder / "config.json"), _json(folder / "summary.json"), records)
+    test = Test(
+        folder, name, json_object(folder / "config.json"), json_object(folder / "summary.json"), records
+    )
     _check(test)
     return test
 
@@ -183,7 +185,8 @@ def _check(test: Test) -> None:
         )
 
 
-def _json(path: Path) -> dict:
+def json_object(path: Path) -> dict:
+    """What a file of a run holds. Raises UserError where it is missing, damaged, or no JSON object."""
     if not path.is_file():
         raise UserError(f"{path} is missing; give whole run folders")
     try:
