@@ -31,7 +31,7 @@ class ChatServer:
         self.requests: list[dict] = []
         self.headers: list[dict] = []
         self.times: list[float] = []
-        self.release = threading.Event()  # what `hold` waits for
+        self.release = threading.Event()  # what `hold` and `stall` wait for
 
 
 @contextmanager
@@ -106,6 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
             with self.state.lock:
                 self.state.answered[key] += 1
             self._send(200, body)
+        elif kind == "stall":  # nothing, for as long as the test wants
+            self.state.release.wait(120)
+            self.close_connection = True
         elif kind == "slow":
             time.sleep(float(figure))
             self.close_connection = True
