@@ -20,12 +20,17 @@ from report_runs import always_a, mute, right, write, write_training
 from spatialvlm import metrics, predict
 from spatialvlm.cli import UserError
 from spatialvlm.controls import shuffle_images
-from spatialvlm.data import cvbench
+from spatialvlm.data import cvbench, rendered, sparkle, vsi_rooms
+from spatialvlm.data.sparkle_questions import FAMILIES
+from spatialvlm.prompting import sources
+from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.report import __main__ as report
 from spatialvlm.report import comparison, explorer, plots, published, reading, tables
 from spatialvlm.results import Run
-from spatialvlm.scoring import sat
+from spatialvlm.scoring import sat, vsr
+from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
 from spatialvlm.summary import summarize
+from spatialvlm.vsi_experiment import WORDS
 
 LIMIT = 8
 
@@ -195,6 +200,44 @@ def test_published_figures_stand_below_the_measured(found):
     assert "published</th>" not in tables.html([named(found, "train/shuffled")])
 
 
+BESIDE = [  # benchmark, whether of the prompting study; a row, its column and its figure
+    ("CV-Bench", True, "Llama-4-Scout, 4-shot split", "micro", "77.3"),
+    ("CV-Bench", True, "Qwen2.5-VL-7B, scene graph", "Depth", "66.2"),
+    ("SAT", True, "Llama-4-Scout, optical flow (val)", "official", "70.4"),
+    ("SAT", False, "Llama-4-Scout, none (val)", "micro", "69.4"),
+    ("VSR", True, "Llama-4-Scout, scene graph (val)", "micro", "78.1"),
+    ("VSR", False, "PaliGemma 2 3B, random dev, first 1,000", "micro", "72.5"),
+    ("CLEVR", True, "Qwen2.5-VL-7B, describe (CoGenT ValB)", "micro", "72.7"),
+    ("CLEVR", False, "image, none", "micro", "47.05"),
+    ("VSI-Bench", False, "vsGRPO-V 2B", "official", "35.4"),
+    ("VSI-Bench", False, "vsGRPO-V 7B", "obj_appearance_order", "31.5"),
+    ("VSI, in words", False, "2B + SFT", "room_size_estimation", "33.5"),
+    ("Sparkle composite", False, "InternVL2-8B, trained", "path_5x5", "40.0"),
+]
+
+
+@pytest.mark.parametrize(("benchmark", "prompting", "row", "column", "figure"), BESIDE)
+def test_every_benchmark_with_published_figures_stands_beside_them(benchmark, prompting, row, column, figure):
+    _, rows = tables.published_figures(benchmark, "greedy", {prompting})
+    assert rows[f"{row}, published"][column] == figure
+    _, both = tables.published_figures(benchmark, "greedy", {True, False})
+    assert both.items() >= rows.items()
+    assert tables.published_figures(benchmark, "greedy, images shuffled", {prompting}) == ("", {})
+
+
+def test_measured_columns_are_those_of_the_published_figures(tmp_path):
+    """A run on VSR's and one on SAT's form: the published total stands in the column of the measured one."""
+    for benchmark, made in ((vsr.VSR, rendered.vsr("test", 4)), (sat.SAT, sat.arrange("embedded", limit=2))):
+        rule = benchmark.rules["strict"]
+        records = [predict.to_record(e, [e.answer], rule, rule.gold(e)) for e in made]
+        run = Run(tmp_path / benchmark.title, {"data": "embedded", "seed": 0})
+        run.add_predictions(records)
+        run.write_summary(summarize(records, benchmark.aggregate, rule, benchmark.title))
+    for test in reading.read([tmp_path]).tests:
+        _, rows = tables.published_figures(test.benchmark, test.kind)
+        assert rows and all(cells.keys() & tables.scores(test).keys() for cells in rows.values())
+
+
 def test_seeds_of_one_way_are_taken_together_and_others_are_not(tmp_path, examples):
     says = (right, always_a, mute)
     for seed, say in enumerate(says):
@@ -325,6 +368,53 @@ def test_items_whose_data_changed_or_are_gone_say_so(runs, tmp_path, examples):
     made = explorer.explore(reading.read([other]).tests)
     assert [item["id"] for item in made.items if item["note"]] == [examples[3].id]
     assert "another question" in made.items[3]["note"] and made.items[3]["question"] == "What else?"
+
+
+def answered(folder: Path, examples, rule, benchmark, arguments: dict) -> reading.Test:
+    """A run that answered rightly, as the report reads it."""
+    run = Run(folder, {"seed": 0} | arguments)
+    records = [predict.to_record(e, [str(e.answer)], rule, rule.gold(e)) for e in examples]
+    run.add_predictions(records)
+    run.write_summary(summarize(records, benchmark.aggregate, rule, benchmark.title))
+    return reading.read([folder]).tests[0]
+
+
+ROOMS = {"eval_data": "embedded", "eval_limit": 2, "num_frames": 2, "evaluated": "trained"}
+MADE_QUESTIONS = {"form": "embedded", "eval_data": "made", "eval_limit": 3, "evaluated": "base"}
+TWO = {"benchmark": "sat", "strategy": "optical_flow", "data": "embedded", "split": None, "limit": 2}
+
+
+def test_what_trainings_and_prompting_studies_asked_is_found_with_its_pictures(tmp_path):
+    """Rooms of vsGRPO's test, Sparkle's made questions, and two views of a scene."""
+    words = vsi_rooms.load("test", 2, num_frames=2, form="words", mode="think")
+    made = with_vocabulary(sparkle.load("embedded", "test", 3, pairs=len(FAMILIES)))
+    two = sources.load("sat", STRATEGIES["optical_flow"], "embedded", limit=2)[0]
+    strict = BASIC.rules["strict"]
+    tests = [
+        answered(tmp_path / "vsi", words, WORDS.rules["strict"], WORDS, ROOMS | {"prompt": "think"}),
+        answered(tmp_path / "made", made, strict, BASIC, MADE_QUESTIONS),
+        answered(tmp_path / "two", two, sat.SAT.rules["strict"], sat.SAT, TWO),
+    ]
+    items = explorer.explore(tests).items
+    assert [item["note"] for item in items if item["note"]] == []
+    counted = {name: [len(i["images"]) for i in items if i["benchmark"] == name] for name in
+               ("VSI, in words", "Sparkle basic", "SAT")}  # fmt: skip
+    assert counted == {"VSI, in words": [2, 2], "Sparkle basic": [1, 1, 1], "SAT": [2, 2, 2, 2]}
+
+
+def test_an_answer_with_half_a_surrogate_pair_can_be_written(tmp_path, examples):
+    write(tmp_path / "run", examples[:1], lambda _: ["A \ud83d"])
+    report.main(report.Args([str(tmp_path / "run")], str(tmp_path / "page.html"), images=False))
+    assert "A ?" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_same_question_of_two_benchmarks_is_two_items_of_the_page(runs, tmp_path):
+    other = Path(shutil.copytree(runs / "base", tmp_path / "other"))
+    summary = json.loads((other / "summary.json").read_text()) | {"benchmark": "Another"}
+    (other / "summary.json").write_text(json.dumps(summary))
+    tests = reading.read([runs / "base", other]).tests
+    keys = [item["key"] for item in explorer.explore(tests, pictures=False).items]
+    assert len(keys) == len(set(keys)) == 2 * LIMIT
 
 
 def test_sat_rows_in_all_orders_with_two_images_are_found_again(tmp_path):

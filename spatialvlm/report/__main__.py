@@ -63,7 +63,7 @@ def main(args: Args) -> None:
     with disk_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary = output.with_name(f".{output.name}.tmp")
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8", errors="replace")  # halves of surrogate pairs
         temporary.replace(output)
     for line in found.unfinished:
         print(line)

@@ -17,82 +17,14 @@ from typing import Any
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, counting, cvbench, described, rendered, vsr
+from spatialvlm.data import rendered
 from spatialvlm.example import Example, open_image
 from spatialvlm.metrics import Record
+from spatialvlm.report import asked
 from spatialvlm.report.reading import Test
-from spatialvlm.scoring import sat
-from spatialvlm.scoring.registry import BENCHMARKS
 
 LONGEST_SIDE, QUALITY = 320, 72  # of a picture in the page, in pixels, and of its WebP
 MOST_PICTURES = 8  # of one item; of a longer video as many frames, spread evenly
-
-Given = Mapping[str, Any]  # a run's arguments
-
-
-# ---- the questions that a run was asked
-
-
-def questions(test: Test) -> Sequence[Example]:
-    """The questions of a test, read or rendered again from what its config.json names.
-
-    Raises:
-        UserError: the data are not to be had here.
-    """
-    given, name = test.arguments, test.benchmark
-    if name == "Counting":
-        where = ("data", "split", "counting_only", "start_sample", "samples", "image_cache")
-        arguments = [given.get(each) for each in where]
-        return counting.joined([counting.load(source, *arguments) for source in given["dataset"]])
-    data = given.get("eval_data", given.get("data"))
-    if data is None:
-        raise UserError(f"{test.folder / 'config.json'} does not say which data it asked")
-    limit = given.get("eval_limit" if "eval_data" in given else "limit")
-    split = None if test.part else given.get("split")
-    if name in ("CLEVR", "Super-CLEVR"):
-        return _clevr(data, split, limit, given, len(test.records))
-    if name == "SAT" and "circular" in given:
-        how = (given[each] for each in ("answer_form", "max_images", "circular", "seed"))
-        return sat.arrange(data, split or "test", limit, *how)
-    if name == "VSR":
-        return vsr.load(data, split or "test", limit, given.get("image_folder"))
-    known = [found for each in BENCHMARKS.values() if (found := each()).title == name]
-    if not known:
-        raise UserError(f"{name} is no benchmark that is known here")
-    examples = known[0].load(data, split, limit)
-    return cvbench.flip_polarity(examples) if test.turned and name == "CV-Bench" else examples
-
-
-def _clevr(data: str, split: str | None, limit: int | None, given: Given, n: int) -> Sequence[Example]:
-    if "description" in given:
-        axes = "world" if given.get("world_axes") else "camera"
-        examples = described.load(data, split, limit, axes, images=not given.get("blank_image"))
-        return described.prompted(examples, given["description"], given["wording"])
-    free = given.get("form") == "free"
-    if data == "embedded":
-        return (rendered.free if free else rendered.clevr)(split or "test", limit or n)
-    return (clevr.load_free if free else clevr.load)(data, split=split, limit=limit)
-
-
-def _source(test: Test) -> str:
-    """Tells one set of questions from another, so that each is read once."""
-    names = (
-        "eval_data",
-        "data",
-        "split",
-        "eval_limit",
-        "limit",
-        "form",
-        "description",
-        "wording",
-        "world_axes",
-    )
-    more = ("answer_form", "max_images", "circular", "seed") if test.benchmark == "SAT" else ()
-    counts = ("dataset", "counting_only", "start_sample", "samples") if test.benchmark == "Counting" else ()
-    given = {name: test.arguments.get(name) for name in (*names, *more, *counts)}
-    if "eval_data" in test.arguments:
-        given["data"] = None  # of the training
-    return json.dumps([test.benchmark, test.turned, given], sort_keys=True, default=str)
 
 
 # ---- from tests to items
@@ -124,13 +56,13 @@ def explore(tests: Sequence[Test], pictures: bool = True) -> Explorer:
     made = Explorer()
     by_source: dict[str, list[Test]] = {}
     for test in tests:
-        by_source.setdefault(_source(test), []).append(test)
+        by_source.setdefault(asked.source(test), []).append(test)
     numbers: dict[tuple[str, str, str], int] = {}  # (benchmark, id, prompt) -> item
     places: dict[str, int] = {}  # hash of a picture -> its number
     answers: dict[str, dict[int, list]] = {test.name: {} for test in tests}
-    for asked in by_source.values():
-        found, reason = _found(asked, made, places) if pictures else ({}, "left out as asked")
-        for test in asked:
+    for same in by_source.values():
+        found, reason = _found(same, made, places) if pictures else ({}, "left out as asked")
+        for test in same:
             for record in test.records:
                 key = (test.benchmark, record["id"], record["prompt"])
                 if key not in numbers:
@@ -158,17 +90,17 @@ class _Question:
     reason: str
 
 
-def _found(asked: Sequence[Test], made: Explorer, places: dict[str, int]) -> tuple[dict[str, _Question], str]:
+def _found(tests: Sequence[Test], made: Explorer, places: dict[str, int]) -> tuple[dict[str, _Question], str]:
     """(the questions by id, why there are none)."""
     wanted = {
         record[name]
-        for test in asked
+        for test in tests
         for record in test.records
         for name in ("id", "images_of")
         if name in record
     }
     try:
-        examples = rendered.drawn(questions(asked[0]))
+        examples = rendered.drawn(asked.questions(tests[0]))
     except UserError as error:
         return {}, f"its data are not to be had here: {error}"
     found = {}
@@ -211,7 +143,7 @@ def _item(test: Test, record: Record, question: _Question | None, reason: str) -
     note = reason or ("" if same else "the data hold another question of this id now, or none")
     gold = record["gold"]
     item = {
-        "key": f"{record['id']}-{hashlib.sha256(record['prompt'].encode()).hexdigest()[:6]}",
+        "key": _key(test.benchmark, record),
         "benchmark": test.benchmark,
         "id": record["id"],
         "task": record["task"],
@@ -228,6 +160,13 @@ def _item(test: Test, record: Record, question: _Question | None, reason: str) -
     if item["choices"]:
         item["gold_choice"] = _gold_choice(item["choices"], question.answer)
     return item
+
+
+def _key(benchmark: str, record: Record) -> str:
+    """Tells an item from all others in the page's address."""
+    return (
+        f"{record['id']}-{hashlib.sha256(json.dumps([benchmark, record['prompt']]).encode()).hexdigest()[:8]}"
+    )
 
 
 def _gold_choice(choices: Sequence[str], answer: str) -> int:

@@ -21,6 +21,9 @@ POLARITY = {
     "GRPO-v2": {"Depth": (76.33, 70.50), "Distance": (62.67, 59.50)},
 }
 
+# VSR of PaliGemma 2 3B: the first 1,000 captions of the random split's dev.
+VSR = {"PaliGemma 2 3B, random dev, first 1,000": 72.50}
+
 # VSI-Bench (vsGRPO, arXiv 2504.00883): the mean of the eight tasks, then each. T, O and V: think, observe and
 # vanilla prompts, in training and test.
 VSIBENCH_COLUMNS = (

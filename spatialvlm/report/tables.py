@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -10,7 +10,8 @@ from spatialvlm.metrics import Estimate
 from spatialvlm.report import comparison, descriptions, published, published_cot, published_sparkle
 from spatialvlm.report.reading import Test
 from spatialvlm.results import differences
-from spatialvlm.scoring import counting
+from spatialvlm.scoring import counting, vsibench
+from spatialvlm.scoring.registry import BENCHMARKS
 
 MEAN = "mean_of_tasks"
 TITLES = {MEAN: "mean of tasks", "micro": "all questions", "close_call": "close call"}
@@ -101,7 +102,7 @@ def _table(benchmark: str, kind: str, tests: Sequence[Test]) -> str:
     head = "".join(f'<th scope="col">{escape(TITLES.get(name, name))}</th>' for name in columns)
     body = [_line(line, columns) for line in lines]
     body.append(_chance(tests[0], columns))
-    note, figures = published_figures(benchmark, kind, any("strategy" in t.arguments for t in tests))
+    note, figures = published_figures(benchmark, kind, {"strategy" in test.arguments for test in tests})
     for name, cells in figures.items():
         shown = "".join(f"<td>{escape(cells.get(column, ''))}</td>" for column in columns)
         body.append(f'<tr class="published"><th scope="row">{escape(name)}</th><td></td>{shown}</tr>')
@@ -137,46 +138,80 @@ def _chance(test: Test, columns: Sequence[str]) -> str:
     return f'<tr class="chance"><th scope="row">chance</th><td></td>{cells}</tr>'
 
 
-def published_figures(
-    benchmark: str, kind: str, prompting: bool = False
-) -> tuple[str, dict[str, dict[str, str]]]:
-    """(a sentence, {row: {column: figure}}) of what the papers report for such a test; nothing where none.
+Published = tuple[str, dict[str, dict[str, str]]]  # a sentence, {row: {column: figure}}
+
+
+def published_figures(benchmark: str, kind: str, prompting: Collection[bool] = (False,)) -> Published:
+    """(a sentence, {row: {column: figure}}) of what the papers report for such tests; nothing where none.
 
     Args:
-        prompting: whether the test is of the prompting study, whose total is over all questions.
+        prompting: whether a test is of the prompting study, of each sort that there is: its published rows
+            are others, and its total is over all questions.
     """
-    if benchmark == "CV-Bench" and prompting:
-        columns = [*published.CVBENCH_COLUMNS[:-1], "micro"]
-        return "Published: paper A's prompting study.", {
-            f"{model}, {name}, published": _cells(columns, figures)
-            for model, _, name, figures in published_cot.CVBENCH
-        }
+    parts = [_published_prompting(benchmark, kind)] if True in prompting else []
+    parts += [_published_plain(benchmark, kind)] if False in prompting else []
+    rows = {name: cells for _, figures in parts for name, cells in figures.items()}
+    return " ".join(note for note, _ in parts if note), rows
+
+
+def _published_prompting(benchmark: str, kind: str) -> Published:
+    name = next((name for name in published_cot.PUBLISHED if BENCHMARKS[name]().title == benchmark), None)
+    if name is None or kind != "greedy":
+        return "", {}
+    return "Published: paper A's prompting study; totals over all questions.", _cot_rows(name)
+
+
+def _cot_rows(name: str, strategy: str | None = None) -> dict[str, dict[str, str]]:
+    """The prompting study's rows, all or those of one strategy."""
+    rows = {}
+    for model, asked, title, figures in published_cot.PUBLISHED[name]:
+        if strategy in (None, asked):
+            parts = dict(zip(published.CVBENCH_COLUMNS[:-1], figures[:-1], strict=name == "cvbench"))
+            totals = dict.fromkeys(("micro", "official") if name == "sat" else ("micro",), figures[-1])
+            rows[f"{model}, {title}, published"] = {
+                column: f"{figure:.1f}" for column, figure in (parts | totals).items()
+            }
+    return rows
+
+
+def _published_plain(benchmark: str, kind: str) -> Published:
     if benchmark == "CV-Bench":
         return _published_cvbench(kind)
-    if benchmark == "Sparkle composite" and kind == "greedy":
-        figures = {}
+    if kind != "greedy":
+        return "", {}
+    if benchmark == "Sparkle composite":
+        figures: dict[str, dict[str, str]] = {}
         for task, found in published_sparkle.COMPOSITE.items():
             for model, before, after in found:
                 for when, value in (("base", before), ("trained", after)):
                     figures.setdefault(f"{model}, {when}, published", {})[task] = f"{value:.1f}"
         return "Published: Sparkle, before and after training on basic capabilities.", figures
-    if benchmark == counting.COUNTING.title and kind == "greedy":
-        figures = {
+    if benchmark == counting.COUNTING.title:
+        return "Published: paper A, accuracy, and of the wrong counts the share off by one.", {
             f"{model}, published": {
                 source: f"{right:.2f} (close call {near:.2f})" for source, (right, near) in found.items()
             }
             for model, found in counting.PUBLISHED.items()
         }
-        return "Published: paper A, accuracy, and of the wrong counts the share off by one.", figures
-    if benchmark == "CLEVR" and kind == "greedy":
-        figures = {
+    if benchmark == "CLEVR":
+        return "Published: paper A, PaliGemma 2 3B mix-448 on CLEVR-CoGenT ValB.", {
             f"{name}, published": {"micro": f"{value:.2f}"} for name, value in descriptions.PUBLISHED.items()
         }
-        return "Published: paper A, PaliGemma 2 3B mix-448 on CLEVR-CoGenT ValB.", figures
+    if benchmark in ("VSI-Bench", "VSI, in words"):
+        columns = ("official", *vsibench.TASKS)
+        return "Published: vsGRPO on the real VSI-Bench; its average under official.", {
+            f"{name}, published": _cells(columns, figures) for name, figures in published.VSIBENCH.items()
+        }
+    if benchmark == "VSR":
+        found = {f"{name}, published": {"micro": f"{value:.1f}"} for name, value in published.VSR.items()}
+        return "Published: paper A, on parts of the random split.", found | _cot_rows("vsr", "direct")
+    if benchmark == "SAT":
+        note = "Published: paper A's prompting study, which asked another model; it has none of PaliGemma."
+        return note, _cot_rows("sat", "direct")
     return "", {}
 
 
-def _published_cvbench(kind: str) -> tuple[str, dict[str, dict[str, str]]]:
+def _published_cvbench(kind: str) -> Published:
     note = (
         "Published: paper A, PaliGemma 2 3B mix-224 on the real benchmark; its Total under the mean of tasks."
     )
