@@ -25,7 +25,7 @@ from spatialvlm.data.sparkle_questions import FAMILIES
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.report import __main__ as report
-from spatialvlm.report import comparison, explorer, plots, published, reading, tables
+from spatialvlm.report import asked, comparison, explorer, plots, published, reading, tables
 from spatialvlm.results import Run
 from spatialvlm.scoring import sat, vsr
 from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
@@ -399,6 +399,9 @@ def test_what_trainings_and_prompting_studies_asked_is_found_with_its_pictures(t
     assert [item["note"] for item in items if item["note"]] == []
     counted = {name: [len(i["images"]) for i in items if i["benchmark"] == name] for name in
                ("VSI, in words", "Sparkle basic", "SAT")}  # fmt: skip
+    unsaid = answered(tmp_path / "sft", words, WORDS.rules["strict"], WORDS, ROOMS)
+    vanilla = answered(tmp_path / "v", words, WORDS.rules["strict"], WORDS, ROOMS | {"prompt": "vanilla"})
+    assert asked.source(unsaid) == asked.source(vanilla) != asked.source(tests[0])
     assert counted == {"VSI, in words": [2, 2], "Sparkle basic": [1, 1, 1], "SAT": [2, 2, 2, 2]}
 
 

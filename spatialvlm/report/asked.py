@@ -118,6 +118,7 @@ def source(test: Test) -> str:
     given = {name: test.arguments.get(name) for name in (*SAYS, *more, *counts)}
     if "eval_data" in test.arguments:
         given["data"] = None  # of the training
+    given["prompt"] = given["prompt"] or "vanilla"  # some trainings have no other, and do not say so
     if test.arguments.get("strategy") in STRATEGIES:  # strategies differ in the pictures that they need
         given["images"] = STRATEGIES[test.arguments["strategy"]].images
     return json.dumps([test.benchmark, test.turned, given], sort_keys=True, default=str)
