@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+
+# Advises, before anything of ours is printed, a kernel for 4 bit on the CPU, which nothing here uses.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class UserError(Exception):
