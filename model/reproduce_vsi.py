@@ -28,14 +28,14 @@ WAYS = {  # name: (folder, script, configuration, further flags)
     "DPO": ("dpo", "vsi_dpo", "vsgrpo_2b_dpo", ()),
     "vsGRPO-V": ("v", "vsi_grpo", V, ()),
 }
-OPEN = {
+OPEN = {  # likewise; thoughts first, since they take longest
+    "T, beta 0.0001": ("t", "vsi_grpo", T, ()),
+    "T, beta 0": ("t-beta0", "vsi_grpo", T, ("--beta", "0")),
+    "T, beta 0.01": ("t-beta1e-2", "vsi_grpo", T, ("--beta", "0.01")),
     "V, beta 0": ("v-beta0", "vsi_grpo", V, ("--beta", "0")),
     "V, beta 0.01": ("v-beta1e-2", "vsi_grpo", V, ("--beta", "0.01")),
     "V, MRA as reward": ("v-mra", "vsi_grpo", V, ("--reward", "mra")),
     "V, four families": ("v-held-out", "vsi_grpo", V, ("--families", *KEPT)),
-    "T, beta 0.0001": ("t", "vsi_grpo", T, ()),
-    "T, beta 0": ("t-beta0", "vsi_grpo", T, ("--beta", "0")),
-    "T, beta 0.01": ("t-beta1e-2", "vsi_grpo", T, ("--beta", "0.01")),
 }
 
 
