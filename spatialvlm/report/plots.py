@@ -17,6 +17,7 @@ from spatialvlm.tracking import CURVES
 
 SHOWN = 8  # series of one plot: as many as there are colours that are told apart
 WIDTH, LINE, TOP, LEFT = 640, 15, 8, 46  # of the drawings, in units of the SVG
+MARGIN = 22  # right of an axis in percent: half of its last label
 HEIGHT = 260  # of a plot with curves
 POINTS = 240  # of a curve; longer trainings are drawn as means of as many stretches
 
@@ -135,7 +136,7 @@ def _dots(blocks: Sequence[tuple[str, list[tuple[int, str, Estimate, bool]], flo
     left = 150
     heights = [max(len(lines), 1) * LINE + 10 for _, lines, _ in blocks]
     bottom = TOP + sum(heights)
-    scale = _Scale(0, 1, left, WIDTH - 12)
+    scale = _Scale(0, 1, left, WIDTH - MARGIN)
     parts = [_grid_x(scale, bottom, [share / 5 for share in range(6)])]
     top = TOP
     for (title, lines, chance), height in zip(blocks, heights, strict=True):
@@ -157,7 +158,7 @@ def _dots(blocks: Sequence[tuple[str, list[tuple[int, str, Estimate, bool]], flo
                 f'<circle cx="{scale(found.value):.1f}" cy="{y:.1f}" r="4.5"/></g>'
             )
         top += height
-        parts.append(f'<path class="grid" d="M{left} {top}H{WIDTH - 12}"/>')
+        parts.append(f'<path class="grid" d="M{left} {top}H{WIDTH - MARGIN}"/>')
     return _svg(bottom + 22, parts, "accuracy in percent, with 95 % intervals")
 
 

@@ -107,11 +107,11 @@ def _table(benchmark: str, kind: str, tests: Sequence[Test]) -> str:
         shown = "".join(f"<td>{escape(cells.get(column, ''))}</td>" for column in columns)
         body.append(f'<tr class="published"><th scope="row">{escape(name)}</th><td></td>{shown}</tr>')
     title = f"{escape(benchmark)} <small>{escape(kind)}</small>"
-    rules = "; ".join(dict.fromkeys(str(test.summary.get("rule", "")) for test in tests))
+    rules = "; ".join(dict.fromkeys(str(test.summary.get("rule", "")).replace("`", "") for test in tests))
     return (
         f'<section><h2>{title}</h2><div class="wide"><table><thead><tr><th scope="col">run</th>'
         f'<th scope="col">n</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        f'<p class="note">Percent, 95 % intervals. Read by: {escape(rules)} {escape(note)}</p></section>'
+        f'<p class="note">Percent, 95 % intervals. Read by: {escape(rules)}. {escape(note)}</p></section>'
     )
 
 
