@@ -13,10 +13,11 @@ from spatialvlm import models, predict, qwen, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.data import cvbench, rendered
 from spatialvlm.example import Example
-from spatialvlm.prompting import exemplars, local, sources, views
+from spatialvlm.prompting import exemplars, local, sources, study, views
+from spatialvlm.prompting.client import Talk
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.registry import STRATEGIES
-from spatialvlm.prompting.strategy import Aids, assistant, user
+from spatialvlm.prompting.strategy import Aids, Outcome, assistant, user
 from spatialvlm.scoring.clevr import with_vocabulary
 
 
@@ -83,6 +84,19 @@ def test_a_query_beyond_the_models_window_is_refused(embedded, questions):
     given = Aids(exemplars.embedded("cvbench", 8))
     with pytest.raises(UserError, match="window of 1024; use fewer --shots"):
         talks(LocalClient(*embedded, max_new_tokens=4), strategy, questions[:1], given)
+
+
+def test_a_query_that_is_too_long_among_others_is_counted_and_changes_no_other(embedded, questions):
+    picture = questions[0].images[0]
+    fits, beyond = [user(picture, "how many?")], [user(picture, "how many? " * 400)]
+    client = LocalClient(*embedded, max_new_tokens=4)
+    alone = client.reply([fits])[0]
+    one, none, again = client.reply([fits, beyond, fits])
+    assert one == again == alone and (none.text, none.finish) == ("", "too long")
+    assert none.prompt_tokens > 1024 - 4 and none.completion_tokens == 0
+    counted = study.of_talk(STRATEGIES["direct"], Talk(Outcome(none.text, {}), (none,)))
+    found = study.counts(STRATEGIES["direct"], 0, [counted])
+    assert found["too_long"] == 1 and "too long to be asked: 1 queries" in study.counts_text(found)
 
 
 def test_too_little_memory_names_the_flag_that_helps(embedded, questions, monkeypatch):

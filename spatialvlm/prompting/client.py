@@ -14,7 +14,8 @@ class Reply:
     """An answer to one query.
 
     Args:
-        finish: `stop` where the model had said all, `length` where it was cut off at the greatest length.
+        finish: `stop` where the model had said all, `length` where it was cut off at the greatest length,
+            `too long` where the query left no room for a reply: its text is empty.
         prompt_tokens, completion_tokens: as the model, or the server's bill, counts them.
         from_cache: it was asked for before, and cost nothing now.
     """

@@ -38,12 +38,13 @@ class LocalClient:
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self._features: OrderedDict[str, Tensor] = OrderedDict()
         self._seen = 0
+        self._answered = False
 
     def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Talk]]:
         """Batches of conversations, query by query.
 
         Raises:
-            UserError: a prompt that is too long for the model, a broken picture, too little memory.
+            UserError: queries that are all too long for the model, a broken picture, too little memory.
         """
         rest = iter(conversations)
         while part := list(islice(rest, self.batch_size)):
@@ -66,13 +67,20 @@ class LocalClient:
 
     @torch.no_grad()
     def reply(self, queries: Sequence[Sequence[Message]]) -> list[Reply]:
-        """A reply to each query."""
+        """A reply to each query; an empty one, `too long`, where it and a reply are more than the window."""
         images = [[open_image(i) for message in query for i in message.images] for query in queries]
         if isinstance(self.processor, qwen.ChatProcessor):
             batch = encode_chat(self.processor, queries, images)
         else:
             batch = encoding.encode(self.processor, [flatten(query) for query in queries], images)
-        self._check_length(batch.input_ids.shape[1])
+        prompt_tokens = batch.attention_mask.sum(1).tolist()
+        fitting = self._fitting(prompt_tokens)
+        if len(fitting) < len(queries):
+            answers = iter(self.reply([queries[row] for row in fitting]) if fitting else ())
+            return [
+                next(answers) if row in fitting else Reply("", "too long", tokens, 0)
+                for row, tokens in enumerate(prompt_tokens)
+            ]
         try:
             batch = self._with_features(batch.to(self.model.device), [i for each in images for i in each])
             found = rollout.sample(
@@ -82,7 +90,7 @@ class LocalClient:
             raise UserError(
                 f"too little memory for {len(queries)} conversations at a time; use a smaller --concurrency"
             ) from None
-        prompt_tokens = batch.attention_mask.sum(1).tolist()
+        self._answered = True
         made, last = found.mask[:, 0].sum(1).tolist(), found.tokens[:, 0]
         return [
             Reply(
@@ -94,13 +102,19 @@ class LocalClient:
             for row, (text,) in enumerate(rollout.decode(self.processor, found))
         ]
 
-    def _check_length(self, prompt_tokens: int) -> None:
+    def _fitting(self, prompt_tokens: Sequence[int]) -> list[int]:
+        """The queries that the model's window holds together with a reply. Raises UserError where none of the
+        first ones is."""
         window = getattr(self.model.config.get_text_config(), "sliding_window", None)
-        if window is not None and prompt_tokens + self.max_new_tokens > window:
+        if window is None:
+            return list(range(len(prompt_tokens)))
+        fitting = [row for row, tokens in enumerate(prompt_tokens) if tokens + self.max_new_tokens <= window]
+        if not fitting and not self._answered:
             raise UserError(
-                f"a query of {prompt_tokens} tokens and a reply of {self.max_new_tokens} are more than the "
-                f"model's window of {window}; use fewer --shots or a smaller --max_new_tokens"
+                f"a query of {min(prompt_tokens)} tokens and a reply of {self.max_new_tokens} are more than "
+                f"the model's window of {window}; use fewer --shots or a smaller --max_new_tokens"
             )
+        return fitting
 
     def _with_features(self, batch, images: Sequence[Image.Image]):
         """The batch with the features of its pictures, computed for those alone that are new."""

@@ -113,21 +113,25 @@ def counts(
 
     `requests`, tokens and `cost` are those of the whole study, each request once, whether it was answered in
     this session, an earlier one, or out of the cache. `cut_off` counts replies that ended at the greatest
-    length. `notes` adds up what the strategy records: yes or no and whole numbers are summed (`graph_broken`:
-    how many graphs were), words are counted by kind (`program_status`), shares are averaged.
+    length, `too_long` queries that left no room for one. `notes` adds up what the strategy records: yes or no
+    and whole numbers are summed (`graph_broken`: how many graphs were), words are counted by kind
+    (`program_status`), shares are averaged.
     """
     total = {
         name: sum(record["usage"][name] for record in records)
         for name in ("requests", "prompt_tokens", "completion_tokens")
     }
     cost = (total["prompt_tokens"] * prices[0] + total["completion_tokens"] * prices[1]) / 1e6
-    cut_off = sum(record["finish"].count("length") for record in records)
+    cut_off, too_long = (
+        sum(record["finish"].count(finish) for record in records) for finish in ("length", "too long")
+    )
     return {
         "name": strategy.name,
         "shots": shots,
         **total,
         "cost": cost,
         "cut_off": cut_off,
+        "too_long": too_long,
         "notes": _added([record["notes"] for record in records]),
     }
 
@@ -158,8 +162,10 @@ def counts_text(found: Mapping[str, Any]) -> str:
         f"{found['requests']} requests, {found['prompt_tokens']:,} + {found['completion_tokens']:,} tokens"
     )
     spent += f", cost {found['cost']:.4f}" if found["cost"] else ""
+    spent += f"; cut off: {found['cut_off']} replies"
+    spent += f"; too long to be asked: {found['too_long']} queries" if found["too_long"] else ""
     said = [f"{name.replace('_', ' ')}: {_value(value)}" for name, value in found["notes"].items()]
-    return "\n".join([f"{spent}; cut off: {found['cut_off']} replies", *([", ".join(said)] if said else [])])
+    return "\n".join([spent, *([", ".join(said)] if said else [])])
 
 
 def _value(value: Any) -> str:
