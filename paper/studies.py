@@ -10,6 +10,7 @@ from figures import claim, number, points, read_json, share
 
 from spatialvlm import metrics
 from spatialvlm.cli import UserError
+from spatialvlm.data import sparkle_questions
 from spatialvlm.data.sparkle_questions import CAPABILITIES
 from spatialvlm.data.vsi_questions import FAMILIES
 from spatialvlm.report import comparison, published, sat, sparkle, vsi
@@ -239,7 +240,6 @@ SPARKLE_WAYS = {
     "SFT, direction alone": "sparkle_sft_direction",
     "SFT, distance alone": "sparkle_sft_distance",
     "SFT, localization alone": "sparkle_sft_localization",
-    "SFT, without numbers": "sparkle_sft_without_numbers",
 }
 
 
@@ -298,10 +298,15 @@ def sparkle_study(folder: Path) -> dict:
             f"{key}_basic": claim(f"{way}: basic capabilities above base", basic["mean_of_tasks"]),
             f"{key}_chance": claim(
                 f"{way}: basic capabilities above answers without looking",
-                _over_chance(summaries[way]["basic"]),
+                _over_chance(summaries[way]["basic"], CAPABILITIES),
             ),
             f"{key}_composite": claim(f"{way}: composite tasks above base", composite["mean_of_tasks"]),
         }
+    for name in CAPABILITIES:
+        found["claims"][f"{name}_chance"] = claim(
+            f"SFT, {name} alone: {name} above answers without looking",
+            _over_chance(summaries[f"SFT, {name} alone"]["basic"], (name,)),
+        )
     for task in routes:
         difference, reported = changes["SFT"]["composite"][task], _published_change(task)
         found["claims"][f"sft_{task}"] = claim(
@@ -310,10 +315,13 @@ def sparkle_study(folder: Path) -> dict:
     return found
 
 
-def _over_chance(basic: Mapping) -> metrics.Estimate:
-    """The mean over families above what answers without looking score on them, a number without chance."""
-    found = sparkle.estimate(basic["aggregates"]["mean_of_tasks"])
-    chance = fmean(part["chance"] for part in basic["tasks"].values())
+def _over_chance(basic: Mapping, capabilities: Sequence[str]) -> metrics.Estimate:
+    """The mean over the capabilities' families above what answers without looking score on them, which is a
+    number without chance. One capability, or all of them."""
+    name = capabilities[0] if len(capabilities) == 1 else "mean_of_tasks"
+    found = sparkle.estimate(basic["aggregates"][name])
+    tasks = [task for task in basic["tasks"] if sparkle_questions.FAMILIES[task].capability in capabilities]
+    chance = fmean(basic["tasks"][task]["chance"] for task in tasks)
     low, high = found.interval
     return metrics.Estimate(found.value - chance, (low - chance, high - chance), found.n)
 

@@ -186,6 +186,8 @@ def test_families_and_capabilities_are_recomputed_by_hand(runs, whole):
     above = found["claims"]["sft_chance"]["difference"]
     assert above["points"] == pytest.approx(found["ways"]["sft"]["all"]["share"] - 0.25, abs=1e-5)
     assert written(found["chance"])["text"] == "25.0"
+    alone = found["ways"]["sft_direction"]["direction"]["share"] - 0.25
+    assert found["claims"]["direction_chance"]["difference"]["points"] == pytest.approx(alone, abs=1e-5)
     kept = whole["vsi"]["open"]["ways"]
     assert written(kept["t"]["format_first"])["text"] == "50" and "format_first" not in kept["v"]
 
