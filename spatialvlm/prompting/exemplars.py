@@ -25,7 +25,7 @@ from spatialvlm.prompting.strategy import Exemplar
 from spatialvlm.prompting.views import scene_of, two_views
 
 SPLIT = "train"
-LARGEST = 5  # objects in an example's graph: longer ones say no more, and fill a small model's window
+LARGEST = 3  # objects in an example's graph: longer ones say no more, and fill a small model's window
 _SAID = {"left": "left of", "front": "in front of"}  # one of each pair of opposite relations is enough
 _BOXES = {"Depth": ("red", "blue"), "Distance": ("red", "blue", "green")}
 
