@@ -5,6 +5,7 @@ import random
 import pytest
 from scipy.stats import t as student
 
+from spatialvlm import metrics
 from spatialvlm.report import comparison, sat
 from spatialvlm.report.comparison import Questions
 
@@ -109,3 +110,10 @@ def test_sections_are_replaced_and_the_rest_stays():
 def test_no_scores():
     with pytest.raises(ValueError, match="no mean"):
         comparison.mean([], ASKED)
+
+
+def test_a_share_is_written_one_way_however_it_was_added_up():
+    """A mean over tasks of 0.1625 can come out as 0.16250000000000003: tables and paper must agree."""
+    added = metrics.Estimate(0.16250000000000003, (0.1, 0.2), 640)
+    whole = metrics.Estimate(0.1625, (0.1, 0.2), 640)
+    assert comparison.percent(added) == comparison.percent(whole) == "16.2 (10.0 to 20.0)"

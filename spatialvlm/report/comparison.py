@@ -99,7 +99,8 @@ def percent(estimate: Estimate, sign: bool = False) -> str:
     if not sign:  # Student's interval does not know that shares end at 0 and 1
         low, high = max(low, 0), min(high, 1)
     form = "+.1f" if sign else ".1f"
-    return f"{100 * estimate.value:{form}} ({100 * low:{form}} to {100 * high:{form}})"
+    value, low, high = (100 * round(each, 6) for each in (estimate.value, low, high))  # 16.25 one way alone
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
