@@ -28,6 +28,7 @@ from spatialvlm.pretrain import (
     labels_world,
     language,
     rooms_world,
+    vision,
     world_card,
     worlds,
     worlds_training,
@@ -78,7 +79,7 @@ def main(args: Args) -> None:
     )
 
     tower = model.model.vision_tower
-    seer = worlds_training.Seer(tower, world)
+    seer = vision.Seer(tower, world.rows)
     worlds_training.train_tower(
         seer, (train, validation), work, args.tower_steps, args.seed, args.tower_rate, args.compile
     )

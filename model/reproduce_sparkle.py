@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from typing import Literal
 from spatialvlm import cli, models
 from spatialvlm.cli import UserError
 from spatialvlm.report import comparison, sparkle
-from spatialvlm.report.jobs import ROOT, Job, run
+from spatialvlm.report.jobs import ROOT, Job, chosen, run
 from spatialvlm.report.published_sparkle import COMPOSITE
 from spatialvlm.results import read_lines
 
@@ -65,19 +66,19 @@ class Args:
 
 def ways(args: Args, folder: Path) -> dict[str, str]:
     """The ways that are asked for, or were once, and their configurations' names."""
+    asked = chosen("--ablations", args.ablations, ABLATIONS)
     further = {
         way: f"sparkle_sft_{name}"
         for name, way in ABLATIONS.items()
-        if {"all", name} & set(args.ablations)
-        or (folder / f"sparkle_sft_{name}-tested/summary.json").is_file()
+        if name in asked or (folder / f"sparkle_sft_{name}-tested/summary.json").is_file()
     }
     return WAYS | further
 
 
-def training(args: Args, folder: Path) -> list[Job]:
+def training(args: Args, folder: Path, configs: Collection[str]) -> list[Job]:
     """One command a way; its own test is small, since all are tested alike after."""
     jobs = []
-    for config in ways(args, folder).values():
+    for config in configs:
         kind = "grpo" if "grpo" in config else "sft"
         steps = args.grpo_steps if kind == "grpo" else args.sft_steps
         path = folder / config
@@ -89,10 +90,10 @@ def training(args: Args, folder: Path) -> list[Job]:
     return jobs
 
 
-def tests(args: Args, folder: Path) -> list[Job]:
+def tests(args: Args, folder: Path, configs: Collection[str]) -> list[Job]:
     """Basic and composite tests of the base model, and of every way."""
     jobs = []
-    for name in (BASE, *ways(args, folder).values()):
+    for name in (BASE, *configs):
         path = folder / f"{name}-tested"
         flags = ["--profile", args.profile, "--blocks", *BLOCKS, "--limit", str(args.eval_limit)]
         flags += ["--output_dir", str(path)]
@@ -101,10 +102,10 @@ def tests(args: Args, folder: Path) -> list[Job]:
     return jobs
 
 
-def section(args: Args, folder: Path, commands: int, seconds: float) -> str:
+def section(args: Args, folder: Path, trained: Mapping[str, str], commands: int, seconds: float) -> str:
     """The tables, from what the commands left."""
     summaries, records = {}, {}
-    for way, name in {BASE: BASE, **ways(args, folder)}.items():
+    for way, name in {BASE: BASE, **trained}.items():
         parts = {block: folder / f"{name}-tested" / block for block in BLOCKS}
         summaries[way] = {
             block: json.loads((part / "summary.json").read_text()) for block, part in parts.items()
@@ -127,13 +128,12 @@ def section(args: Args, folder: Path, commands: int, seconds: float) -> str:
 def main(args: Args) -> None:
     if args.eval_limit < 1:
         raise UserError(f"--eval_limit must be at least 1, not {args.eval_limit}")
-    if unknown := set(args.ablations) - {"all", *ABLATIONS}:
-        raise UserError(f"--ablations {min(unknown)}: must be of all, {', '.join(ABLATIONS)}")
     folder = Path(args.output_dir)
-    base, *others = tests(args, folder)
-    stages = [[*training(args, folder), base], others]
+    trained = ways(args, folder)
+    base, *others = tests(args, folder, trained.values())
+    stages = [[*training(args, folder, trained.values()), base], others]
     seconds = run(stages, folder, args.workers)
-    text = section(args, folder, sum(map(len, stages)), seconds)
+    text = section(args, folder, trained, sum(map(len, stages)), seconds)
     results = Path(args.results)
     before = results.read_text(encoding="utf-8") if results.is_file() else "# Results\n"
     results.write_text(comparison.replace_section(before, "sparkle", text), encoding="utf-8")

@@ -75,7 +75,7 @@ def make(split: str, index: int) -> Item:
     owners = np.where(away.min(1) <= radius, away.argmin(1), -1)
     colours = np.array([(label == facts.start) - (label == facts.end) for label in labels] + [0.0])
     padded = np.concatenate([at, np.zeros((1, 2))])
-    lines = np.array([[2.0 * (side in facts.beside(label)) - 1 for side in SIDES] for label in labels])
+    lines = np.array([[2.0 * (side in beside) - 1 for side in SIDES] for beside in map(facts.beside, labels)])
     lines = np.concatenate([lines if facts.edges else 0 * lines, np.zeros((1, len(SIDES)))])
     values = np.concatenate(
         [

@@ -8,6 +8,7 @@ answers do in minutes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -156,15 +157,27 @@ def accuracy(said: torch.Tensor, classes: torch.Tensor, values: torch.Tensor) ->
 
 
 class Seer(nn.Module):
-    """The vision tower with the dense heads on it."""
+    """The vision tower with dense heads on it, `rows` values a patch."""
 
-    def __init__(self, tower: nn.Module) -> None:
+    def __init__(self, tower: nn.Module, rows: int = ROWS) -> None:
         super().__init__()
         self.tower = tower
-        self.heads = nn.Linear(tower.config.hidden_size, ROWS)
+        self.heads = nn.Linear(tower.config.hidden_size, rows)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.heads(self.tower(pixels).last_hidden_state)
+
+
+def in_bfloat16(seer: Seer, compiled: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What `seer` says of pixels, under autocast; compiled where that is asked for and can be."""
+    device = next(seer.parameters()).device
+    run = torch.compile(seer, dynamic=False) if compiled and can_compile(device) else seer
+
+    def said(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return run(pixels)
+
+    return said
 
 
 def train(
@@ -180,12 +193,7 @@ def train(
     """Trains tower and heads for `steps` batches; resumes from `folder/vision.pt`."""
     device = next(seer.parameters()).device
     batch = loop.batches(len(train_set.images), batch_size, f"vision-{seed}")
-
-    run = torch.compile(seer, dynamic=False) if compiled and can_compile(device) else seer
-
-    def said(pixels: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
-            return run(pixels)
+    said = in_bfloat16(seer, compiled)
 
     def prepare(step: int) -> tuple[torch.Tensor, ...]:
         index = batch(step)

@@ -15,7 +15,7 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from spatialvlm.data.render import COLORS
 from spatialvlm.pretrain import language, loop
-from spatialvlm.pretrain.vision import augment, can_compile, normalize
+from spatialvlm.pretrain.vision import Seer, augment, in_bfloat16, normalize
 from spatialvlm.pretrain.worlds import Corpus, Questions, World
 
 MATCHING = 0.45  # how strongly; a name and its patch then score about 5 before the softmax
@@ -23,17 +23,6 @@ DENSE = 1.0  # the weight of dense answers beside spoken ones
 
 
 # ---- the tower
-
-
-class Seer(nn.Module):
-    """The vision tower with a world's dense heads on it."""
-
-    def __init__(self, tower: nn.Module, world: World) -> None:
-        super().__init__()
-        self.tower, self.heads = tower, nn.Linear(tower.config.hidden_size, world.rows)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.heads(self.tower(pixels).last_hidden_state)
 
 
 def dense_loss(
@@ -62,11 +51,7 @@ def train_tower(
     train, validation = data
     batch = loop.batches(len(train.images), batch_size, f"tower-{seed}")
     device = next(seer.parameters()).device
-    run = torch.compile(seer, dynamic=False) if compiled and can_compile(device) else seer
-
-    def said(pixels: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
-            return run(pixels)
+    said = in_bfloat16(seer, compiled)
 
     def prepare(step: int) -> tuple[torch.Tensor, ...]:
         index = batch(step)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,17 @@ class Job:
     @property
     def done(self) -> bool:
         return all(mark.exists() for mark in self.marks)
+
+
+def chosen(flag: str, asked: Collection[str], known: Collection[str]) -> list[str]:
+    """The names of `known`, in their order, that a flag asks for: `all`, or some of them.
+
+    Raises:
+        UserError: it asks for another.
+    """
+    if unknown := set(asked) - {"all", *known}:
+        raise UserError(f"{flag} {min(unknown)}: must be of all, {', '.join(known)}")
+    return [name for name in known if {"all", name} & set(asked)]
 
 
 def run(stages: Sequence[Sequence[Job]], folder: Path, workers: int) -> float:
