@@ -10,7 +10,6 @@ from figures import claim, number, points, read_json, share
 
 from spatialvlm import metrics
 from spatialvlm.cli import UserError
-from spatialvlm.data import sparkle_questions
 from spatialvlm.data.sparkle_questions import CAPABILITIES
 from spatialvlm.data.vsi_questions import FAMILIES
 from spatialvlm.report import comparison, published, sat, sparkle, vsi
@@ -264,8 +263,7 @@ def sparkle_study(folder: Path) -> dict:
     if not routes:
         raise UserError(f"{parts['base']['composite']}/summary.json has no routes; run eval_sparkle.py again")
     found = _facts(folder) | {block: summaries["base"][block]["n"] for block in ("basic", "composite")}
-    chances = [part["chance"] for part in summaries["base"]["basic"]["tasks"].values()]
-    found["chance"] = number(100 * fmean(chances), 1)
+    found["chance"] = number(100 * sparkle.chance(summaries["base"]["basic"]), 1)
     found["ways"] = {
         name.removeprefix("sparkle_"): {"name": way}
         | {key: share(sparkle.estimate(summaries[way]["basic"]["aggregates"][key])) for key in CAPABILITIES}
@@ -320,8 +318,7 @@ def _over_chance(basic: Mapping, capabilities: Sequence[str]) -> metrics.Estimat
     number without chance. One capability, or all of them."""
     name = capabilities[0] if len(capabilities) == 1 else "mean_of_tasks"
     found = sparkle.estimate(basic["aggregates"][name])
-    tasks = [task for task in basic["tasks"] if sparkle_questions.FAMILIES[task].capability in capabilities]
-    chance = fmean(basic["tasks"][task]["chance"] for task in tasks)
+    chance = sparkle.chance(basic, capabilities)
     low, high = found.interval
     return metrics.Estimate(found.value - chance, (low - chance, high - chance), found.n)
 

@@ -292,9 +292,8 @@ def read(text: str) -> Reply:
         raise Halved("an answer without text")
     usage = _fields(body.get("usage"))
     spent = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    whole = (
-        (said or "").encode("utf-8", "replace").decode()
-    )  # half a pair of surrogates could not be sent back
+    # Half a pair of surrogates could not be sent back.
+    whole = (said or "").encode("utf-8", "replace").decode()
     return Reply(whole, finish, *(count if isinstance(count, int) else 0 for count in spent))
 
 

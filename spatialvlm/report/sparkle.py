@@ -20,6 +20,12 @@ def estimate(part: Mapping) -> Estimate:
     return Estimate(part.get("value", part.get("accuracy")), tuple(part["interval"]), part["n"])
 
 
+def chance(basic: Summary, capabilities: Sequence[str] = tuple(CAPABILITIES)) -> float:
+    """What answers without looking score, the mean over some capabilities' families."""
+    tasks = basic["tasks"].items()
+    return fmean(part["chance"] for name, part in tasks if FAMILIES[name].capability in capabilities)
+
+
 def blocks(summaries: Mapping[str, Summary]) -> str:
     """Everything that was evaluated, block by block, composite beside the published changes.
 
@@ -44,8 +50,8 @@ def _basic(summary: Summary) -> str:
         tasks = [name for name in summary["tasks"] if FAMILIES[name].capability == capability]
         if not tasks:
             continue
-        chance = sum(summary["tasks"][name]["chance"] for name in tasks) / len(tasks)
-        rows.append(_row(f"{capability}, mean", summary["aggregates"][capability], chance))
+        blind = chance(summary, (capability,))
+        rows.append(_row(f"{capability}, mean", summary["aggregates"][capability], blind))
         rows += [
             _row(f"- {name}", summary["tasks"][name], summary["tasks"][name]["chance"]) for name in tasks
         ]
@@ -100,10 +106,8 @@ def compared(ways: Mapping[str, Mapping[str, Summary]], records: Mapping[str, Ma
     first, *trained = ways
     names = (*CAPABILITIES, "mean_of_tasks")
     rows = [[way, *_figures(found["basic"]["aggregates"], names)] for way, found in ways.items()]
-    looked = ways[first]["basic"]["tasks"]
     blind = [
-        fmean(part["chance"] for name, part in looked.items() if FAMILIES[name].capability in chosen)
-        for chosen in (*((name,) for name in CAPABILITIES), CAPABILITIES)
+        chance(ways[first]["basic"], chosen) for chosen in (*((name,) for name in CAPABILITIES), CAPABILITIES)
     ]
     rows.append(["answers without looking", *(f"{100 * value:.1f}" for value in blind)])
     parts = ["Basic, each the mean over its families:", markdown(("", *CAPABILITIES, "all families"), rows)]
