@@ -27,11 +27,11 @@ from typing import Literal
 from spatialvlm import cli, evaluate, models, processes, window
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsi_rooms, vsibench, vsibench_videos
-from spatialvlm.data.lazy import KEPT
 from spatialvlm.data.rendered import drawn
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.data.vsibench import Subset
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import KEPT
 from spatialvlm.report import published
 from spatialvlm.report.vsibench import comparison
 from spatialvlm.scoring.vsibench import TAGGED, VSIBENCH

@@ -38,8 +38,8 @@ from workload import processor as word_processor
 from spatialvlm import cli, evaluate, models, results
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, scenes
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.predict import predict
 from spatialvlm.shapes import random_model
 

@@ -27,10 +27,11 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import described_files, rows, sparkle, sparkle_composite, sparkle_files
+from spatialvlm.data import described_files, sparkle, sparkle_composite, sparkle_files
 from spatialvlm.data.sparkle import CONFIGURATIONS, FORMS, Form
 from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
 from spatialvlm.example import Example
+from spatialvlm.files import rows
 
 BLOCK = 20  # pictures made by one process before it hands them over
 

@@ -11,8 +11,8 @@ from random import Random
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import LazyExamples
 
 _GREY = (128, 128, 128)  # near what PaliGemma's normalisation maps to 0
 

@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import rows
 from spatialvlm.evaluate import peak_memory_bytes
+from spatialvlm.files import rows
 from spatialvlm.predict import Settings, gold_answers, to_record
 from spatialvlm.scoring.registry import BENCHMARKS
 from spatialvlm.summary import summarize

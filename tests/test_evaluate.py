@@ -10,8 +10,8 @@ import torch
 
 from spatialvlm import evaluate, metrics, rollout
 from spatialvlm.cli import UserError
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.predict import predict
 from spatialvlm.scoring import STRICT_CHOICE, STRICT_FREE, Benchmark, Rule, micro_and_mean
 from spatialvlm.summary import table

@@ -14,9 +14,10 @@ import shapely
 from plyfile import PlyData, PlyElement
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation, room_geometry, room_render, rooms, scannet, video, vsi_questions
+from spatialvlm.data import annotation, room_geometry, room_render, rooms, scannet, vsi_questions
 from spatialvlm.data.furniture import KINDS
 from spatialvlm.data.room_render import Room
+from spatialvlm.files import video
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rooms, video
+from spatialvlm.data import rooms
+from spatialvlm.files import video
 
 FRAMES = 50
 

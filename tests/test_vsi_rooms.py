@@ -16,8 +16,8 @@ from spatialvlm import answers
 from spatialvlm.cli import UserError
 from spatialvlm.data import room_render, rooms, vsi_rooms
 from spatialvlm.data.rendered import drawn
-from spatialvlm.data.video import uniform
 from spatialvlm.data.vsi_rooms import FAMILIES, LETTERS
+from spatialvlm.files.video import uniform
 from spatialvlm.frames import Video
 
 ITEMS = 8 * 2 * len(FAMILIES)  # two blocks

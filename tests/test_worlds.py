@@ -20,7 +20,7 @@ from transformers import PaliGemmaForConditionalGeneration
 from spatialvlm import models
 from spatialvlm.cli import UserError
 from spatialvlm.data import room_render, rooms, vsi_questions
-from spatialvlm.data.video import uniform
+from spatialvlm.files.video import uniform
 from spatialvlm.models import ModelArgs
 from spatialvlm.pretrain import adapters, build, labels_world, rooms_world, worlds
 

@@ -14,14 +14,15 @@ from random import Random
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import questions, rows, superclevr
+from spatialvlm.data import questions, superclevr
 from spatialvlm.data.clevr_text import family
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
 from spatialvlm.data.rendered import highlight
 from spatialvlm.data.sat import draw_answer_form
 from spatialvlm.data.scene_facts import Scene
 from spatialvlm.example import Example, open_image
+from spatialvlm.files import rows
+from spatialvlm.files.lazy import LazyExamples
 
 
 def load(path: str | Path, split: str | None = None, limit: int | None = None) -> Sequence[Example]:

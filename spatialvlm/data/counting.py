@@ -16,9 +16,9 @@ from spatialvlm import processes
 from spatialvlm.cli import UserError
 from spatialvlm.data import clevr, cvbench, pixmo, rendered, sat
 from spatialvlm.data.clevr_questions import FAMILIES
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.questions import CVBENCH_TASKS, SAT_KINDS
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import LazyExamples
 
 EMBEDDED_SIZE = 200  # questions of each embedded data set, where no limit is given
 EMBEDDED_SPLIT = "test"

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, rendered, rows
-from spatialvlm.data.lazy import LazyExamples
+from spatialvlm.data import clevr, rendered
 from spatialvlm.data.questions import CVBENCH_TASKS, flip_polarity_text
 from spatialvlm.example import Example
+from spatialvlm.files import rows
+from spatialvlm.files.lazy import LazyExamples
 
 HUB_ID = "nyu-visionx/CV-Bench"
 TASKS_2D, TASKS_3D = ("Count", "Relation"), ("Depth", "Distance")

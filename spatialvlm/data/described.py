@@ -17,14 +17,15 @@ from PIL import Image
 
 from spatialvlm import processes
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, descriptions, rendered, rows, scenes
+from spatialvlm.data import clevr, descriptions, rendered, scenes
 from spatialvlm.data.clevr_scenes import Scenes, stream, text
 from spatialvlm.data.clevr_text import answer_clevr, family
 from spatialvlm.data.descriptions import STYLES
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.render import HEIGHT, WIDTH, Scene
 from spatialvlm.data.scene_facts import VALUES
 from spatialvlm.example import Example
+from spatialvlm.files import rows
+from spatialvlm.files.lazy import LazyExamples
 
 EMBEDDED_SIZE = 400  # questions over rendered scenes, where no limit is given
 ANSWERS = frozenset(("yes", "no", *map(str, range(11)), *sum(VALUES.values(), ())))

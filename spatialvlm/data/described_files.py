@@ -24,10 +24,11 @@ from PIL import Image
 from pyarrow import parquet
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, render, rows, scenes
+from spatialvlm.data import clevr, render, scenes
 from spatialvlm.data.descriptions import STYLES
 from spatialvlm.data.render import Scene
 from spatialvlm.example import Example, open_image
+from spatialvlm.files import rows
 from spatialvlm.results import disk_errors
 
 TEXTS = ("id", "question", "answer", "problem", "solution", *(f"description_{style}" for style in STYLES))

@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from spatialvlm import processes
 from spatialvlm.cli import UserError
-from spatialvlm.data import rows
 from spatialvlm.example import Example
+from spatialvlm.files import rows
 
 HUB_ID = "allenai/pixmo-count"
 COLUMNS = ("image_url", "image_sha256", "count", "label")

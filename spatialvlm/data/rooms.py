@@ -23,7 +23,7 @@ from spatialvlm.data.annotation import Box, SceneAnnotation
 from spatialvlm.data.furniture import KINDS, Part, Thing
 from spatialvlm.data.rendered import SPLITS
 from spatialvlm.data.room_render import Pose, Room
-from spatialvlm.data.video import uniform
+from spatialvlm.files.video import uniform
 
 WIDTH, HEIGHT = 168, 126  # 4:3 at the height that the embedded model looks at
 GAP, WALL_GAP = 0.2, 0.1  # metres between things; between things and walls

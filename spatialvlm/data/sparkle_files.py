@@ -19,10 +19,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rows
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.sparkle_draw import PLANE
 from spatialvlm.example import Example
+from spatialvlm.files import rows
+from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.results import disk_errors
 
 TEXTS = ("id", "question", "prompt", "answer", "task", "capability", "answer_type")

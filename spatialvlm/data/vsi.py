@@ -19,11 +19,12 @@ from typing import Any
 
 from spatialvlm import cli, processes
 from spatialvlm.cli import UserError
-from spatialvlm.data import rows, video, vsibench_videos
+from spatialvlm.data import vsibench_videos
 from spatialvlm.data.annotation import SceneAnnotation
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.vsi_questions import FAMILIES, TEMPLATES, WORDS, Candidate, family, room
 from spatialvlm.example import Example
+from spatialvlm.files import rows, video
+from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.frames import Video
 
 TEXTS = ("id", "dataset", "scene_name", "family", "question_type", "question", "answer")

@@ -22,9 +22,10 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation, rooms, rows, scannet, video
+from spatialvlm.data import annotation, rooms, scannet
 from spatialvlm.data.annotation import SceneAnnotation
 from spatialvlm.data.vsi import TEXTS
+from spatialvlm.files import rows, video
 from spatialvlm.results import differences, disk_errors, plain
 
 _NUMBERS = pa.list_(pa.float64())

@@ -21,8 +21,7 @@ from random import Random
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rooms, video, vsi_held_out, vsi_questions, vsibench
-from spatialvlm.data.lazy import LazyExamples
+from spatialvlm.data import rooms, vsi_held_out, vsi_questions, vsibench
 from spatialvlm.data.questions import LETTERS
 from spatialvlm.data.rendered import SPLITS, Series
 from spatialvlm.data.room_render import Room
@@ -30,6 +29,8 @@ from spatialvlm.data.vsi import DIRECTIONS
 from spatialvlm.data.vsi_held_out import HELD_OUT
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.example import Example
+from spatialvlm.files import video
+from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.frames import Video
 
 FAMILIES = (*vsi_questions.FAMILIES, *HELD_OUT)

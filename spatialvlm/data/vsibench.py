@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import hub, rows, vsi_prompts
+from spatialvlm.data import vsi_prompts
 from spatialvlm.data.questions import LETTERS
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.example import Example
+from spatialvlm.files import hub, rows
 
 HUB_ID = "nyu-visionx/VSI-Bench"
 DIRECTIONS = ("object_rel_direction_easy", "object_rel_direction_medium", "object_rel_direction_hard")

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from spatialvlm import processes
 from spatialvlm.cli import UserError
-from spatialvlm.data import downloads, hub, video
 from spatialvlm.example import Example
+from spatialvlm.files import downloads, hub, video
 from spatialvlm.frames import Video
 
 Name = TypeVar("Name")

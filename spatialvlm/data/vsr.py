@@ -18,11 +18,12 @@ from typing import Any
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered, rows
-from spatialvlm.data.downloads import cached, fetch
-from spatialvlm.data.lazy import LazyExamples
+from spatialvlm.data import rendered
 from spatialvlm.data.vsr_questions import vsr_prompt
 from spatialvlm.example import Example
+from spatialvlm.files import rows
+from spatialvlm.files.downloads import cached, fetch
+from spatialvlm.files.lazy import LazyExamples
 
 HUB_ID, ZEROSHOT_ID = "cambridgeltl/vsr_random", "cambridgeltl/vsr_zeroshot"
 _SHORT = {"vsr_random": HUB_ID, "vsr_zeroshot": ZEROSHOT_ID}

@@ -16,10 +16,10 @@ from random import Random
 from PIL import Image
 
 from spatialvlm.data import scenes, whatsup
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.data.rendered import HEIGHT, WIDTH
 from spatialvlm.data.scene_facts import VALUES, Scene, along
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import LazyExamples
 
 NAME = "rendered"
 ARRANGEMENTS = ("left", "right", "front", "behind")

@@ -20,8 +20,8 @@ from spatialvlm.data import room_render, rooms, vsi_prompts, vsi_questions
 from spatialvlm.data.annotation import SceneAnnotation
 from spatialvlm.data.furniture import KINDS
 from spatialvlm.data.room_geometry import between_centres
-from spatialvlm.data.video import uniform
 from spatialvlm.data.vsi import DIRECTIONS
+from spatialvlm.files.video import uniform
 from spatialvlm.pretrain.build import IMAGE_SIZE, PATCH_SIZE
 from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered, rows
+from spatialvlm.data import rendered
 from spatialvlm.data.scene_facts import matches
 from spatialvlm.data.scenes import HEIGHT, WIDTH
 from spatialvlm.example import Example, open_image
+from spatialvlm.files import rows
 from spatialvlm.prompting import graph
 from spatialvlm.prompting.strategy import Exemplar
 from spatialvlm.prompting.views import scene_of, two_views

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import cvbench, rendered, sat, vsr
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.prompting.strategy import Strategy
 from spatialvlm.prompting.views import two_views
 from spatialvlm.scoring import Benchmark

@@ -15,8 +15,8 @@ from functools import lru_cache, partial
 from spatialvlm import metrics
 from spatialvlm.data import counting
 from spatialvlm.data.counting import SOURCES
-from spatialvlm.data.lazy import LazyExamples
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.metrics import Estimate, Record
 from spatialvlm.scoring import STRICT_FREE, Benchmark, Parsed, Rule, clevr, micro_and_mean
 

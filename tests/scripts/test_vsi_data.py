@@ -11,8 +11,9 @@ import scans
 from boxed_rooms import made
 from commands import ROOT, refused, run
 
-from spatialvlm.data import annotation, rows, vsi
+from spatialvlm.data import annotation, vsi
 from spatialvlm.data.vsi_questions import PAPER
+from spatialvlm.files import rows
 
 SCRIPT = "make_data/vsi_100k.py"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rows
+from spatialvlm.files import rows
 
 
 def has(path: str | Path) -> bool:
