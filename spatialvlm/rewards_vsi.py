@@ -17,9 +17,10 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from spatialvlm import answers, metrics
+from spatialvlm import metrics
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.example import Example
+from spatialvlm.parsing import answers
 
 Numbers = Literal["relative", "mra"]
 MOST_WORDS = 4

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from spatialvlm import answers
 from spatialvlm.data import scene_facts
+from spatialvlm.parsing import answers
 
 SIDES = ("left", "right")
 SHAPES = ("sphere", "cube", "cylinder")

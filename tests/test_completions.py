@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spatialvlm import answers
+from spatialvlm.parsing import answers
 
 ROWS = [
     json.loads(line)

@@ -8,10 +8,11 @@ import datasets
 import pytest
 import tiny
 
-from spatialvlm import answers, metrics
+from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data import cvbench
 from spatialvlm.example import Example
+from spatialvlm.parsing import answers
 from spatialvlm.scoring.cvbench import aggregate
 
 

@@ -5,11 +5,12 @@ import random
 import pytest
 import tiny
 
-from spatialvlm import answers, rewards_vsi
+from spatialvlm import rewards_vsi
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsi_pairs, vsi_questions
 from spatialvlm.data.vsi import DIRECTIONS
 from spatialvlm.example import Example
+from spatialvlm.parsing import answers
 
 IMAGE = (tiny.image(0),)
 NUMBERS = {  # how answers of a family are written, and up to what

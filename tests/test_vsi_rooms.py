@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import shapely
 
-from spatialvlm import answers
 from spatialvlm.cli import UserError
 from spatialvlm.data import room_render, rooms, vsi_rooms
 from spatialvlm.data.rendered import drawn
 from spatialvlm.data.vsi_rooms import FAMILIES, LETTERS
 from spatialvlm.files.video import uniform
 from spatialvlm.frames import Video
+from spatialvlm.parsing import answers
 
 ITEMS = 8 * 2 * len(FAMILIES)  # two blocks
 SMALL = {"width": 32, "height": 24}

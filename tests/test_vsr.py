@@ -14,7 +14,6 @@ import datasets
 import pytest
 import tiny
 
-from spatialvlm import answers
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, scenes, vsr
 from spatialvlm.data.scene_facts import along, distance
@@ -23,6 +22,7 @@ from spatialvlm.data.vsr_questions import FAR, NEAR, VSR_KINDS
 from spatialvlm.data.vsr_questions import vsr as caption_of
 from spatialvlm.example import Example
 from spatialvlm.files import downloads
+from spatialvlm.parsing import answers
 from spatialvlm.scoring.vsr import VSR, by_relation, relation_table
 
 RELATIONS = ["at the right side of", "touching", "facing", "under", "near"]

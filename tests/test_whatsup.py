@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 import tiny
 
-from spatialvlm import answers
 from spatialvlm.cli import UserError
 from spatialvlm.data import scenes, whatsup, whatsup_scenes
+from spatialvlm.parsing import answers
 from spatialvlm.scoring.registry import BENCHMARKS
 from spatialvlm.scoring.whatsup import WHATSUP, aggregate
 

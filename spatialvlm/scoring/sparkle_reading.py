@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
 
-from spatialvlm import answers
 from spatialvlm.data.sparkle_composite import JOIN
 from spatialvlm.data.sparkle_nodes import CELLS, QUADRANTS, SECTORS
 from spatialvlm.example import Example
-from spatialvlm.passages import Found, body, conclude, denied
+from spatialvlm.parsing import answers
+from spatialvlm.parsing.conclusion import Found, body, conclude, denied
 from spatialvlm.scoring import Parsed
 
 # ---- labels

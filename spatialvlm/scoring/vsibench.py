@@ -17,11 +17,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from spatialvlm import answers, metrics
+from spatialvlm import metrics
 from spatialvlm.data import vsi_rooms, vsibench
 from spatialvlm.data.vsibench import DIRECTIONS
 from spatialvlm.example import Example
 from spatialvlm.metrics import Estimate, Record
+from spatialvlm.parsing import answers
 from spatialvlm.scoring import Benchmark, Parsed, Rule
 
 DIRECTION = "object_rel_direction"

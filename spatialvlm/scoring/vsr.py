@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from spatialvlm import answers, metrics
+from spatialvlm import metrics
 from spatialvlm.data import vsr
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
+from spatialvlm.parsing import answers
 from spatialvlm.scoring import PAPER_TEXT, Benchmark, Rule, micro_and_mean
 
 _LABELS = {"no": 0, "yes": 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from spatialvlm.passages import Found, denied
+from spatialvlm.parsing.conclusion import Found, denied
 
 NO_IDIOM = r"(?!\s+(?:doubt|idea|clue|question|problem|wonder|way|need)\b)"  # a "no" that counts nothing
 

@@ -15,8 +15,8 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from spatialvlm.numerals import NO_IDIOM, numbers
-from spatialvlm.passages import Found, conclude, denied, inside_answer_tags
+from spatialvlm.parsing.conclusion import Found, conclude, denied, inside_answer_tags
+from spatialvlm.parsing.numbers import NO_IDIOM, numbers
 
 __all__ = ["choice", "inside_answer_tags", "number", "one_of", "word", "yes_no"]
 
