@@ -23,9 +23,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import cli, models, processes
+from spatialvlm import cli, processes
 from spatialvlm.cli import UserError
 from spatialvlm.evaluate import MAY_DIFFER
+from spatialvlm.models import loading
 from spatialvlm.prompting import exemplars, sources, study
 from spatialvlm.prompting.cache import Cache
 from spatialvlm.prompting.local import LocalClient
@@ -44,7 +45,7 @@ LENGTH, SHOTS = {"large": 512, "embedded": 48}, {"large": 4, "embedded": 1}
 
 
 @dataclass
-class Args(ServerArgs, models.ModelArgs):
+class Args(ServerArgs, loading.ModelArgs):
     strategy: str = field(default="direct", metadata={"help": f"one of {', '.join(STRATEGIES)}"})
     benchmark: Literal["cvbench", "sat", "vsr", "clevr"] = field(
         default="cvbench", metadata={"help": "whose questions are asked"}
@@ -125,7 +126,7 @@ def open_run(args: Args, weights: str) -> Run:
 def main(args: Args) -> dict:
     if processes.state().num_processes > 1:
         raise UserError("a prompting study runs as one process; start it without a launcher")
-    profile, reason = models.resolve_profile(args)
+    profile, reason = loading.resolve_profile(args)
     strategy = STRATEGIES[args.strategy]
     args.data = args.data or {"paper": sources.HUB_IDS[args.benchmark], "embedded": "embedded"}[profile]
     size = "embedded" if profile == "embedded" and not (args.base_url or args.model) else "large"
@@ -144,7 +145,7 @@ def main(args: Args) -> dict:
         cache = Cache(args.cache_dir or folder.folder / "cache")
         client = ServerClient(args, args.model, cache, args.max_new_tokens, args.seed)
     else:
-        model, processor = models.load(args)
+        model, processor = loading.load(args)
         weights = getattr(model.config, "_name_or_path", "") or type(model).__name__
         folder, name = open_run(args, weights), Path(weights).name
         client = LocalClient(model, processor, args.max_new_tokens, args.concurrency)

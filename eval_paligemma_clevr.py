@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, evaluate, models, processes
+from spatialvlm import cli, evaluate, processes
 from spatialvlm.data import clevr, rendered
 from spatialvlm.example import Example
+from spatialvlm.models import loading
 from spatialvlm.scoring.clevr import benchmark, with_vocabulary
 
 HUB_ID = "MMInstruction/Clevr_CoGenT_ValB"
@@ -44,10 +45,10 @@ def load(args: Args) -> Sequence[Example]:
 
 
 def main(args: Args) -> dict:
-    profile, _ = models.resolve_profile(args)
+    profile, _ = loading.resolve_profile(args)
     args.data = args.data or {"paper": HUB_ID, "embedded": "embedded"}[profile]
     examples = load(args)
-    model, processor = models.load(args)
+    model, processor = loading.load(args)
     if processes.state().num_processes == 1:  # several draw their shares as they go
         examples = rendered.drawn(examples)
     examples = with_vocabulary(examples)

@@ -22,10 +22,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import cli, evaluate, models, processes
+from spatialvlm import cli, evaluate, processes
 from spatialvlm.cli import UserError
 from spatialvlm.data import described
 from spatialvlm.example import Example
+from spatialvlm.models import loading
 from spatialvlm.report import descriptions as report
 from spatialvlm.scoring.clevr import CLEVR, with_vocabulary
 
@@ -65,7 +66,7 @@ class Args(evaluate.Args):
 
 
 def main(args: Args) -> dict:
-    profile, _ = models.resolve_profile(args)
+    profile, _ = loading.resolve_profile(args)
     if profile == "paper":
         args.model = args.model or PUBLISHED
         if args.data is None:
@@ -78,7 +79,7 @@ def main(args: Args) -> dict:
     axes = "world" if args.world_axes else "camera"
     examples = described.load(args.data, args.split, args.limit, axes, images=not args.blank_image)
     examples = with_vocabulary(examples)
-    model, processor = models.load(args)
+    model, processor = loading.load(args)
     styles = report.DESCRIPTIONS if args.grid else (args.description,)
     for style in styles:
         check_room(model, processor, described.prompted(examples, style, args.wording), args)

@@ -16,9 +16,10 @@ the k gets right (the paper's Pass@k) beside the chance of k guesses, then unbia
 
 from dataclasses import dataclass, field
 
-from spatialvlm import cli, evaluate, models, processes
+from spatialvlm import cli, evaluate, processes
 from spatialvlm.data import cvbench
 from spatialvlm.data.rendered import drawn
+from spatialvlm.models import loading
 from spatialvlm.scoring.cvbench import CVBENCH
 
 
@@ -30,10 +31,10 @@ class Args(evaluate.Args):
 
 
 def main(args: Args) -> dict:
-    profile, _ = models.resolve_profile(args)
+    profile, _ = loading.resolve_profile(args)
     args.data = args.data or {"paper": cvbench.HUB_ID, "embedded": "embedded"}[profile]
     examples = cvbench.load(args.data, split=args.split or "test", limit=args.limit)
-    model, processor = models.load(args)
+    model, processor = loading.load(args)
     if processes.state().num_processes == 1:  # several draw their shares as they go
         examples = drawn(examples)
     if args.ood:

@@ -16,8 +16,9 @@ pixels. The embedded model, which has one image a question, takes about a minute
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, evaluate, models
+from spatialvlm import cli, evaluate
 from spatialvlm.data import sat
+from spatialvlm.models import loading
 from spatialvlm.scoring.sat import SAT, arrange
 
 
@@ -40,14 +41,14 @@ class Args(evaluate.Args):
 
 
 def main(args: Args) -> dict:
-    profile, _ = models.resolve_profile(args)
+    profile, _ = loading.resolve_profile(args)
     args.data = args.data or {"paper": sat.HUB_ID, "embedded": "embedded"}[profile]
     args.split = args.split or "test"
     args.circular = args.split == "test" if args.circular is None else args.circular
     examples = arrange(
         args.data, args.split, args.limit, args.answer_form, args.max_images, args.circular, args.seed
     )
-    model, processor = models.load(args)
+    model, processor = loading.load(args)
     return evaluate.run(model, processor, examples, SAT, args)
 
 

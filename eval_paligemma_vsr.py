@@ -20,11 +20,12 @@ takes 1 to 2 minutes on 2 CPU cores. It was never taught this form, and scores a
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spatialvlm import cli, evaluate, models, predict, processes
+from spatialvlm import cli, evaluate, predict, processes
 from spatialvlm.data import vsr
 from spatialvlm.data.rendered import drawn
 from spatialvlm.data.vsr_overlap import shared_with_training
 from spatialvlm.example import Example
+from spatialvlm.models import loading
 from spatialvlm.scoring.vsr import VSR, by_relation, relation_table
 
 
@@ -43,10 +44,10 @@ def overlap(adapter: str, examples: Sequence[Example]) -> list[dict]:
 
 
 def main(args: Args) -> dict:
-    profile, _ = models.resolve_profile(args)
+    profile, _ = loading.resolve_profile(args)
     args.data = args.data or {"paper": vsr.HUB_ID, "embedded": "embedded"}[profile]
     examples = vsr.load(args.data, args.split or "test", args.limit, args.image_folder)
-    model, processor = models.load(args)
+    model, processor = loading.load(args)
     if processes.state().num_processes == 1:  # several draw their shares as they go
         examples = drawn(examples)
     trained_on = processes.on_main(lambda: overlap(args.adapter, examples) if args.adapter else [])

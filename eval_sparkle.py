@@ -19,11 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from spatialvlm import cli, evaluate, models, processes
+from spatialvlm import cli, evaluate, processes
 from spatialvlm.cli import UserError
 from spatialvlm.data import sparkle, sparkle_composite, whatsup
 from spatialvlm.data.sparkle_questions import FAMILIES
 from spatialvlm.example import Example
+from spatialvlm.models import loading
 from spatialvlm.report import sparkle as report
 from spatialvlm.scoring.sparkle import BASIC, COMPOSITE, routes_by_task, with_vocabulary
 from spatialvlm.scoring.whatsup import WHATSUP
@@ -85,12 +86,12 @@ def questions(block: str, args: Args) -> Sequence[Example]:
 def main(args: Args) -> dict[str, dict]:
     if args.form and args.data:
         raise UserError("--form is of questions that are made; leave it out, or --data")
-    profile, _ = models.resolve_profile(args)
+    profile, _ = loading.resolve_profile(args)
     args.data = args.data or args.form or profile
     args.route_tokens = args.route_tokens or ROUTE_TOKENS["embedded" if args.data == "embedded" else "paper"]
     args.model = args.model or MODELS[profile]
     asked = {block: questions(block, args) for block in args.blocks}  # bad rows are found before weights load
-    model, processor = models.load(args)
+    model, processor = loading.load(args)
     whole = processes.on_main(lambda: evaluate.open_run(model, args, "Sparkle"))
     summaries = {}
     for block, examples in asked.items():

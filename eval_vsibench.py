@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, evaluate, models, processes, window
+from spatialvlm import cli, evaluate, processes
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsi_rooms, vsibench, vsibench_videos
 from spatialvlm.data.rendered import drawn
@@ -32,11 +32,12 @@ from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.data.vsibench import Subset
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT
+from spatialvlm.models import context_length, loading
 from spatialvlm.report import published
 from spatialvlm.report.vsibench import comparison
 from spatialvlm.scoring.vsibench import TAGGED, VSIBENCH
 
-MODELS = {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(models.ROOMS)}
+MODELS = {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.ROOMS)}
 NUM_FRAMES = {"paper": 16, "embedded": 4}
 NEW_TOKENS = {"paper": {"short": 16, "long": 512}, "embedded": {"short": 16, "long": 128}}
 
@@ -75,7 +76,7 @@ class Args(evaluate.Args):
 
     def fill(self) -> None:
         """What was not given, by profile."""
-        profile, _ = models.resolve_profile(self)
+        profile, _ = loading.resolve_profile(self)
         self.data = self.data or {"paper": vsibench.HUB_ID, "embedded": "embedded"}[profile]
         self.model = self.model or MODELS[profile]
         self.num_frames = self.num_frames or NUM_FRAMES[profile]
@@ -109,8 +110,8 @@ def questions(args: Args) -> Sequence[Example]:
 def main(args: Args) -> dict:
     args.fill()
     examples = questions(args)
-    model, processor = models.load(args, pixels=(args.min_pixels, args.max_pixels))
-    window.check(model, processor, examples, args.max_new_tokens)
+    model, processor = loading.load(args, pixels=(args.min_pixels, args.max_pixels))
+    context_length.check(model, processor, examples, args.max_new_tokens)
     shown = Counter(len(example.images) for example in examples)
     frames = {"requested": args.num_frames, "min": min(shown), "max": max(shown)}
     frames["mean"] = sum(number * count for number, count in shown.items()) / len(examples)

@@ -18,12 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, evaluate, models, predict, processes
+from spatialvlm import cli, evaluate, predict, processes
 from spatialvlm.cli import UserError
 from spatialvlm.data import counting
 from spatialvlm.data.counting import SOURCES
 from spatialvlm.example import Example
-from spatialvlm.qwen import ChatProcessor
+from spatialvlm.models import loading
+from spatialvlm.models.qwen import ChatProcessor
 from spatialvlm.scoring.counting import PUBLISHED, QWEN, benchmark, shares, table, with_vocabulary
 from spatialvlm.summary import summarize
 from spatialvlm.summary import table as table_of_tasks
@@ -33,7 +34,7 @@ LEAST |= {"start_sample": 0, "threshold": 0}
 
 
 @dataclass
-class Args(models.ModelArgs):
+class Args(loading.ModelArgs):
     model: str | None = field(
         default=None, metadata={"help": "hub id or folder: Qwen2-VL, Qwen2.5-VL or PaliGemma; by profile"}
     )
@@ -105,7 +106,7 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
             took = {name: last[name] for name in took}
         summary |= took
         folder.write_summary(summary)
-        comparable = models.resolve_profile(args)[0] == "paper" and not args.adapter
+        comparable = loading.resolve_profile(args)[0] == "paper" and not args.adapter
         published = PUBLISHED.get(args.model) if comparable else None
         print(f"\n{len(records)} of {len(gold)} questions")
         if whole and not args.counting_only:
@@ -130,13 +131,13 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
 
 
 def main(args: Args) -> dict:
-    if models.resolve_profile(args)[0] == "embedded":
+    if loading.resolve_profile(args)[0] == "embedded":
         args.data = args.data or "embedded"
     else:
         args.model = args.model or QWEN
     where = (args.data, args.split, args.counting_only, args.start_sample, args.samples, args.image_cache)
     examples = counting.joined([counting.load(name, *where) for name in args.dataset])
-    model, processor = models.load(args)
+    model, processor = loading.load(args)
     chats = isinstance(processor, ChatProcessor)
     args.max_new_tokens = args.max_new_tokens or (1024 if chats else 16)
     examples = with_vocabulary(counting.instructed(examples) if chats else examples)

@@ -35,13 +35,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from workload import configuration
 from workload import processor as word_processor
 
-from spatialvlm import cli, evaluate, models, results
+from spatialvlm import cli, evaluate, results
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, scenes
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.models import loading
+from spatialvlm.models.shapes import random_model
 from spatialvlm.predict import predict
-from spatialvlm.shapes import random_model
 
 PLAIN_BATCH = 10
 PICTURES = 50  # different ones; questions take them in turn, and each is read anew every time
@@ -76,12 +77,12 @@ class Args:
 
 def build(args: Args) -> tuple[torch.nn.Module, object]:
     if args.shape == "embedded":
-        return models.load(models.ModelArgs(profile="embedded", dtype=args.dtype, seed=args.seed))
+        return loading.load(loading.ModelArgs(profile="embedded", dtype=args.dtype, seed=args.seed))
     config = configuration(args.shape, None, None)
     made = word_processor(config.get_text_config().vocab_size)
     config.image_token_id = made.image_token_id
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return random_model(config, models.resolve_dtype(args.dtype, device), device).eval(), made
+    return random_model(config, loading.resolve_dtype(args.dtype, device), device).eval(), made
 
 
 def questions(count: int, folder: Path) -> Sequence[Example]:

@@ -37,9 +37,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ways import Ours, Plain, Way, agreement
 from workload import Workload, configuration, make
 
-from spatialvlm import cli, models, results
+from spatialvlm import cli, results
 from spatialvlm.cli import UserError
-from spatialvlm.qwen import ChatProcessor
+from spatialvlm.models import loading
+from spatialvlm.models.qwen import ChatProcessor
 
 TOLERANCE = 1e-5  # in float32
 TABLE = "{:<7}{:>10}{:>20}{:>12}{:>14}{:>10}{:>14}"
@@ -189,7 +190,7 @@ def compare(args: Args, work: Workload, num_generations: int, rate: float) -> di
 def main(args: Args) -> dict:
     check(args)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = models.resolve_dtype(args.dtype, device)
+    dtype = loading.resolve_dtype(args.dtype, device)
     layers = args.decoder_layers, args.vision_layers
     sizes = args.prompts, args.prompts_per_pass, args.completion_length, dtype, device, args.seed
     if args.shape == "qwen2-vl-small":

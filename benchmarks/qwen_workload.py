@@ -19,7 +19,7 @@ from workload import IMAGE_SIZE, Workload, prepared
 
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
-from spatialvlm.qwen import ChatProcessor, QwenBatch
+from spatialvlm.models.qwen import ChatProcessor, QwenBatch
 
 FRAMES, VOCABULARY = 8, 4096
 SPECIAL = ["im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad"]

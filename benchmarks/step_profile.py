@@ -22,7 +22,7 @@ import torch
 from ways import Ours
 from workload import Workload
 
-from spatialvlm import rollout
+from spatialvlm.models import rollout
 
 VISION, PREFIX, TOKENS = "vision tower", "sampling: prompts", "sampling: token by token"
 REFERENCE, POLICY, BACKWARD = "reference: forward", "policy: forward", "policy: backward"

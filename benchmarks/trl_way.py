@@ -12,7 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 from ways import MAX_GRAD_NORM
 from workload import BETA, LEARNING_RATE, WEIGHT_DECAY, Workload, reward
 
-from spatialvlm import rollout
+from spatialvlm.models import rollout
 
 # Messages as text: images first, as PaliGemma has them; the processor adds <bos> and the newline itself.
 CHAT_TEMPLATE = (

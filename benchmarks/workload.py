@@ -29,11 +29,11 @@ from transformers import (
 )
 from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
 
-from spatialvlm import rollout
 from spatialvlm.example import Example
-from spatialvlm.models import add_lora
-from spatialvlm.qwen import ChatProcessor, QwenBatch
-from spatialvlm.shapes import paligemma2_3b, random_model
+from spatialvlm.models import rollout
+from spatialvlm.models.loading import add_lora
+from spatialvlm.models.qwen import ChatProcessor, QwenBatch
+from spatialvlm.models.shapes import paligemma2_3b, random_model
 
 IMAGE_SIZE, PATCH_SIZE = 224, 14  # 256 image tokens
 BETA, LEARNING_RATE, WEIGHT_DECAY = 0.01, 2e-5, 0.01  # GRPO-v2, as published

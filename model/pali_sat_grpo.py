@@ -21,10 +21,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from spatialvlm import cli, grpo, models, rewards, training
+from spatialvlm import cli, grpo, rewards, training
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered
 from spatialvlm.example import Example
+from spatialvlm.models import loading
 from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
 
 
@@ -38,7 +39,7 @@ def main(args: Args) -> None:
     if args.data == "sparkle":
         raise UserError("--data sparkle: python model/sparkle_grpo.py trains on Sparkle's questions")
     train_set = training_set(args)
-    model, processor = models.load(args, train_adapter=True)
+    model, processor = loading.load(args, train_adapter=True)
     experiment = SATExperiment("pali_sat_grpo", args, model)
     train_set = rendered.drawn(train_set)
     base = experiment.test_base(model, processor)
@@ -57,4 +58,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args, default_config=partial(models.config_for, "pali_sat_grpo_v2.yaml"))
+    cli.run(main, Args, default_config=partial(loading.config_for, "pali_sat_grpo_v2.yaml"))

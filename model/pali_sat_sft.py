@@ -17,8 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, models, sft, training
+from spatialvlm import cli, sft, training
 from spatialvlm.data import rendered
+from spatialvlm.models import loading
 from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
 
 
@@ -30,7 +31,7 @@ class Args(ExperimentArgs, sft.SFTArgs):
 def main(args: Args) -> None:
     args.check()
     train_set = training_set(args)
-    model, processor = models.load(args, train_adapter=True)
+    model, processor = loading.load(args, train_adapter=True)
     experiment = SATExperiment("pali_sat_sft", args, model)
     train_set = rendered.drawn(train_set)
     base = experiment.test_base(model, processor)
@@ -42,4 +43,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args, default_config=partial(models.config_for, "pali_sat_sft.yaml"))
+    cli.run(main, Args, default_config=partial(loading.config_for, "pali_sat_sft.yaml"))

@@ -20,7 +20,8 @@ from typing import Literal
 import torch
 from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm import cli, models
+from spatialvlm import cli
+from spatialvlm.models import loading
 from spatialvlm.pretrain import (
     adapters,
     build,
@@ -67,7 +68,7 @@ def main(args: Args) -> None:
     torch.manual_seed(args.seed)
     processor = build.processor()
     model = PaliGemmaForConditionalGeneration.from_pretrained(
-        models.EMBEDDED, dtype=torch.float32, attn_implementation="eager"
+        loading.EMBEDDED, dtype=torch.float32, attn_implementation="eager"
     )
     adapters.attach(model, processor.image_token_id)
 
@@ -93,7 +94,7 @@ def main(args: Args) -> None:
     data, steps = (train, validation), args.language_steps
     worlds_training.train_language(streams, data, seen, world, work, steps, args.seed, args.language_rate)
     output = Path(args.output_dir or f"results/pretrain_{args.world}")
-    adapters.save(model, models.EMBEDDED, output)
+    adapters.save(model, loading.EMBEDDED, output)
     curve = [json.loads(row) for row in (work / "curve.jsonl").read_text().splitlines()]
     scores = world_card.measure(world, output, processor, args.card_questions)
     world_card.write(output, world, scores, curve, args)

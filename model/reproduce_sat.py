@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import cli, models
+from spatialvlm import cli
 from spatialvlm.cli import UserError
+from spatialvlm.models import loading
 from spatialvlm.report import comparison, sat
 from spatialvlm.report.jobs import ROOT, Job, run
 from spatialvlm.results import read_lines
@@ -84,7 +85,13 @@ def training_jobs(args: Args, folder: Path) -> list[Job]:
                 if polarity == "balanced" and way == sat.UNFILTERED:
                     continue
                 path = run_folder(folder, short, polarity, seed)
-                flags = ["--config", str(models.config_for(config, args.profile)), "--seed", str(seed), *more]
+                flags = [
+                    "--config",
+                    str(loading.config_for(config, args.profile)),
+                    "--seed",
+                    str(seed),
+                    *more,
+                ]
                 flags += ["--polarity", polarity, "--full_test", "--test_base", "false"]
                 flags += ["--output_dir", str(path), "--resume"]
                 flags += [word for n, value in sizes.items() if value for word in (f"--{n}", str(value))]

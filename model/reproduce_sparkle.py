@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import cli, models
+from spatialvlm import cli
 from spatialvlm.cli import UserError
+from spatialvlm.models import loading
 from spatialvlm.report import comparison, sparkle
 from spatialvlm.report.jobs import ROOT, Job, chosen, run
 from spatialvlm.report.published_sparkle import COMPOSITE
@@ -82,7 +83,12 @@ def training(args: Args, folder: Path, configs: Collection[str]) -> list[Job]:
         kind = "grpo" if "grpo" in config else "sft"
         steps = args.grpo_steps if kind == "grpo" else args.sft_steps
         path = folder / config
-        flags = ["--config", str(models.config_for(f"{config}.yaml", args.profile)), "--seed", str(args.seed)]
+        flags = [
+            "--config",
+            str(loading.config_for(f"{config}.yaml", args.profile)),
+            "--seed",
+            str(args.seed),
+        ]
         flags += ["--test_base", "false", "--eval_limit", "32", "--output_dir", str(path), "--resume"]
         flags += ["--max_steps", str(steps)] if steps else []
         marks = path / "adapter/adapter_model.safetensors", path / "shuffled/summary.json"

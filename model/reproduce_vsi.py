@@ -14,9 +14,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spatialvlm import cli, models
+from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.data.vsi_questions import FAMILIES
+from spatialvlm.models import loading
 from spatialvlm.report import comparison, vsi
 from spatialvlm.report.jobs import ROOT, Job, chosen, run
 
@@ -70,7 +71,7 @@ def jobs(args: Args, folder: Path) -> list[Job]:
     asked = chosen("--open_questions", args.open_questions, SHORTS)
     for short, script, config, more in (*WAYS.values(), *(way for way in OPEN.values() if way[0] in asked)):
         path = folder / short
-        flags = ["--config", str(models.config_for(f"{config}.yaml", "embedded")), "--seed", str(args.seed)]
+        flags = ["--config", str(loading.config_for(f"{config}.yaml", "embedded")), "--seed", str(args.seed)]
         flags += [*more, "--test_base", str(short in ("sft", "t")).lower()]
         flags += ["--output_dir", str(path), "--resume"]
         flags += [word for name, value in sizes.items() if value for word in (f"--{name}", str(value))]

@@ -16,7 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, grpo, models, rewards_sparkle, training
+from spatialvlm import cli, grpo, rewards_sparkle, training
+from spatialvlm.models import loading
 from spatialvlm.sparkle_experiment import SparkleArgs, SparkleExperiment, training_set
 
 
@@ -28,7 +29,7 @@ class Args(SparkleArgs, grpo.GRPOArgs):
 def main(args: Args) -> None:
     args.check()
     train_set = training_set(args)
-    model, processor = models.load(args, train_adapter=True)
+    model, processor = loading.load(args, train_adapter=True)
     experiment = SparkleExperiment("sparkle_grpo", args, model)
     base = experiment.test_base(model, processor)
 
@@ -43,4 +44,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args, default_config=partial(models.config_for, "sparkle_grpo.yaml"))
+    cli.run(main, Args, default_config=partial(loading.config_for, "sparkle_grpo.yaml"))

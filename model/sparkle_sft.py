@@ -20,7 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, models, sft, training
+from spatialvlm import cli, sft, training
+from spatialvlm.models import loading
 from spatialvlm.sparkle_experiment import SparkleArgs, SparkleExperiment, training_set
 
 
@@ -33,7 +34,7 @@ class Args(SparkleArgs, sft.SFTArgs):
 def main(args: Args) -> None:
     args.check()
     train_set = training_set(args)
-    model, processor = models.load(args, train_adapter=True)
+    model, processor = loading.load(args, train_adapter=True)
     experiment = SparkleExperiment("sparkle_sft", args, model)
     base = experiment.test_base(model, processor)
 
@@ -44,4 +45,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args, default_config=partial(models.config_for, "sparkle_sft.yaml"))
+    cli.run(main, Args, default_config=partial(loading.config_for, "sparkle_sft.yaml"))

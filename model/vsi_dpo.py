@@ -16,8 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, dpo, models, training, vsi_experiment
+from spatialvlm import cli, dpo, training, vsi_experiment
 from spatialvlm.data import vsi_pairs
+from spatialvlm.models import loading
 from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 
@@ -42,4 +43,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args, default_config=partial(models.config_for, "vsgrpo_2b_dpo.yaml"))
+    cli.run(main, Args, default_config=partial(loading.config_for, "vsgrpo_2b_dpo.yaml"))

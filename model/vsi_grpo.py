@@ -23,10 +23,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, grpo, models, rewards_vsi, training, vsi_experiment
+from spatialvlm import cli, grpo, rewards_vsi, training, vsi_experiment
 from spatialvlm.cli import UserError
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.example import Example
+from spatialvlm.models import loading
 from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 IN_TAGS = 24  # tokens: four tags take some 15, and something should stand in them
@@ -84,4 +85,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args, default_config=partial(models.config_for, "vsgrpo_2b_v.yaml"))
+    cli.run(main, Args, default_config=partial(loading.config_for, "vsgrpo_2b_v.yaml"))

@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, models, sft, training, vsi_experiment
+from spatialvlm import cli, sft, training, vsi_experiment
+from spatialvlm.models import loading
 from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 
@@ -39,4 +40,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args, default_config=partial(models.config_for, "vsgrpo_2b_sft.yaml"))
+    cli.run(main, Args, default_config=partial(loading.config_for, "vsgrpo_2b_sft.yaml"))

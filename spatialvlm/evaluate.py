@@ -20,7 +20,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.controls import blank_images, shuffle_images
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
-from spatialvlm.models import ModelArgs
+from spatialvlm.models.loading import ModelArgs
 from spatialvlm.predict import (
     Settings,
     answer,

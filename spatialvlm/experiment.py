@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import evaluate, metrics, models, processes, tracking
+from spatialvlm import evaluate, metrics, processes, tracking
 from spatialvlm.checkpoints import PREFIX, Checkpoints
 from spatialvlm.cli import UserError
 from spatialvlm.controls import shuffle_images
 from spatialvlm.data import rendered
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
+from spatialvlm.models import loading
 from spatialvlm.report.cards import write_adapter_card
 from spatialvlm.results import Run, fingerprint, fresh_folder, newest_folder
 from spatialvlm.scoring import Benchmark
@@ -36,7 +37,7 @@ MAY_DIFFER = (  # what changes no number of a run
 
 
 @dataclass
-class RunArgs(models.ModelArgs):
+class RunArgs(loading.ModelArgs):
     """Data, tests and the run folder; a paper's own defaults are in its subclass."""
 
     data: str = field(
@@ -170,7 +171,7 @@ class Experiment:
 
     def finish(self, base: list[Record] | None, model, processor) -> None:
         """Saves the adapter, tests the trained model and it without its images, and prints the table."""
-        models.save_adapter(model, self.folder / "adapter")
+        loading.save_adapter(model, self.folder / "adapter")
         trained = self.test("trained", model, processor)
         shuffled = self.part("shuffled", model, processor, shuffle_images(self.test_set, self.args.seed))
         self.tracker.finish()
@@ -232,7 +233,7 @@ def comparison(
 
 
 def _folder(script: str, args) -> Path:
-    profile, _ = models.resolve_profile(args)
+    profile, _ = loading.resolve_profile(args)
     folder = args.output_dir or f"results/{script}/{args.run_name}-{profile}-seed{args.seed}"
     if args.resume is None:
         return fresh_folder(folder)

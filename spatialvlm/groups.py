@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from spatialvlm import processes, rollout
+from spatialvlm import processes
 from spatialvlm.example import Example
-from spatialvlm.sharding import in_step
+from spatialvlm.models import rollout
+from spatialvlm.models.sharding import in_step
 
 if TYPE_CHECKING:
     from spatialvlm.grpo import GRPOArgs

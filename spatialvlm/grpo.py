@@ -20,12 +20,12 @@ from accelerate.utils import reduce
 from torch import Tensor
 from tqdm import tqdm
 
-from spatialvlm import rollout
 from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.groups import Collected, Group, Reward, Sampler, fit
-from spatialvlm.sharding import in_step
+from spatialvlm.models import rollout
+from spatialvlm.models.sharding import in_step
 from spatialvlm.training import TrainingArgs, add_gradients, optimizer_and_scheduler, same_start, seed_dropout
 
 

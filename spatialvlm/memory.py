@@ -26,10 +26,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PaliGemmaConfig
 
-from spatialvlm import cli, evaluate, grpo, models, rollout, sft, shapes, training
+from spatialvlm import cli, evaluate, grpo, sft, training
 from spatialvlm.cli import UserError
-from spatialvlm.encoding import Batch, Completions, Vocabulary
 from spatialvlm.ledger import PARTS, Ledger, as_on_cuda
+from spatialvlm.models import loading, rollout, shapes
+from spatialvlm.models.inputs import Batch, Completions, Vocabulary
 from spatialvlm.sat_experiment import ExperimentArgs
 
 CUDA_CONTEXT = int(0.6 * 2**30)  # bytes that a process takes on a GPU before its first tensor, about
@@ -276,9 +277,9 @@ def _image_tokens(config: PaliGemmaConfig) -> int:
 
 
 def _shape(args: Args) -> PaliGemmaConfig:
-    if args.model == models.PUBLISHED or (args.model is None and args.profile != "embedded"):
+    if args.model == loading.PUBLISHED or (args.model is None and args.profile != "embedded"):
         return shapes.paligemma2_3b()
-    folder = Path(args.model or models.EMBEDDED)
+    folder = Path(args.model or loading.EMBEDDED)
     if not (folder / "config.json").is_file():
         raise UserError(f"--model {folder}: no folder with a config.json; leave it out for PaliGemma 2 3B")
     return PaliGemmaConfig.from_pretrained(folder)
@@ -351,7 +352,7 @@ def main(args: Args) -> Plan:
 
 
 def _config(profile: str) -> Path:
-    return models.config_for("pali_sat_grpo_v2.yaml", "paper" if profile == "auto" else profile)
+    return loading.config_for("pali_sat_grpo_v2.yaml", "paper" if profile == "auto" else profile)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from random import Random
 import torch
 from tqdm import tqdm
 
-from spatialvlm import processes, rollout
+from spatialvlm import processes
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
+from spatialvlm.models import rollout
+from spatialvlm.models.sharding import in_step
 from spatialvlm.prepare import Prepared, prepared
 from spatialvlm.scoring import STRICT_CHOICE, Parsed, Rule
-from spatialvlm.sharding import in_step
 
 
 @dataclass(frozen=True)

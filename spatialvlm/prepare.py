@@ -14,10 +14,10 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 from transformers import ProcessorMixin
 
-from spatialvlm import rollout
 from spatialvlm.cli import UserError
-from spatialvlm.encoding import Batch
 from spatialvlm.example import Example
+from spatialvlm.models import rollout
+from spatialvlm.models.inputs import Batch
 
 AHEAD = 2  # batches that each worker holds ready
 

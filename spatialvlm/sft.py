@@ -27,12 +27,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm import qwen, rollout
 from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
-from spatialvlm.encoding import Completions
 from spatialvlm.example import Example
-from spatialvlm.qwen import ChatProcessor
+from spatialvlm.models import qwen, rollout
+from spatialvlm.models.inputs import Completions
+from spatialvlm.models.qwen import ChatProcessor
 from spatialvlm.supervised import AfterStep, Log, Loop, Step, SupervisedArgs, run, transformers_args, written
 
 _IGNORED = -100  # the label of what is not learnt, as processor and transformers have it

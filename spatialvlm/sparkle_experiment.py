@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import models
 from spatialvlm.cli import UserError
 from spatialvlm.data import sparkle
 from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
 from spatialvlm.example import Example
 from spatialvlm.experiment import Experiment, RunArgs
+from spatialvlm.models import loading
 from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
 
 MADE = "made"
 # By profile. At 224 pixels the labels are too small; ours has learnt to read them where `labels` is there.
 MODELS = {
     "paper": "google/paligemma2-3b-mix-448",
-    "embedded": str(models.LABELS),
+    "embedded": str(loading.LABELS),
 }
 
 
@@ -67,7 +67,7 @@ class SparkleArgs(RunArgs):
                 f"--eval_limit {self.eval_limit}: the test needs two pictures, that is {2 * len(FAMILIES)} "
                 "questions, so that images can be shuffled among them"
             )
-        self.model = self.model or MODELS[models.resolve_profile(self)[0]]
+        self.model = self.model or MODELS[loading.resolve_profile(self)[0]]
 
 
 def training_set(args: SparkleArgs) -> Sequence[Example]:

@@ -26,9 +26,9 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from spatialvlm import processes
 from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
-from spatialvlm.encoding import Completions
 from spatialvlm.example import Example
 from spatialvlm.groups import example_index
+from spatialvlm.models.inputs import Completions
 from spatialvlm.training import TrainingArgs, add_gradients, optimizer_and_scheduler, same_start, seed_dropout
 
 AfterStep = Callable[[dict[str, float]], None]

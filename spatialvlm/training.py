@@ -11,8 +11,9 @@ import torch
 from accelerate.utils import broadcast, reduce
 from transformers import get_scheduler
 
-from spatialvlm import models, processes
+from spatialvlm import processes
 from spatialvlm.cli import UserError
+from spatialvlm.models import loading
 
 
 @dataclass
@@ -31,7 +32,7 @@ class TrainingArgs:
     lora_alpha: int = field(default=32, metadata={"help": "scale of the adapter, over its rank"})
     lora_dropout: float = field(default=0.05, metadata={"help": "dropout before the adapter, in training"})
     lora_target_modules: list[str] = field(
-        default_factory=lambda: list(models.LORA_MODULES),
+        default_factory=lambda: list(loading.LORA_MODULES),
         metadata={"help": "layers with an adapter, by the last part of their name"},
     )
     lora_scope: Literal["language", "all"] = field(
@@ -62,7 +63,7 @@ def add_adapter(model, args: TrainingArgs):
     """The model with a fresh adapter (`models.add_lora`), or with the one it has; checkpointing as asked."""
     if not hasattr(model, "peft_config"):
         torch.manual_seed(args.seed)  # whatever was drawn before, the adapter starts the same
-        model = models.add_lora(
+        model = loading.add_lora(
             model, args.lora_r, args.lora_alpha, args.lora_dropout, args.lora_target_modules, args.lora_scope
         )
     if args.gradient_checkpointing:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from spatialvlm import models, rewards_vsi
+from spatialvlm import rewards_vsi
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, vsi, vsi_prompts, vsi_rooms, vsibench, vsibench_videos
 from spatialvlm.data.vsi_prompts import Mode
@@ -19,10 +19,11 @@ from spatialvlm.data.vsi_questions import FAMILIES, family
 from spatialvlm.example import Example
 from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.models import loading
 from spatialvlm.scoring import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.scoring.vsibench import VSIBENCH, score
 
-MODEL = models.ROOMS  # of the embedded profile
+MODEL = loading.ROOMS  # of the embedded profile
 TEST_SEED = 0  # of the rooms of the test, whatever the run's
 KEPT = 64  # examples that stay in memory, with their frames
 
@@ -68,9 +69,9 @@ class VSIArgs(RunArgs):
 
 def load_model(args: VSIArgs):
     """(model, processor), as `models.load`; where nothing else is asked for, the one that knows rooms."""
-    if args.model is None and models.resolve_profile(args)[0] == "embedded":
+    if args.model is None and loading.resolve_profile(args)[0] == "embedded":
         args = replace(args, model=str(MODEL))
-    return models.load(args, train_adapter=True, pixels=(args.min_pixels, args.max_pixels))
+    return loading.load(args, train_adapter=True, pixels=(args.min_pixels, args.max_pixels))
 
 
 # ---- training

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from spatialvlm import rollout
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, scenes
+from spatialvlm.models import rollout
 from spatialvlm.report import attention
 from spatialvlm.scoring.clevr import with_vocabulary
 

@@ -11,9 +11,9 @@ import torch
 from tiny_chat import TEMPLATE, load, save_model
 from transformers import GenerationConfig, Qwen2_5_VLProcessor
 
-from spatialvlm import models, qwen, rollout
 from spatialvlm.cli import UserError
-from spatialvlm.models import ModelArgs
+from spatialvlm.models import loading, qwen, rollout
+from spatialvlm.models.loading import ModelArgs
 
 QUESTIONS = [
     "how many red cubes are there ?",
@@ -280,15 +280,15 @@ def test_weights_that_are_damaged_or_not_finite(copied):
 )
 def test_flags_that_cannot_be(folder, changed, message):
     with pytest.raises(UserError, match=message):
-        models.load(ModelArgs(**{"profile": "embedded", "model": str(folder)} | changed))
+        loading.load(ModelArgs(**{"profile": "embedded", "model": str(folder)} | changed))
 
 
 def test_a_model_of_another_type_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match="of type 'llama', not a PaliGemma, Qwen2-VL or Qwen2.5-VL"):
-        models.load(ModelArgs(model=str(tmp_path)))
+        loading.load(ModelArgs(model=str(tmp_path)))
 
 
 def test_the_embedded_model_is_loaded_as_ever():
-    model, processor = models.load(ModelArgs(profile="embedded"))
+    model, processor = loading.load(ModelArgs(profile="embedded"))
     assert model.config.model_type == "paligemma" and not isinstance(processor, qwen.ChatProcessor)

@@ -9,13 +9,14 @@ import torch
 from torch.nn.functional import logsigmoid
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
-from spatialvlm import dpo, models, rollout
+from spatialvlm import dpo
 from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
-from spatialvlm.encoding import Completions
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
 from spatialvlm.groups import example_index
+from spatialvlm.models import loading, rollout
+from spatialvlm.models.inputs import Completions
 from spatialvlm.results import Run
 
 RIGHT, WRONG = ["red", "blue cube", "green", "no"], ["blue", "red", "red cube", "yes 1"]
@@ -50,7 +51,7 @@ def made(request, folder):
     def make(moved=0.0):
         model, processor = tiny_chat.load(folder) if video else tiny.paligemma()
         torch.manual_seed(0)
-        model = models.add_lora(model, r=4, alpha=8, dropout=0.0)
+        model = loading.add_lora(model, r=4, alpha=8, dropout=0.0)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:

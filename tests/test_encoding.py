@@ -5,8 +5,8 @@ import tiny
 import torch
 
 from spatialvlm.cli import UserError
-from spatialvlm.encoding import ImageCache, decode, encode, forbidden_tokens
-from spatialvlm.rollout import sample
+from spatialvlm.models.inputs import ImageCache, decode, encode, forbidden_tokens
+from spatialvlm.models.rollout import sample
 
 PROMPTS = ["how many red cubes?", "what is left of the red cube behind the blue sphere?"]
 

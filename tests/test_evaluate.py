@@ -8,10 +8,11 @@ import pytest
 import tiny
 import torch
 
-from spatialvlm import evaluate, metrics, rollout
+from spatialvlm import evaluate, metrics
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.models import rollout
 from spatialvlm.predict import predict
 from spatialvlm.scoring import STRICT_CHOICE, STRICT_FREE, Benchmark, Rule, micro_and_mean
 from spatialvlm.summary import table

@@ -13,9 +13,10 @@ import torch
 from accelerate import PartialState, debug_launcher
 from trl import GRPOTrainer
 
-from spatialvlm import groups, grpo, models, rollout
+from spatialvlm import groups, grpo
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
+from spatialvlm.models import loading, rollout
 
 COLOURS = ["red", "blue", "green"]
 
@@ -48,7 +49,7 @@ def with_adapter(seed=0, **options):
     """(model, processor) with a fresh adapter, language side, no dropout."""
     model, processor = tiny.paligemma()
     torch.manual_seed(seed)
-    return models.add_lora(model, **({"r": 4, "alpha": 8, "dropout": 0.0} | options)), processor
+    return loading.add_lora(model, **({"r": 4, "alpha": 8, "dropout": 0.0} | options)), processor
 
 
 def arguments(**options):
@@ -286,7 +287,7 @@ def test_float16_weights_train_with_float32_adapters_and_a_loss_scale():
     for dtype in (torch.float16, torch.float32):
         model, processor = tiny.paligemma()
         torch.manual_seed(0)
-        model = models.add_lora(model.to(dtype), r=4, dropout=0.0)
+        model = loading.add_lora(model.to(dtype), r=4, dropout=0.0)
         runs[dtype] = run(model=(model, processor), max_steps=6)
     (half, trainer), (full, _) = runs.values()
     assert {parameter.dtype for parameter in trainer.parameters} == {torch.float32}

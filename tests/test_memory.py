@@ -15,8 +15,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import Gemma2Config, PaliGemmaConfig, SiglipVisionConfig
 
-from spatialvlm import cli, evaluate, grpo, memory, rollout, sft, shapes, training
+from spatialvlm import cli, evaluate, grpo, memory, sft, training
 from spatialvlm.example import Example
+from spatialvlm.models import rollout, shapes
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 IMAGE_TOKENS, TEXT_TOKENS, VOCABULARY, LENGTH = 64, 10, 5000, 8

@@ -7,8 +7,8 @@ import pytest
 import tiny
 import torch
 
-from spatialvlm import models, rollout
 from spatialvlm.cli import UserError
+from spatialvlm.models import loading, rollout
 
 NO_GPU = not torch.cuda.is_available()
 
@@ -29,7 +29,7 @@ def batch():
 
 
 def arguments(**options):
-    return models.ModelArgs(**({"profile": "embedded"} | options))
+    return loading.ModelArgs(**({"profile": "embedded"} | options))
 
 
 def logps(model, batch):
@@ -40,7 +40,7 @@ def logps(model, batch):
 
 
 def test_load_gives_back_what_was_saved(folder, batch, capsys):
-    model, processor = models.load(arguments(model=str(folder)))
+    model, processor = loading.load(arguments(model=str(folder)))
     assert capsys.readouterr().out.splitlines()[0].startswith("profile: embedded")
     assert model.dtype == torch.float32 and not model.training
     assert model.config.get_text_config()._attn_implementation == "eager"
@@ -63,49 +63,49 @@ def test_sharding_that_cannot_be_is_refused(launched, options, message, folder, 
     for name, value in launched.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=re.escape(message)):
-        models.load(arguments(**{"model": str(folder), "shard_base": True} | options))
+        loading.load(arguments(**{"model": str(folder), "shard_base": True} | options))
 
 
 def test_profile():
-    assert models.resolve_profile(models.ModelArgs(profile="paper")) == ("paper", "as asked")
-    profile, reason = models.resolve_profile(models.ModelArgs())
+    assert loading.resolve_profile(loading.ModelArgs(profile="paper")) == ("paper", "as asked")
+    profile, reason = loading.resolve_profile(loading.ModelArgs())
     assert (profile, "CUDA" in reason) == ("embedded" if NO_GPU else "paper", True)
 
 
 def test_dtype():
     cpu = torch.device("cpu")
-    assert models.resolve_dtype("auto", cpu) == torch.float32
-    assert models.resolve_dtype("bfloat16", cpu) == torch.bfloat16
+    assert loading.resolve_dtype("auto", cpu) == torch.float32
+    assert loading.resolve_dtype("bfloat16", cpu) == torch.bfloat16
     with pytest.raises(UserError, match="--dtype float16"):
-        models.resolve_dtype("float16", cpu)
+        loading.resolve_dtype("float16", cpu)
 
 
 @pytest.mark.parametrize(("scope", "vision"), [("language", False), ("all", True)])
 def test_lora_lands_where_the_scope_says(scope, vision, capsys):
     model, _ = tiny.paligemma()
-    model = models.add_lora(model.to(torch.bfloat16), r=2, alpha=4, target_modules=["q_proj"], scope=scope)
+    model = loading.add_lora(model.to(torch.bfloat16), r=2, alpha=4, target_modules=["q_proj"], scope=scope)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert all("lora_" in name and p.dtype == torch.float32 for name, p in trained.items())
     assert any("vision_tower" in name for name in trained) == vision
     assert any("language_model" in name for name in trained)
-    parts = models.trainable_parameters(model)
+    parts = loading.trainable_parameters(model)
     assert sum(parts.values()) == sum(p.numel() for p in trained.values())
     assert f"vision {parts['vision']:,}" in capsys.readouterr().out
     assert (parts["vision"] > 0) == vision
 
 
 def test_adapter_is_saved_and_loaded(folder, batch, tmp_path):
-    model = models.add_lora(models.load(arguments(model=str(folder)))[0], r=2, alpha=4)
+    model = loading.add_lora(loading.load(arguments(model=str(folder)))[0], r=2, alpha=4)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_()
     expected = logps(model.eval(), batch)
     for _ in range(2):  # over an older one too
-        models.save_adapter(model, tmp_path / "adapter")
+        loading.save_adapter(model, tmp_path / "adapter")
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
     for train in (False, True):
-        loaded, _ = models.load(arguments(model=str(folder), adapter=str(tmp_path / "adapter")), train)
+        loaded, _ = loading.load(arguments(model=str(folder), adapter=str(tmp_path / "adapter")), train)
         torch.testing.assert_close(logps(loaded, batch), expected)
         assert any(parameter.requires_grad for parameter in loaded.parameters()) == train
     with loaded.disable_adapter():
@@ -115,10 +115,10 @@ def test_adapter_is_saved_and_loaded(folder, batch, tmp_path):
 def test_lora_on_unknown_layers_or_twice_is_refused():
     model, _ = tiny.paligemma()
     with pytest.raises(UserError, match="fc1.*scope 'language' has only .*q_proj"):
-        models.add_lora(model, target_modules=["q_proj", "fc1"])
-    model = models.add_lora(model, r=2)
+        loading.add_lora(model, target_modules=["q_proj", "fc1"])
+    model = loading.add_lora(model, r=2)
     with pytest.raises(ValueError, match="already"):
-        models.add_lora(model)
+        loading.add_lora(model)
 
 
 def copied(folder, where, without=(), **config):
@@ -143,19 +143,19 @@ def copied(folder, where, without=(), **config):
 )
 def test_a_folder_with_a_file_missing(folder, tmp_path, missing, message):
     with pytest.raises(UserError, match=message):
-        models.load(arguments(model=copied(folder, tmp_path, missing)))
+        loading.load(arguments(model=copied(folder, tmp_path, missing)))
 
 
 def test_pickled_weights_are_not_opened(folder, tmp_path):
     name = copied(folder, tmp_path, ["model.safetensors"])
     torch.save(tiny.paligemma()[0].state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match="no file named model.safetensors"):
-        models.load(arguments(model=name))
+        loading.load(arguments(model=name))
 
 
 def test_no_paligemma(folder, tmp_path):
     with pytest.raises(UserError, match="'siglip', not a PaliGemma"):
-        models.load(arguments(model=copied(folder, tmp_path, model_type="siglip")))
+        loading.load(arguments(model=copied(folder, tmp_path, model_type="siglip")))
 
 
 def test_damaged_files(folder, tmp_path):
@@ -163,36 +163,36 @@ def test_damaged_files(folder, tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged"):
-        models.load(arguments(model=name))
+        loading.load(arguments(model=name))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="config"):
-        models.load(arguments(model=name))
+        loading.load(arguments(model=name))
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./no/where", "/no/where", "a/b/c"])
 def test_no_such_folder(name):
     with pytest.raises(UserError, match=f"{name}: no such folder"):
-        models.load(arguments(model=name))
+        loading.load(arguments(model=name))
 
 
 def test_a_hub_model_without_access():
     with pytest.raises(
         UserError, match="nobody/no-such-model cannot be fetched.*hf auth login.*--model"
     ) as caught:
-        models.load(arguments(model="nobody/no-such-model"))
+        loading.load(arguments(model="nobody/no-such-model"))
     assert "\n" not in str(caught.value)
 
 
 def test_bad_adapters(folder, tmp_path):
     with pytest.raises(UserError, match="no adapter_config.json"):
-        models.load(arguments(model=str(folder), adapter=str(tmp_path)))
+        loading.load(arguments(model=str(folder), adapter=str(tmp_path)))
     other, _ = tiny.paligemma(intermediate_size=96)
-    models.save_adapter(models.add_lora(other, r=2), tmp_path / "other")
+    loading.save_adapter(loading.add_lora(other, r=2), tmp_path / "other")
     with pytest.raises(UserError, match="does not fit the model"):
-        models.load(arguments(model=str(folder), adapter=str(tmp_path / "other")))
+        loading.load(arguments(model=str(folder), adapter=str(tmp_path / "other")))
 
 
 @pytest.mark.skipif(not NO_GPU, reason="a CUDA device is here")
 def test_four_bits_need_a_gpu(folder):
     with pytest.raises(UserError, match="--load_in_4bit needs a CUDA device"):
-        models.load(arguments(model=str(folder), load_in_4bit=True))
+        loading.load(arguments(model=str(folder), load_in_4bit=True))

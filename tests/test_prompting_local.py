@@ -9,10 +9,11 @@ import tiny
 import tiny_chat
 import torch
 
-from spatialvlm import models, predict, qwen, rollout
+from spatialvlm import predict
 from spatialvlm.cli import UserError
 from spatialvlm.data import cvbench, rendered
 from spatialvlm.example import Example
+from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.prompting import exemplars, local, sources, study, views
 from spatialvlm.prompting.client import Talk
 from spatialvlm.prompting.local import LocalClient
@@ -23,7 +24,7 @@ from spatialvlm.scoring.clevr import with_vocabulary
 
 @pytest.fixture(scope="module")
 def embedded():
-    return models.load(models.ModelArgs(profile="embedded"))
+    return loading.load(loading.ModelArgs(profile="embedded"))
 
 
 @pytest.fixture(scope="module")

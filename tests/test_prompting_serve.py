@@ -18,8 +18,8 @@ import urllib.request
 
 import pytest
 
-from spatialvlm import models
 from spatialvlm.data import rendered
+from spatialvlm.models import loading
 from spatialvlm.prompting import exemplars, views
 from spatialvlm.prompting.cache import Cache
 from spatialvlm.prompting.local import LocalClient
@@ -44,7 +44,7 @@ STARTING = 900  # seconds at most, on a very busy machine; 10 otherwise
 def served(tmp_path_factory):
     """(base_url, the model's name there) of the embedded model in a process of its own."""
     folder = tmp_path_factory.mktemp("served") / "embedded"
-    shutil.copytree(models.EMBEDDED, folder)
+    shutil.copytree(loading.EMBEDDED, folder)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -77,7 +77,7 @@ def test_a_server_says_what_the_local_model_says(served, tmp_path):
     base_url, name = served
     args = ServerArgs(base_url=base_url, concurrency=2, timeout=600)
     asking = ServerClient(args, name, Cache(tmp_path), NEW_TOKENS)
-    local = LocalClient(*models.load(models.ModelArgs(profile="embedded")), NEW_TOKENS)
+    local = LocalClient(*loading.load(loading.ModelArgs(profile="embedded")), NEW_TOKENS)
     requests, others = 0, []
     for strategy in STRATEGIES.values():
         two = strategy.images == 2

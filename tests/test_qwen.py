@@ -15,10 +15,11 @@ import tiny
 import torch
 from tiny_chat import load, save_model
 
-from spatialvlm import cli, grpo, models, predict, qwen, rollout
+from spatialvlm import cli, grpo, predict
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
+from spatialvlm.models import loading, qwen, rollout
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1] / "benchmarks")
@@ -467,7 +468,7 @@ def trained(folder, steps, reward, **options):
     """(metrics of every step, trainer)."""
     model, processor = load(folder)
     torch.manual_seed(0)
-    model = models.add_lora(model, r=4, alpha=8, dropout=0.0)
+    model = loading.add_lora(model, r=4, alpha=8, dropout=0.0)
     small = {"num_generations": 4, "prompts_per_device": 2, "gradient_accumulation_steps": 2}
     args = grpo.GRPOArgs(**(small | {"max_completion_length": 4, "learning_rate": 1e-3} | options))
     trainer = grpo.Trainer(model, processor, examples(), reward, args)
@@ -503,10 +504,10 @@ def test_the_vision_tower_is_frozen_and_sees_each_prompt_once(folder, capsys):
     seen = []
     model, processor = load(folder)
     core_visual = model.model.visual
-    model = models.add_lora(model, r=4, dropout=0.0)
+    model = loading.add_lora(model, r=4, dropout=0.0)
     assert "(language " in capsys.readouterr().out and not rollout.vision_is_trained(model)
     assert (
-        models.trainable_parameters(model)["vision"] == models.trainable_parameters(model)["projector"] == 0
+        loading.trainable_parameters(model)["vision"] == loading.trainable_parameters(model)["projector"] == 0
     )
     core_visual.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     args = grpo.GRPOArgs(
@@ -524,10 +525,10 @@ def test_the_vision_tower_is_frozen_and_sees_each_prompt_once(folder, capsys):
 def test_all_parts_can_be_trained(folder):
     """The merger's last layer is named 2."""
     model, _ = load(folder)
-    model = models.add_lora(
+    model = loading.add_lora(
         model, r=2, target_modules=["q_proj", "qkv", "2"], scope="all"
     )  # 2: of the merger
-    parts = models.trainable_parameters(model)
+    parts = loading.trainable_parameters(model)
     assert all(parts.values()) and rollout.vision_is_trained(model)
     assert sum(parts.values()) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 

@@ -11,8 +11,8 @@ import tiny
 import torch
 from peft import LoraConfig, get_peft_model
 
-from spatialvlm import rollout
 from spatialvlm.cli import UserError
+from spatialvlm.models import rollout
 
 PROMPTS = [
     "how many red cubes are there?",

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from trl import TrlParser
 
-from spatialvlm import cli, models
+from spatialvlm import cli
 from spatialvlm.data.vsi_questions import FAMILIES
+from spatialvlm.models import loading
 
 NAMES = ("pali_sat_grpo_v1", "pali_sat_grpo_v2", "pali_sat_sft")
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -42,7 +43,7 @@ def args_of(name):
     kind = name.rpartition("_")[2]
     family = "vsi" if name.startswith("vsgrpo") else "pali_sat"
     script = f"{family}_{kind if kind in ('sft', 'dpo') else 'grpo'}"
-    path = models.RUNS.parent / "model" / f"{script}.py"
+    path = loading.RUNS.parent / "model" / f"{script}.py"
     spec = importlib.util.spec_from_file_location(script, path)
     module = sys.modules[script] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -50,7 +51,7 @@ def args_of(name):
 
 
 def parsed(name, profile):
-    path = models.config_for(f"{name}.yaml", profile)
+    path = loading.config_for(f"{name}.yaml", profile)
     (args,) = TrlParser(args_of(name)).parse_args_and_config(["--config", str(path)])
     return asdict(args)
 
@@ -83,7 +84,7 @@ def test_the_twin_differs_in_model_data_and_size_alone(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_says_every_figure_and_knows_no_other(name):
     for profile in ("paper", "embedded"):
-        content = yaml.safe_load(models.config_for(f"{name}.yaml", profile).read_text())
+        content = yaml.safe_load(loading.config_for(f"{name}.yaml", profile).read_text())
         assert PUBLISHED[name].keys() | SHARED.keys() <= content.keys()
         assert content.keys() <= asdict(args_of(name)()).keys()
 
@@ -132,7 +133,7 @@ def test_vsgrpos_twin_differs_in_model_data_and_size_alone(row):
 
 
 def test_there_is_no_other_run_of_vsgrpo():
-    assert {path.stem for path in models.RUNS.glob("vsgrpo_*")} == {f"vsgrpo_{row}" for row in VSGRPO}
+    assert {path.stem for path in loading.RUNS.glob("vsgrpo_*")} == {f"vsgrpo_{row}" for row in VSGRPO}
 
 
 @pytest.mark.parametrize(
@@ -141,8 +142,8 @@ def test_there_is_no_other_run_of_vsgrpo():
         ([], 60),
         (["--profile", "paper"], 1000),
         (["--profile=paper", "--max_steps", "7"], 7),
-        (["--config", str(models.RUNS / "embedded/pali_sat_grpo_v1.yaml"), "--seed", "3"], 60),
-        ([f"--config={models.RUNS / 'pali_sat_grpo_v1.yaml'}"], 1000),
+        (["--config", str(loading.RUNS / "embedded/pali_sat_grpo_v1.yaml"), "--seed", "3"], 60),
+        ([f"--config={loading.RUNS / 'pali_sat_grpo_v1.yaml'}"], 1000),
     ],
 )
 def test_which_configuration_a_command_takes(argv, steps, monkeypatch):
@@ -151,7 +152,7 @@ def test_which_configuration_a_command_takes(argv, steps, monkeypatch):
         lambda args: args,
         args_of("pali_sat_grpo_v2"),
         argv,
-        default_config=lambda profile: models.config_for("pali_sat_grpo_v2.yaml", profile),
+        default_config=lambda profile: loading.config_for("pali_sat_grpo_v2.yaml", profile),
     )
     assert found.max_steps == steps
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from trl import TrlParser
 
-from spatialvlm import models
 from spatialvlm.data.sparkle_questions import CAPABILITIES
+from spatialvlm.models import loading
 
 ABLATIONS = {f"sparkle_sft_{name}": {"capabilities": [name]} for name in CAPABILITIES}
 ABLATIONS |= {
@@ -29,14 +29,14 @@ OF_THE_TWIN |= {"gradient_checkpointing", "max_completion_length"}
 def args_of(name):
     """The Args class of the script that a configuration is for."""
     script = "sparkle_grpo" if name.endswith("grpo") else "sparkle_sft"
-    spec = importlib.util.spec_from_file_location(script, models.RUNS.parent / "model" / f"{script}.py")
+    spec = importlib.util.spec_from_file_location(script, loading.RUNS.parent / "model" / f"{script}.py")
     module = sys.modules[script] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Args
 
 
 def parsed(name, profile="paper"):
-    path = models.config_for(f"{name}.yaml", profile)
+    path = loading.config_for(f"{name}.yaml", profile)
     (args,) = TrlParser(args_of(name)).parse_args_and_config(["--config", str(path)])
     return asdict(args)
 
@@ -51,8 +51,8 @@ def prompts(args):
 
 
 def test_all_files_are_known():
-    assert {path.stem for path in models.RUNS.glob("sparkle_*.yaml")} == {*TWINS, *QWEN}
-    assert {path.stem for path in (models.RUNS / "embedded").glob("sparkle_*.yaml")} == set(TWINS)
+    assert {path.stem for path in loading.RUNS.glob("sparkle_*.yaml")} == {*TWINS, *QWEN}
+    assert {path.stem for path in (loading.RUNS / "embedded").glob("sparkle_*.yaml")} == set(TWINS)
 
 
 @pytest.mark.parametrize("profile", ["paper", "embedded"])
@@ -103,5 +103,5 @@ def test_qwen_differs_in_the_model_alone(name):
 @pytest.mark.parametrize("name", TWINS)
 def test_a_file_knows_no_other_figure(name):
     for profile in ("paper", "embedded"):
-        content = yaml.safe_load(models.config_for(f"{name}.yaml", profile).read_text())
+        content = yaml.safe_load(loading.config_for(f"{name}.yaml", profile).read_text())
         assert content.keys() <= asdict(args_of(name)()).keys()

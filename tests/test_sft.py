@@ -16,12 +16,13 @@ import torch
 from accelerate import PartialState, debug_launcher
 from transformers.utils.logging import get_logger
 
-from spatialvlm import models, qwen, rollout, sft, training
+from spatialvlm import sft, training
 from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
 from spatialvlm.groups import example_index
+from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.results import Run
 
 ANSWERS = ["red", "blue cube", "green spheres behind", "no"]
@@ -45,7 +46,7 @@ def with_adapter(seed=0, **options):
     """(model, processor) with a fresh adapter, language side, no dropout."""
     model, processor = tiny.paligemma()
     torch.manual_seed(seed)
-    return models.add_lora(model, **({"r": 4, "alpha": 8, "dropout": 0.0} | options)), processor
+    return loading.add_lora(model, **({"r": 4, "alpha": 8, "dropout": 0.0} | options)), processor
 
 
 def arguments(**options):
@@ -451,7 +452,7 @@ def chat(request, tmp_path_factory):
 def chat_with_adapter(folder):
     model, processor = tiny_chat.load(folder)
     torch.manual_seed(0)
-    return models.add_lora(model, r=4, alpha=8, dropout=0.0), processor
+    return loading.add_lora(model, r=4, alpha=8, dropout=0.0), processor
 
 
 def test_a_qwens_loss_is_the_models_own(chat):

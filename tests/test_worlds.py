@@ -17,11 +17,11 @@ import torch
 from peft import PeftModel
 from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm import models
 from spatialvlm.cli import UserError
 from spatialvlm.data import room_render, rooms, vsi_questions
 from spatialvlm.files.video import uniform
-from spatialvlm.models import ModelArgs
+from spatialvlm.models import loading
+from spatialvlm.models.loading import ModelArgs
 from spatialvlm.pretrain import adapters, build, labels_world, rooms_world, worlds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -177,7 +177,7 @@ def test_paths_are_ways_and_seldom_shortest(items):
 def test_an_adapter_is_what_was_trained(tmp_path):
     """`models.load` of the folder gives the parametrized weights, words among them."""
     processor = build.processor()
-    model = PaliGemmaForConditionalGeneration.from_pretrained(models.EMBEDDED, dtype=torch.float32)
+    model = PaliGemmaForConditionalGeneration.from_pretrained(loading.EMBEDDED, dtype=torch.float32)
     before = {
         name: module.weight.detach().clone()
         for name, module in model.named_modules()
@@ -190,10 +190,10 @@ def test_an_adapter_is_what_was_trained(tmp_path):
     with torch.no_grad():
         for parameter in trained:
             parameter.normal_(0, 0.05)
-    adapters.save(model, models.EMBEDDED, tmp_path)
+    adapters.save(model, loading.EMBEDDED, tmp_path)
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 2e6
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == ".."
-    plain = PaliGemmaForConditionalGeneration.from_pretrained(models.EMBEDDED, dtype=torch.float32)
+    plain = PaliGemmaForConditionalGeneration.from_pretrained(loading.EMBEDDED, dtype=torch.float32)
     merged = PeftModel.from_pretrained(plain, str(tmp_path)).merge_and_unload()
     found, changed = dict(merged.named_modules()), 0
     for name, module in model.named_modules():
@@ -206,11 +206,11 @@ def test_an_adapter_is_what_was_trained(tmp_path):
     assert merged.lm_head.weight.data_ptr() == merged.get_input_embeddings().weight.data_ptr()
 
 
-@pytest.mark.parametrize("folder", [models.ROOMS, models.LABELS], ids=["rooms", "labels"])
+@pytest.mark.parametrize("folder", [loading.ROOMS, loading.LABELS], ids=["rooms", "labels"])
 def test_the_repositorys_adapters_are_merged_on_load(folder):
-    model, _ = models.load(ModelArgs(profile="embedded", model=str(folder)))
+    model, _ = loading.load(ModelArgs(profile="embedded", model=str(folder)))
     assert type(model) is PaliGemmaForConditionalGeneration and model.name_or_path == str(folder)
-    base, _ = models.load(ModelArgs(profile="embedded"))
+    base, _ = loading.load(ModelArgs(profile="embedded"))
     names = dict(base.named_parameters())
     same = [torch.equal(parameter, names[name]) for name, parameter in model.named_parameters()]
     assert sum(same) < 0.6 * len(same)
@@ -218,10 +218,10 @@ def test_the_repositorys_adapters_are_merged_on_load(folder):
 
 def test_an_adapter_in_four_bits_or_without_its_base(tmp_path):
     with pytest.raises(UserError, match="load_in_4bit"):
-        models.load(ModelArgs(profile="embedded", model=str(models.ROOMS), load_in_4bit=True))
+        loading.load(ModelArgs(profile="embedded", model=str(loading.ROOMS), load_in_4bit=True))
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "./gone"}))
     with pytest.raises(UserError, match="no such folder"):
-        models.load(ModelArgs(profile="embedded", model=str(tmp_path)))
+        loading.load(ModelArgs(profile="embedded", model=str(tmp_path)))
 
 
 def test_the_script_learns(tmp_path):

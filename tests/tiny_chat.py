@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-import spatialvlm.models
+import spatialvlm.models.loading
 
 SPECIAL = ["im_start", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad"]
 TEMPLATE = (
@@ -84,5 +84,5 @@ def save_model(folder: Path, kind: str) -> Path:
 
 def load(folder: Path, **changed):
     """(model, processor) of a folder, with few pixels a picture."""
-    args = spatialvlm.models.ModelArgs(profile="embedded", model=str(folder), **changed)
-    return spatialvlm.models.load(args, pixels=(64, 1024))
+    args = spatialvlm.models.loading.ModelArgs(profile="embedded", model=str(folder), **changed)
+    return spatialvlm.models.loading.load(args, pixels=(64, 1024))

@@ -14,9 +14,10 @@ from peft import PeftModel
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm import metrics, models
+from spatialvlm import metrics
 from spatialvlm.controls import shuffle_images
 from spatialvlm.example import Example
+from spatialvlm.models import loading
 from spatialvlm.predict import predict
 from spatialvlm.pretrain.card import EXACT, Scores, table
 from spatialvlm.pretrain.worlds import World
@@ -42,7 +43,7 @@ def examples(world: World, each: int) -> list[Example]:
 def measure(world: World, folder: Path, processor, each: int) -> Scores:
     """Accuracy by kind on the right images and on shuffled ones, as `card.measure` has them."""
     model = PaliGemmaForConditionalGeneration.from_pretrained(
-        models.EMBEDDED, dtype=torch.float32, attn_implementation="eager"
+        loading.EMBEDDED, dtype=torch.float32, attn_implementation="eager"
     )
     model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload().eval()
     asked = examples(world, each)

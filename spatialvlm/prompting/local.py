@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spatialvlm import encoding, qwen, rollout
 from spatialvlm.cli import UserError
 from spatialvlm.example import open_image
+from spatialvlm.models import inputs, qwen, rollout
 from spatialvlm.prompting.client import Reply, Talk
 from spatialvlm.prompting.strategy import Conversation, Message
 
@@ -72,7 +72,7 @@ class LocalClient:
         if isinstance(self.processor, qwen.ChatProcessor):
             batch = encode_chat(self.processor, queries, images)
         else:
-            batch = encoding.encode(self.processor, [flatten(query) for query in queries], images)
+            batch = inputs.encode(self.processor, [flatten(query) for query in queries], images)
         prompt_tokens = batch.attention_mask.sum(1).tolist()
         fitting = self._fitting(prompt_tokens)
         if len(fitting) < len(queries):

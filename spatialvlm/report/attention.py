@@ -34,14 +34,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from spatialvlm import cli, metrics, models, paligemma, predict, rollout
+from spatialvlm import cli, metrics, predict
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, scenes
 from spatialvlm.data.render import Scene, visibility
 from spatialvlm.data.scene_facts import VALUES, describe, matches
-from spatialvlm.encoding import Batch
 from spatialvlm.example import Example
 from spatialvlm.metrics import Estimate
+from spatialvlm.models import loading, paligemma, rollout
+from spatialvlm.models.inputs import Batch
 from spatialvlm.results import Run, write_report
 from spatialvlm.scoring import STRICT_FREE
 from spatialvlm.scoring.clevr import with_vocabulary
@@ -53,7 +54,7 @@ _COUNT = re.compile(r"How many (.+) are there\?")
 
 
 @dataclass
-class Args(models.ModelArgs):
+class Args(loading.ModelArgs):
     limit: int = field(default=200, metadata={"help": "counting questions"})
     layers: list[int] = field(
         default_factory=list,
@@ -313,8 +314,8 @@ def overlay(image: Image.Image, grid: np.ndarray, covered: np.ndarray, scale: in
 
 
 def main(args: Args) -> dict:
-    profile, _ = models.resolve_profile(args)
-    model, processor = models.load(args)
+    profile, _ = loading.resolve_profile(args)
+    model, processor = loading.load(args)
     folder = Path(args.output_dir or f"results/attention/{profile}-{args.method}-seed{args.seed}")
     run = Run(folder, asdict(args) | {"weights": model.config._name_or_path})
     examples = with_vocabulary(rendered.drawn(rendered.free("test", args.limit, args.seed, kinds=("count",))))

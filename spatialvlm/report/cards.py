@@ -26,7 +26,7 @@ from huggingface_hub import (
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.models import EMBEDDED
+from spatialvlm.models.loading import EMBEDDED
 from spatialvlm.report.comparison import markdown
 from spatialvlm.report.reading import Test, json_object, read
 from spatialvlm.results import disk_errors

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import yaml
 
-from spatialvlm import cli, memory, models
+from spatialvlm import cli, memory
 from spatialvlm.cli import UserError
+from spatialvlm.models import loading
 from spatialvlm.report.comparison import markdown, replace_section
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +127,7 @@ def plans() -> dict[str, memory.Plan]:
     known = {each.name for each in fields(memory.Args)}
     found = {}
     for row, (config, changes) in PLANNED.items():
-        content = yaml.safe_load((models.RUNS / config).read_text(encoding="utf-8"))
+        content = yaml.safe_load((loading.RUNS / config).read_text(encoding="utf-8"))
         flags = {name: value for name, value in content.items() if name in known}
         found[row] = memory.plan(memory.Args(**(flags | {"dtype": "float16", "device": "cuda"} | changes)))
     return found

@@ -9,8 +9,8 @@ import sys
 import pytest
 from commands import ROOT, refused, run
 
-from spatialvlm import models
 from spatialvlm.data import scenes
+from spatialvlm.models import loading
 
 SCRIPT = "eval_paligemma_vsr.py"
 
@@ -52,8 +52,8 @@ def test_embedded(tmp_path, monkeypatch):
 
 
 def test_rows_that_the_adapter_was_trained_on(rows, tmp_path, monkeypatch, capsys):
-    model, _ = models.load(models.ModelArgs(profile="embedded"))
-    models.save_adapter(models.add_lora(model, r=2), tmp_path / "trained/adapter")
+    model, _ = loading.load(loading.ModelArgs(profile="embedded"))
+    loading.save_adapter(loading.add_lora(model, r=2), tmp_path / "trained/adapter")
     (tmp_path / "trained/config.json").write_text(json.dumps({"arguments": {"data": str(rows)}}))
     flags = ["--profile", "embedded", "--data", rows, "--image_folder", tmp_path / "coco"]
     flags += ["--adapter", tmp_path / "trained/adapter", "--rule", "official", "--num_samples", "2"]

@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL in `spatialvlm.rollout`: their inputs, and where they differ from PaliGemma.
+"""Qwen2-VL and Qwen2.5-VL in `spatialvlm.models.rollout`: their inputs, and where they differ from PaliGemma.
 
 A prompt is one turn of a user: pictures or a video, then the text. Its prefix is causal, so a completion
 looks at all of it and at itself, as in PaliGemma, and one row `[prefix | c1 | c2 | ... | cG]` holds a group.
@@ -31,8 +31,8 @@ from transformers import (
 )
 
 from spatialvlm.cli import UserError
-from spatialvlm.encoding import Completions, ImageCache, Vocabulary
 from spatialvlm.frames import Video
+from spatialvlm.models.inputs import Completions, ImageCache, Vocabulary
 
 CLASSES = (Qwen2VLForConditionalGeneration, Qwen2_5_VLForConditionalGeneration)
 ATTENTION = dict.fromkeys(("sdpa", "eager"), "others drop masks that are not causal")

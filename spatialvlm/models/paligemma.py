@@ -1,4 +1,4 @@
-"""PaliGemma in `spatialvlm.rollout`: where it differs from `qwen`. Its inputs are made in `encoding`.
+"""PaliGemma in `spatialvlm.models.rollout`: where it differs from `qwen`. Its inputs are made in `encoding`.
 
 Its prefix looks at all of itself, both ways, and positions are counted from 1 on.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm.encoding import Batch, Completions
+from spatialvlm.models.inputs import Batch, Completions
 
 CLASSES = (PaliGemmaForConditionalGeneration,)
 ATTENTION = {"eager": "others drop PaliGemma's prefix mask or Gemma 2's soft-capping"}

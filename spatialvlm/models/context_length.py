@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spatialvlm import rollout
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
+from spatialvlm.models import rollout
 
 
 def check(model, processor, examples: Sequence[Example], max_new_tokens: int) -> None:

@@ -36,10 +36,10 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
-from spatialvlm import encoding, paligemma, qwen
 from spatialvlm.cli import UserError
-from spatialvlm.encoding import Batch, Completions, ImageCache, Vocabulary, decode, forbidden_tokens
-from spatialvlm.qwen import QwenBatch
+from spatialvlm.models import inputs, paligemma, qwen
+from spatialvlm.models.inputs import Batch, Completions, ImageCache, Vocabulary, decode, forbidden_tokens
+from spatialvlm.models.qwen import QwenBatch
 
 __all__ = [
     "Batch",
@@ -67,7 +67,7 @@ def encode(
     cache: ImageCache | None = None,
 ) -> Batch | QwenBatch:
     """Prompts and the images of each as the model's inputs: `encoding.encode`, or `qwen.encode`."""
-    family = qwen if isinstance(processor, qwen.ChatProcessor) else encoding
+    family = qwen if isinstance(processor, qwen.ChatProcessor) else inputs
     return family.encode(processor, prompts, images, device, cache)
 
 

@@ -31,13 +31,14 @@ from transformers import (
     set_seed,
 )
 
-from spatialvlm import processes, qwen, sharding
+from spatialvlm import processes
 from spatialvlm.cli import UserError
+from spatialvlm.models import qwen, sharding
 
 PUBLISHED = "google/paligemma2-3b-mix-224"
-EMBEDDED = Path(__file__).resolve().parent / "embedded"
+EMBEDDED = Path(__file__).resolve().parents[1] / "embedded"
 ROOMS, LABELS = EMBEDDED / "rooms", EMBEDDED / "labels"  # what it needs to see of further worlds
-RUNS = Path(__file__).resolve().parents[1] / "runs"
+RUNS = Path(__file__).resolve().parents[2] / "runs"
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Modules by part: PaliGemma's, and Qwen's, whose projector (`merger`) sits in its vision tower.
 PARTS = {
