@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import cli, processes
+from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
 from spatialvlm.evaluate import MAY_DIFFER
 from spatialvlm.models import loading
@@ -35,7 +35,7 @@ from spatialvlm.prompting.server import ServerArgs, ServerClient
 from spatialvlm.prompting.strategy import Aids, Strategy
 from spatialvlm.prompting.views import depth_maps
 from spatialvlm.report import published_cot
-from spatialvlm.results import Run, fingerprint
+from spatialvlm.run_folder import Run, fingerprint
 from spatialvlm.summary import table
 
 # What changes no answer: a study may go on with another of these.
@@ -124,7 +124,7 @@ def open_run(args: Args, weights: str) -> Run:
 
 
 def main(args: Args) -> dict:
-    if processes.state().num_processes > 1:
+    if distributed.state().num_processes > 1:
         raise UserError("a prompting study runs as one process; start it without a launcher")
     profile, reason = loading.resolve_profile(args)
     strategy = STRATEGIES[args.strategy]

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import cli, evaluate, processes
+from spatialvlm import cli, distributed, evaluate
 from spatialvlm.cli import UserError
 from spatialvlm.data import described
 from spatialvlm.example import Example
@@ -92,7 +92,7 @@ def main(args: Args) -> dict:
 def grid(model, processor, examples: Sequence[Example], args: Args, other: report.Grid | None) -> dict:
     """Every cell into a part of one run folder, each as the script alone would do it; then the tables."""
     overall = replace(args, against=None)
-    folder = processes.on_main(lambda: evaluate.open_run(model, overall, CLEVR.title)).folder
+    folder = distributed.on_main(lambda: evaluate.open_run(model, overall, CLEVR.title)).folder
     summaries = {}
     for cell, (blank, style) in report.CELLS.items():
         part = replace(
@@ -100,8 +100,8 @@ def grid(model, processor, examples: Sequence[Example], args: Args, other: repor
         )
         asked = described.prompted(examples, style, args.wording)
         summaries[cell] = evaluate.run(model, processor, asked, CLEVR, part)
-    facts = processes.agree(lambda: facts_of(examples, args))
-    processes.on_main(lambda: tell(folder, facts, args, other))
+    facts = distributed.agree(lambda: facts_of(examples, args))
+    distributed.on_main(lambda: tell(folder, facts, args, other))
     return summaries
 
 
@@ -122,7 +122,7 @@ def tell(folder: Path, facts: list[tuple[str, str, bool]], args: Args, other: re
 
 def facts_of(examples: Sequence[Example], args: Args) -> list[tuple[str, str, bool]]:
     """(id, what the description answers, whether the question names a side) of this process's share."""
-    mine = [i for part in processes.deal(range(len(examples)), args.batch_size) for i in part]
+    mine = [i for part in distributed.deal(range(len(examples)), args.batch_size) for i in part]
     shown = ((examples[i], examples[i].question) for i in mine)
     return [(example.id, described.verdict(example), report.names_a_side(text)) for example, text in shown]
 
@@ -134,7 +134,7 @@ def check_room(model, processor, examples: Sequence[Example], args: Args) -> Non
     room = window - processor.image_seq_length - args.max_new_tokens
 
     def check() -> list:
-        for part in processes.deal(range(len(examples)), args.batch_size):
+        for part in distributed.deal(range(len(examples)), args.batch_size):
             for example in (examples[index] for index in part):
                 prompt = f"{processor.tokenizer.bos_token}{example.prompt}\n"
                 if len(prompt.encode()) <= room:  # a token takes a byte at least
@@ -148,7 +148,7 @@ def check_room(model, processor, examples: Sequence[Example], args: Args) -> Non
                     )
         return []
 
-    processes.agree(check)
+    distributed.agree(check)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ the k gets right (the paper's Pass@k) beside the chance of k guesses, then unbia
 
 from dataclasses import dataclass, field
 
-from spatialvlm import cli, evaluate, processes
+from spatialvlm import cli, distributed, evaluate
 from spatialvlm.data import cvbench
 from spatialvlm.data.rendered import drawn
 from spatialvlm.models import loading
@@ -35,7 +35,7 @@ def main(args: Args) -> dict:
     args.data = args.data or {"paper": cvbench.HUB_ID, "embedded": "embedded"}[profile]
     examples = cvbench.load(args.data, split=args.split or "test", limit=args.limit)
     model, processor = loading.load(args)
-    if processes.state().num_processes == 1:  # several draw their shares as they go
+    if distributed.state().num_processes == 1:  # several draw their shares as they go
         examples = drawn(examples)
     if args.ood:
         examples = cvbench.flip_polarity(examples)

@@ -20,7 +20,7 @@ takes 1 to 2 minutes on 2 CPU cores. It was never taught this form, and scores a
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spatialvlm import cli, evaluate, predict, processes
+from spatialvlm import cli, distributed, evaluate, predict
 from spatialvlm.data import vsr
 from spatialvlm.data.rendered import drawn
 from spatialvlm.data.vsr_overlap import shared_with_training
@@ -48,9 +48,9 @@ def main(args: Args) -> dict:
     args.data = args.data or {"paper": vsr.HUB_ID, "embedded": "embedded"}[profile]
     examples = vsr.load(args.data, args.split or "test", args.limit, args.image_folder)
     model, processor = loading.load(args)
-    if processes.state().num_processes == 1:  # several draw their shares as they go
+    if distributed.state().num_processes == 1:  # several draw their shares as they go
         examples = drawn(examples)
-    trained_on = processes.on_main(lambda: overlap(args.adapter, examples) if args.adapter else [])
+    trained_on = distributed.on_main(lambda: overlap(args.adapter, examples) if args.adapter else [])
     summary = evaluate.run(model, processor, examples, VSR, args)
 
     def add_parts() -> dict:
@@ -66,7 +66,7 @@ def main(args: Args) -> dict:
         folder.write_summary(whole)
         return whole
 
-    return processes.on_main(add_parts)
+    return distributed.on_main(add_parts)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from spatialvlm import cli, evaluate, processes
+from spatialvlm import cli, distributed, evaluate
 from spatialvlm.cli import UserError
 from spatialvlm.data import sparkle, sparkle_composite, whatsup
 from spatialvlm.data.sparkle_questions import FAMILIES
@@ -92,7 +92,7 @@ def main(args: Args) -> dict[str, dict]:
     args.model = args.model or MODELS[profile]
     asked = {block: questions(block, args) for block in args.blocks}  # bad rows are found before weights load
     model, processor = loading.load(args)
-    whole = processes.on_main(lambda: evaluate.open_run(model, args, "Sparkle"))
+    whole = distributed.on_main(lambda: evaluate.open_run(model, args, "Sparkle"))
     summaries = {}
     for block, examples in asked.items():
         tokens = args.route_tokens if block == "composite" else args.max_new_tokens
@@ -101,7 +101,7 @@ def main(args: Args) -> dict[str, dict]:
         summaries[block] = evaluate.run(model, processor, examples, BENCHMARKS[block], part)
         if block == "composite" and args.num_samples == 1:
             add = with_routes(model, examples, part, summaries[block])
-            summaries[block] = processes.on_main(add)
+            summaries[block] = distributed.on_main(add)
 
     def finish() -> None:
         found = list(summaries.values())
@@ -115,7 +115,7 @@ def main(args: Args) -> dict[str, dict]:
         if args.num_samples == 1:
             print(f"\n{report.blocks(summaries)}\n\nwritten to {whole.folder}", flush=True)
 
-    processes.on_main(finish)
+    distributed.on_main(finish)
     return summaries
 
 

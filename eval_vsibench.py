@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, evaluate, processes
+from spatialvlm import cli, distributed, evaluate
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsi_rooms, vsibench, vsibench_videos
 from spatialvlm.data.rendered import drawn
@@ -104,7 +104,7 @@ def questions(args: Args) -> Sequence[Example]:
         form=args.form or "options",
         mode=args.prompt,
     )
-    return processes.on_main(lambda: drawn(examples)) if len(examples) <= KEPT else examples
+    return distributed.on_main(lambda: drawn(examples)) if len(examples) <= KEPT else examples
 
 
 def main(args: Args) -> dict:
@@ -123,7 +123,7 @@ def main(args: Args) -> dict:
     benchmark = VSIBENCH if args.prompt == "vanilla" else TAGGED
     summary = evaluate.run(model, processor, examples, benchmark, args, facts)
     name = "rendered" if args.data == "embedded" else "measured"
-    processes.on_main(lambda: print(comparison(summary, name), flush=True))
+    distributed.on_main(lambda: print(comparison(summary, name), flush=True))
     return summary
 
 

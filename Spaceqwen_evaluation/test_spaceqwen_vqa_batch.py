@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, evaluate, predict, processes
+from spatialvlm import cli, distributed, evaluate, predict
 from spatialvlm.cli import UserError
 from spatialvlm.data import counting
 from spatialvlm.data.counting import SOURCES
@@ -86,8 +86,8 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
     workers = evaluate.default_workers(model.device)
     settings = predict.Settings(rule, args.batch_size, args.max_new_tokens, 1, 0.0, args.seed, workers)
     gold, _ = predict.gold_answers(examples, settings, scored.title)  # before there is a folder
-    folder = processes.on_main(lambda: evaluate.open_run(model, args, scored.title))
-    done = processes.on_main(lambda: evaluate.records_done(folder, examples, rule, gold))
+    folder = distributed.on_main(lambda: evaluate.open_run(model, args, scored.title))
+    done = distributed.on_main(lambda: evaluate.records_done(folder, examples, rule, gold))
     todo = [index for index, id in enumerate(gold) if id not in done]
     before, started = len(done), time.monotonic()
 
@@ -120,13 +120,13 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
         len(gold),
         scored.title,
     ):
-        processes.on_main(lambda records=records: folder.add_predictions(records))
+        distributed.on_main(lambda records=records: folder.add_predictions(records))
         parts = len(done) // args.interim_every
         done |= {record["id"]: record for record in records}
         if len(done) // args.interim_every > parts and len(done) < len(gold):
-            processes.on_main(write)
-    summary = processes.on_main(write)
-    processes.on_main(lambda: print(f"written to {folder.folder}", flush=True))
+            distributed.on_main(write)
+    summary = distributed.on_main(write)
+    distributed.on_main(lambda: print(f"written to {folder.folder}", flush=True))
     return summary
 
 

@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from workload import configuration
 from workload import processor as word_processor
 
-from spatialvlm import cli, evaluate, results
+from spatialvlm import cli, evaluate, run_folder
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, scenes
 from spatialvlm.example import Example
@@ -187,7 +187,7 @@ def main(args: Args) -> dict:
     for name in ("questions", "num_samples", "batch_size", "max_new_tokens"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
-    report = {"arguments": asdict(args), **results.environment()}
+    report = {"arguments": asdict(args), **run_folder.environment()}
     if args.memory:
         report["peak_memory_bytes"] = measure_memory(args)
     else:
@@ -204,7 +204,7 @@ def main(args: Args) -> dict:
             report["ways"] = measure(model, processor, examples, args, rate)
             report["matrix_flops_per_second"] = rate
     path = Path(args.output_dir, "eval_throughput.json")
-    results.write_report(report, path)
+    run_folder.write_report(report, path)
     print(f"written to {path}")
     return report
 

@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ways import Ours, Plain, Way, agreement
 from workload import Workload, configuration, make
 
-from spatialvlm import cli, results
+from spatialvlm import cli, run_folder
 from spatialvlm.cli import UserError
 from spatialvlm.models import loading
 from spatialvlm.models.qwen import ChatProcessor
@@ -200,12 +200,12 @@ def main(args: Args) -> dict:
     rate = matrix_rate(device, dtype)
     facts = {"dtype": str(dtype), "threads": torch.get_num_threads(), "load_before": os.getloadavg()}
     load = f"load {facts['load_before'][0]:.1f}"
-    print(f"{results.environment()['device']}, {dtype}, {rate / 1e9:,.0f} GFLOP/s, {load}")
+    print(f"{run_folder.environment()['device']}, {dtype}, {rate / 1e9:,.0f} GFLOP/s, {load}")
     found = [compare(args, work, number, rate) for number in args.num_generations]
-    report = {"arguments": asdict(args), **results.environment(), **facts, "matrix_flops_per_second": rate}
+    report = {"arguments": asdict(args), **run_folder.environment(), **facts, "matrix_flops_per_second": rate}
     report |= {"load_after": os.getloadavg(), "results": found}
     path = Path(args.output_dir, "grpo_step.json")
-    results.write_report(report, path)
+    run_folder.write_report(report, path)
     print(f"\nwritten to {path}")
     return report
 

@@ -27,7 +27,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.data import described, scenes
 from spatialvlm.data.clevr_questions import FAMILIES, clevr
 from spatialvlm.data.scene_facts import VALUES, Scene
-from spatialvlm.results import disk_errors
+from spatialvlm.run_folder import disk_errors
 
 SCRIPT = Path(__file__).resolve().parents[1] / "clevr_desc/merge_clevr_w_depth_desc.py"
 COLORS = VALUES["color"]

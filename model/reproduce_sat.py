@@ -22,7 +22,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.models import loading
 from spatialvlm.report import comparison, sat
 from spatialvlm.report.jobs import ROOT, Job, run
-from spatialvlm.results import read_lines
+from spatialvlm.run_folder import read_lines
 
 GRPO, SFT = "model/pali_sat_grpo.py", "model/pali_sat_sft.py"
 WAYS = {  # name: (folder, script, configuration, further flags)

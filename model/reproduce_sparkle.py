@@ -25,7 +25,7 @@ from spatialvlm.models import loading
 from spatialvlm.report import comparison, sparkle
 from spatialvlm.report.jobs import ROOT, Job, chosen, run
 from spatialvlm.report.published_sparkle import COMPOSITE
-from spatialvlm.results import read_lines
+from spatialvlm.run_folder import read_lines
 
 BASE, BLOCKS = "base", ("basic", "composite")
 WAYS = {  # name: the configuration, which is the folder's name as well

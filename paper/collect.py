@@ -15,7 +15,7 @@ from studies import sat_study, sparkle_study, vsi_study
 from spatialvlm.cli import UserError
 from spatialvlm.metrics import Estimate
 from spatialvlm.report.jobs import ROOT
-from spatialvlm.results import read_lines
+from spatialvlm.run_folder import read_lines
 
 
 def collect(results: Path) -> dict:

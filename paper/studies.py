@@ -14,7 +14,7 @@ from spatialvlm.data.sparkle_questions import CAPABILITIES
 from spatialvlm.data.vsi_questions import FAMILIES
 from spatialvlm.report import comparison, published, sat, sparkle, vsi
 from spatialvlm.report.published_sparkle import COMPOSITE
-from spatialvlm.results import read_lines
+from spatialvlm.run_folder import read_lines
 
 # ---- paper A
 

@@ -24,9 +24,9 @@ import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
-from spatialvlm.results import Run, differences, disk_errors, plain, read_lines
+from spatialvlm.run_folder import Run, differences, disk_errors, plain, read_lines
 
 PREFIX = "checkpoint-"
 
@@ -95,7 +95,7 @@ class Checkpoints:
         Raises:
             UserError: none that is there is whole, or it was made with other arguments (they are named).
         """
-        return processes.on_main(lambda: self._newest(Path(path)))
+        return distributed.on_main(lambda: self._newest(Path(path)))
 
     def _newest(self, path: Path) -> Path | None:
         candidates = [path] if path.name.startswith(PREFIX) else found(path)

@@ -44,10 +44,10 @@ def run(
     import yaml
     from trl import TrlParser  # imported late: `--help` of a script without models stays quick
 
-    from spatialvlm import processes
+    from spatialvlm import distributed
 
     if argv is None:
-        processes.start_the_others()
+        distributed.start_the_others()
     try:
         argv = _split_equals(sys.argv[1:] if argv is None else argv)
         if default_config and "--config" not in argv:
@@ -65,9 +65,9 @@ def run(
         try:
             found = main(args)
         except (UserError, SystemExit):  # all processes end so, or none
-            processes.part()
+            distributed.part()
             raise
-        processes.part()
+        distributed.part()
         return found
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

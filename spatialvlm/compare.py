@@ -19,7 +19,7 @@ from pathlib import Path
 from spatialvlm import cli, metrics
 from spatialvlm.cli import UserError
 from spatialvlm.metrics import Record
-from spatialvlm.results import disk_errors
+from spatialvlm.run_folder import disk_errors
 
 SHOWN = 10  # changed items of each kind that are printed
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.controls import blank_images, shuffle_images
 from spatialvlm.example import Example
@@ -29,7 +29,7 @@ from spatialvlm.predict import (
     to_record,
     with_progress,
 )
-from spatialvlm.results import Run, fingerprint
+from spatialvlm.run_folder import Run, fingerprint
 from spatialvlm.scoring import Benchmark, Rule
 from spatialvlm.summary import summarize, table
 
@@ -119,11 +119,11 @@ def run(
     workers = default_workers(model.device) if args.num_workers is None else args.num_workers
     settings = Settings(rule, *sizes, SAMPLING_TEMPERATURE, args.seed, workers)
     known = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
-    folder = processes.on_main(lambda: open_run(model, args, benchmark.title))
+    folder = distributed.on_main(lambda: open_run(model, args, benchmark.title))
     _, summary = _answer_into(
         folder, model, processor, examples, known, settings, benchmark, benchmark.title, facts
     )
-    processes.on_main(lambda: print(f"{table(summary)}\nwritten to {folder.folder}", flush=True))
+    distributed.on_main(lambda: print(f"{table(summary)}\nwritten to {folder.folder}", flush=True))
     return summary
 
 
@@ -163,16 +163,16 @@ def _answer_into(
 ) -> tuple[list[Record], dict]:
     """(all records in the order of `examples`, the summary), both written to the folder."""
     gold, lengths = known
-    done = processes.on_main(lambda: records_done(folder, examples, settings.rule, gold))
+    done = distributed.on_main(lambda: records_done(folder, examples, settings.rule, gold))
     todo = by_length([index for index, id in enumerate(gold) if id not in done], lengths)
     started = time.monotonic()
     rounds = answer(model, processor, examples, todo, gold, settings)
     for records in with_progress(rounds, list(done.values()), len(gold), progress):
-        processes.on_main(lambda records=records: folder.add_predictions(records))
+        distributed.on_main(lambda records=records: folder.add_predictions(records))
         done |= {record["id"]: record for record in records}
     measured = {
         "seconds": time.monotonic() - started,
-        "peak_memory_bytes": max(processes.agree(lambda: [peak_memory_bytes()])),
+        "peak_memory_bytes": max(distributed.agree(lambda: [peak_memory_bytes()])),
         "answers_from_before": len(gold) - len(todo),
     }
     records = [done[id] for id in gold]
@@ -188,7 +188,7 @@ def _answer_into(
         folder.write_summary(summary)
         return summary
 
-    return records, processes.on_main(write)
+    return records, distributed.on_main(write)
 
 
 def default_workers(device: torch.device) -> int:
@@ -236,7 +236,7 @@ def records_done(folder: Run, examples: Sequence[Example], rule: Rule, gold: dic
 
 def peak_memory_bytes() -> int:
     """The most memory this process has held: on its CUDA device where it has one, else in all."""
-    if processes.state().device.type == "cuda":
+    if distributed.state().device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

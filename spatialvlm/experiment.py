@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import evaluate, metrics, processes, tracking
+from spatialvlm import distributed, evaluate, metrics, tracking
 from spatialvlm.checkpoints import PREFIX, Checkpoints
 from spatialvlm.cli import UserError
 from spatialvlm.controls import shuffle_images
@@ -20,7 +20,7 @@ from spatialvlm.example import Example
 from spatialvlm.metrics import Record
 from spatialvlm.models import loading
 from spatialvlm.report.cards import write_adapter_card
-from spatialvlm.results import Run, fingerprint, fresh_folder, newest_folder
+from spatialvlm.run_folder import Run, fingerprint, fresh_folder, newest_folder
 from spatialvlm.scoring import Benchmark
 
 NEWEST = "newest"
@@ -108,15 +108,15 @@ class Experiment:
         self.test_set, self.benchmark, self.rule = test_set, benchmark, rule
         self.max_new_tokens, self.group = max_new_tokens, group
         self.args = args
-        self.main = processes.state().is_main_process
+        self.main = distributed.state().is_main_process
         weights = getattr(model.config, "_name_or_path", "") or type(model).__name__
         arguments = asdict(args) | {
             "weights_state": fingerprint(weights),
             "data_state": fingerprint(args.data),
             "eval_data_state": fingerprint(args.eval_data),
         }
-        self.folder = processes.on_main(lambda: _folder(script, args))
-        run = processes.on_main(lambda: Run(self.folder, arguments, MAY_DIFFER))
+        self.folder = distributed.on_main(lambda: _folder(script, args))
+        run = distributed.on_main(lambda: Run(self.folder, arguments, MAY_DIFFER))
         self.run = run if self.main else None
         self.checkpoints = Checkpoints(
             self.run, arguments, args.save_steps, args.save_total_limit, MAY_DIFFER
@@ -154,7 +154,7 @@ class Experiment:
     def part(self, name: str, model, processor, examples, num_samples: int = 1) -> list[Record]:
         """Answers to `examples`, in the run folder's part `name`."""
         arguments = asdict(self.args) | {"evaluated": name}
-        folder = processes.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER))
+        folder = distributed.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER))
         return evaluate.answer_into(
             folder,
             model,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.example import Example
 from spatialvlm.models import rollout
 from spatialvlm.models.sharding import in_step
@@ -92,7 +92,7 @@ class Sampler:
     def __init__(self, model, processor, examples: Sequence[Example], reward: Reward, args: GRPOArgs):
         self.model, self.processor, self.examples = model, processor, examples
         self.reward, self.args = reward, args
-        self.processes = processes.state()
+        self.processes = distributed.state()
         self.vision_is_trained = rollout.vision_is_trained(model)
         self.images = rollout.ImageCache()
         self.drawn = 0
@@ -120,7 +120,7 @@ class Sampler:
                     groups.extend(self.sample(mine))
                 return [group.summary for group in groups]
 
-            summaries = processes.agree(sample)  # an error on one process ends all
+            summaries = distributed.agree(sample)  # an error on one process ends all
             first_round = first_round or groups
             seen.extend(sorted(summaries, key=lambda summary: summary.draw))
             useful = {s.draw for s in summaries if s.informative or not args.dynamic_sampling}

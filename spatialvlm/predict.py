@@ -1,7 +1,7 @@
 """From examples to records: generate in batches, read the answers, compare with the gold ones.
 
 Answers are greedy (Pass@1), or several samples a question (Pass@k). Several processes of one launch share the
-questions out (`spatialvlm.processes`). Records follow from model, question and seed: batch size, padding and
+questions out (`spatialvlm.distributed`). Records follow from model, question and seed: batch size, padding and
 the number of processes change none.
 """
 
@@ -14,7 +14,7 @@ from random import Random
 import torch
 from tqdm import tqdm
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.metrics import Record
@@ -99,7 +99,7 @@ def answer(
     Batches are those of one process, and so are their numbers to the last bit. Examples are looked up when
     needed, ahead of the model by worker processes where `settings` has some, and let go after.
     """
-    shares = processes.deal(todo, settings.questions)
+    shares = distributed.deal(todo, settings.questions)
     batches = prepared(processor, examples, shares, min(settings.num_workers, len(shares)))
     for _ in shares:
 
@@ -112,7 +112,7 @@ def answer(
                 for example, texts in zip(batch.examples, completions, strict=True)
             ]
 
-        yield processes.agree(records)
+        yield distributed.agree(records)
 
 
 def _generate(model, processor, batch: Prepared, settings: Settings) -> list[list[str]]:
@@ -173,9 +173,11 @@ def gold_answers(
         if not len(examples):
             raise UserError("there are no questions to evaluate; check --data, --split and --limit")
         found = []
-        mine = [index for part in processes.deal(range(len(examples)), settings.questions) for index in part]
+        mine = [
+            index for part in distributed.deal(range(len(examples)), settings.questions) for index in part
+        ]
         # A bar of its own, once it takes long.
-        quiet = progress is None or not processes.state().is_main_process
+        quiet = progress is None or not distributed.state().is_main_process
         for index in tqdm(mine, desc="questions", unit="q", delay=2, disable=quiet):
             example = examples[index]
             answer = settings.rule.gold(example)
@@ -185,7 +187,7 @@ def gold_answers(
             found.append((index, example.id, answer, len(example.prompt)))
         return found
 
-    rows = sorted(processes.agree(read), key=lambda row: row[0])
+    rows = sorted(distributed.agree(read), key=lambda row: row[0])
 
     def by_id() -> dict:
         gold = {}
@@ -195,14 +197,14 @@ def gold_answers(
             gold[id] = answer
         return gold
 
-    return processes.on_main(by_id), [length for *_, length in rows]
+    return distributed.on_main(by_id), [length for *_, length in rows]
 
 
 def with_progress(
     rounds: Iterator[list[Record]], done: Sequence[Record], total: int, name: str | None
 ) -> Iterator[list[Record]]:
     right, answered = sum(record["correct"] for record in done), len(done)
-    quiet = name is None or not processes.state().is_main_process
+    quiet = name is None or not distributed.state().is_main_process
     with tqdm(total=total, initial=answered, desc=name, unit="q", disable=quiet) as bar:
         for part in rounds:
             right, answered = right + sum(record["correct"] for record in part), answered + len(part)

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
@@ -144,7 +144,7 @@ class Loop(transformers.Trainer):
             inputs.update(self.encode(rows))
             return []
 
-        processes.agree(read)  # an image that is broken on one process ends all
+        distributed.agree(read)  # an image that is broken on one process ends all
         return inputs
 
     def save(self, folder: Path) -> None:

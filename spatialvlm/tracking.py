@@ -11,7 +11,7 @@ from accelerate.utils import is_tensorboard_available, is_trackio_available, is_
 from tqdm import tqdm
 
 from spatialvlm.cli import UserError
-from spatialvlm.results import Run
+from spatialvlm.run_folder import Run
 
 AVAILABLE = {
     "trackio": is_trackio_available,

@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import broadcast, reduce
 from transformers import get_scheduler
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.models import loading
 
@@ -88,7 +88,7 @@ def same_start(parameters: Sequence[torch.nn.Parameter]) -> None:
 
 def add_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Adds gradients up over processes, once a step: an adapter is small, so the model needs no wrapper."""
-    if processes.state().num_processes == 1:
+    if distributed.state().num_processes == 1:
         return
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     total = reduce(torch.cat([grad.flatten() for grad in grads]), "sum")
@@ -98,5 +98,5 @@ def add_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
 
 def seed_dropout(seed: int, steps: int) -> None:
     """Dropout follows from seed, step and process: a run that is gone on with sees what it would have."""
-    key = f"{seed}-step-{steps}-process-{processes.state().process_index}"
+    key = f"{seed}-step-{steps}-process-{distributed.state().process_index}"
     torch.manual_seed(Random(key).getrandbits(62))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spatialvlm import predict
 from spatialvlm.example import Example
-from spatialvlm.results import Run
+from spatialvlm.run_folder import Run
 from spatialvlm.scoring import STRICT_CHOICE
 from spatialvlm.scoring.cvbench import CVBENCH
 from spatialvlm.summary import summarize

@@ -10,7 +10,7 @@ from test_grpo import arguments, by_length, examples, with_adapter
 from spatialvlm import checkpoints, grpo
 from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
-from spatialvlm.results import Run
+from spatialvlm.run_folder import Run
 
 
 def train(folder, resume=None, every=1, keep=9, reward=by_length, **options):

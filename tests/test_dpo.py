@@ -17,7 +17,7 @@ from spatialvlm.frames import Video
 from spatialvlm.groups import example_index
 from spatialvlm.models import loading, rollout
 from spatialvlm.models.inputs import Completions
-from spatialvlm.results import Run
+from spatialvlm.run_folder import Run
 
 RIGHT, WRONG = ["red", "blue cube", "green", "no"], ["blue", "red", "red cube", "yes 1"]
 

@@ -18,7 +18,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
 from spatialvlm.data.vsi_questions import FAMILIES as ROOM_FAMILIES
 from spatialvlm.report import comparison
-from spatialvlm.results import read_lines
+from spatialvlm.run_folder import read_lines
 from spatialvlm.scoring.sparkle import aggregate_basic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "paper"))

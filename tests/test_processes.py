@@ -6,13 +6,13 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 
 
 def process(monkeypatch, index, count):
     here = SimpleNamespace(process_index=index, num_processes=count, is_main_process=index == 0)
-    monkeypatch.setattr(processes, "state", lambda: here)
+    monkeypatch.setattr(distributed, "state", lambda: here)
 
 
 @pytest.mark.parametrize("number", [0, 1, 4, 5, 8, 13])
@@ -21,7 +21,7 @@ def test_every_item_is_dealt_once_in_the_batches_of_one_process(monkeypatch, num
     items, dealt = list(range(number)), []
     for index in range(count):
         process(monkeypatch, index, count)
-        dealt.append(processes.deal(items, 4))
+        dealt.append(distributed.deal(items, 4))
     assert len({len(batches) for batches in dealt}) == 1  # as many rounds, or one would wait for ever
     in_turn = [batch for together in zip(*dealt, strict=True) for batch in together if batch]
     assert in_turn == [items[start : start + 4] for start in range(0, number, 4)]
@@ -29,15 +29,15 @@ def test_every_item_is_dealt_once_in_the_batches_of_one_process(monkeypatch, num
 
 def test_what_all_found_is_put_together_and_an_error_ends_all(monkeypatch):
     others = [(["second"], None)]
-    monkeypatch.setattr(processes, "gather_object", lambda own: own + others)
+    monkeypatch.setattr(distributed, "gather_object", lambda own: own + others)
     process(monkeypatch, 0, 2)
-    assert processes.agree(lambda: ["first"]) == ["first", "second"]
+    assert distributed.agree(lambda: ["first"]) == ["first", "second"]
     others[:] = [([], "image 7 cannot be read")]
     with pytest.raises(UserError, match="^image 7 cannot be read$"):
-        processes.agree(lambda: ["first"])
+        distributed.agree(lambda: ["first"])
     process(monkeypatch, 1, 2)
     with pytest.raises(SystemExit) as stop:
-        processes.agree(lambda: ["first"])
+        distributed.agree(lambda: ["first"])
     assert stop.value.code == 2
 
 
@@ -45,8 +45,8 @@ def test_one_process_alone_raises_its_own_error():
     def fail():
         raise UserError("no")
 
-    assert processes.agree(lambda: [1, 2]) == [1, 2] and processes.on_main(lambda: "written") == "written"
-    for work in (processes.agree, processes.on_main):
+    assert distributed.agree(lambda: [1, 2]) == [1, 2] and distributed.on_main(lambda: "written") == "written"
+    for work in (distributed.agree, distributed.on_main):
         with pytest.raises(UserError, match="^no$"):
             work(fail)
 
@@ -63,19 +63,19 @@ def launched_on_cpu(monkeypatch):
 
 
 def test_a_launch_on_the_cpu_keeps_off_cuda(launched_on_cpu):
-    assert processes.state().device.type == "cpu"
+    assert distributed.state().device.type == "cpu"
 
 
 def test_a_launch_of_which_nobody_knows_the_number_says_that_it_is_alone(launched_on_cpu, capsys):
-    processes.start_the_others()  # pytest is no `accelerate launch`: there is no --num_processes to be found
+    distributed.start_the_others()  # pytest is no `accelerate launch`: there is no --num_processes to be found
     assert "--num_processes in the command" in capsys.readouterr().err
 
 
 def test_nothing_is_started_without_being_asked_for(monkeypatch):
     monkeypatch.setattr("os.execv", lambda *_: pytest.fail("started"))
-    processes.start_the_others()
+    distributed.start_the_others()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-    processes.start_the_others()
+    distributed.start_the_others()
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    processes.start_the_others()
+    distributed.start_the_others()

@@ -26,7 +26,7 @@ from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.report import __main__ as report
 from spatialvlm.report import asked, comparison, explorer, plots, published, reading, tables
-from spatialvlm.results import Run
+from spatialvlm.run_folder import Run
 from spatialvlm.scoring import sat, vsr
 from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
 from spatialvlm.summary import summarize

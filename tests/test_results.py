@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spatialvlm.cli import UserError
-from spatialvlm.results import Run, environment, fingerprint, fresh_folder
+from spatialvlm.run_folder import Run, environment, fingerprint, fresh_folder
 
 CONFIG = {"model": "embedded", "seed": 0, "batch_size": 4}
 ROWS = [{"id": "a", "correct": True}, {"id": "b", "correct": False}]

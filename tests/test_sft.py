@@ -23,7 +23,7 @@ from spatialvlm.example import Example
 from spatialvlm.frames import Video
 from spatialvlm.groups import example_index
 from spatialvlm.models import loading, qwen, rollout
-from spatialvlm.results import Run
+from spatialvlm.run_folder import Run
 
 ANSWERS = ["red", "blue cube", "green spheres behind", "no"]
 

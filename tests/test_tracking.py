@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from spatialvlm import tracking
 from spatialvlm.cli import UserError
-from spatialvlm.results import Run
+from spatialvlm.run_folder import Run
 
 STEPS = range(1, 31)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.data import clevr, cvbench, pixmo, rendered, sat
 from spatialvlm.data.clevr_questions import FAMILIES
@@ -141,7 +141,7 @@ def _embedded(
     wanted = start + (limit or EMBEDDED_SIZE)
     examples = source.rendered(split, wanted if everything else wanted * of)
     examples = examples[start:] if everything else examples[number::of][start:]
-    return rendered.drawn(examples) if processes.state().num_processes == 1 else examples
+    return rendered.drawn(examples) if distributed.state().num_processes == 1 else examples
 
 
 def _as_count(example: Example, source: Source) -> Example:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.data import clevr, descriptions, rendered, scenes
 from spatialvlm.data.clevr_scenes import Scenes, stream, text
@@ -121,7 +121,7 @@ def described(scene: Scene, axes: str) -> Description:
 
 def _load_embedded(split: str, limit: int, axes: str) -> Sequence[Example]:
     asked = rendered.clevr(split, limit)
-    if processes.state().num_processes == 1:  # several draw their shares as they go
+    if distributed.state().num_processes == 1:  # several draw their shares as they go
         asked = rendered.drawn(asked)
 
     def make(index: int) -> Example:

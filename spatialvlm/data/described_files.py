@@ -29,7 +29,7 @@ from spatialvlm.data.descriptions import STYLES
 from spatialvlm.data.render import Scene
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
-from spatialvlm.results import disk_errors
+from spatialvlm.run_folder import disk_errors
 
 TEXTS = ("id", "question", "answer", "problem", "solution", *(f"description_{style}" for style in STYLES))
 TEXTS += ("described_answer", "axes", "image_filename", "family", "split")

@@ -26,7 +26,7 @@ from urllib.request import Request, urlopen
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
@@ -73,7 +73,7 @@ def load(
     found = [(number, *_checked(*table[number])) for number in chosen]
     folder = Path(cache) if cache else cache_folder()
     wanted = {code: link for _, link, code, _, _ in found}
-    reasons = processes.on_main(lambda: fetch(wanted, folder))
+    reasons = distributed.on_main(lambda: fetch(wanted, folder))
     _say(found, reasons, folder)
     return [
         Example(
@@ -110,7 +110,7 @@ def _say(found: Sequence[Any], reasons: dict[str, str], folder: Path) -> None:
             f"PixMo-Count: none of {len(found)} photographs could be had ({why}); check the network, or give "
             "a folder that holds them under the names of their sha256"
         )
-    if lost and processes.state().is_main_process:
+    if lost and distributed.state().is_main_process:
         print(
             f"PixMo-Count: {lost.total()} of {len(found)} questions are left out, since their photographs "
             f"cannot be had ({why}); the others are in {folder}",

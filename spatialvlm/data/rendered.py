@@ -19,7 +19,7 @@ from random import Random
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.data import questions, scenes
 from spatialvlm.data.clevr_questions import FAMILIES
@@ -161,7 +161,7 @@ def drawn(examples: Sequence[Example]) -> Sequence[Example]:
             desc=f"drawing, {series.split}",
             unit="q",
             dynamic_ncols=True,
-            disable=not processes.state().is_main_process,
+            disable=not distributed.state().is_main_process,
         ) as bar,
     ):
         for part in pool.map(_block, [series] * len(parts), parts):

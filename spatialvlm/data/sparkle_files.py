@@ -23,7 +23,7 @@ from spatialvlm.data.sparkle_draw import PLANE
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.results import disk_errors
+from spatialvlm.run_folder import disk_errors
 
 TEXTS = ("id", "question", "prompt", "answer", "task", "capability", "answer_type")
 _NODE = {"label": {"dtype": "string", "_type": "Value"}}

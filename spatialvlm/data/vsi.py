@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from spatialvlm import cli, processes
+from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsibench_videos
 from spatialvlm.data.annotation import SceneAnnotation
@@ -136,7 +136,7 @@ def load(
             there.add(frame)
 
     videos = {place: place for place in sorted(there) if place.suffix.lower() in video.VIDEO_SUFFIXES}
-    films = processes.on_main(lambda: vsibench_videos.sampled(videos, num_frames))
+    films = distributed.on_main(lambda: vsibench_videos.sampled(videos, num_frames))
 
     def make(number: int) -> Example:
         example = _example(*table[number], folder, num_frames)

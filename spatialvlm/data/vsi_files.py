@@ -26,7 +26,7 @@ from spatialvlm.data import annotation, rooms, scannet
 from spatialvlm.data.annotation import SceneAnnotation
 from spatialvlm.data.vsi import TEXTS
 from spatialvlm.files import rows, video
-from spatialvlm.results import differences, disk_errors, plain
+from spatialvlm.run_folder import differences, disk_errors, plain
 
 _NUMBERS = pa.list_(pa.float64())
 _BOX = {"label": pa.string(), "centroid": _NUMBERS, "axes_lengths": _NUMBERS, "normalized_axes": _NUMBERS}

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import downloads, hub, video
@@ -56,7 +56,7 @@ def with_frames(
             return sampled(fetch(scenes, hub_id), num_frames)
         return sampled({scene: find(Path(folder), scene) for scene in scenes}, num_frames)
 
-    found = processes.on_main(prepare)
+    found = distributed.on_main(prepare)
     return [
         replace(example, images=found[example.meta["source"], example.meta["scene"]]) for example in examples
     ]

@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 from PIL import Image
 from tqdm import tqdm
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 
 THREADS, TIMEOUT = 16, 30  # at a time; seconds without an answer
@@ -50,8 +50,8 @@ def fetch(links: Sequence[str], otherwise: str) -> None:
     Raises:
         UserError: a link that cannot be fetched or holds no image, a disk that cannot be written.
     """
-    processes.on_main(lambda: _fetch(links, otherwise))
-    processes.agree(lambda: _fetch(links, otherwise) or [])
+    distributed.on_main(lambda: _fetch(links, otherwise))
+    distributed.agree(lambda: _fetch(links, otherwise) or [])
 
 
 def _fetch(links: Sequence[str], otherwise: str) -> None:
@@ -59,7 +59,7 @@ def _fetch(links: Sequence[str], otherwise: str) -> None:
     if not missing:
         return
     pool = ThreadPoolExecutor(min(THREADS, len(missing)))
-    quiet = not processes.state().is_main_process
+    quiet = not distributed.state().is_main_process
     try:
         parts = [pool.submit(_store, link) for link in missing]
         for part in tqdm(as_completed(parts), "images", len(parts), unit="image", disable=quiet):

@@ -31,7 +31,7 @@ from transformers import (
     set_seed,
 )
 
-from spatialvlm import processes
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.models import qwen, sharding
 
@@ -113,7 +113,7 @@ def load(
             does not fit; a dtype or quantization that the device does not have.
     """
     profile, reason = resolve_profile(args)
-    state = processes.state()
+    state = distributed.state()
     if state.is_main_process:
         print(f"profile: {profile} ({reason})", flush=True)
     set_seed(args.seed)

@@ -19,7 +19,7 @@ from accelerate.utils import reduce
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from spatialvlm import processes
+from spatialvlm import distributed
 
 
 def shard(model) -> None:
@@ -27,7 +27,7 @@ def shard(model) -> None:
 
     To be called on the whole model, before an adapter is put on it.
     """
-    state = processes.state()
+    state = distributed.state()
     mesh = init_device_mesh(state.device.type, (state.num_processes,))
     model.requires_grad_(False)
     for layer in _decoder(model).layers:
@@ -35,7 +35,7 @@ def shard(model) -> None:
 
 
 def is_sharded(model) -> bool:
-    several = processes.state().num_processes > 1
+    several = distributed.state().num_processes > 1
     return several and any(isinstance(module, FSDPModule) for module in model.modules())
 
 

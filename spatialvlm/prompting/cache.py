@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.results import disk_errors
+from spatialvlm.run_folder import disk_errors
 
 FIELDS = {"text": str, "finish": str, "prompt_tokens": int, "completion_tokens": int}  # of a reply
 

@@ -17,7 +17,7 @@ from spatialvlm.predict import Settings, gold_answers, to_record
 from spatialvlm.prompting.client import Client, Talk
 from spatialvlm.prompting.exemplars import Apart
 from spatialvlm.prompting.strategy import Aids, Conversation, Strategy
-from spatialvlm.results import Run
+from spatialvlm.run_folder import Run
 from spatialvlm.scoring import Benchmark, Parsed, Rule
 from spatialvlm.summary import summarize
 

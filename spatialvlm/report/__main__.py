@@ -18,7 +18,7 @@ from pathlib import Path
 
 from spatialvlm import cli
 from spatialvlm.report import explorer, plots, reading, tables
-from spatialvlm.results import disk_errors
+from spatialvlm.run_folder import disk_errors
 
 
 @dataclass

@@ -43,7 +43,7 @@ from spatialvlm.example import Example
 from spatialvlm.metrics import Estimate
 from spatialvlm.models import loading, paligemma, rollout
 from spatialvlm.models.inputs import Batch
-from spatialvlm.results import Run, write_report
+from spatialvlm.run_folder import Run, write_report
 from spatialvlm.scoring import STRICT_FREE
 from spatialvlm.scoring.clevr import with_vocabulary
 

@@ -29,7 +29,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.models.loading import EMBEDDED
 from spatialvlm.report.comparison import markdown
 from spatialvlm.report.reading import Test, json_object, read
-from spatialvlm.results import disk_errors
+from spatialvlm.run_folder import disk_errors
 
 LICENCE = "apache-2.0"  # of our code, weights and rendered data
 GEMMA = "gemma"  # of adapters to PaliGemma's published weights

@@ -18,7 +18,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.data.descriptions import STYLES
 from spatialvlm.metrics import Estimate, Record
 from spatialvlm.report.comparison import percent
-from spatialvlm.results import disk_errors, read_lines
+from spatialvlm.run_folder import disk_errors, read_lines
 
 DESCRIPTIONS = ("none", *STYLES)
 IMAGES = ("image", "blank")

@@ -9,7 +9,7 @@ from html import escape
 from spatialvlm.metrics import Estimate
 from spatialvlm.report import comparison, descriptions, published, published_cot, published_sparkle
 from spatialvlm.report.reading import Test
-from spatialvlm.results import differences
+from spatialvlm.run_folder import differences
 from spatialvlm.scoring import counting, vsibench
 from spatialvlm.scoring.registry import BENCHMARKS
 

@@ -9,7 +9,7 @@ from spatialvlm import metrics
 from spatialvlm.data.vsi_questions import FAMILIES, family
 from spatialvlm.metrics import Estimate, Record
 from spatialvlm.report.comparison import markdown, percent
-from spatialvlm.results import read_lines
+from spatialvlm.run_folder import read_lines
 
 Answers = Sequence[Record]
 SHORT = {
