@@ -25,7 +25,8 @@ from typing import Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
-from spatialvlm.evaluate import MAY_DIFFER
+from spatialvlm.evaluation.evaluate import MAY_DIFFER
+from spatialvlm.evaluation.summary import table
 from spatialvlm.models import loading
 from spatialvlm.prompting import exemplars, sources, study
 from spatialvlm.prompting.cache import Cache
@@ -36,7 +37,6 @@ from spatialvlm.prompting.strategy import Aids, Strategy
 from spatialvlm.prompting.views import depth_maps
 from spatialvlm.report import published_cot
 from spatialvlm.run_folder import Run, fingerprint
-from spatialvlm.summary import table
 
 # What changes no answer: a study may go on with another of these.
 NO_MATTER = (*MAY_DIFFER, "concurrency", "cache_dir", "timeout", "max_attempts", "price_in", "price_out")

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, distributed, evaluate
+from spatialvlm import cli, distributed
 from spatialvlm.data import clevr, rendered
+from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.scoring.clevr import benchmark, with_vocabulary

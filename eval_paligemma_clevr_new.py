@@ -22,9 +22,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import cli, distributed, evaluate
+from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
 from spatialvlm.data import described
+from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.report import descriptions as report

@@ -16,9 +16,10 @@ the k gets right (the paper's Pass@k) beside the chance of k guesses, then unbia
 
 from dataclasses import dataclass, field
 
-from spatialvlm import cli, distributed, evaluate
+from spatialvlm import cli, distributed
 from spatialvlm.data import cvbench
 from spatialvlm.data.rendered import drawn
+from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.scoring.cvbench import CVBENCH
 

@@ -16,8 +16,9 @@ pixels. The embedded model, which has one image a question, takes about a minute
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, evaluate
+from spatialvlm import cli
 from spatialvlm.data import sat
+from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.scoring.sat import SAT, arrange
 

@@ -20,10 +20,11 @@ takes 1 to 2 minutes on 2 CPU cores. It was never taught this form, and scores a
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from spatialvlm import cli, distributed, evaluate, predict
+from spatialvlm import cli, distributed
 from spatialvlm.data import vsr
 from spatialvlm.data.rendered import drawn
 from spatialvlm.data.vsr_overlap import shared_with_training
+from spatialvlm.evaluation import evaluate, predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.scoring.vsr import VSR, by_relation, relation_table

@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from spatialvlm import cli, distributed, evaluate
+from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
 from spatialvlm.data import sparkle, sparkle_composite, whatsup
 from spatialvlm.data.sparkle_questions import FAMILIES
+from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.report import sparkle as report

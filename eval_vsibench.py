@@ -24,12 +24,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, distributed, evaluate
+from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsi_rooms, vsibench, vsibench_videos
 from spatialvlm.data.rendered import drawn
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.data.vsibench import Subset
+from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT
 from spatialvlm.models import context_length, loading

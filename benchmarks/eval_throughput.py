@@ -35,14 +35,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from workload import configuration
 from workload import processor as word_processor
 
-from spatialvlm import cli, evaluate, run_folder
+from spatialvlm import cli, run_folder
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, scenes
+from spatialvlm.evaluation import evaluate
+from spatialvlm.evaluation.predict import predict
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.models import loading
 from spatialvlm.models.shapes import random_model
-from spatialvlm.predict import predict
 
 PLAIN_BATCH = 10
 PICTURES = 50  # different ones; questions take them in turn, and each is read anew every time

@@ -13,7 +13,7 @@ from figures import number, read_json, share
 from studies import sat_study, sparkle_study, vsi_study
 
 from spatialvlm.cli import UserError
-from spatialvlm.metrics import Estimate
+from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.report.jobs import ROOT
 from spatialvlm.run_folder import read_lines
 
@@ -41,7 +41,9 @@ def collect(results: Path) -> dict:
         name: read(read_json(path)) for name, (read, path) in measured.items() if path.is_file()
     }
     parts |= {"embedded": embedded(ROOT / "spatialvlm/embedded"), "readers": readers()}
-    parts["method"] = {"level": 95}  # of every interval, in spatialvlm.metrics and report.comparison
+    parts["method"] = {
+        "level": 95
+    }  # of every interval, in spatialvlm.evaluation.metrics and report.comparison
     return {name: part for name, part in parts.items() if part}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spatialvlm.cli import UserError
-from spatialvlm.metrics import Estimate
+from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.report.comparison import percent, verdict
 
 Figure = dict | int | str

@@ -8,10 +8,10 @@ from statistics import fmean
 
 from figures import claim, number, points, read_json, share
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data.sparkle_questions import CAPABILITIES
 from spatialvlm.data.vsi_questions import FAMILIES
+from spatialvlm.evaluation import metrics
 from spatialvlm.report import comparison, published, sat, sparkle, vsi
 from spatialvlm.report.published_sparkle import COMPOSITE
 from spatialvlm.run_folder import read_lines

@@ -11,17 +11,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import distributed, evaluate, metrics, tracking
+from spatialvlm import distributed, tracking
 from spatialvlm.checkpoints import PREFIX, Checkpoints
 from spatialvlm.cli import UserError
-from spatialvlm.controls import shuffle_images
 from spatialvlm.data import rendered
+from spatialvlm.evaluation import evaluate, metrics
+from spatialvlm.evaluation.ablations import shuffle_images
+from spatialvlm.evaluation.benchmark import Benchmark
+from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
-from spatialvlm.metrics import Record
 from spatialvlm.models import loading
 from spatialvlm.report.cards import write_adapter_card
 from spatialvlm.run_folder import Run, fingerprint, fresh_folder, newest_folder
-from spatialvlm.scoring import Benchmark
 
 NEWEST = "newest"
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

@@ -26,8 +26,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PaliGemmaConfig
 
-from spatialvlm import cli, evaluate, grpo, sft, training
+from spatialvlm import cli, grpo, sft, training
 from spatialvlm.cli import UserError
+from spatialvlm.evaluation import evaluate
 from spatialvlm.ledger import PARTS, Ledger, as_on_cuda
 from spatialvlm.models import loading, rollout, shapes
 from spatialvlm.models.inputs import Batch, Completions, Vocabulary

@@ -17,8 +17,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from spatialvlm import metrics
 from spatialvlm.data.vsi_prompts import Mode
+from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import clevr, cvbench, rendered, sat
+from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.experiment import Experiment, RunArgs
-from spatialvlm.metrics import Record
 from spatialvlm.scoring.cvbench import CVBENCH
 
 

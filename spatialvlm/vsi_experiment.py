@@ -16,11 +16,11 @@ from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, vsi, vsi_prompts, vsi_rooms, vsibench, vsibench_videos
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.data.vsi_questions import FAMILIES, family
+from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.example import Example
 from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.models import loading
-from spatialvlm.scoring import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.scoring.vsibench import VSIBENCH, score
 
 MODEL = loading.ROOMS  # of the embedded profile

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from spatialvlm import predict
+from spatialvlm.evaluation import predict
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE
+from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
 from spatialvlm.run_folder import Run
-from spatialvlm.scoring import STRICT_CHOICE
 from spatialvlm.scoring.cvbench import CVBENCH
-from spatialvlm.summary import summarize
 
 Say = Callable[[Example], list[str]]
 

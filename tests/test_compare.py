@@ -1,10 +1,11 @@
-"""`python -m spatialvlm.compare`: two runs of the same questions, paired by id."""
+"""`python -m spatialvlm.evaluation.compare`: two runs of the same questions, paired by id."""
 
 import json
 
 import pytest
 
-from spatialvlm import cli, compare
+from spatialvlm import cli
+from spatialvlm.evaluation import compare
 
 MARKS = {"Count": ("1100110011", "1111110000"), "Depth": ("0000000000", "1111100000")}  # A, B
 

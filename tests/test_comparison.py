@@ -5,7 +5,7 @@ import random
 import pytest
 from scipy.stats import t as student
 
-from spatialvlm import metrics
+from spatialvlm.evaluation import metrics
 from spatialvlm.report import comparison, sat
 from spatialvlm.report.comparison import Questions
 

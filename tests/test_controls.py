@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from spatialvlm.cli import UserError
-from spatialvlm.controls import shuffle_images
+from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.example import Example
 
 

@@ -20,11 +20,11 @@ import test_vsr
 import tiny
 from test_cvbench import png
 
-from spatialvlm import score
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsr
-from spatialvlm.predict import Settings, gold_answers
-from spatialvlm.scoring import Benchmark
+from spatialvlm.evaluation import score_file
+from spatialvlm.evaluation.benchmark import Benchmark
+from spatialvlm.evaluation.predict import Settings, gold_answers
 from spatialvlm.scoring.clevr import CLEVR, SUPERCLEVR
 from spatialvlm.scoring.cvbench import CVBENCH
 from spatialvlm.scoring.sat import SAT
@@ -252,6 +252,6 @@ def test_spoilt_predictions_are_named(tmp_path):
         if what in ("prediction empty", "prediction blank"):  # a model may say nothing: that is read as wrong
             continue
         with pytest.raises(UserError) as error:
-            said = score.texts(str(jsonl(tmp_path, rows)), None, ids)
+            said = score_file.texts(str(jsonl(tmp_path, rows)), None, ids)
             raise AssertionError(f"{what} in row {number} passed: {said}")
         assert "row" in str(error.value) and "\n" not in str(error.value)

@@ -11,10 +11,11 @@ import datasets
 import pytest
 import tiny
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data import counting, pixmo
-from spatialvlm.predict import to_record
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.predict import to_record
+from spatialvlm.evaluation.summary import summarize
 from spatialvlm.scoring.counting import (
     COUNTING,
     PUBLISHED,
@@ -24,7 +25,6 @@ from spatialvlm.scoring.counting import (
     table,
     with_vocabulary,
 )
-from spatialvlm.summary import summarize
 
 
 def png(seed: int) -> bytes:

@@ -8,9 +8,9 @@ import datasets
 import pytest
 import tiny
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data import cvbench
+from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
 from spatialvlm.scoring.cvbench import aggregate

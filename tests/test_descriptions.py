@@ -14,7 +14,6 @@ import pytest
 import tiny
 from PIL import Image
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data import (
     clevr,
@@ -26,6 +25,7 @@ from spatialvlm.data import (
     scenes,
 )
 from spatialvlm.data.clevr_text import FAMILIES
+from spatialvlm.evaluation import metrics
 from spatialvlm.report import descriptions as report
 
 

@@ -8,14 +8,14 @@ import pytest
 import tiny
 import torch
 
-from spatialvlm import evaluate, metrics
 from spatialvlm.cli import UserError
+from spatialvlm.evaluation import evaluate, metrics
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE, STRICT_FREE, Benchmark, Rule, micro_and_mean
+from spatialvlm.evaluation.predict import predict
+from spatialvlm.evaluation.summary import table
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.models import rollout
-from spatialvlm.predict import predict
-from spatialvlm.scoring import STRICT_CHOICE, STRICT_FREE, Benchmark, Rule, micro_and_mean
-from spatialvlm.summary import table
 
 LETTERS = "AB"
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from spatialvlm import metrics
+from spatialvlm.evaluation import metrics
 from spatialvlm.experiment import comparison
 
 

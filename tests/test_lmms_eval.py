@@ -15,8 +15,8 @@ import pytest
 import tiny
 
 from spatialvlm.data import questions, scenes, vsibench
+from spatialvlm.evaluation.predict import to_record
 from spatialvlm.example import Example
-from spatialvlm.predict import to_record
 from spatialvlm.scoring.cvbench import CVBENCH
 from spatialvlm.scoring.vsibench import VSIBENCH
 

@@ -15,7 +15,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import Gemma2Config, PaliGemmaConfig, SiglipVisionConfig
 
-from spatialvlm import cli, evaluate, grpo, memory, sft, training
+from spatialvlm import cli, grpo, memory, sft, training
+from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import rollout, shapes
 

@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from spatialvlm import metrics
-from spatialvlm.metrics import Estimate
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.metrics import Estimate
 
 
 def records(**tasks):

@@ -13,10 +13,10 @@ from random import Random
 import pytest
 from scripts import commands
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
 from spatialvlm.data.vsi_questions import FAMILIES as ROOM_FAMILIES
+from spatialvlm.evaluation import metrics
 from spatialvlm.report import comparison
 from spatialvlm.run_folder import read_lines
 from spatialvlm.scoring.sparkle import aggregate_basic

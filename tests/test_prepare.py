@@ -9,9 +9,9 @@ import tiny
 import torch
 
 from spatialvlm.cli import UserError
+from spatialvlm.evaluation.predict import by_length, predict
+from spatialvlm.evaluation.prepare import prepared
 from spatialvlm.example import Example
-from spatialvlm.predict import by_length, predict
-from spatialvlm.prepare import prepared
 
 
 def questions(count: int, folder: Path | None = None) -> list[Example]:

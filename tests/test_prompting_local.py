@@ -9,9 +9,9 @@ import tiny
 import tiny_chat
 import torch
 
-from spatialvlm import predict
 from spatialvlm.cli import UserError
 from spatialvlm.data import cvbench, rendered
+from spatialvlm.evaluation import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.prompting import exemplars, local, sources, study, views

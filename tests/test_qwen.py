@@ -15,8 +15,9 @@ import tiny
 import torch
 from tiny_chat import load, save_model
 
-from spatialvlm import cli, grpo, predict
+from spatialvlm import cli, grpo
 from spatialvlm.cli import UserError
+from spatialvlm.evaluation import predict
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
 from spatialvlm.models import loading, qwen, rollout

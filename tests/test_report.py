@@ -17,19 +17,19 @@ from PIL import Image
 from pyarrow import parquet
 from report_runs import always_a, mute, right, write, write_training
 
-from spatialvlm import metrics, predict
 from spatialvlm.cli import UserError
-from spatialvlm.controls import shuffle_images
 from spatialvlm.data import cvbench, rendered, sparkle, vsi_rooms
 from spatialvlm.data.sparkle_questions import FAMILIES
+from spatialvlm.evaluation import metrics, predict
+from spatialvlm.evaluation.ablations import shuffle_images
+from spatialvlm.evaluation.benchmark import sat, vsr
+from spatialvlm.evaluation.summary import summarize
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.report import __main__ as report
 from spatialvlm.report import asked, comparison, explorer, plots, published, reading, tables
 from spatialvlm.run_folder import Run
-from spatialvlm.scoring import sat, vsr
 from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
-from spatialvlm.summary import summarize
 from spatialvlm.vsi_experiment import WORDS
 
 LIMIT = 8

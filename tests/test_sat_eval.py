@@ -10,9 +10,9 @@ import pytest
 import tiny
 from pyarrow import Table, parquet
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data import sat
+from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.scoring.sat import SAT, aggregate, arrange
 

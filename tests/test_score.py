@@ -1,4 +1,4 @@
-"""`python -m spatialvlm.score`: anybody's predictions, joined to their questions, scored by a named rule."""
+"""`python -m spatialvlm.evaluation.score_file`: anybody's predictions, joined to their questions, scored by a named rule."""
 
 import json
 import subprocess
@@ -8,7 +8,8 @@ import pandas
 import pytest
 from test_cvbench import as_parquet, row
 
-from spatialvlm import cli, score
+from spatialvlm import cli
+from spatialvlm.evaluation import score_file
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def written(folder, rows, name="predictions.jsonl"):
 
 def scored(data, predictions, *flags, capsys):
     argv = ["--benchmark", "cvbench", "--data", data, "--predictions", predictions, *flags]
-    cli.run(score.main, score.Args, list(map(str, argv)))
+    cli.run(score_file.main, score_file.Args, list(map(str, argv)))
     return json.loads(capsys.readouterr().out)
 
 
@@ -108,7 +109,7 @@ def test_bad_predictions_are_named(rows, message, data, tmp_path, capsys):
 
 def test_stdout_holds_the_summary_and_nothing_else(data, tmp_path):
     path = written(tmp_path, [{"prediction": text} for text in SAID])
-    command = [sys.executable, "-m", "spatialvlm.score", "--benchmark", "cvbench"]
+    command = [sys.executable, "-m", "spatialvlm.evaluation.score_file", "--benchmark", "cvbench"]
     done = subprocess.run(
         [*command, "--data", data, "--predictions", path], capture_output=True, text=True, cwd=tmp_path
     )
@@ -122,6 +123,6 @@ def test_real_answers_have_their_published_accuracy(rule, real_data, capsys):
     questions = real_data / "r1v" / "superclevr_test200_counting_problems.jsonl"
     answers = real_data / "r1v" / "superclevr_test200_predictions.jsonl"
     argv = f"--benchmark superclevr --data {questions} --predictions {answers} --text_field model_output"
-    cli.run(score.main, score.Args, [*argv.split(), "--rule", rule])
+    cli.run(score_file.main, score_file.Args, [*argv.split(), "--rule", rule])
     summary = json.loads(capsys.readouterr().out)
     assert (summary["n"], summary["aggregates"]["micro"]["value"]) == (200, 0.825)

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data import sparkle, sparkle_files
 from spatialvlm.data.sparkle import FORMS, Form, place
 from spatialvlm.data.sparkle_draw import Style, draw
 from spatialvlm.data.sparkle_nodes import CELLS, QUADRANTS, SECTORS
 from spatialvlm.data.sparkle_questions import FAMILIES
+from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.scoring.sparkle import BASIC, vocabulary
 

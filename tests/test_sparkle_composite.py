@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data import sparkle_composite, sparkle_files
 from spatialvlm.data.sparkle import FORMS
 from spatialvlm.data.sparkle_composite import JOIN, Task, judge, shortest_paths, shortest_tours, tasks
+from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.scoring.sparkle import COMPOSITE, ratio, routes, routes_by_task
 

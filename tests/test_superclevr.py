@@ -9,7 +9,7 @@ import tiny
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import clevr, superclevr
-from spatialvlm.predict import Settings, gold_answers, to_record
+from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
 from spatialvlm.scoring.clevr import CLEVR, SUPERCLEVR, benchmark, with_vocabulary
 
 ASKED = [

@@ -10,10 +10,10 @@ import pytest
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsi_prompts, vsibench
+from spatialvlm.evaluation.predict import to_record
+from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
-from spatialvlm.predict import to_record
 from spatialvlm.scoring.vsibench import DIRECTION, TAGGED, TASKS, VSIBENCH
-from spatialvlm.summary import summarize, table
 
 TYPES = vsibench.CHOICE_TYPES + vsibench.NUMBER_TYPES
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 import transformers
 
-from spatialvlm import metrics
-from spatialvlm.controls import shuffle_images
 from spatialvlm.data import clevr, rendered
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.ablations import shuffle_images
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Rule
+from spatialvlm.evaluation.predict import predict
 from spatialvlm.example import Example
-from spatialvlm.predict import predict
-from spatialvlm.scoring import STRICT_CHOICE, Rule
 
 Scores = dict[str, dict[str, dict]]
 

@@ -14,11 +14,11 @@ from peft import PeftModel
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm import metrics
-from spatialvlm.controls import shuffle_images
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.ablations import shuffle_images
+from spatialvlm.evaluation.predict import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.predict import predict
 from spatialvlm.pretrain.card import EXACT, Scores, table
 from spatialvlm.pretrain.worlds import World
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import cvbench, rendered, sat, vsr
+from spatialvlm.evaluation.benchmark import Benchmark
+from spatialvlm.evaluation.benchmark import clevr as clevr_scoring
+from spatialvlm.evaluation.benchmark import sat as sat_scoring
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.prompting.strategy import Strategy
 from spatialvlm.prompting.views import two_views
-from spatialvlm.scoring import Benchmark
-from spatialvlm.scoring import clevr as clevr_scoring
-from spatialvlm.scoring import sat as sat_scoring
 from spatialvlm.scoring.cvbench import CVBENCH
 from spatialvlm.scoring.vsr import VSR
 

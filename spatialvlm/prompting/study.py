@@ -10,16 +10,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from spatialvlm import evaluate
+from spatialvlm.evaluation import evaluate
+from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule
+from spatialvlm.evaluation.metrics import Record
+from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
+from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
-from spatialvlm.metrics import Record
-from spatialvlm.predict import Settings, gold_answers, to_record
 from spatialvlm.prompting.client import Client, Talk
 from spatialvlm.prompting.exemplars import Apart
 from spatialvlm.prompting.strategy import Aids, Conversation, Strategy
 from spatialvlm.run_folder import Run
-from spatialvlm.scoring import Benchmark, Parsed, Rule
-from spatialvlm.summary import summarize
 
 KEPT = ("strategy", "notes", "replies", "finish", "usage")  # of a record, beside what every evaluation has
 

@@ -22,11 +22,11 @@ from spatialvlm.data import (
     whatsup,
 )
 from spatialvlm.data.sparkle_questions import FAMILIES
+from spatialvlm.evaluation.benchmark import sat
 from spatialvlm.example import Example
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.report.reading import Test
-from spatialvlm.scoring import sat
 from spatialvlm.scoring.registry import BENCHMARKS
 from spatialvlm.sparkle_experiment import MADE
 from spatialvlm.vsi_experiment import TEST_SEED

@@ -34,17 +34,18 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from spatialvlm import cli, metrics, predict
+from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered, scenes
 from spatialvlm.data.render import Scene, visibility
 from spatialvlm.data.scene_facts import VALUES, describe, matches
+from spatialvlm.evaluation import metrics, predict
+from spatialvlm.evaluation.benchmark import STRICT_FREE
+from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.example import Example
-from spatialvlm.metrics import Estimate
 from spatialvlm.models import loading, paligemma, rollout
 from spatialvlm.models.inputs import Batch
 from spatialvlm.run_folder import Run, write_report
-from spatialvlm.scoring import STRICT_FREE
 from spatialvlm.scoring.clevr import with_vocabulary
 
 OUTCOMES = ("right", "off by one", "off by more", "unread")

@@ -18,7 +18,7 @@ from statistics import fmean, variance
 
 from scipy.stats import t as student
 
-from spatialvlm.metrics import Estimate, Record
+from spatialvlm.evaluation.metrics import Estimate, Record
 
 Score = Mapping[str, float]  # question -> share of right answers
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"

@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spatialvlm import metrics
 from spatialvlm.cli import UserError
 from spatialvlm.data.descriptions import STYLES
-from spatialvlm.metrics import Estimate, Record
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.report.comparison import percent
 from spatialvlm.run_folder import disk_errors, read_lines
 

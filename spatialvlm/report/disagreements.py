@@ -16,10 +16,10 @@ from pathlib import Path
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
+from spatialvlm.evaluation.benchmark import Rule
+from spatialvlm.evaluation.metrics import group
 from spatialvlm.example import Example
-from spatialvlm.metrics import group
 from spatialvlm.report.comparison import markdown, replace_section
-from spatialvlm.scoring import Rule
 from spatialvlm.scoring.clevr import CLEVR
 from spatialvlm.scoring.cvbench import CVBENCH
 from spatialvlm.scoring.vsibench import VSIBENCH

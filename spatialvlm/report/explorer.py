@@ -18,8 +18,8 @@ from PIL import Image
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import rendered
+from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example, open_image
-from spatialvlm.metrics import Record
 from spatialvlm.report import asked
 from spatialvlm.report.reading import Test
 

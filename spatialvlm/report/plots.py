@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from spatialvlm.metrics import Estimate
+from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.report import tables
 from spatialvlm.report.reading import Test, Training
 from spatialvlm.report.tables import MEAN, Row

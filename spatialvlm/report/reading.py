@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spatialvlm import compare, metrics
 from spatialvlm.checkpoints import PREFIX
 from spatialvlm.cli import UserError
-from spatialvlm.metrics import Record
+from spatialvlm.evaluation import compare, metrics
+from spatialvlm.evaluation.metrics import Record
 from spatialvlm.scoring.registry import BENCHMARKS
 
 ALMOST = 1e-9  # two ways of the same float arithmetic

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spatialvlm.metrics import Estimate
+from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.report import published
 from spatialvlm.report.comparison import (
     Questions,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from spatialvlm import metrics
 from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
-from spatialvlm.metrics import Estimate
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.report.comparison import markdown, percent
 from spatialvlm.report.published_sparkle import COMPOSITE
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from spatialvlm.metrics import Estimate
+from spatialvlm.evaluation.benchmark import counting, vsibench
+from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.report import comparison, descriptions, published, published_cot, published_sparkle
 from spatialvlm.report.reading import Test
 from spatialvlm.run_folder import differences
-from spatialvlm.scoring import counting, vsibench
 from spatialvlm.scoring.registry import BENCHMARKS
 
 MEAN = "mean_of_tasks"

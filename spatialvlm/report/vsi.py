@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spatialvlm import metrics
 from spatialvlm.data.vsi_questions import FAMILIES, family
-from spatialvlm.metrics import Estimate, Record
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.report.comparison import markdown, percent
 from spatialvlm.run_folder import read_lines
 

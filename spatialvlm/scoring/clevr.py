@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from spatialvlm import metrics
 from spatialvlm.data import clevr, rendered, superclevr
 from spatialvlm.data.scene_facts import VALUES
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import PAPER_TEXT, STRICT_FREE, Benchmark, Parsed, Rule, micro_and_mean
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.metrics import Estimate, Record
 from spatialvlm.parsing.answers import inside_answer_tags
-from spatialvlm.scoring import PAPER_TEXT, STRICT_FREE, Benchmark, Parsed, Rule, micro_and_mean
 
 YES_NO, COUNTS = ("yes", "no"), tuple(str(count) for count in range(11))
 SIDES = {"lateral": ("left", "right"), "sagittal": ("front", "behind"), "image y": ("above", "below")}

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
-from spatialvlm import metrics
 from spatialvlm.data import counting
 from spatialvlm.data.counting import SOURCES
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import STRICT_FREE, Benchmark, Parsed, Rule, clevr, micro_and_mean
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.metrics import Estimate, Record
-from spatialvlm.scoring import STRICT_FREE, Benchmark, Parsed, Rule, clevr, micro_and_mean
 
 QWEN, SPACEQWEN = "Qwen/Qwen2.5-VL-3B-Instruct", "remyxai/SpaceQwen2.5-VL-3B-Instruct"
 THRESHOLD = 1  # how far off a count may be to be `within`, as published

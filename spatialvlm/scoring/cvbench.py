@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from spatialvlm import metrics
 from spatialvlm.data import cvbench
 from spatialvlm.data.cvbench import TASKS_2D, TASKS_3D
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, Rule, read_as_rewarded
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.metrics import Estimate, Record
-from spatialvlm.scoring import STRICT_CHOICE, Benchmark, Rule, read_as_rewarded
 
 _FIRST_LETTER = re.compile(r"[\(\s]*([A-Z])[\)\.\s]*", re.IGNORECASE)
 

@@ -1,15 +1,15 @@
-"""The benchmarks by the names that `python -m spatialvlm.score` knows them by; imported when asked for."""
+"""The benchmarks by the names that `python -m spatialvlm.evaluation.score_file` knows them by; imported when asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
 
-from spatialvlm.scoring import Benchmark
+from spatialvlm.evaluation.benchmark import Benchmark
 
 
 def _found_in(module: str, name: str) -> Callable[[], Benchmark]:
-    return lambda: getattr(import_module(f"spatialvlm.scoring.{module}"), name)
+    return lambda: getattr(import_module(f"spatialvlm.evaluation.benchmark.{module}"), name)
 
 
 BENCHMARKS: dict[str, Callable[[], Benchmark]] = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spatialvlm import metrics
 from spatialvlm.data import rendered, sat
 from spatialvlm.data.questions import LETTERS
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Rule, micro_and_mean, read_choice
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.metrics import Estimate, Record
-from spatialvlm.scoring import PAPER_TEXT, Benchmark, Rule, micro_and_mean, read_choice
 
 EMBEDDED_SIZE = 200  # questions over rendered scenes, before their orders, where no limit is given
 _CLOSER = ("is closer", "are closer", "is situated closer", "are situated closer")

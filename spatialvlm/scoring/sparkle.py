@@ -16,14 +16,14 @@ from itertools import permutations
 import numpy as np
 from scipy.stats import bootstrap
 
-from spatialvlm import metrics
 from spatialvlm.data import sparkle, sparkle_composite
 from spatialvlm.data.sparkle_composite import JOIN, judge
 from spatialvlm.data.sparkle_questions import CELLS, QUADRANTS, SECTORS
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Parsed, Rule, micro_and_mean
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.metrics import Estimate, Record
-from spatialvlm.scoring import PAPER_TEXT, Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.scoring.sparkle_reading import asked_about, read_basic, read_route
 
 NUMBER_WITHIN = 0.1  # of the true number, as a share

@@ -17,13 +17,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from spatialvlm import metrics
 from spatialvlm.data import vsi_rooms, vsibench
 from spatialvlm.data.vsibench import DIRECTIONS
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.metrics import Estimate, Record
 from spatialvlm.parsing import answers
-from spatialvlm.scoring import Benchmark, Parsed, Rule
 
 DIRECTION = "object_rel_direction"
 TASKS = (  # in the order of the paper's tables

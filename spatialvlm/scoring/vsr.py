@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from spatialvlm import metrics
 from spatialvlm.data import vsr
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Rule, micro_and_mean
+from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
-from spatialvlm.metrics import Record
 from spatialvlm.parsing import answers
-from spatialvlm.scoring import PAPER_TEXT, Benchmark, Rule, micro_and_mean
 
 _LABELS = {"no": 0, "yes": 1}
 

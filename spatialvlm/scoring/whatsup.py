@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spatialvlm import metrics
 from spatialvlm.data import whatsup
 from spatialvlm.data.whatsup import OPPOSITES, SET
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, micro_and_mean
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.metrics import Estimate, Record
-from spatialvlm.scoring import STRICT_CHOICE, Benchmark, micro_and_mean
 
 _PAIR = {relation: "-".join(pair) for pair in OPPOSITES for relation in pair}
 

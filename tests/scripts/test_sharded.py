@@ -14,10 +14,11 @@ from pathlib import Path
 import tiny
 from accelerate import PartialState
 
-from spatialvlm import cli, evaluate
+from spatialvlm import cli
+from spatialvlm.evaluation import evaluate
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, micro_and_mean
+from spatialvlm.evaluation.predict import predict
 from spatialvlm.example import Example
-from spatialvlm.predict import predict
-from spatialvlm.scoring import STRICT_CHOICE, Benchmark, micro_and_mean
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "eval_paligemma_cvbench.py"

@@ -72,8 +72,8 @@ WAYS += ("sparkle_sft_localization",)
 
 def leave(folder: Path, share: float) -> None:
     """A way's tests as eval_sparkle.py leaves them, a share of every task's four questions answered right."""
+    from spatialvlm.evaluation.summary import summarize
     from spatialvlm.scoring.sparkle import BASIC, COMPOSITE, routes_by_task
-    from spatialvlm.summary import summarize
 
     tasks = {"basic": list(sparkle.FAMILIES), "composite": ["path_3x3", "tour"]}
     for block, benchmark in (("basic", BASIC), ("composite", COMPOSITE)):

@@ -1,7 +1,7 @@
 """Score a file of predictions, whoever made it, as a benchmark defines it.
 
-python -m spatialvlm.score --benchmark cvbench --data path/or/hub-id --predictions predictions.jsonl
-python -m spatialvlm.score --benchmark superclevr --data questions.jsonl --predictions answers.jsonl \
+python -m spatialvlm.evaluation.score_file --benchmark cvbench --data path/or/hub-id --predictions predictions.jsonl
+python -m spatialvlm.evaluation.score_file --benchmark superclevr --data questions.jsonl --predictions answers.jsonl \
     --text_field model_output --rule official
 
 Predictions are rows of a jsonl, json or parquet file: the raw text under `prediction` (or --text_field; our
@@ -22,11 +22,11 @@ from typing import Any, Literal
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.evaluate import peak_memory_bytes
+from spatialvlm.evaluation.evaluate import peak_memory_bytes
+from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
+from spatialvlm.evaluation.summary import summarize
 from spatialvlm.files import rows
-from spatialvlm.predict import Settings, gold_answers, to_record
 from spatialvlm.scoring.registry import BENCHMARKS
-from spatialvlm.summary import summarize
 
 
 @dataclass

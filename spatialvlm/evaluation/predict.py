@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from spatialvlm import distributed
 from spatialvlm.cli import UserError
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Parsed, Rule
+from spatialvlm.evaluation.metrics import Record
+from spatialvlm.evaluation.prepare import Prepared, prepared
 from spatialvlm.example import Example
-from spatialvlm.metrics import Record
 from spatialvlm.models import rollout
 from spatialvlm.models.sharding import in_step
-from spatialvlm.prepare import Prepared, prepared
-from spatialvlm.scoring import STRICT_CHOICE, Parsed, Rule
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Three rules a benchmark, by name. `official` is what its authors' code computes, oddities and all; `paper` is
 what paper A (GRPO against SFT on SAT) computed; `strict` is ours: what a careful person would read from the
-text (`spatialvlm.parsing.answers`). One file a benchmark; `python -m spatialvlm.score` scores with any of them.
+text (`spatialvlm.parsing.answers`). One file a benchmark; `python -m spatialvlm.evaluation.score_file` scores with any of them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from spatialvlm import metrics, rewards
+from spatialvlm import rewards
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.metrics import Estimate, Record
 from spatialvlm.parsing import answers
 
 Parsed = str | int | float | None  # what a text says; None where it says nothing, which is wrong

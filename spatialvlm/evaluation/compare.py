@@ -1,7 +1,7 @@
 """Compare two runs on the same questions: the paired difference, whether it is chance, and what changed.
 
-python -m spatialvlm.compare results/eval_paligemma_cvbench/base results/eval_paligemma_cvbench/trained
-python -m spatialvlm.compare run_a/base run_a/trained --changes changed.jsonl     # every item that changed
+python -m spatialvlm.evaluation.compare results/eval_paligemma_cvbench/base results/eval_paligemma_cvbench/trained
+python -m spatialvlm.evaluation.compare run_a/base run_a/trained --changes changed.jsonl     # every item that changed
 
 Runs are folders with predictions.jsonl, or such files. Questions are paired by id; the difference is B - A,
 its interval Newcombe's for paired shares (a bootstrap where answers can be partly right), p the exact
@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spatialvlm import cli, metrics
+from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.metrics import Record
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.metrics import Record
 from spatialvlm.run_folder import disk_errors
 
 SHOWN = 10  # changed items of each kind that are printed

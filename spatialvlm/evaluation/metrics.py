@@ -1,6 +1,6 @@
 """Scores with their uncertainty: every share comes with a 95 % interval, every difference is a paired one.
 
-A *record* is a dict with at least `id`, `task` and `correct` (bool), as `spatialvlm.evaluate` writes them. Of
+A *record* is a dict with at least `id`, `task` and `correct` (bool), as `spatialvlm.evaluation.evaluate` writes them. Of
 several sampled answers `correct` means that any of them is right; `num_correct` of `num_samples` are.
 """
 

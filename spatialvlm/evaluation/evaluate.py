@@ -17,21 +17,14 @@ import torch
 
 from spatialvlm import distributed
 from spatialvlm.cli import UserError
-from spatialvlm.controls import blank_images, shuffle_images
+from spatialvlm.evaluation.ablations import blank_images, shuffle_images
+from spatialvlm.evaluation.benchmark import Benchmark, Rule
+from spatialvlm.evaluation.metrics import Record
+from spatialvlm.evaluation.predict import Settings, answer, by_length, gold_answers, to_record, with_progress
+from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
-from spatialvlm.metrics import Record
 from spatialvlm.models.loading import ModelArgs
-from spatialvlm.predict import (
-    Settings,
-    answer,
-    by_length,
-    gold_answers,
-    to_record,
-    with_progress,
-)
 from spatialvlm.run_folder import Run, fingerprint
-from spatialvlm.scoring import Benchmark, Rule
-from spatialvlm.summary import summarize, table
 
 MAY_DIFFER = ("output_dir", "run_name", "batch_size", "num_workers")  # arguments that change no score
 SAMPLING_TEMPERATURE = 1.0  # of several samples a question, as published

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spatialvlm import metrics
-from spatialvlm.metrics import Estimate, Record
-from spatialvlm.scoring import Aggregate, Rule
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import Aggregate, Rule
+from spatialvlm.evaluation.metrics import Estimate, Record
 
 
 def summarize(records: Sequence[Record], aggregate: Aggregate, rule: Rule, benchmark: str) -> dict:
