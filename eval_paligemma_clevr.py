@@ -20,11 +20,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm import cli, distributed
-from spatialvlm.data import clevr, rendered
+from spatialvlm.data import clevr
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.scoring.clevr import benchmark, with_vocabulary
+from spatialvlm.worlds.clevr import series
 
 HUB_ID = "MMInstruction/Clevr_CoGenT_ValB"
 EMBEDDED_SIZE = 800  # questions over rendered scenes, where no limit is given
@@ -39,7 +40,7 @@ class Args(evaluate.Args):
 
 def load(args: Args) -> Sequence[Example]:
     if args.data == "embedded":
-        make = rendered.free if args.form == "free" else rendered.clevr
+        make = series.free if args.form == "free" else series.clevr
         return make(args.split or "test", args.limit or EMBEDDED_SIZE)
     make = clevr.load_free if args.form == "free" else clevr.load
     return make(args.data, split=args.split, limit=args.limit)
@@ -51,7 +52,7 @@ def main(args: Args) -> dict:
     examples = load(args)
     model, processor = loading.load(args)
     if distributed.state().num_processes == 1:  # several draw their shares as they go
-        examples = rendered.drawn(examples)
+        examples = series.drawn(examples)
     examples = with_vocabulary(examples)
     return evaluate.run(model, processor, examples, benchmark(args.data), args)
 

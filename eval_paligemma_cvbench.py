@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 
 from spatialvlm import cli, distributed
 from spatialvlm.data import cvbench
-from spatialvlm.data.rendered import drawn
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.scoring.cvbench import CVBENCH
+from spatialvlm.worlds.clevr.series import drawn
 
 
 @dataclass

@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 
 from spatialvlm import cli, distributed
 from spatialvlm.data import vsr
-from spatialvlm.data.rendered import drawn
 from spatialvlm.data.vsr_overlap import shared_with_training
 from spatialvlm.evaluation import evaluate, predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.scoring.vsr import VSR, by_relation, relation_table
+from spatialvlm.worlds.clevr.series import drawn
 
 
 @dataclass

@@ -27,7 +27,6 @@ from typing import Literal
 from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsi_rooms, vsibench, vsibench_videos
-from spatialvlm.data.rendered import drawn
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.data.vsibench import Subset
 from spatialvlm.evaluation import evaluate
@@ -37,6 +36,7 @@ from spatialvlm.models import context_length, loading
 from spatialvlm.report import published
 from spatialvlm.report.vsibench import comparison
 from spatialvlm.scoring.vsibench import TAGGED, VSIBENCH
+from spatialvlm.worlds.clevr.series import drawn
 
 MODELS = {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.ROOMS)}
 NUM_FRAMES = {"paper": 16, "embedded": 4}

@@ -37,13 +37,13 @@ from workload import processor as word_processor
 
 from spatialvlm import cli, run_folder
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered, scenes
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.predict import predict
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.models import loading
 from spatialvlm.models.shapes import random_model
+from spatialvlm.worlds.clevr import scenes, series
 
 PLAIN_BATCH = 10
 PICTURES = 50  # different ones; questions take them in turn, and each is read anew every time
@@ -88,7 +88,7 @@ def build(args: Args) -> tuple[torch.nn.Module, object]:
 
 def questions(count: int, folder: Path) -> Sequence[Example]:
     """CV-Bench's form without boxes, each with a picture file."""
-    texts = [rendered.cvbench("test", PICTURES)[number] for number in range(PICTURES)]
+    texts = [series.cvbench("test", PICTURES)[number] for number in range(PICTURES)]
     for number, example in enumerate(texts):
         scenes.picture(scenes.make(*example.meta["scene"]), 480, 320).image.save(folder / f"{number}.png")
 

@@ -24,10 +24,11 @@ from random import Random
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import described, scenes
-from spatialvlm.data.clevr_questions import FAMILIES, clevr
-from spatialvlm.data.scene_facts import VALUES, Scene
+from spatialvlm.data import described
 from spatialvlm.run_folder import disk_errors
+from spatialvlm.worlds.clevr import scenes
+from spatialvlm.worlds.clevr.facts import VALUES, Scene
+from spatialvlm.worlds.clevr.official_questions import FAMILIES, clevr
 
 SCRIPT = Path(__file__).resolve().parents[1] / "clevr_desc/merge_clevr_w_depth_desc.py"
 COLORS = VALUES["color"]

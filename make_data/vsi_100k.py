@@ -29,10 +29,11 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation, rooms, vsi, vsi_files, vsi_questions, vsibench
-from spatialvlm.data.annotation import SceneAnnotation
+from spatialvlm.data import vsi, vsi_files, vsi_questions, vsibench
 from spatialvlm.data.vsi_questions import FAMILIES, PAPER, PAPER_SCENES, Candidate
 from spatialvlm.report.cards import vsi_card
+from spatialvlm.worlds.rooms import annotation, rooms
+from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 
 EMBEDDED_ROOMS = 60  # rendered rooms, where no limit is given
 

@@ -23,10 +23,10 @@ from functools import partial
 
 from spatialvlm import cli, grpo, rewards, training
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
+from spatialvlm.worlds.clevr import series
 
 
 @dataclass
@@ -41,7 +41,7 @@ def main(args: Args) -> None:
     train_set = training_set(args)
     model, processor = loading.load(args, train_adapter=True)
     experiment = SATExperiment("pali_sat_grpo", args, model)
-    train_set = rendered.drawn(train_set)
+    train_set = series.drawn(train_set)
     base = experiment.test_base(model, processor)
 
     def reward(completion: str, example: Example) -> float:

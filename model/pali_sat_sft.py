@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from spatialvlm import cli, sft, training
-from spatialvlm.data import rendered
 from spatialvlm.models import loading
 from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
+from spatialvlm.worlds.clevr import series
 
 
 @dataclass
@@ -33,7 +33,7 @@ def main(args: Args) -> None:
     train_set = training_set(args)
     model, processor = loading.load(args, train_adapter=True)
     experiment = SATExperiment("pali_sat_sft", args, model)
-    train_set = rendered.drawn(train_set)
+    train_set = series.drawn(train_set)
     base = experiment.test_base(model, processor)
 
     model = training.add_adapter(model, args)

@@ -14,7 +14,6 @@ from typing import Literal
 from spatialvlm import distributed, tracking
 from spatialvlm.checkpoints import PREFIX, Checkpoints
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered
 from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import Benchmark
@@ -23,6 +22,7 @@ from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.report.cards import write_adapter_card
 from spatialvlm.run_folder import Run, fingerprint, fresh_folder, newest_folder
+from spatialvlm.worlds.clevr import series
 
 NEWEST = "newest"
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -149,7 +149,7 @@ class Experiment:
 
     def test(self, name: str, model, processor) -> list[Record]:
         """Greedy answers to the test, in the run folder's part `name`."""
-        self.test_set = rendered.drawn(self.test_set)
+        self.test_set = series.drawn(self.test_set)
         return self.part(name, model, processor, self.test_set)
 
     def part(self, name: str, model, processor, examples, num_samples: int = 1) -> list[Record]:

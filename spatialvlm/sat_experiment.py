@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, cvbench, rendered, sat
+from spatialvlm.data import clevr, cvbench, sat
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.scoring.cvbench import CVBENCH
+from spatialvlm.worlds.clevr import series
 
 
 @dataclass
@@ -41,7 +42,7 @@ class ExperimentArgs(RunArgs):
 def training_set(args: ExperimentArgs) -> Sequence[Example]:
     """SAT's questions as `args` ask for them."""
     if args.data == "embedded":
-        return rendered.sat(
+        return series.sat(
             "train", args.train_limit, args.seed, args.answer_form, args.polarity, share_scenes=True
         )
     if clevr.is_official_folder(args.data):

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from spatialvlm import rewards_vsi
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered, vsi, vsi_prompts, vsi_rooms, vsibench, vsibench_videos
+from spatialvlm.data import vsi, vsi_prompts, vsi_rooms, vsibench, vsibench_videos
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.data.vsi_questions import FAMILIES, family
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
@@ -22,6 +22,7 @@ from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.models import loading
 from spatialvlm.scoring.vsibench import VSIBENCH, score
+from spatialvlm.worlds.clevr import series
 
 MODEL = loading.ROOMS  # of the embedded profile
 TEST_SEED = 0  # of the rooms of the test, whatever the run's
@@ -92,7 +93,7 @@ def training_set(args: VSIArgs) -> Sequence[Example]:
 
 def asked(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:
     """The examples, rendered ones drawn now, with the prompt of training."""
-    drawn = rendered.drawn(examples)
+    drawn = series.drawn(examples)
 
     @lru_cache(maxsize=KEPT)
     def make(index: int) -> Example:
@@ -151,7 +152,7 @@ def test_set(args: VSIArgs, mode: Mode) -> Sequence[Example]:
     """
     if args.eval_data == "embedded":
         limit, frames = args.eval_limit or vsi_rooms.QUESTIONS, args.num_frames
-        return rendered.drawn(vsi_rooms.load("test", limit, TEST_SEED, frames, "words", mode=mode))
+        return series.drawn(vsi_rooms.load("test", limit, TEST_SEED, frames, "words", mode=mode))
     rows = vsibench.load(args.eval_data, limit=args.eval_limit, mode=mode)
     return vsibench_videos.with_frames(rows, args.eval_frames, args.num_frames, vsibench.HUB_ID)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from plyfile import PlyData, PlyElement
 
-from spatialvlm.data import rooms
-from spatialvlm.data.room_render import Room
+from spatialvlm.worlds.rooms import rooms
+from spatialvlm.worlds.rooms.render import Room
 
 ROUND = ("lamp", "plant", "stool", "trash bin")
 COLUMNS = [(name, "f4") for name in "xyz"] + [(name, "u1") for name in ("red", "green", "blue", "alpha")]

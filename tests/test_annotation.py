@@ -9,8 +9,8 @@ import pytest
 from boxed_rooms import made
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation
-from spatialvlm.data.annotation import Box
+from spatialvlm.worlds.rooms import annotation
+from spatialvlm.worlds.rooms.annotation import Box
 
 
 def test_annotation_goes_through_its_form_on_disk(tmp_path):

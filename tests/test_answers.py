@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from spatialvlm.data import scene_facts
 from spatialvlm.parsing import answers
+from spatialvlm.worlds.clevr import facts
 
 SIDES = ("left", "right")
 SHAPES = ("sphere", "cube", "cylinder")
@@ -366,7 +366,7 @@ def test_every_choice_of_the_real_sat_and_vsi_questions_reads_as_itself(real_dat
 
 def test_every_gold_answer_of_real_clevr_reads_as_itself(real_data):
     file = real_data / "clevr/questions/CLEVR_train_questions.json"
-    words = sum(scene_facts.VALUES.values(), ())
+    words = sum(facts.VALUES.values(), ())
     questions = json.loads(file.read_text())["questions"]
     for answer in {row["answer"] for row in questions}:
         vocabulary = ("yes", "no") if answer in ("yes", "no") else ("0", "1") if answer.isdecimal() else words

@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered, scenes
 from spatialvlm.models import rollout
 from spatialvlm.report import attention
 from spatialvlm.scoring.clevr import with_vocabulary
+from spatialvlm.worlds.clevr import scenes, series
 
 
 @pytest.fixture(scope="module")
 def examples():
-    return list(with_vocabulary(rendered.free("test", 6, 0, kinds=("count",))))
+    return list(with_vocabulary(series.free("test", 6, 0, kinds=("count",))))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_masks_are_the_renderers_pixels(examples):
 
 
 def test_the_objects_counted_are_those_of_the_answer(examples):
-    for example in rendered.free("test", 12, 1, kinds=("count",)):
+    for example in series.free("test", 12, 1, kinds=("count",)):
         scene = scenes.make(*example.meta["scene"])
         objects = attention.counted(scene, example.question, example.answer)
         assert len(objects) == int(example.answer)

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, clevr_questions, clevr_text, scenes
-from spatialvlm.data.clevr_text import FAMILIES
+from spatialvlm.data import clevr
+from spatialvlm.worlds.clevr import official_answers, official_questions, scenes
+from spatialvlm.worlds.clevr.official_answers import FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def folder(tmp_path, some):
         name = f"CLEVR_val_{index:06d}.png"
         listed.append({**scene, "image_filename": name, "image_index": index, "split": "val"})
         Image.new("RGB", (48, 32), (index, 0, 0)).save(tmp_path / "images" / name)
-        question = clevr_questions.clevr(scene, Random(index), "count")
+        question = official_questions.clevr(scene, Random(index), "count")
         row = {"question": question.question, "answer": question.answer, "image_filename": name}
         asked.append(row | {"question_index": index, "split": "val"})
     write(tmp_path / "scenes/CLEVR_val_scenes.json", {"scenes": listed})
@@ -50,9 +51,9 @@ def read(file):
 def test_all_official_answers_are_found_from_text_and_scene(real_data):
     found = clevr.load(real_data / "clevr")
     assert len(found) == 400
-    answers = [clevr_text.answer_clevr(item.question, item.meta["scene"]) for item in found]
+    answers = [official_answers.answer_clevr(item.question, item.meta["scene"]) for item in found]
     assert answers == [item.answer for item in found]
-    assert all(clevr_text.family(item.question) == item.task for item in found)
+    assert all(official_answers.family(item.question) == item.task for item in found)
     assert {item.task for item in found} == set(FAMILIES)
 
 
@@ -63,7 +64,7 @@ def test_sides_in_the_text_are_looked_at(real_data):
         scene = item.meta["scene"]
         sides = scene["relationships"]
         turned = {**scene, "relationships": sides | {"left": sides["right"], "right": sides["left"]}}
-        changed += clevr_text.answer_clevr(item.question, turned) != item.answer
+        changed += official_answers.answer_clevr(item.question, turned) != item.answer
     assert changed > 50
 
 
@@ -79,14 +80,14 @@ def test_sides_in_the_text_are_looked_at(real_data):
     ],
 )
 def test_other_texts_get_no_answer(some, text):
-    assert clevr_text.answer_clevr(text, some[0]) is None
+    assert official_answers.answer_clevr(text, some[0]) is None
 
 
 def test_a_reference_to_nothing_or_to_two_things_gets_no_answer(some):
     scene = {**some[0], "objects": [some[0]["objects"][0] | {"color": "red", "shape": "cube"}] * 2}
-    assert clevr_text.answer_clevr("What size is the red cube?", scene) is None
-    assert clevr_text.answer_clevr("What size is the blue cube?", scene) is None
-    assert clevr_text.answer_clevr("How many red blocks are there?", scene) == "2"
+    assert official_answers.answer_clevr("What size is the red cube?", scene) is None
+    assert official_answers.answer_clevr("What size is the blue cube?", scene) is None
+    assert official_answers.answer_clevr("How many red blocks are there?", scene) == "2"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -95,11 +96,11 @@ def test_new_questions_agree_with_their_text(some, family):
     answers, structures = Counter(), Counter()
     for index, scene in enumerate(some):
         for draw in range(3):
-            made = clevr_questions.clevr(scene, Random(f"{index}-{draw}"), family)
+            made = official_questions.clevr(scene, Random(f"{index}-{draw}"), family)
             if made is None:
                 continue
-            assert clevr_text.answer_clevr(made.question, scene) == made.answer, made.question
-            assert clevr_text.family(made.question) == made.task == family
+            assert official_answers.answer_clevr(made.question, scene) == made.answer, made.question
+            assert official_answers.family(made.question) == made.task == family
             answers[made.answer] += 1
             structures[made.meta["structure"]] += 1
     assert answers.total() > 160
@@ -111,7 +112,7 @@ def test_new_questions_agree_with_their_text(some, family):
 
 def test_an_unknown_family_is_refused(some):
     with pytest.raises(ValueError, match="no CLEVR family 'colour'"):
-        clevr_questions.clevr(some[0], Random(0), "colour")
+        official_questions.clevr(some[0], Random(0), "colour")
 
 
 # ---- folders

@@ -15,18 +15,11 @@ import tiny
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import (
-    clevr,
-    clevr_questions,
-    clevr_text,
-    described,
-    described_files,
-    descriptions,
-    scenes,
-)
-from spatialvlm.data.clevr_text import FAMILIES
+from spatialvlm.data import clevr, described, described_files, descriptions
 from spatialvlm.evaluation import metrics
 from spatialvlm.report import descriptions as report
+from spatialvlm.worlds.clevr import official_answers, official_questions, scenes
+from spatialvlm.worlds.clevr.official_answers import FAMILIES
 
 
 def thing(words: str, x: float, y: float) -> dict:
@@ -162,7 +155,7 @@ READERS = {"structured": read_structured, "ordered": read_ordered, "nlp": read_s
 def test_all_official_answers_are_found_from_the_description_alone(real_data, style):
     asked = described.load(real_data / "clevr")
     answers = [
-        clevr_text.answer_clevr(item.question, READERS[style](item.meta["descriptions"][style]))
+        official_answers.answer_clevr(item.question, READERS[style](item.meta["descriptions"][style]))
         for item in asked
     ]
     assert len(asked) == 400 and answers == [item.answer for item in asked]
@@ -172,7 +165,7 @@ def test_all_official_answers_are_found_from_the_description_alone(real_data, st
 def test_along_the_world_axes_many_answers_are_lost(real_data, style):
     lost = 0
     for item in described.load(real_data / "clevr", axes="world"):
-        said = clevr_text.answer_clevr(item.question, READERS[style](item.meta["descriptions"][style]))
+        said = official_answers.answer_clevr(item.question, READERS[style](item.meta["descriptions"][style]))
         lost += said != item.answer
         if not report.names_a_side(item.question):
             assert said == item.answer == item.meta["described_answer"]
@@ -204,7 +197,7 @@ def folder(tmp_path, made):
         listed.append({**scene, "image_filename": name, "image_index": index, "split": "val"})
         tiny.image(index, 96, 64).save(folder / "images" / name)
         for turn, family in enumerate(FAMILIES):
-            question = clevr_questions.clevr(scene, Random(f"{index}-{turn}"), family)
+            question = official_questions.clevr(scene, Random(f"{index}-{turn}"), family)
             if question:
                 row = {"question": question.question, "answer": question.answer, "image_filename": name}
                 asked.append(row | {"question_index": len(asked), "split": "val", "image_index": index})

@@ -14,11 +14,12 @@ from random import Random
 import pytest
 import tiny
 
-from spatialvlm.data import questions, scenes, vsibench
+from spatialvlm.data import vsibench
 from spatialvlm.evaluation.predict import to_record
 from spatialvlm.example import Example
 from spatialvlm.scoring.cvbench import CVBENCH
 from spatialvlm.scoring.vsibench import VSIBENCH
+from spatialvlm.worlds.clevr import questions, scenes
 
 PAIRS = 6000
 TRICKY = [

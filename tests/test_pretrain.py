@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from spatialvlm.data import questions, scenes
-from spatialvlm.data.scenes import MATERIALS, SHAPES
 from spatialvlm.pretrain import build, language, loop, quiz, vision
+from spatialvlm.worlds.clevr import questions, scenes
+from spatialvlm.worlds.clevr.scenes import MATERIALS, SHAPES
 
 ROOT = Path(__file__).resolve().parents[1]
 

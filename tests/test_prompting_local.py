@@ -10,7 +10,7 @@ import tiny_chat
 import torch
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import cvbench, rendered
+from spatialvlm.data import cvbench
 from spatialvlm.evaluation import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading, qwen, rollout
@@ -20,6 +20,7 @@ from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Outcome, assistant, user
 from spatialvlm.scoring.clevr import with_vocabulary
+from spatialvlm.worlds.clevr import series
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def embedded():
 
 @pytest.fixture(scope="module")
 def questions():
-    return list(rendered.cvbench("test", 3))
+    return list(series.cvbench("test", 3))
 
 
 def aids(strategy, benchmark: str = "cvbench") -> Aids:
@@ -172,7 +173,7 @@ def test_graphs_of_examples_are_what_their_scenes_are():
     """In relations about the picture's sides, the object left of the other has the smaller column."""
     checked = 0
     for number in range(12):
-        example = rendered.cvbench("train", 12)[number]
+        example = series.cvbench("train", 12)[number]
         found = exemplars.scene_graph(example)
         scene = views.scene_of(example)
         things = {f"o{at + 1}": thing for at, thing in enumerate(scene["objects"])}
@@ -306,6 +307,6 @@ def test_questions_of_another_number_of_pictures_are_left_out(questions, tmp_pat
 def test_clevr_questions_come_with_their_vocabulary():
     found, benchmark = sources.load("clevr", STRATEGIES["describe"], "embedded", limit=2)
     assert [each.meta["vocabulary"] for each in found] == [
-        each.meta["vocabulary"] for each in with_vocabulary(rendered.clevr("test", 2))
+        each.meta["vocabulary"] for each in with_vocabulary(series.clevr("test", 2))
     ]
     assert benchmark.title == "CLEVR"

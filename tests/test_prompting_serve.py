@@ -18,7 +18,6 @@ import urllib.request
 
 import pytest
 
-from spatialvlm.data import rendered
 from spatialvlm.models import loading
 from spatialvlm.prompting import exemplars, views
 from spatialvlm.prompting.cache import Cache
@@ -28,6 +27,7 @@ from spatialvlm.prompting.server import ServerArgs, ServerClient
 from spatialvlm.prompting.strategy import Aids
 from spatialvlm.scoring.cvbench import CVBENCH
 from spatialvlm.scoring.sat import SAT
+from spatialvlm.worlds.clevr import series
 
 TEXT = "{{ turn.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join('\\n') }}"
 TEMPLATE = (
@@ -82,7 +82,7 @@ def test_a_server_says_what_the_local_model_says(served, tmp_path):
     for strategy in STRATEGIES.values():
         two = strategy.images == 2
         asked = list(
-            views.two_views("test", (QUESTIONS + 1) // 2) if two else rendered.cvbench("test", QUESTIONS)
+            views.two_views("test", (QUESTIONS + 1) // 2) if two else series.cvbench("test", QUESTIONS)
         )
         shown = exemplars.embedded("cvbench", 1) if strategy.exemplars == "needed" else ()
         aids = Aids(shown, views.depth_maps(None))

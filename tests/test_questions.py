@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from spatialvlm.data import questions, scenes
-from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, LETTERS, SAT_KINDS
-from spatialvlm.data.scene_facts import VALUES
+from spatialvlm.worlds.clevr import questions, scenes
+from spatialvlm.worlds.clevr.facts import VALUES
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, LETTERS, SAT_KINDS
 
 DRAWS = 9  # questions of each kind a scene in the text-only measurements
 FORMS = [("sat", kind) for kind in SAT_KINDS] + [("cvbench", task) for task in CVBENCH_TASKS]

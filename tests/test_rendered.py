@@ -7,29 +7,29 @@ import pytest
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered
-from spatialvlm.data.clevr_questions import FAMILIES
-from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS
+from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.official_questions import FAMILIES
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS
 
 
 @pytest.mark.parametrize(
     ("make", "kinds"),
     [
-        (rendered.sat, SAT_KINDS),
-        (rendered.cvbench, CVBENCH_TASKS),
-        (rendered.clevr, FAMILIES),
-        (rendered.free, FREE_KINDS),
+        (series.sat, SAT_KINDS),
+        (series.cvbench, CVBENCH_TASKS),
+        (series.clevr, FAMILIES),
+        (series.free, FREE_KINDS),
     ],
 )
 def test_kinds_take_turns(make, kinds):
     found = make("test", 2 * len(kinds))
     assert [item.task for item in found] == [*kinds, *kinds]
     assert len({item.id for item in found}) == len(found) == 2 * len(kinds)
-    assert found[0].open_images()[0].size == (rendered.WIDTH, rendered.HEIGHT)
+    assert found[0].open_images()[0].size == (series.WIDTH, series.HEIGHT)
 
 
 def test_an_item_is_the_same_however_it_is_reached():
-    long, short = rendered.sat("train", 1_000_000), rendered.sat("train", 8)
+    long, short = series.sat("train", 1_000_000), series.sat("train", 8)
     first, again = long[6], short[2:][4]
     assert (first.prompt, first.answer, first.id) == (again.prompt, again.answer, again.id)
     assert np.array_equal(np.asarray(first.images[0]), np.asarray(again.images[0]))
@@ -39,41 +39,41 @@ def test_an_item_is_the_same_however_it_is_reached():
 
 
 def test_drawn_ahead_by_several_processes_is_the_same():
-    lazy = rendered.sat("train", 50, share_scenes=True)[2:]
-    ahead = rendered.drawn(lazy)
+    lazy = series.sat("train", 50, share_scenes=True)[2:]
+    ahead = series.drawn(lazy)
     assert [item.id for item in ahead] == [item.id for item in lazy]
     for one, other in zip(ahead, lazy, strict=True):
         assert (one.prompt, one.answer, one.meta) == (other.prompt, other.answer, other.meta)
         assert np.array_equal(np.asarray(one.images[0]), np.asarray(other.images[0]))
     given = [lazy[0]]
-    assert rendered.drawn(given) is given
+    assert series.drawn(given) is given
 
 
 def test_splits_and_seeds_share_no_scene():
     pictures = [
-        rendered.free(split, 6, seed)[index].images[0].tobytes()
-        for split in rendered.SPLITS
+        series.free(split, 6, seed)[index].images[0].tobytes()
+        for split in series.SPLITS
         for seed in (0, 1)
         for index in range(6)
     ]
     assert len(set(pictures)) == len(pictures) == 36
     with pytest.raises(UserError, match="train, validation, test, not 'val'"):
-        rendered.sat("val", 4)
+        series.sat("val", 4)
 
 
 def test_answer_forms():
-    letters = rendered.sat("train", 8, answer_form="letter")
+    letters = series.sat("train", 8, answer_form="letter")
     assert all(item.answer in "ABCD" for item in letters)
-    natural = rendered.sat("train", 8)
+    natural = series.sat("train", 8)
     assert all(item.answer in item.choices for item in natural)
-    mixed = Counter(item.prompt.split(".")[0] for item in rendered.sat("train", 24, answer_form="mixed"))
+    mixed = Counter(item.prompt.split(".")[0] for item in series.sat("train", 24, answer_form="mixed"))
     assert mixed.keys() == {"Answer in natural language", "Answer with the letter"}
     with pytest.raises(UserError, match="--answer_form"):
-        rendered.sat("train", 8, answer_form="word")
+        series.sat("train", 8, answer_form="word")
 
 
 def test_out_of_distribution_twins():
-    plain, twins = rendered.cvbench("test", 8), rendered.cvbench("test", 8, ood=True)
+    plain, twins = series.cvbench("test", 8), series.cvbench("test", 8, ood=True)
     for item, twin in zip(plain, twins, strict=True):
         assert (item.id, item.choices) == (twin.id, twin.choices)
         assert item.images[0].tobytes() == twin.images[0].tobytes()
@@ -83,7 +83,7 @@ def test_out_of_distribution_twins():
 
 def test_boxes_are_drawn_where_the_frame_says():
     image = Image.new("RGB", (168, 112))
-    drawn = rendered.draw_boxes(image, [("red", [48, 32, 96, 64]), ("blue", [400, 300, 480, 320])])
+    drawn = series.draw_boxes(image, [("red", [48, 32, 96, 64]), ("blue", [400, 300, 480, 320])])
     pixels = np.asarray(drawn)
     red = np.argwhere((pixels == (255, 0, 0)).all(-1))
     assert red.min(0).tolist() == [11, 17] and red.max(0).tolist() == [22, 34]  # 0.35 of 480 x 320
@@ -91,12 +91,12 @@ def test_boxes_are_drawn_where_the_frame_says():
     blue = np.argwhere((pixels == (0, 0, 255)).all(-1))
     assert blue.max(0).tolist() == [111, 167]  # the frame's last pixel, not one beyond
     assert not np.asarray(image).any()  # the picture given is left alone
-    wide = rendered.draw_boxes(Image.new("RGB", (480, 320)), [("red", [48, 32, 96, 64])])
+    wide = series.draw_boxes(Image.new("RGB", (480, 320)), [("red", [48, 32, 96, 64])])
     assert (np.asarray(wide)[40, 48:50] == (255, 0, 0)).all()
 
 
 def test_depth_and_distance_have_their_boxes():
-    for item in rendered.cvbench("test", 4)[2:]:
+    for item in series.cvbench("test", 4)[2:]:
         seen = {tuple(pixel) for pixel in np.asarray(item.images[0]).reshape(-1, 3)}
         assert {(255, 0, 0), (0, 0, 255)} <= seen
         assert ((0, 128, 0) in seen) == (item.task == "Distance")

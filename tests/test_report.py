@@ -18,7 +18,7 @@ from pyarrow import parquet
 from report_runs import always_a, mute, right, write, write_training
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import cvbench, rendered, sparkle, vsi_rooms
+from spatialvlm.data import cvbench, sparkle, vsi_rooms
 from spatialvlm.data.sparkle_questions import FAMILIES
 from spatialvlm.evaluation import metrics, predict
 from spatialvlm.evaluation.ablations import shuffle_images
@@ -31,6 +31,7 @@ from spatialvlm.report import asked, comparison, explorer, plots, published, rea
 from spatialvlm.run_folder import Run
 from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
 from spatialvlm.vsi_experiment import WORDS
+from spatialvlm.worlds.clevr import series
 
 LIMIT = 8
 
@@ -227,7 +228,7 @@ def test_every_benchmark_with_published_figures_stands_beside_them(benchmark, pr
 
 def test_measured_columns_are_those_of_the_published_figures(tmp_path):
     """A run on VSR's and one on SAT's form: the published total stands in the column of the measured one."""
-    for benchmark, made in ((vsr.VSR, rendered.vsr("test", 4)), (sat.SAT, sat.arrange("embedded", limit=2))):
+    for benchmark, made in ((vsr.VSR, series.vsr("test", 4)), (sat.SAT, sat.arrange("embedded", limit=2))):
         rule = benchmark.rules["strict"]
         records = [predict.to_record(e, [e.answer], rule, rule.gold(e)) for e in made]
         run = Run(tmp_path / benchmark.title, {"data": "embedded", "seed": 0})

@@ -8,8 +8,8 @@ import pytest
 from boxed_rooms import turned
 from scipy.spatial import cKDTree
 
-from spatialvlm.data import room_geometry as geometry
-from spatialvlm.data.annotation import Box
+from spatialvlm.worlds.rooms import geometry
+from spatialvlm.worlds.rooms.annotation import Box
 
 
 def test_gaps_of_boxes_are_those_of_points_all_over_them():

@@ -14,10 +14,11 @@ import shapely
 from plyfile import PlyData, PlyElement
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation, room_geometry, room_render, rooms, scannet, vsi_questions
-from spatialvlm.data.furniture import KINDS
-from spatialvlm.data.room_render import Room
+from spatialvlm.data import scannet, vsi_questions
 from spatialvlm.files import video
+from spatialvlm.worlds.rooms import annotation, geometry, render, rooms
+from spatialvlm.worlds.rooms.furniture import KINDS
+from spatialvlm.worlds.rooms.render import Room
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def test_the_camera_goes_through_the_room_and_sees_every_object(made):
         assert (seen > 0.8 * rooms.SEEN).all()
 
 
-def shares_at(room: Room, pose: room_render.Pose, width: int, height: int) -> np.ndarray:
-    seen = room_render.seen(room, pose, width, height)
+def shares_at(room: Room, pose: render.Pose, width: int, height: int) -> np.ndarray:
+    seen = render.seen(room, pose, width, height)
     return np.array([(seen == number).mean() for number in range(len(room.things))])
 
 
@@ -102,8 +103,8 @@ def test_pictures_agree_with_the_geometry(made):
     """Every pixel, put back into the room by its depth, lies on the surface of what it is said to show."""
     for room in made[:6]:
         pose = room.path[3]
-        drawn, view = room_render.render(room, pose, 160, 120, samples=1), room_render.camera(pose)
-        across = np.tan(np.radians(room_render.FIELD_OF_VIEW) / 2)
+        drawn, view = render.render(room, pose, 160, 120, samples=1), render.camera(pose)
+        across = np.tan(np.radians(render.FIELD_OF_VIEW) / 2)
         x, y = np.meshgrid((np.arange(160) + 0.5) / 80 - 1, (1 - (np.arange(120) + 0.5) / 60) * 3 / 4)
         rays = np.stack([x * across, y * across, np.ones_like(x)], -1) @ view.axes
         points = view.position + rays * drawn.depth[..., None]
@@ -133,8 +134,8 @@ def off_surface(part, points: np.ndarray) -> np.ndarray:
 def test_the_nearest_thing_is_the_one_seen(made):
     for room in made[:6]:
         pose = room.path[0]
-        depths = [room_render.visibility(replace(room, things=(t,)), pose, 80, 60)[1] for t in room.things]
-        _, depth, _ = room_render.visibility(room, pose, 80, 60)
+        depths = [render.visibility(replace(room, things=(t,)), pose, 80, 60)[1] for t in room.things]
+        _, depth, _ = render.visibility(room, pose, 80, 60)
         assert np.array_equal(depth, np.min(depths, axis=0))
 
 
@@ -144,7 +145,7 @@ def test_things_cast_shadows(made):
         bare = replace(room, things=())
         lit = {}
         for name, each in (("full", room), ("bare", bare)):
-            drawn = [room_render.render(each, pose, 80, 60, samples=1) for pose in room.path[::4]]
+            drawn = [render.render(each, pose, 80, 60, samples=1) for pose in room.path[::4]]
             lit[name] = np.stack([np.asarray(picture.image, int).sum(-1) for picture in drawn])
             lit[f"{name} objects"] = np.stack([picture.objects for picture in drawn])
         changes.append((lit["full"] - lit["bare"])[lit["full objects"] < 0])
@@ -158,7 +159,7 @@ def test_kinds_differ_in_colour(made):
     pixels: dict[str, list[np.ndarray]] = {label: [] for label in KINDS}
     for room in made:
         for index in video.uniform(len(room.path), rooms.KEY_FRAMES):
-            drawn = room_render.render(room, room.path[index], 64, 48, samples=1)
+            drawn = render.render(room, room.path[index], 64, 48, samples=1)
             for number, thing in enumerate(room.things):
                 pixels[thing.label].append(np.asarray(drawn.image)[drawn.objects == number])
     mean = {label: np.concatenate(seen).mean(0) for label, seen in pixels.items()}
@@ -175,7 +176,7 @@ def test_boxes_are_exact(made):
             own = cloud.points[cloud.instances == number].astype(float)
             np.testing.assert_allclose(own.min(0), box.minimum, atol=1e-5)
             np.testing.assert_allclose(own.max(0), box.maximum, atol=1e-5)
-            found = room_geometry.upright_box(own)
+            found = geometry.upright_box(own)
             np.testing.assert_allclose(found.centroid, box.centroid, atol=1e-5)
             np.testing.assert_allclose(sorted(found.axes_lengths), sorted(box.axes_lengths), atol=1e-5)
             listed.append((thing.label, box))
@@ -194,7 +195,7 @@ def test_annotation_is_vsi_benchs(made):
 
 def test_floor_area_is_that_of_the_points(made):
     told = rooms.annotation(made[0], density=100)
-    assert room_geometry.floor_area(told.points) == pytest.approx(told.room_size, rel=2e-3)
+    assert geometry.floor_area(told.points) == pytest.approx(told.room_size, rel=2e-3)
 
 
 def test_points_lie_on_surfaces_as_dense_as_asked(made):

@@ -10,8 +10,9 @@ from plyfile import PlyData
 from pytest import approx
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rooms, scannet
+from spatialvlm.data import scannet
 from spatialvlm.data.vsi_questions import candidates
+from spatialvlm.worlds.rooms import rooms
 
 
 def test_scans_give_the_rooms_own_questions_and_answers(tmp_path):

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from spatialvlm.data import render, scenes
+from spatialvlm.worlds.clevr import render, scenes
 
 
 @pytest.fixture(scope="module")

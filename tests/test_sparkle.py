@@ -15,12 +15,12 @@ from scipy.stats import chi2_contingency, chisquare
 from spatialvlm.cli import UserError
 from spatialvlm.data import sparkle, sparkle_files
 from spatialvlm.data.sparkle import FORMS, Form, place
-from spatialvlm.data.sparkle_draw import Style, draw
-from spatialvlm.data.sparkle_nodes import CELLS, QUADRANTS, SECTORS
 from spatialvlm.data.sparkle_questions import FAMILIES
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.scoring.sparkle import BASIC, vocabulary
+from spatialvlm.worlds.plane.draw import Style, draw
+from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS
 
 ITEMS = 5000  # of each form, whose answers are recomputed
 QUICK = {name: replace(form, style=replace(form.style, width=28)) for name, form in FORMS.items()}  # to draw

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rooms
 from spatialvlm.files import video
+from spatialvlm.worlds.rooms import rooms
 
 FRAMES = 50
 

@@ -16,11 +16,11 @@ from PIL import Image
 from pytest import approx
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation, vsi, vsi_files, vsi_questions
-from spatialvlm.data import room_geometry as geometry
-from spatialvlm.data.annotation import Box, SceneAnnotation
+from spatialvlm.data import vsi, vsi_files, vsi_questions
 from spatialvlm.data.vsi_questions import FAMILIES, PAPER, candidates
 from spatialvlm.frames import Video
+from spatialvlm.worlds.rooms import annotation, geometry
+from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 
 
 def mirrored(room: SceneAnnotation) -> SceneAnnotation:

@@ -13,12 +13,13 @@ import pytest
 import shapely
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import room_render, rooms, vsi_rooms
-from spatialvlm.data.rendered import drawn
+from spatialvlm.data import vsi_rooms
 from spatialvlm.data.vsi_rooms import FAMILIES, LETTERS
 from spatialvlm.files.video import uniform
 from spatialvlm.frames import Video
 from spatialvlm.parsing import answers
+from spatialvlm.worlds.clevr.series import drawn
+from spatialvlm.worlds.rooms import render, rooms
 
 ITEMS = 8 * 2 * len(FAMILIES)  # two blocks
 SMALL = {"width": 32, "height": 24}
@@ -132,7 +133,7 @@ def test_things_appear_in_the_order_that_is_the_answer():
         listed = re.search(r"video: (.*)\?", item.question)[1].split(", ")
         assert sorted(listed) == sorted(order) and len(set(order)) == 4
         shown = [room.path[number] for number in uniform(len(room.path), 4)]
-        frames = [room_render.render(room, pose, 96, 72).objects for pose in shown]
+        frames = [render.render(room, pose, 96, 72).objects for pose in shown]
         for place, label in enumerate(order):  # of four frames, each shows one of them for the first time
             shares = [
                 np.isin(seen, [n for n, thing in enumerate(room.things) if thing.label == label]).mean()

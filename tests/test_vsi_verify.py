@@ -5,8 +5,9 @@ import json
 import pytest
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation, vsi, vsi_questions, vsi_verify
-from spatialvlm.data.annotation import Box, SceneAnnotation
+from spatialvlm.data import vsi, vsi_questions, vsi_verify
+from spatialvlm.worlds.rooms import annotation
+from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 
 
 def test_vsibenchs_answers_follow_from_its_annotation(real_data):

@@ -15,15 +15,16 @@ import pytest
 import tiny
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered, scenes, vsr
-from spatialvlm.data.scene_facts import along, distance
+from spatialvlm.data import vsr
 from spatialvlm.data.vsr_overlap import shared_with_training
-from spatialvlm.data.vsr_questions import FAR, NEAR, VSR_KINDS
-from spatialvlm.data.vsr_questions import vsr as caption_of
 from spatialvlm.example import Example
 from spatialvlm.files import downloads
 from spatialvlm.parsing import answers
 from spatialvlm.scoring.vsr import VSR, by_relation, relation_table
+from spatialvlm.worlds.clevr import scenes, series
+from spatialvlm.worlds.clevr.captions import FAR, NEAR, VSR_KINDS
+from spatialvlm.worlds.clevr.captions import vsr as caption_of
+from spatialvlm.worlds.clevr.facts import along, distance
 
 RELATIONS = ["at the right side of", "touching", "facing", "under", "near"]
 
@@ -452,6 +453,6 @@ def test_embedded_captions():
     found = vsr.load("embedded", limit=6)
     assert [example.task for example in found] == [*VSR_KINDS, *VSR_KINDS]
     assert all(answers.yes_no(example.answer) == example.answer for example in found)
-    assert found[0].prompt == rendered.vsr("test", 6)[0].prompt
+    assert found[0].prompt == series.vsr("test", 6)[0].prompt
     with pytest.raises(UserError, match="splits train, validation, test"):
         vsr.load("embedded", split="dev")

@@ -9,10 +9,11 @@ import pytest
 import tiny
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import scenes, whatsup, whatsup_scenes
+from spatialvlm.data import whatsup, whatsup_scenes
 from spatialvlm.parsing import answers
 from spatialvlm.scoring.registry import BENCHMARKS
 from spatialvlm.scoring.whatsup import WHATSUP, aggregate
+from spatialvlm.worlds.clevr import scenes
 
 A = {"left": "left_of", "right": "right_of", "on": "on", "under": "under"}
 B = {"left": "left_of", "right": "right_of", "front": "in-front_of", "behind": "behind"}

@@ -18,11 +18,12 @@ from peft import PeftModel
 from transformers import PaliGemmaForConditionalGeneration
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import room_render, rooms, vsi_questions
+from spatialvlm.data import vsi_questions
 from spatialvlm.files.video import uniform
 from spatialvlm.models import loading
 from spatialvlm.models.loading import ModelArgs
 from spatialvlm.pretrain import adapters, build, labels_world, rooms_world, worlds
+from spatialvlm.worlds.rooms import render, rooms
 
 ROOT = Path(__file__).resolve().parents[1]
 WORLDS = {"rooms": rooms_world.WORLD, "labels": labels_world.WORLD}
@@ -71,7 +72,7 @@ def test_a_room_is_told_as_it_is(items):
     for number, item in enumerate(items["rooms"][:3]):
         room = rooms.make("test", rooms_world.SERIES, number)
         for frame, at in enumerate(uniform(len(room.path), rooms_world.FRAMES)):
-            drawn = room_render.seen(room, room.path[at], 252, 252)
+            drawn = render.seen(room, room.path[at], 252, 252)
             for thing, label in enumerate(room.things):
                 share = (drawn == thing).mean()
                 if share > 0.02:

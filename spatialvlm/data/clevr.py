@@ -14,15 +14,16 @@ from random import Random
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import questions, superclevr
-from spatialvlm.data.clevr_text import family
-from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
-from spatialvlm.data.rendered import highlight
+from spatialvlm.data import superclevr
 from spatialvlm.data.sat import draw_answer_form
-from spatialvlm.data.scene_facts import Scene
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr import questions
+from spatialvlm.worlds.clevr.facts import Scene
+from spatialvlm.worlds.clevr.official_answers import family
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
+from spatialvlm.worlds.clevr.series import highlight
 
 
 def load(path: str | Path, split: str | None = None, limit: int | None = None) -> Sequence[Example]:

@@ -17,9 +17,9 @@ import ijson
 from tqdm import tqdm
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.render import Scene
-from spatialvlm.data.scene_facts import VALUES
 from spatialvlm.files import rows
+from spatialvlm.worlds.clevr.facts import VALUES
+from spatialvlm.worlds.clevr.render import Scene
 
 _KEPT = ("size", "color", "material", "shape", "rotation", "3d_coords", "pixel_coords")
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from spatialvlm import distributed
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, cvbench, pixmo, rendered, sat
-from spatialvlm.data.clevr_questions import FAMILIES
-from spatialvlm.data.questions import CVBENCH_TASKS, SAT_KINDS
+from spatialvlm.data import clevr, cvbench, pixmo, sat
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr import series as rendered
+from spatialvlm.worlds.clevr.official_questions import FAMILIES
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, SAT_KINDS
 
 EMBEDDED_SIZE = 200  # questions of each embedded data set, where no limit is given
 EMBEDDED_SPLIT = "test"

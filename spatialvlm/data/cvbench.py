@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, rendered
-from spatialvlm.data.questions import CVBENCH_TASKS, flip_polarity_text
+from spatialvlm.data import clevr
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, flip_polarity_text
 
 HUB_ID = "nyu-visionx/CV-Bench"
 TASKS_2D, TASKS_3D = ("Count", "Relation"), ("Depth", "Distance")
@@ -56,7 +57,7 @@ def load(
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, not {limit}")
     if str(path) == "embedded":
-        return _only(tasks, rendered.cvbench(split, limit or EMBEDDED_SIZE))
+        return _only(tasks, series.cvbench(split, limit or EMBEDDED_SIZE))
     if (Path(path) / "scenes").is_dir():
         return _only(tasks, clevr.load_cvbench(path, limit))
     table = rows.read(path, split)

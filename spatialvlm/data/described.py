@@ -17,15 +17,17 @@ from PIL import Image
 
 from spatialvlm import distributed
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, descriptions, rendered, scenes
+from spatialvlm.data import clevr, descriptions
 from spatialvlm.data.clevr_scenes import Scenes, stream, text
-from spatialvlm.data.clevr_text import answer_clevr, family
 from spatialvlm.data.descriptions import STYLES
-from spatialvlm.data.render import HEIGHT, WIDTH, Scene
-from spatialvlm.data.scene_facts import VALUES
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr import scenes
+from spatialvlm.worlds.clevr import series as rendered
+from spatialvlm.worlds.clevr.facts import VALUES
+from spatialvlm.worlds.clevr.official_answers import answer_clevr, family
+from spatialvlm.worlds.clevr.render import HEIGHT, WIDTH, Scene
 
 EMBEDDED_SIZE = 400  # questions over rendered scenes, where no limit is given
 ANSWERS = frozenset(("yes", "no", *map(str, range(11)), *sum(VALUES.values(), ())))

@@ -24,12 +24,13 @@ from PIL import Image
 from pyarrow import parquet
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, render, scenes
+from spatialvlm.data import clevr
 from spatialvlm.data.descriptions import STYLES
-from spatialvlm.data.render import Scene
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.run_folder import disk_errors
+from spatialvlm.worlds.clevr import render, scenes
+from spatialvlm.worlds.clevr.render import Scene
 
 TEXTS = ("id", "question", "answer", "problem", "solution", *(f"description_{style}" for style in STYLES))
 TEXTS += ("described_answer", "axes", "image_filename", "family", "split")

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from spatialvlm.data import scenes
-from spatialvlm.data.render import Scene
-from spatialvlm.data.scene_facts import distance
+from spatialvlm.worlds.clevr import scenes
+from spatialvlm.worlds.clevr.facts import distance
+from spatialvlm.worlds.clevr.render import Scene
 
 STYLES = ("structured", "ordered", "nlp")
 WORLD = {"right": (1.0, 0.0, 0.0), "behind": (0.0, 1.0, 0.0), "above": (0.0, 0.0, 1.0)}

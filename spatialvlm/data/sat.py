@@ -16,10 +16,10 @@ from pathlib import Path
 from random import Random
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.questions import LETTERS, sat_prompt
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr.questions import LETTERS, sat_prompt
 
 HUB_ID = "array/SAT"
 ANSWER_FORMS = ("natural", "letter", "mixed")

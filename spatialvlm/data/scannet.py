@@ -21,8 +21,8 @@ import numpy as np
 from plyfile import PlyData, PlyParseError
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.annotation import SceneAnnotation
-from spatialvlm.data.room_geometry import floor_area, upright_box
+from spatialvlm.worlds.rooms.annotation import SceneAnnotation
+from spatialvlm.worlds.rooms.geometry import floor_area, upright_box
 
 MESH, SEGMENTS, OBJECTS = "_vh_clean_2.ply", "_vh_clean_2.0.010000.segs.json", ".aggregation.json"
 NO_THINGS = frozenset(("wall", "floor", "ceiling", "object", "objects", "unknown", "misc", "remove", "stuff"))

@@ -22,11 +22,11 @@ from PIL import Image
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import sparkle_files
-from spatialvlm.data.sparkle_draw import PLANE, Point, Style, draw
-from spatialvlm.data.sparkle_nodes import CELLS, QUADRANTS, SECTORS, Configuration
 from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES, FEWEST_NODES, HINTS, TRIES, Asked
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.plane.draw import PLANE, Point, Style, draw
+from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS, Configuration
 
 CONFIGURATIONS = {"train": 2000, "validation": 50, "test": 200}  # of each split
 SCATTERS = 100  # pictures tried for a configuration

@@ -24,9 +24,9 @@ import networkx as nx
 from spatialvlm.cli import UserError
 from spatialvlm.data import sparkle_files
 from spatialvlm.data.sparkle import FORMS, TRIES, Form, scatter
-from spatialvlm.data.sparkle_draw import PLANE, Point, draw
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.plane.draw import PLANE, Point, draw
 
 ITEMS = 200  # of each task, as published
 REMOVED = 0.25  # of a grid's lines, in the tasks that leave some out

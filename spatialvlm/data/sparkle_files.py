@@ -19,11 +19,11 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.sparkle_draw import PLANE
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.run_folder import disk_errors
+from spatialvlm.worlds.plane.draw import PLANE
 
 TEXTS = ("id", "question", "prompt", "answer", "task", "capability", "answer_type")
 _NODE = {"label": {"dtype": "string", "_type": "Value"}}

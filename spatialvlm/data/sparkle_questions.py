@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-from spatialvlm.data.sparkle_draw import PLANE, Point
-from spatialvlm.data.sparkle_nodes import (
+from spatialvlm.worlds.plane.draw import PLANE, Point
+from spatialvlm.worlds.plane.nodes import (
     CELL_MARGIN,
     CELL_NAMES,
     CELLS,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.clevr_text import family
 from spatialvlm.example import Example
 from spatialvlm.files import rows
+from spatialvlm.worlds.clevr.official_answers import family
 
 VEHICLES = {
     "car": ("suv", "wagon", "minivan", "sedan", "truck", "regular car"),

@@ -20,12 +20,12 @@ from typing import Any
 from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsibench_videos
-from spatialvlm.data.annotation import SceneAnnotation
 from spatialvlm.data.vsi_questions import FAMILIES, TEMPLATES, WORDS, Candidate, family, room
 from spatialvlm.example import Example
 from spatialvlm.files import rows, video
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.frames import Video
+from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 
 TEXTS = ("id", "dataset", "scene_name", "family", "question_type", "question", "answer")
 DIRECTIONS = {

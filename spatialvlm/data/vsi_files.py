@@ -22,11 +22,12 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation, rooms, scannet
-from spatialvlm.data.annotation import SceneAnnotation
+from spatialvlm.data import scannet
 from spatialvlm.data.vsi import TEXTS
 from spatialvlm.files import rows, video
 from spatialvlm.run_folder import differences, disk_errors, plain
+from spatialvlm.worlds.rooms import annotation, rooms
+from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 
 _NUMBERS = pa.list_(pa.float64())
 _BOX = {"label": pa.string(), "centroid": _NUMBERS, "axes_lengths": _NUMBERS, "normalized_axes": _NUMBERS}

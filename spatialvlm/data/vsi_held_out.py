@@ -18,11 +18,10 @@ from random import Random
 import numpy as np
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import room_geometry as geometry
-from spatialvlm.data import room_render, rooms
-from spatialvlm.data.annotation import Box, SceneAnnotation
-from spatialvlm.data.room_render import Room
 from spatialvlm.data.vsi_questions import ANGLE, FARTHEST, LEAST_APART, direction
+from spatialvlm.worlds.rooms import geometry, render, rooms
+from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
+from spatialvlm.worlds.rooms.render import Room
 
 HELD_OUT = ("obj_appearance_order", "route_planning")
 ORDERED = 4  # categories that a question of order names
@@ -52,7 +51,7 @@ def first_frames(room: Room, numbers: Sequence[int]) -> dict[str, int]:
     first: dict[str, int] = {}
     spoilt = set()
     for place, number in enumerate(numbers):
-        objects = room_render.seen(room, room.path[number], rooms.CHECK_WIDTH, rooms.CHECK_HEIGHT)
+        objects = render.seen(room, room.path[number], rooms.CHECK_WIDTH, rooms.CHECK_HEIGHT)
         counted = np.bincount(objects.ravel() + 1, minlength=len(room.things) + 1)[1:] / objects.size
         shares: dict[str, float] = {}
         for thing, share in zip(room.things, counted.tolist(), strict=True):

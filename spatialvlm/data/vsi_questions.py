@@ -31,8 +31,8 @@ from random import Random
 import numpy as np
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import room_geometry as geometry
-from spatialvlm.data.annotation import Box, SceneAnnotation
+from spatialvlm.worlds.rooms import geometry
+from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 
 PAPER_SCENES = 1500
 PAPER = {  # questions over 1,500 scenes

@@ -21,10 +21,7 @@ from random import Random
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rooms, vsi_held_out, vsi_questions, vsibench
-from spatialvlm.data.questions import LETTERS
-from spatialvlm.data.rendered import SPLITS, Series
-from spatialvlm.data.room_render import Room
+from spatialvlm.data import vsi_held_out, vsi_questions, vsibench
 from spatialvlm.data.vsi import DIRECTIONS
 from spatialvlm.data.vsi_held_out import HELD_OUT
 from spatialvlm.data.vsi_prompts import Mode
@@ -32,6 +29,10 @@ from spatialvlm.example import Example
 from spatialvlm.files import video
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.frames import Video
+from spatialvlm.worlds.clevr.questions import LETTERS
+from spatialvlm.worlds.clevr.series import SPLITS, Series
+from spatialvlm.worlds.rooms import rooms
+from spatialvlm.worlds.rooms.render import Room
 
 FAMILIES = (*vsi_questions.FAMILIES, *HELD_OUT)
 _NUMBERS = tuple(name for name in vsi_questions.FAMILIES if name not in vsi_questions.WORDS)

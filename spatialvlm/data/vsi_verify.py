@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import annotation, vsibench
-from spatialvlm.data import room_geometry as geometry
-from spatialvlm.data.annotation import SceneAnnotation
+from spatialvlm.data import vsibench
 from spatialvlm.data.vsi_questions import TEMPLATES, direction
 from spatialvlm.files import rows
+from spatialvlm.worlds.rooms import annotation, geometry
+from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 
 SIZE, ROOM, DISTANCE = 1.0, 0.1, 0.1  # centimetres, square metres, metres
 ROUNDED = 1e-6  # of the numbers' own floating point

@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from spatialvlm.cli import UserError
 from spatialvlm.data import vsi_prompts
-from spatialvlm.data.questions import LETTERS
 from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.example import Example
 from spatialvlm.files import hub, rows
+from spatialvlm.worlds.clevr.questions import LETTERS
 
 HUB_ID = "nyu-visionx/VSI-Bench"
 DIRECTIONS = ("object_rel_direction_easy", "object_rel_direction_medium", "object_rel_direction_hard")

@@ -18,12 +18,12 @@ from typing import Any
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered
-from spatialvlm.data.vsr_questions import vsr_prompt
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.downloads import cached, fetch
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.captions import vsr_prompt
 
 HUB_ID, ZEROSHOT_ID = "cambridgeltl/vsr_random", "cambridgeltl/vsr_zeroshot"
 _SHORT = {"vsr_random": HUB_ID, "vsr_zeroshot": ZEROSHOT_ID}
@@ -79,7 +79,7 @@ def load(
             image that is not to be had; the message names the row.
     """
     if str(path) == "embedded":
-        return rendered.vsr(split, limit or EMBEDDED_SIZE)
+        return series.vsr(split, limit or EMBEDDED_SIZE)
     table = read(path, split)
     size = len(table) if limit is None else min(limit, len(table))
     if not size:

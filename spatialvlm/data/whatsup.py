@@ -23,10 +23,10 @@ from random import Random
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.questions import LETTERS, cvbench_prompt
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr.questions import LETTERS, cvbench_prompt
 
 QUESTION = "Which caption fits the picture?"
 RELATIONS = {  # what a caption says, by the word for it; one caption of a set has one of them

@@ -15,11 +15,12 @@ from random import Random
 
 from PIL import Image
 
-from spatialvlm.data import scenes, whatsup
-from spatialvlm.data.rendered import HEIGHT, WIDTH
-from spatialvlm.data.scene_facts import VALUES, Scene, along
+from spatialvlm.data import whatsup
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr import scenes
+from spatialvlm.worlds.clevr.facts import VALUES, Scene, along
+from spatialvlm.worlds.clevr.series import HEIGHT, WIDTH
 
 NAME = "rendered"
 ARRANGEMENTS = ("left", "right", "front", "behind")

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from spatialvlm.data import scenes
-from spatialvlm.data.render import Scene
+from spatialvlm.worlds.clevr import scenes
+from spatialvlm.worlds.clevr.render import Scene
 
 SHARD = 500
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from spatialvlm.data.rendered import highlight
 from spatialvlm.pretrain import loop, quiz, vision
+from spatialvlm.worlds.clevr.series import highlight
 
 
 def train(

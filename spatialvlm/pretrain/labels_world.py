@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image
 
 from spatialvlm.data import sparkle, sparkle_composite
-from spatialvlm.data.sparkle_draw import PLANE, draw
-from spatialvlm.data.sparkle_nodes import CELLS, QUADRANTS, SECTORS, Configuration
 from spatialvlm.data.sparkle_questions import FAMILIES, HINTS
 from spatialvlm.pretrain.build import IMAGE_SIZE
 from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
+from spatialvlm.worlds.plane.draw import PLANE, draw
+from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS, Configuration
 
 FORM = sparkle.FORMS["embedded"]
 GRIDS = 0.4  # of the pictures are grids, the others scattered nodes

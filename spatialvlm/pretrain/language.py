@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from spatialvlm.data.render import Scene
-from spatialvlm.data.scene_facts import MAX_OBJECTS
 from spatialvlm.pretrain import loop
 from spatialvlm.pretrain.quiz import Quiz
 from spatialvlm.pretrain.vision import GROUPS, REGRESSIONS, ROWS, WORDS, can_compile, dense_loss, things
+from spatialvlm.worlds.clevr.facts import MAX_OBJECTS
+from spatialvlm.worlds.clevr.render import Scene
 
 ANSWER = 4  # tokens of an answer that count, its end among them
 DENSE = 0.3  # the weight of dense answers beside spoken ones

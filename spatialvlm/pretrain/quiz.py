@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from transformers import PaliGemmaProcessor
 
-from spatialvlm.data import clevr_questions, questions
-from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, LETTERS, SAT_KINDS, Question
-from spatialvlm.data.render import Scene
-from spatialvlm.data.scene_facts import VALUES
+from spatialvlm.worlds.clevr import official_questions, questions
+from spatialvlm.worlds.clevr.facts import VALUES
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, LETTERS, SAT_KINDS, Question
+from spatialvlm.worlds.clevr.render import Scene
 
 MENTIONS = 5
 Mention = tuple[int, int, tuple[int, ...]]  # position of the noun, object, its name
@@ -51,7 +51,7 @@ def _cvbench(task: str) -> Asker:
 
 
 def _clevr(scene: Scene, rng: Random) -> Question | None:
-    return clevr_questions.clevr(scene, rng, rng.choice(clevr_questions.FAMILIES))
+    return official_questions.clevr(scene, rng, rng.choice(official_questions.FAMILIES))
 
 
 Plan = dict[str, tuple[Asker, float]]  # kind -> (how to ask, how often)

@@ -16,14 +16,15 @@ from random import Random
 
 import numpy as np
 
-from spatialvlm.data import room_render, rooms, vsi_prompts, vsi_questions
-from spatialvlm.data.annotation import SceneAnnotation
-from spatialvlm.data.furniture import KINDS
-from spatialvlm.data.room_geometry import between_centres
+from spatialvlm.data import vsi_prompts, vsi_questions
 from spatialvlm.data.vsi import DIRECTIONS
 from spatialvlm.files.video import uniform
 from spatialvlm.pretrain.build import IMAGE_SIZE, PATCH_SIZE
 from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
+from spatialvlm.worlds.rooms import render, rooms
+from spatialvlm.worlds.rooms.annotation import SceneAnnotation
+from spatialvlm.worlds.rooms.furniture import KINDS
+from spatialvlm.worlds.rooms.geometry import between_centres
 
 FRAMES = 4
 ORDINALS = ("first", "second", "third", "last")
@@ -56,7 +57,7 @@ class Facts:
 def make(split: str, index: int) -> Item:
     room = rooms.make(split, SERIES, index)
     chosen = [room.path[number] for number in uniform(len(room.path), FRAMES)]
-    drawn = [room_render.render(room, pose, IMAGE_SIZE, IMAGE_SIZE) for pose in chosen]
+    drawn = [render.render(room, pose, IMAGE_SIZE, IMAGE_SIZE) for pose in chosen]
     count = len(room.things)
     middles = np.array([thing.middle for thing in room.things])
     longest = np.array([(thing.bounds[1] - thing.bounds[0]).max() for thing in room.things])
@@ -98,13 +99,13 @@ def make(split: str, index: int) -> Item:
     )
 
 
-def _view(pose: room_render.Pose, points: np.ndarray) -> np.ndarray:
+def _view(pose: render.Pose, points: np.ndarray) -> np.ndarray:
     """(N, 3): column and row from -1 to 1 inside the frame, and the distance along the camera's axis."""
-    view = room_render.camera(pose)
-    across = np.tan(np.radians(room_render.FIELD_OF_VIEW) / 2)
+    view = render.camera(pose)
+    across = np.tan(np.radians(render.FIELD_OF_VIEW) / 2)
     x, y, depth = ((points - view.position) @ view.axes.T).T
     safe = np.maximum(depth, 0.2)
-    places = [x / safe / across, -y / safe / across * room_render.ASPECT]
+    places = [x / safe / across, -y / safe / across * render.ASPECT]
     return np.stack([*(place.clip(-1.5, 1.5) for place in places), depth], 1)
 
 

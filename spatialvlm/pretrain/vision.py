@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spatialvlm.data.render import COLORS, HEIGHT, WIDTH, Scene
-from spatialvlm.data.scenes import MATERIALS, SHAPES, SIZES
 from spatialvlm.pretrain import corpus, loop
+from spatialvlm.worlds.clevr.render import COLORS, HEIGHT, WIDTH, Scene
+from spatialvlm.worlds.clevr.scenes import MATERIALS, SHAPES, SIZES
 
 # The rows of the dense heads, and the word that each says (None: nothing there).
 GROUPS = {"shape": (None, *SHAPES), "color": tuple(COLORS), "size": SIZES, "material": MATERIALS}

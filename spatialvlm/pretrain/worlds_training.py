@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from spatialvlm.data.render import COLORS
 from spatialvlm.pretrain import language, loop
 from spatialvlm.pretrain.vision import Seer, augment, in_bfloat16, normalize
 from spatialvlm.pretrain.worlds import Corpus, Questions, World
+from spatialvlm.worlds.clevr.render import COLORS
 
 MATCHING = 0.45  # how strongly; a name and its patch then score about 5 before the softmax
 DENSE = 1.0  # the weight of dense answers beside spoken ones

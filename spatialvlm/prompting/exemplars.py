@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered
-from spatialvlm.data.scene_facts import matches
-from spatialvlm.data.scenes import HEIGHT, WIDTH
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.prompting import graph
 from spatialvlm.prompting.strategy import Exemplar
 from spatialvlm.prompting.views import scene_of, two_views
+from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.facts import matches
+from spatialvlm.worlds.clevr.scenes import HEIGHT, WIDTH
 
 SPLIT = "train"
 LARGEST = 3  # objects in an example's graph: longer ones say no more, and fill a small model's window
@@ -39,10 +39,10 @@ def embedded(benchmark: str, shots: int, two_images: bool = False) -> tuple[Exem
         two_images: questions about two pictures, whose graphs hold shifts.
     """
     makers = {
-        "cvbench": rendered.cvbench,
-        "sat": two_views if two_images else rendered.sat,
-        "vsr": rendered.vsr,
-        "clevr": rendered.clevr,
+        "cvbench": series.cvbench,
+        "sat": two_views if two_images else series.sat,
+        "vsr": series.vsr,
+        "clevr": series.clevr,
     }
     found: list[Exemplar] = []
     size = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import cvbench, rendered, sat, vsr
+from spatialvlm.data import cvbench, sat, vsr
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.evaluation.benchmark import clevr as clevr_scoring
 from spatialvlm.evaluation.benchmark import sat as sat_scoring
@@ -15,6 +15,7 @@ from spatialvlm.prompting.strategy import Strategy
 from spatialvlm.prompting.views import two_views
 from spatialvlm.scoring.cvbench import CVBENCH
 from spatialvlm.scoring.vsr import VSR
+from spatialvlm.worlds.clevr import series
 
 NAMES = ("cvbench", "sat", "vsr", "clevr")
 HUB_IDS = {
@@ -51,13 +52,13 @@ def load(
     if path == "embedded":
         limit = limit or EMBEDDED_SIZE
     if name == "cvbench":
-        found, benchmark = rendered.drawn(cvbench.load(path, split or "test", limit)), CVBENCH
+        found, benchmark = series.drawn(cvbench.load(path, split or "test", limit)), CVBENCH
     elif name == "sat":
         found, benchmark = _sat(path, split or "test", limit, strategy.images), sat_scoring.SAT
     elif name == "vsr":
-        found, benchmark = rendered.drawn(vsr.load(path, split or "test", limit, image_folder)), VSR
+        found, benchmark = series.drawn(vsr.load(path, split or "test", limit, image_folder)), VSR
     elif path == "embedded":
-        made = rendered.drawn(rendered.clevr(split or "test", limit))
+        made = series.drawn(series.clevr(split or "test", limit))
         return _fitting(clevr_scoring.with_vocabulary(made), strategy), clevr_scoring.CLEVR
     else:
         found, benchmark = clevr_scoring.load(path, split, limit), clevr_scoring.benchmark(path)

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import render, scenes
-from spatialvlm.data.questions import sat_prompt
-from spatialvlm.data.rendered import HEIGHT, SPLITS, WIDTH
-from spatialvlm.data.scene_facts import Scene
 from spatialvlm.example import Example, open_image
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr import render, scenes
+from spatialvlm.worlds.clevr.facts import Scene
+from spatialvlm.worlds.clevr.questions import sat_prompt
+from spatialvlm.worlds.clevr.series import HEIGHT, SPLITS, WIDTH
 
 STEP = (1.2, 2.0)  # how far the camera moves between two views, in the unit of `3d_coords`
 OBJECTS = (3, 5)  # least and most in a scene of two views

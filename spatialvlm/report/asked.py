@@ -12,7 +12,6 @@ from spatialvlm.data import (
     counting,
     cvbench,
     described,
-    rendered,
     sparkle,
     sparkle_composite,
     vsi_rooms,
@@ -30,6 +29,7 @@ from spatialvlm.report.reading import Test
 from spatialvlm.scoring.registry import BENCHMARKS
 from spatialvlm.sparkle_experiment import MADE
 from spatialvlm.vsi_experiment import TEST_SEED
+from spatialvlm.worlds.clevr import series
 
 Given = Mapping[str, Any]  # a run's arguments
 SAYS = (  # of the arguments those that say which questions were asked
@@ -89,7 +89,7 @@ def _clevr(data: str, split: str | None, limit: int | None, given: Given, n: int
         return described.prompted(examples, given["description"], given["wording"])
     free = given.get("form") == "free"
     if data == "embedded":
-        return (rendered.free if free else rendered.clevr)(split or "test", limit or n)
+        return (series.free if free else series.clevr)(split or "test", limit or n)
     return (clevr.load_free if free else clevr.load)(data, split=split, limit=limit)
 
 

@@ -36,9 +36,6 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered, scenes
-from spatialvlm.data.render import Scene, visibility
-from spatialvlm.data.scene_facts import VALUES, describe, matches
 from spatialvlm.evaluation import metrics, predict
 from spatialvlm.evaluation.benchmark import STRICT_FREE
 from spatialvlm.evaluation.metrics import Estimate
@@ -47,6 +44,9 @@ from spatialvlm.models import loading, paligemma, rollout
 from spatialvlm.models.inputs import Batch
 from spatialvlm.run_folder import Run, write_report
 from spatialvlm.scoring.clevr import with_vocabulary
+from spatialvlm.worlds.clevr import scenes, series
+from spatialvlm.worlds.clevr.facts import VALUES, describe, matches
+from spatialvlm.worlds.clevr.render import Scene, visibility
 
 OUTCOMES = ("right", "off by one", "off by more", "unread")
 FINE = 14  # pixels a side of a patch, of the masks
@@ -319,7 +319,7 @@ def main(args: Args) -> dict:
     model, processor = loading.load(args)
     folder = Path(args.output_dir or f"results/attention/{profile}-{args.method}-seed{args.seed}")
     run = Run(folder, asdict(args) | {"weights": model.config._name_or_path})
-    examples = with_vocabulary(rendered.drawn(rendered.free("test", args.limit, args.seed, kinds=("count",))))
+    examples = with_vocabulary(series.drawn(series.free("test", args.limit, args.seed, kinds=("count",))))
     found = look(model, processor, examples, args)
     rows = [row for row, _, _ in found]
     result = study(rows)

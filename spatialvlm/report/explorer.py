@@ -17,11 +17,11 @@ from typing import Any
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import rendered
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example, open_image
 from spatialvlm.report import asked
 from spatialvlm.report.reading import Test
+from spatialvlm.worlds.clevr import series
 
 LONGEST_SIDE, QUALITY = 320, 72  # of a picture in the page, in pixels, and of its WebP
 MOST_PICTURES = 8  # of one item; of a longer video as many frames, spread evenly
@@ -100,7 +100,7 @@ def _found(tests: Sequence[Test], made: Explorer, places: dict[str, int]) -> tup
         if name in record
     }
     try:
-        examples = rendered.drawn(asked.questions(tests[0]))
+        examples = series.drawn(asked.questions(tests[0]))
     except UserError as error:
         return {}, f"its data are not to be had here: {error}"
     found = {}

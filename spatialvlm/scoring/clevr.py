@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from spatialvlm.data import clevr, rendered, superclevr
-from spatialvlm.data.scene_facts import VALUES
+from spatialvlm.data import clevr, superclevr
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import PAPER_TEXT, STRICT_FREE, Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.parsing.answers import inside_answer_tags
+from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.facts import VALUES
 
 YES_NO, COUNTS = ("yes", "no"), tuple(str(count) for count in range(11))
 SIDES = {"lateral": ("left", "right"), "sagittal": ("front", "behind"), "image y": ("above", "below")}
@@ -54,7 +55,7 @@ def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
         example = examples[index]
         return replace(example, meta={**example.meta, "vocabulary": vocabulary(example)})
 
-    return rendered.LazyExamples(make, range(len(examples)))
+    return series.LazyExamples(make, range(len(examples)))
 
 
 def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spatialvlm.data import rendered, sat
-from spatialvlm.data.questions import LETTERS
+from spatialvlm.data import sat
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Rule, micro_and_mean, read_choice
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
+from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.questions import LETTERS
 
 EMBEDDED_SIZE = 200  # questions over rendered scenes, before their orders, where no limit is given
 _CLOSER = ("is closer", "are closer", "is situated closer", "are situated closer")
@@ -108,8 +109,8 @@ def arrange(
         circular: every question in all orders of its choices; by default on the test split alone.
     """
     if str(path) == "embedded":
-        made = rendered.sat(split, limit or EMBEDDED_SIZE, seed, answer_form)
-        examples: Sequence[Example] = rendered.drawn(made)
+        made = series.sat(split, limit or EMBEDDED_SIZE, seed, answer_form)
+        examples: Sequence[Example] = series.drawn(made)
     else:
         examples = sat.load(path, split, limit, answer_form, max_images, seed)
     return sat.circular(examples) if (split == "test" if circular is None else circular) else examples

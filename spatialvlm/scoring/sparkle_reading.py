@@ -12,11 +12,11 @@ from functools import lru_cache, partial
 from itertools import pairwise
 
 from spatialvlm.data.sparkle_composite import JOIN
-from spatialvlm.data.sparkle_nodes import CELLS, QUADRANTS, SECTORS
 from spatialvlm.evaluation.benchmark import Parsed
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
 from spatialvlm.parsing.conclusion import Found, body, conclude, denied
+from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS
 
 # ---- labels
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import refused
 
-from spatialvlm.data import scenes
+from spatialvlm.worlds.clevr import scenes
 
 TRAIN, SFT, TEST = "model/pali_sat_grpo.py", "model/pali_sat_sft.py", "eval_paligemma_clevr.py"
 

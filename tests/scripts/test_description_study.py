@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from commands import ROOT, refused, run
 
-from spatialvlm.data import scenes
 from spatialvlm.report.descriptions import CELLS
+from spatialvlm.worlds.clevr import scenes
 
 MERGE, ASK = "clevr_desc/merge_clevr_w_depth_desc.py", "eval_paligemma_clevr_new.py"
 EMBEDDED = ("--profile", "embedded")

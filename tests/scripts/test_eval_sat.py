@@ -10,7 +10,7 @@ import sys
 from commands import ROOT, refused, run
 from pyarrow import Table, parquet
 
-from spatialvlm.data import scenes
+from spatialvlm.worlds.clevr import scenes
 
 SCRIPT = "eval_paligemma_sat.py"
 

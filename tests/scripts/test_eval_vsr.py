@@ -9,8 +9,8 @@ import sys
 import pytest
 from commands import ROOT, refused, run
 
-from spatialvlm.data import scenes
 from spatialvlm.models import loading
+from spatialvlm.worlds.clevr import scenes
 
 SCRIPT = "eval_paligemma_vsr.py"
 

@@ -11,9 +11,10 @@ import scans
 from boxed_rooms import made
 from commands import ROOT, refused, run
 
-from spatialvlm.data import annotation, vsi
+from spatialvlm.data import vsi
 from spatialvlm.data.vsi_questions import PAPER
 from spatialvlm.files import rows
+from spatialvlm.worlds.rooms import annotation
 
 SCRIPT = "make_data/vsi_100k.py"
 

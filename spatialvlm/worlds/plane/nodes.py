@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
 
-from spatialvlm.data.sparkle_draw import PLANE, Point
+from spatialvlm.worlds.plane.draw import PLANE, Point
 
 SECTORS = ("right", "upper right", "above", "upper left", "left", "lower left", "below", "lower right")
 CELL_NAMES = (  # from the top, from the left

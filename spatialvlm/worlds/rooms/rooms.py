@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import furniture, room_render
-from spatialvlm.data.annotation import Box, SceneAnnotation
-from spatialvlm.data.furniture import KINDS, Part, Thing
-from spatialvlm.data.rendered import SPLITS
-from spatialvlm.data.room_render import Pose, Room
 from spatialvlm.files.video import uniform
+from spatialvlm.worlds.clevr.series import SPLITS
+from spatialvlm.worlds.rooms import furniture, render
+from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
+from spatialvlm.worlds.rooms.furniture import KINDS, Part, Thing
+from spatialvlm.worlds.rooms.render import Pose, Room
 
 WIDTH, HEIGHT = 168, 126  # 4:3 at the height that the embedded model looks at
 GAP, WALL_GAP = 0.2, 0.1  # metres between things; between things and walls
@@ -185,9 +185,9 @@ def _sees_all(room: Room, path: Sequence[Pose]) -> bool:
 
 def shares(room: Room, pose: Pose) -> np.ndarray:
     """(K,): the share of a frame's pixels in which each thing is seen; 0 where its middle is outside."""
-    objects = room_render.seen(room, pose, CHECK_WIDTH, CHECK_HEIGHT)
+    objects = render.seen(room, pose, CHECK_WIDTH, CHECK_HEIGHT)
     seen = np.bincount(objects.ravel() + 1, minlength=len(room.things) + 1)[1:] / objects.size
-    return seen * room_render.in_frame(pose, np.array([thing.middle for thing in room.things]))
+    return seen * render.in_frame(pose, np.array([thing.middle for thing in room.things]))
 
 
 class Film(Sequence[Image.Image]):
@@ -200,7 +200,7 @@ class Film(Sequence[Image.Image]):
         return len(self.room.path)
 
     def __getitem__(self, index: int) -> Image.Image:
-        return room_render.render(self.room, self.room.path[index], self.width, self.height).image
+        return render.render(self.room, self.room.path[index], self.width, self.height).image
 
 
 def annotation(room: Room, density: float | None = None) -> SceneAnnotation:

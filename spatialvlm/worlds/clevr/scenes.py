@@ -14,8 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from spatialvlm.data import render
-from spatialvlm.data.render import COLORS, HEIGHT, LAMP_POSITION, LAMPS, RADIUS, WIDTH, Rendered, Scene
+from spatialvlm.worlds.clevr import render
+from spatialvlm.worlds.clevr.render import (
+    COLORS,
+    HEIGHT,
+    LAMP_POSITION,
+    LAMPS,
+    RADIUS,
+    WIDTH,
+    Rendered,
+    Scene,
+)
 
 SHAPES, SIZES, MATERIALS = ("cube", "sphere", "cylinder"), ("large", "small"), ("rubber", "metal")
 SIDES = ("right", "behind", "above", "below", "left", "front")

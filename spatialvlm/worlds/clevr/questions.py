@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from spatialvlm.data.scene_facts import (
+from spatialvlm.worlds.clevr.facts import (
     ATTRIBUTES,
     AXES,
     SUBSETS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from spatialvlm.data.scene_facts import ATTRIBUTES, VALUES, Filter, Scene, matches
+from spatialvlm.worlds.clevr.facts import ATTRIBUTES, VALUES, Filter, Scene, matches
 
 QUERIES = tuple(f"query_{name}" for name in ATTRIBUTES)
 FAMILIES = ("exist", "count", "compare_integer", "compare_attribute", *QUERIES)

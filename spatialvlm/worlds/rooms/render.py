@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from spatialvlm.data.furniture import Color, Thing
-from spatialvlm.data.render import Camera, Rendered
+from spatialvlm.worlds.clevr.render import Camera, Rendered
+from spatialvlm.worlds.rooms.furniture import Color, Thing
 
 FIELD_OF_VIEW = 80.0  # degrees across: wider than ScanNet's 58, so that a few frames show a room
 ASPECT = 4 / 3  # of every frame, as in ScanNet

@@ -21,7 +21,7 @@ from functools import lru_cache
 from itertools import combinations, product
 from random import Random
 
-from spatialvlm.data.render import Scene
+from spatialvlm.worlds.clevr.render import Scene
 
 VALUES = {
     "size": ("small", "large"),

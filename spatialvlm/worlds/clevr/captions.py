@@ -9,8 +9,8 @@ from __future__ import annotations
 from itertools import combinations
 from random import Random
 
-from spatialvlm.data.questions import Question
-from spatialvlm.data.scene_facts import AXES, Scene, distance, refer, relation
+from spatialvlm.worlds.clevr.facts import AXES, Scene, distance, refer, relation
+from spatialvlm.worlds.clevr.questions import Question
 
 SIDES = {
     "Projective": {"left": "left of", "right": "right of", "front": "in front of", "behind": "behind"},

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
-from spatialvlm.data.clevr_text import FAMILIES, SIDE_WORDS, SIDES, SYNONYMS
-from spatialvlm.data.questions import Question
-from spatialvlm.data.scene_facts import (
+from spatialvlm.worlds.clevr.facts import (
     ATTRIBUTES,
     SUBSETS,
     VALUES,
@@ -22,6 +20,8 @@ from spatialvlm.data.scene_facts import (
     matches,
     single_out,
 )
+from spatialvlm.worlds.clevr.official_answers import FAMILIES, SIDE_WORDS, SIDES, SYNONYMS
+from spatialvlm.worlds.clevr.questions import Question
 
 HOPS = ("zero_hop", "one_hop", "two_hop", "three_hop")
 _TRIES = 40

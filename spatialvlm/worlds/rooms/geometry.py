@@ -13,7 +13,7 @@ import shapely
 from scipy.optimize import lsq_linear
 from scipy.spatial import Delaunay, QhullError
 
-from spatialvlm.data.annotation import Box
+from spatialvlm.worlds.rooms.annotation import Box
 
 ALPHA = 5.0  # of the alpha shape, 1/m: what is narrower than some 40 cm is no gap (VSI-Bench's value)
 SAMPLED = 10_000  # points that an area is taken from, as in VSI-Bench

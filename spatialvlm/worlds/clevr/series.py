@@ -21,16 +21,16 @@ from tqdm import tqdm
 
 from spatialvlm import distributed
 from spatialvlm.cli import UserError
-from spatialvlm.data import questions, scenes
-from spatialvlm.data.clevr_questions import FAMILIES
-from spatialvlm.data.clevr_questions import clevr as clevr_question
-from spatialvlm.data.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
 from spatialvlm.data.sat import draw_answer_form
-from spatialvlm.data.scene_facts import Scene
-from spatialvlm.data.vsr_questions import VSR_KINDS
-from spatialvlm.data.vsr_questions import vsr as vsr_caption
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT, LazyExamples
+from spatialvlm.worlds.clevr import questions, scenes
+from spatialvlm.worlds.clevr.captions import VSR_KINDS
+from spatialvlm.worlds.clevr.captions import vsr as vsr_caption
+from spatialvlm.worlds.clevr.facts import Scene
+from spatialvlm.worlds.clevr.official_questions import FAMILIES
+from spatialvlm.worlds.clevr.official_questions import clevr as clevr_question
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
 
 SPLITS = ("train", "validation", "test")
 WIDTH, HEIGHT = 168, 112  # CLEVR's 3:2 at the height that the embedded model looks at
