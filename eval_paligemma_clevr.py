@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm import cli, distributed
-from spatialvlm.data import clevr
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.scoring.clevr import benchmark, with_vocabulary
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.clevr.scoring import benchmark, with_vocabulary
 from spatialvlm.worlds.clevr import series
 
 HUB_ID = "MMInstruction/Clevr_CoGenT_ValB"

@@ -24,12 +24,12 @@ from typing import Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
-from spatialvlm.data import described
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.report import descriptions as report
-from spatialvlm.scoring.clevr import CLEVR, with_vocabulary
+from spatialvlm.tasks.clevr import described
+from spatialvlm.tasks.clevr.scoring import CLEVR, with_vocabulary
 
 PUBLISHED = "google/paligemma2-3b-mix-448"
 

@@ -17,10 +17,10 @@ the k gets right (the paper's Pass@k) beside the chance of k guesses, then unbia
 from dataclasses import dataclass, field
 
 from spatialvlm import cli, distributed
-from spatialvlm.data import cvbench
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
-from spatialvlm.scoring.cvbench import CVBENCH
+from spatialvlm.tasks.cvbench import data as cvbench
+from spatialvlm.tasks.cvbench.scoring import CVBENCH
 from spatialvlm.worlds.clevr.series import drawn
 
 

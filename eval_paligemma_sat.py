@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm import cli
-from spatialvlm.data import sat
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
-from spatialvlm.scoring.sat import SAT, arrange
+from spatialvlm.tasks.sat import data as sat
+from spatialvlm.tasks.sat.scoring import SAT, arrange
 
 
 @dataclass

@@ -21,12 +21,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from spatialvlm import cli, distributed
-from spatialvlm.data import vsr
-from spatialvlm.data.vsr_overlap import shared_with_training
 from spatialvlm.evaluation import evaluate, predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.scoring.vsr import VSR, by_relation, relation_table
+from spatialvlm.tasks.vsr import data as vsr
+from spatialvlm.tasks.vsr.overlap import shared_with_training
+from spatialvlm.tasks.vsr.scoring import VSR, by_relation, relation_table
 from spatialvlm.worlds.clevr.series import drawn
 
 

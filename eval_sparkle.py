@@ -21,15 +21,17 @@ from typing import Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
-from spatialvlm.data import sparkle, sparkle_composite, whatsup
-from spatialvlm.data.sparkle_questions import FAMILIES
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.report import sparkle as report
-from spatialvlm.scoring.sparkle import BASIC, COMPOSITE, routes_by_task, with_vocabulary
-from spatialvlm.scoring.whatsup import WHATSUP
 from spatialvlm.sparkle_experiment import MODELS
+from spatialvlm.tasks.sparkle import composite as sparkle_composite
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle.questions import FAMILIES
+from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE, routes_by_task, with_vocabulary
+from spatialvlm.tasks.whatsup import data as whatsup
+from spatialvlm.tasks.whatsup.scoring import WHATSUP
 
 BENCHMARKS = {"basic": BASIC, "composite": COMPOSITE, "real": WHATSUP}
 ROUTE_TOKENS = {"paper": 64, "embedded": 48}

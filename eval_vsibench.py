@@ -26,16 +26,18 @@ from typing import Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi_rooms, vsibench, vsibench_videos
-from spatialvlm.data.vsi_prompts import Mode
-from spatialvlm.data.vsibench import Subset
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT
 from spatialvlm.models import context_length, loading
 from spatialvlm.report import published
 from spatialvlm.report.vsibench import comparison
-from spatialvlm.scoring.vsibench import TAGGED, VSIBENCH
+from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi import rendered as vsi_rooms
+from spatialvlm.tasks.vsi import videos as vsibench_videos
+from spatialvlm.tasks.vsi.data import Subset
+from spatialvlm.tasks.vsi.prompts import Mode
+from spatialvlm.tasks.vsi.scoring import TAGGED, VSIBENCH
 from spatialvlm.worlds.clevr.series import drawn
 
 MODELS = {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.ROOMS)}

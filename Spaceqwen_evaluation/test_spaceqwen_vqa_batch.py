@@ -20,15 +20,15 @@ from typing import Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.cli import UserError
-from spatialvlm.data import counting
-from spatialvlm.data.counting import SOURCES
 from spatialvlm.evaluation import evaluate, predict
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.evaluation.summary import table as table_of_tasks
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.models.qwen import ChatProcessor
-from spatialvlm.scoring.counting import PUBLISHED, QWEN, benchmark, shares, table, with_vocabulary
+from spatialvlm.tasks.counting import data as counting
+from spatialvlm.tasks.counting.data import SOURCES
+from spatialvlm.tasks.counting.scoring import PUBLISHED, QWEN, benchmark, shares, table, with_vocabulary
 
 LEAST = {"batch_size": 1, "samples": 1, "interim_every": 1, "max_new_tokens": 1}
 LEAST |= {"start_sample": 0, "threshold": 0}

@@ -24,8 +24,8 @@ from random import Random
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import described
 from spatialvlm.run_folder import disk_errors
+from spatialvlm.tasks.clevr import described
 from spatialvlm.worlds.clevr import scenes
 from spatialvlm.worlds.clevr.facts import VALUES, Scene
 from spatialvlm.worlds.clevr.official_questions import FAMILIES, clevr

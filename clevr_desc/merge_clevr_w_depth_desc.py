@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, described, described_files
 from spatialvlm.example import Example
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.clevr import described, described_files
 
 DepthOf = Callable[[Example], Image.Image | Path | None]
 

@@ -27,11 +27,14 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import described_files, sparkle, sparkle_composite, sparkle_files
-from spatialvlm.data.sparkle import CONFIGURATIONS, FORMS, Form
-from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
 from spatialvlm.example import Example
 from spatialvlm.files import rows
+from spatialvlm.tasks.clevr import described_files
+from spatialvlm.tasks.sparkle import composite as sparkle_composite
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle import files as sparkle_files
+from spatialvlm.tasks.sparkle.data import CONFIGURATIONS, FORMS, Form
+from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
 
 BLOCK = 20  # pictures made by one process before it hands them over
 

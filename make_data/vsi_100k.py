@@ -11,7 +11,7 @@ left out (--leave_out). The answer is a number, or a word where VSI-Bench gives 
 paper's proportions: where scenes allow too few questions of one, all are lowered alike (--proportions
 available takes what there is). No room is in both splits. The folder then holds train.parquet,
 validation.parquet, README.md (its card), summary.json and meta_info.json, all annotation, which `python -m
-spatialvlm.data.vsi verify` reads. It is there whole or not at all; a run that was stopped goes on with the
+spatialvlm.tasks.vsi.vsi_100k verify` reads. It is there whole or not at all; a run that was stopped goes on with the
 scans and frames that it had.
 
 On 2 CPU cores, shared with other work: 1,500 scenes of annotation (71,564 questions) took 53 seconds and
@@ -29,9 +29,12 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi, vsi_files, vsi_questions, vsibench
-from spatialvlm.data.vsi_questions import FAMILIES, PAPER, PAPER_SCENES, Candidate
 from spatialvlm.report.cards import vsi_card
+from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi import files as vsi_files
+from spatialvlm.tasks.vsi import questions as vsi_questions
+from spatialvlm.tasks.vsi import vsi_100k as vsi
+from spatialvlm.tasks.vsi.questions import FAMILIES, PAPER, PAPER_SCENES, Candidate
 from spatialvlm.worlds.rooms import annotation, rooms
 from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 

@@ -21,11 +21,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from spatialvlm import cli, grpo, rewards, training
+from spatialvlm import cli, grpo, training
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
+from spatialvlm.tasks.sat import reward as rewards
 from spatialvlm.worlds.clevr import series
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.data.vsi_questions import FAMILIES
 from spatialvlm.models import loading
 from spatialvlm.report import comparison, vsi
 from spatialvlm.report.jobs import ROOT, Job, chosen, run
+from spatialvlm.tasks.vsi.questions import FAMILIES
 
 V, T = "vsgrpo_2b_v", "vsgrpo_2b_t"
 HELD_OUT = ("object_rel_direction", "object_size_estimation")

@@ -16,9 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, grpo, rewards_sparkle, training
+from spatialvlm import cli, grpo, training
 from spatialvlm.models import loading
 from spatialvlm.sparkle_experiment import SparkleArgs, SparkleExperiment, training_set
+from spatialvlm.tasks.sparkle import reward as rewards_sparkle
 
 
 @dataclass

@@ -7,7 +7,7 @@ python model/vsi_dpo.py --resume                       # goes on with the newest
 accelerate launch model/vsi_dpo.py                     # several GPUs; runs/accelerate/ has more
 
 The vanilla prompt asks. The wrong answer is another word that could have been the answer, or the right number
-more than 20 % off (spatialvlm/data/vsi_pairs.py). Same data, adapter, tests and run folder as
+more than 20 % off (spatialvlm/tasks/vsi/dpo_pairs.py). Same data, adapter, tests and run folder as
 model/vsi_grpo.py.
 """
 
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from spatialvlm import cli, dpo, training, vsi_experiment
-from spatialvlm.data import vsi_pairs
 from spatialvlm.models import loading
+from spatialvlm.tasks.vsi import dpo_pairs as vsi_pairs
 from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 

@@ -23,11 +23,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, grpo, rewards_vsi, training, vsi_experiment
+from spatialvlm import cli, grpo, training, vsi_experiment
 from spatialvlm.cli import UserError
-from spatialvlm.data.vsi_prompts import Mode
 from spatialvlm.example import Example
 from spatialvlm.models import loading
+from spatialvlm.tasks.vsi import reward as rewards_vsi
+from spatialvlm.tasks.vsi.prompts import Mode
 from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 IN_TAGS = 24  # tokens: four tags take some 15, and something should stand in them

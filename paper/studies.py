@@ -9,12 +9,12 @@ from statistics import fmean
 from figures import claim, number, points, read_json, share
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.sparkle_questions import CAPABILITIES
-from spatialvlm.data.vsi_questions import FAMILIES
 from spatialvlm.evaluation import metrics
 from spatialvlm.report import comparison, published, sat, sparkle, vsi
 from spatialvlm.report.published_sparkle import COMPOSITE
 from spatialvlm.run_folder import read_lines
+from spatialvlm.tasks.sparkle.questions import CAPABILITIES
+from spatialvlm.tasks.vsi.questions import FAMILIES
 
 # ---- paper A
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, cvbench, sat
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.experiment import Experiment, RunArgs
-from spatialvlm.scoring.cvbench import CVBENCH
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.cvbench import data as cvbench
+from spatialvlm.tasks.cvbench.scoring import CVBENCH
+from spatialvlm.tasks.sat import data as sat
 from spatialvlm.worlds.clevr import series
 
 

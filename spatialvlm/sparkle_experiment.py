@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import sparkle
-from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
 from spatialvlm.example import Example
 from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.models import loading
-from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
+from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
 
 MADE = "made"
 # By profile. At 224 pixels the labels are too small; ours has learnt to read them where `labels` is there.

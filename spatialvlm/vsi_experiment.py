@@ -11,17 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from spatialvlm import rewards_vsi
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi, vsi_prompts, vsi_rooms, vsibench, vsibench_videos
-from spatialvlm.data.vsi_prompts import Mode
-from spatialvlm.data.vsi_questions import FAMILIES, family
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.example import Example
 from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.models import loading
-from spatialvlm.scoring.vsibench import VSIBENCH, score
+from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi import prompts as vsi_prompts
+from spatialvlm.tasks.vsi import rendered as vsi_rooms
+from spatialvlm.tasks.vsi import reward as rewards_vsi
+from spatialvlm.tasks.vsi import videos as vsibench_videos
+from spatialvlm.tasks.vsi import vsi_100k as vsi
+from spatialvlm.tasks.vsi.prompts import Mode
+from spatialvlm.tasks.vsi.questions import FAMILIES, family
+from spatialvlm.tasks.vsi.scoring import VSIBENCH, score
 from spatialvlm.worlds.clevr import series
 
 MODEL = loading.ROOMS  # of the embedded profile

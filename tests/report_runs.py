@@ -10,7 +10,7 @@ from spatialvlm.evaluation.benchmark import STRICT_CHOICE
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
 from spatialvlm.run_folder import Run
-from spatialvlm.scoring.cvbench import CVBENCH
+from spatialvlm.tasks.cvbench.scoring import CVBENCH
 
 Say = Callable[[Example], list[str]]
 

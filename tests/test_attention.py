@@ -13,7 +13,7 @@ from PIL import Image
 from spatialvlm.cli import UserError
 from spatialvlm.models import rollout
 from spatialvlm.report import attention
-from spatialvlm.scoring.clevr import with_vocabulary
+from spatialvlm.tasks.clevr.scoring import with_vocabulary
 from spatialvlm.worlds.clevr import scenes, series
 
 

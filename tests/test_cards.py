@@ -11,9 +11,9 @@ from huggingface_hub import DatasetCard, HfApi, ModelCard
 from report_runs import always_a, right, write, write_training
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import cvbench
 from spatialvlm.models.loading import EMBEDDED
 from spatialvlm.report import cards
+from spatialvlm.tasks.cvbench import data as cvbench
 
 
 @pytest.fixture(scope="module")

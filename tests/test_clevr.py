@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr
+from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.worlds.clevr import official_answers, official_questions, scenes
 from spatialvlm.worlds.clevr.official_answers import FAMILIES
 

@@ -21,15 +21,15 @@ import tiny
 from test_cvbench import png
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsr
 from spatialvlm.evaluation import score_file
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.evaluation.predict import Settings, gold_answers
-from spatialvlm.scoring.clevr import CLEVR, SUPERCLEVR
-from spatialvlm.scoring.cvbench import CVBENCH
-from spatialvlm.scoring.sat import SAT
-from spatialvlm.scoring.vsibench import VSIBENCH
-from spatialvlm.scoring.vsr import VSR
+from spatialvlm.tasks.clevr.scoring import CLEVR, SUPERCLEVR
+from spatialvlm.tasks.cvbench.scoring import CVBENCH
+from spatialvlm.tasks.sat.scoring import SAT
+from spatialvlm.tasks.vsi.scoring import VSIBENCH
+from spatialvlm.tasks.vsr import data as vsr
+from spatialvlm.tasks.vsr.scoring import VSR
 
 DRILLS = int(os.environ.get("DRILLS", "25"))
 ROWS = 6

@@ -12,11 +12,12 @@ import pytest
 import tiny
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import counting, pixmo
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.predict import to_record
 from spatialvlm.evaluation.summary import summarize
-from spatialvlm.scoring.counting import (
+from spatialvlm.tasks.counting import data as counting
+from spatialvlm.tasks.counting import pixmo
+from spatialvlm.tasks.counting.scoring import (
     COUNTING,
     PUBLISHED,
     aggregate,

@@ -9,11 +9,11 @@ import pytest
 import tiny
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import cvbench
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
-from spatialvlm.scoring.cvbench import aggregate
+from spatialvlm.tasks.cvbench import data as cvbench
+from spatialvlm.tasks.cvbench.scoring import aggregate
 
 
 def png(seed: int) -> bytes:

@@ -15,9 +15,10 @@ import tiny
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, described, described_files, descriptions
 from spatialvlm.evaluation import metrics
 from spatialvlm.report import descriptions as report
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.clevr import described, described_files, descriptions
 from spatialvlm.worlds.clevr import official_answers, official_questions, scenes
 from spatialvlm.worlds.clevr.official_answers import FAMILIES
 

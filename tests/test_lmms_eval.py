@@ -14,11 +14,11 @@ from random import Random
 import pytest
 import tiny
 
-from spatialvlm.data import vsibench
 from spatialvlm.evaluation.predict import to_record
 from spatialvlm.example import Example
-from spatialvlm.scoring.cvbench import CVBENCH
-from spatialvlm.scoring.vsibench import VSIBENCH
+from spatialvlm.tasks.cvbench.scoring import CVBENCH
+from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi.scoring import VSIBENCH
 from spatialvlm.worlds.clevr import questions, scenes
 
 PAIRS = 6000

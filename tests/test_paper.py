@@ -14,12 +14,12 @@ import pytest
 from scripts import commands
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
-from spatialvlm.data.vsi_questions import FAMILIES as ROOM_FAMILIES
 from spatialvlm.evaluation import metrics
 from spatialvlm.report import comparison
 from spatialvlm.run_folder import read_lines
-from spatialvlm.scoring.sparkle import aggregate_basic
+from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
+from spatialvlm.tasks.sparkle.scoring import aggregate_basic
+from spatialvlm.tasks.vsi.questions import FAMILIES as ROOM_FAMILIES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "paper"))
 

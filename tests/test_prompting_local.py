@@ -10,7 +10,6 @@ import tiny_chat
 import torch
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import cvbench
 from spatialvlm.evaluation import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading, qwen, rollout
@@ -19,7 +18,8 @@ from spatialvlm.prompting.client import Talk
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Outcome, assistant, user
-from spatialvlm.scoring.clevr import with_vocabulary
+from spatialvlm.tasks.clevr.scoring import with_vocabulary
+from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.worlds.clevr import series
 
 

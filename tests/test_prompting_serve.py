@@ -25,8 +25,8 @@ from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.prompting.server import ServerArgs, ServerClient
 from spatialvlm.prompting.strategy import Aids
-from spatialvlm.scoring.cvbench import CVBENCH
-from spatialvlm.scoring.sat import SAT
+from spatialvlm.tasks.cvbench.scoring import CVBENCH
+from spatialvlm.tasks.sat.scoring import SAT
 from spatialvlm.worlds.clevr import series
 
 TEXT = "{{ turn.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join('\\n') }}"

@@ -18,8 +18,6 @@ from pyarrow import parquet
 from report_runs import always_a, mute, right, write, write_training
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import cvbench, sparkle, vsi_rooms
-from spatialvlm.data.sparkle_questions import FAMILIES
 from spatialvlm.evaluation import metrics, predict
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import sat, vsr
@@ -29,7 +27,11 @@ from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.report import __main__ as report
 from spatialvlm.report import asked, comparison, explorer, plots, published, reading, tables
 from spatialvlm.run_folder import Run
-from spatialvlm.scoring.sparkle import BASIC, with_vocabulary
+from spatialvlm.tasks.cvbench import data as cvbench
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle.questions import FAMILIES
+from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
+from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.vsi_experiment import WORDS
 from spatialvlm.worlds.clevr import series
 

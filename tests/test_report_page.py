@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from report_runs import always_a, mute, right, write, write_training
 
-from spatialvlm.data import cvbench
+from spatialvlm.tasks.cvbench import data as cvbench
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

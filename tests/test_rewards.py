@@ -2,7 +2,7 @@
 
 import pytest
 
-from spatialvlm.rewards import accuracy
+from spatialvlm.tasks.sat.reward import accuracy
 
 
 @pytest.mark.parametrize(

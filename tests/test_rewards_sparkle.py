@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from spatialvlm import rewards_sparkle
-from spatialvlm.data import sparkle
-from spatialvlm.data.sparkle_questions import FAMILIES
-from spatialvlm.scoring.sparkle import BASIC
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle import reward as rewards_sparkle
+from spatialvlm.tasks.sparkle.questions import FAMILIES
+from spatialvlm.tasks.sparkle.scoring import BASIC
 
 EXAMPLES = {example.task: example for example in sparkle.load("embedded", limit=17)}
 

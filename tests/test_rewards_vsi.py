@@ -5,9 +5,9 @@ import math
 import pytest
 import tiny
 
-from spatialvlm import rewards_vsi
 from spatialvlm.example import Example
-from spatialvlm.rewards_vsi import accuracy, habits, has_format, reward
+from spatialvlm.tasks.vsi import reward as rewards_vsi
+from spatialvlm.tasks.vsi.reward import accuracy, habits, has_format, reward
 
 
 def word(answer="front-left", vocabulary=("front-left", "front-right", "back-left", "back-right")):

@@ -14,8 +14,9 @@ import shapely
 from plyfile import PlyData, PlyElement
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import scannet, vsi_questions
 from spatialvlm.files import video
+from spatialvlm.tasks.vsi import questions as vsi_questions
+from spatialvlm.tasks.vsi import scannet
 from spatialvlm.worlds.rooms import annotation, geometry, render, rooms
 from spatialvlm.worlds.rooms.furniture import KINDS
 from spatialvlm.worlds.rooms.render import Room

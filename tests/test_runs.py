@@ -10,8 +10,8 @@ import yaml
 from trl import TrlParser
 
 from spatialvlm import cli
-from spatialvlm.data.vsi_questions import FAMILIES
 from spatialvlm.models import loading
+from spatialvlm.tasks.vsi.questions import FAMILIES
 
 NAMES = ("pali_sat_grpo_v1", "pali_sat_grpo_v2", "pali_sat_sft")
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from trl import TrlParser
 
-from spatialvlm.data.sparkle_questions import CAPABILITIES
 from spatialvlm.models import loading
+from spatialvlm.tasks.sparkle.questions import CAPABILITIES
 
 ABLATIONS = {f"sparkle_sft_{name}": {"capabilities": [name]} for name in CAPABILITIES}
 ABLATIONS |= {

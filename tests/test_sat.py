@@ -10,7 +10,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import sat
+from spatialvlm.tasks.sat import data as sat
 
 COMMAS = ["chair moved left, away from the camera", "chair moved right, and back", "nothing moved"]
 

@@ -11,10 +11,10 @@ import tiny
 from pyarrow import Table, parquet
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import sat
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
-from spatialvlm.scoring.sat import SAT, aggregate, arrange
+from spatialvlm.tasks.sat import data as sat
+from spatialvlm.tasks.sat.scoring import SAT, aggregate, arrange
 
 
 def png(seed: int = 0) -> bytes:

@@ -10,8 +10,8 @@ from plyfile import PlyData
 from pytest import approx
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import scannet
-from spatialvlm.data.vsi_questions import candidates
+from spatialvlm.tasks.vsi import scannet
+from spatialvlm.tasks.vsi.questions import candidates
 from spatialvlm.worlds.rooms import rooms
 
 

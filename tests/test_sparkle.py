@@ -13,12 +13,13 @@ from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import sparkle, sparkle_files
-from spatialvlm.data.sparkle import FORMS, Form, place
-from spatialvlm.data.sparkle_questions import FAMILIES
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
-from spatialvlm.scoring.sparkle import BASIC, vocabulary
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle import files as sparkle_files
+from spatialvlm.tasks.sparkle.data import FORMS, Form, place
+from spatialvlm.tasks.sparkle.questions import FAMILIES
+from spatialvlm.tasks.sparkle.scoring import BASIC, vocabulary
 from spatialvlm.worlds.plane.draw import Style, draw
 from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS
 

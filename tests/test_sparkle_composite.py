@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import sparkle_composite, sparkle_files
-from spatialvlm.data.sparkle import FORMS
-from spatialvlm.data.sparkle_composite import JOIN, Task, judge, shortest_paths, shortest_tours, tasks
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
-from spatialvlm.scoring.sparkle import COMPOSITE, ratio, routes, routes_by_task
+from spatialvlm.tasks.sparkle import composite as sparkle_composite
+from spatialvlm.tasks.sparkle import files as sparkle_files
+from spatialvlm.tasks.sparkle.composite import JOIN, Task, judge, shortest_paths, shortest_tours, tasks
+from spatialvlm.tasks.sparkle.data import FORMS
+from spatialvlm.tasks.sparkle.scoring import COMPOSITE, ratio, routes, routes_by_task
 
 INSTANCES = 1000
 QUICK = {name: replace(form, style=replace(form.style, width=28)) for name, form in FORMS.items()}

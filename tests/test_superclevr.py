@@ -8,9 +8,10 @@ import pytest
 import tiny
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import clevr, superclevr
 from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
-from spatialvlm.scoring.clevr import CLEVR, SUPERCLEVR, benchmark, with_vocabulary
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.clevr import superclevr
+from spatialvlm.tasks.clevr.scoring import CLEVR, SUPERCLEVR, benchmark, with_vocabulary
 
 ASKED = [
     ("How many big objects have the same color as the metal bus?", 3),

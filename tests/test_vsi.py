@@ -16,9 +16,11 @@ from PIL import Image
 from pytest import approx
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi, vsi_files, vsi_questions
-from spatialvlm.data.vsi_questions import FAMILIES, PAPER, candidates
 from spatialvlm.frames import Video
+from spatialvlm.tasks.vsi import files as vsi_files
+from spatialvlm.tasks.vsi import questions as vsi_questions
+from spatialvlm.tasks.vsi import vsi_100k as vsi
+from spatialvlm.tasks.vsi.questions import FAMILIES, PAPER, candidates
 from spatialvlm.worlds.rooms import annotation, geometry
 from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 

@@ -10,10 +10,11 @@ import tiny
 
 from spatialvlm import vsi_experiment
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi_prompts, vsi_rooms
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
-from spatialvlm.scoring.vsibench import VSIBENCH
+from spatialvlm.tasks.vsi import prompts as vsi_prompts
+from spatialvlm.tasks.vsi import rendered as vsi_rooms
+from spatialvlm.tasks.vsi.scoring import VSIBENCH
 from spatialvlm.vsi_experiment import WORDS, VSIArgs
 
 

@@ -5,12 +5,13 @@ import random
 import pytest
 import tiny
 
-from spatialvlm import rewards_vsi
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi_pairs, vsi_questions
-from spatialvlm.data.vsi import DIRECTIONS
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
+from spatialvlm.tasks.vsi import dpo_pairs as vsi_pairs
+from spatialvlm.tasks.vsi import questions as vsi_questions
+from spatialvlm.tasks.vsi import reward as rewards_vsi
+from spatialvlm.tasks.vsi.vsi_100k import DIRECTIONS
 
 IMAGE = (tiny.image(0),)
 NUMBERS = {  # how answers of a family are written, and up to what

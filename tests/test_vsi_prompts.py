@@ -2,7 +2,8 @@
 
 import pytest
 
-from spatialvlm.data import vsi_prompts, vsibench
+from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi import prompts as vsi_prompts
 
 QUESTION = "How many chair(s) are in this room?"
 

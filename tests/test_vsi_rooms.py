@@ -13,11 +13,11 @@ import pytest
 import shapely
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi_rooms
-from spatialvlm.data.vsi_rooms import FAMILIES, LETTERS
 from spatialvlm.files.video import uniform
 from spatialvlm.frames import Video
 from spatialvlm.parsing import answers
+from spatialvlm.tasks.vsi import rendered as vsi_rooms
+from spatialvlm.tasks.vsi.rendered import FAMILIES, LETTERS
 from spatialvlm.worlds.clevr.series import drawn
 from spatialvlm.worlds.rooms import render, rooms
 

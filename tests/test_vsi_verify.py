@@ -5,7 +5,9 @@ import json
 import pytest
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi, vsi_questions, vsi_verify
+from spatialvlm.tasks.vsi import questions as vsi_questions
+from spatialvlm.tasks.vsi import verify as vsi_verify
+from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.worlds.rooms import annotation
 from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 

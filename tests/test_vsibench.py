@@ -9,11 +9,12 @@ import datasets
 import pytest
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi_prompts, vsibench
 from spatialvlm.evaluation.predict import to_record
 from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
-from spatialvlm.scoring.vsibench import DIRECTION, TAGGED, TASKS, VSIBENCH
+from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi import prompts as vsi_prompts
+from spatialvlm.tasks.vsi.scoring import DIRECTION, TAGGED, TASKS, VSIBENCH
 
 TYPES = vsibench.CHOICE_TYPES + vsibench.NUMBER_TYPES
 

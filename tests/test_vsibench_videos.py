@@ -13,9 +13,10 @@ from huggingface_hub import constants
 from PIL import Image
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsibench, vsibench_videos
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
+from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi import videos as vsibench_videos
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,12 @@ import pytest
 import tiny
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsr
-from spatialvlm.data.vsr_overlap import shared_with_training
 from spatialvlm.example import Example
 from spatialvlm.files import downloads
 from spatialvlm.parsing import answers
-from spatialvlm.scoring.vsr import VSR, by_relation, relation_table
+from spatialvlm.tasks.vsr import data as vsr
+from spatialvlm.tasks.vsr.overlap import shared_with_training
+from spatialvlm.tasks.vsr.scoring import VSR, by_relation, relation_table
 from spatialvlm.worlds.clevr import scenes, series
 from spatialvlm.worlds.clevr.captions import FAR, NEAR, VSR_KINDS
 from spatialvlm.worlds.clevr.captions import vsr as caption_of

@@ -9,10 +9,11 @@ import pytest
 import tiny
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import whatsup, whatsup_scenes
 from spatialvlm.parsing import answers
-from spatialvlm.scoring.registry import BENCHMARKS
-from spatialvlm.scoring.whatsup import WHATSUP, aggregate
+from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.tasks.whatsup import data as whatsup
+from spatialvlm.tasks.whatsup import scenes as whatsup_scenes
+from spatialvlm.tasks.whatsup.scoring import WHATSUP, aggregate
 from spatialvlm.worlds.clevr import scenes
 
 A = {"left": "left_of", "right": "right_of", "on": "on", "under": "under"}

@@ -18,11 +18,11 @@ from peft import PeftModel
 from transformers import PaliGemmaForConditionalGeneration
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import vsi_questions
 from spatialvlm.files.video import uniform
 from spatialvlm.models import loading
 from spatialvlm.models.loading import ModelArgs
 from spatialvlm.pretrain import adapters, build, labels_world, rooms_world, worlds
+from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.worlds.rooms import render, rooms
 
 ROOT = Path(__file__).resolve().parents[1]

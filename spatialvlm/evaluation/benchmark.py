@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from spatialvlm import rewards
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
+from spatialvlm.tasks.sat import reward as rewards
 
 Parsed = str | int | float | None  # what a text says; None where it says nothing, which is wrong
 Aggregate = Callable[[Sequence[Record]], dict[str, Estimate]]

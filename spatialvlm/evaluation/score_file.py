@@ -26,7 +26,7 @@ from spatialvlm.evaluation.evaluate import peak_memory_bytes
 from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.files import rows
-from spatialvlm.scoring.registry import BENCHMARKS
+from spatialvlm.tasks.registry import BENCHMARKS
 
 
 @dataclass

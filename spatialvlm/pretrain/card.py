@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 import transformers
 
-from spatialvlm.data import clevr
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Rule
 from spatialvlm.evaluation.predict import predict
 from spatialvlm.example import Example
+from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.worlds.clevr import series as rendered
 
 Scores = dict[str, dict[str, dict]]

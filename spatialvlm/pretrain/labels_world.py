@@ -16,10 +16,11 @@ import networkx as nx
 import numpy as np
 from PIL import Image
 
-from spatialvlm.data import sparkle, sparkle_composite
-from spatialvlm.data.sparkle_questions import FAMILIES, HINTS
 from spatialvlm.pretrain.build import IMAGE_SIZE
 from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
+from spatialvlm.tasks.sparkle import composite as sparkle_composite
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle.questions import FAMILIES, HINTS
 from spatialvlm.worlds.plane.draw import PLANE, draw
 from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS, Configuration
 

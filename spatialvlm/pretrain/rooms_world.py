@@ -16,11 +16,12 @@ from random import Random
 
 import numpy as np
 
-from spatialvlm.data import vsi_prompts, vsi_questions
-from spatialvlm.data.vsi import DIRECTIONS
 from spatialvlm.files.video import uniform
 from spatialvlm.pretrain.build import IMAGE_SIZE, PATCH_SIZE
 from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
+from spatialvlm.tasks.vsi import prompts as vsi_prompts
+from spatialvlm.tasks.vsi import questions as vsi_questions
+from spatialvlm.tasks.vsi.vsi_100k import DIRECTIONS
 from spatialvlm.worlds.rooms import render, rooms
 from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 from spatialvlm.worlds.rooms.furniture import KINDS

@@ -7,27 +7,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.data import (
-    clevr,
-    counting,
-    cvbench,
-    described,
-    sparkle,
-    sparkle_composite,
-    vsi_rooms,
-    vsibench,
-    vsibench_videos,
-    vsr,
-    whatsup,
-)
-from spatialvlm.data.sparkle_questions import FAMILIES
 from spatialvlm.evaluation.benchmark import sat
 from spatialvlm.example import Example
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.report.reading import Test
-from spatialvlm.scoring.registry import BENCHMARKS
 from spatialvlm.sparkle_experiment import MADE
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.clevr import described
+from spatialvlm.tasks.counting import data as counting
+from spatialvlm.tasks.cvbench import data as cvbench
+from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.tasks.sparkle import composite as sparkle_composite
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle.questions import FAMILIES
+from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi import rendered as vsi_rooms
+from spatialvlm.tasks.vsi import videos as vsibench_videos
+from spatialvlm.tasks.vsr import data as vsr
+from spatialvlm.tasks.whatsup import data as whatsup
 from spatialvlm.vsi_experiment import TEST_SEED
 from spatialvlm.worlds.clevr import series
 

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spatialvlm.cli import UserError
-from spatialvlm.data.descriptions import STYLES
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.report.comparison import percent
 from spatialvlm.run_folder import disk_errors, read_lines
+from spatialvlm.tasks.clevr.descriptions import STYLES
 
 DESCRIPTIONS = ("none", *STYLES)
 IMAGES = ("image", "blank")

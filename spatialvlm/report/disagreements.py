@@ -20,9 +20,9 @@ from spatialvlm.evaluation.benchmark import Rule
 from spatialvlm.evaluation.metrics import group
 from spatialvlm.example import Example
 from spatialvlm.report.comparison import markdown, replace_section
-from spatialvlm.scoring.clevr import CLEVR
-from spatialvlm.scoring.cvbench import CVBENCH
-from spatialvlm.scoring.vsibench import VSIBENCH
+from spatialvlm.tasks.clevr.scoring import CLEVR
+from spatialvlm.tasks.cvbench.scoring import CVBENCH
+from spatialvlm.tasks.vsi.scoring import VSIBENCH
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPLETIONS, DOCS = ROOT / "tests" / "data" / "completions.jsonl", ROOT / "docs" / "scoring.md"

@@ -19,7 +19,7 @@ from spatialvlm.checkpoints import PREFIX
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation import compare, metrics
 from spatialvlm.evaluation.metrics import Record
-from spatialvlm.scoring.registry import BENCHMARKS
+from spatialvlm.tasks.registry import BENCHMARKS
 
 ALMOST = 1e-9  # two ways of the same float arithmetic
 _SEED = re.compile(r"[-_]?seed\d+")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from spatialvlm.data.sparkle_questions import CAPABILITIES, FAMILIES
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.report.comparison import markdown, percent
 from spatialvlm.report.published_sparkle import COMPOSITE
+from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
 
 Summary = Mapping  # what evaluate.run returns, of composite with `routes` added
 ROUTES = ("optimal", "exact", "valid")

@@ -11,7 +11,7 @@ from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.report import comparison, descriptions, published, published_cot, published_sparkle
 from spatialvlm.report.reading import Test
 from spatialvlm.run_folder import differences
-from spatialvlm.scoring.registry import BENCHMARKS
+from spatialvlm.tasks.registry import BENCHMARKS
 
 MEAN = "mean_of_tasks"
 TITLES = {MEAN: "mean of tasks", "micro": "all questions", "close_call": "close call"}

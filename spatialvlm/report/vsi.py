@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spatialvlm.data.vsi_questions import FAMILIES, family
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.report.comparison import markdown, percent
 from spatialvlm.run_folder import read_lines
+from spatialvlm.tasks.vsi.questions import FAMILIES, family
 
 Answers = Sequence[Record]
 SHORT = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spatialvlm.report import published
-from spatialvlm.scoring.vsibench import TASKS
+from spatialvlm.tasks.vsi.scoring import TASKS
 
 
 def measured(summary: Mapping[str, Any]) -> dict[str, float | None]:

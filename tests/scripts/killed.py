@@ -17,7 +17,7 @@ LIBRARIES = [
     "torch",
     "trl",
     "peft.tuners.lora",
-    "spatialvlm.data.cvbench",
+    "spatialvlm.tasks.cvbench.data",
     "spatialvlm.sat_experiment",
     "spatialvlm.grpo",
     "spatialvlm.sft",

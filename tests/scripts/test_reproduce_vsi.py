@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import refused, run_here
 
-from spatialvlm.data.vsi_questions import FAMILIES
+from spatialvlm.tasks.vsi.questions import FAMILIES
 
 SCRIPT = "model/reproduce_vsi.py"
 # What each run gets right of the four questions of a family, all families alike but for those named.

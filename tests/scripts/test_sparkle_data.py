@@ -10,7 +10,9 @@ import huggingface_hub
 import pytest
 from commands import ROOT, refused, run
 
-from spatialvlm.data import sparkle, sparkle_composite, sparkle_files
+from spatialvlm.tasks.sparkle import composite as sparkle_composite
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle import files as sparkle_files
 
 MAKE = "make_data/sparkle.py"
 FEW = ("--form", "embedded", "--configurations", "4", "--test_items", "2")

@@ -10,8 +10,10 @@ import pytest
 import tiny
 from commands import refused, run
 
-from spatialvlm.data import sparkle, sparkle_composite, sparkle_files
-from spatialvlm.data.whatsup import RELATIONS
+from spatialvlm.tasks.sparkle import composite as sparkle_composite
+from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle import files as sparkle_files
+from spatialvlm.tasks.whatsup.data import RELATIONS
 
 EVAL, SFT, GRPO = "eval_sparkle.py", "model/sparkle_sft.py", "model/sparkle_grpo.py"
 REPRODUCE = "model/reproduce_sparkle.py"
@@ -73,7 +75,7 @@ WAYS += ("sparkle_sft_localization",)
 def leave(folder: Path, share: float) -> None:
     """A way's tests as eval_sparkle.py leaves them, a share of every task's four questions answered right."""
     from spatialvlm.evaluation.summary import summarize
-    from spatialvlm.scoring.sparkle import BASIC, COMPOSITE, routes_by_task
+    from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE, routes_by_task
 
     tasks = {"basic": list(sparkle.FAMILIES), "composite": ["path_3x3", "tour"]}
     for block, benchmark in (("basic", BASIC), ("composite", COMPOSITE)):

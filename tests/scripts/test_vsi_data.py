@@ -11,9 +11,9 @@ import scans
 from boxed_rooms import made
 from commands import ROOT, refused, run
 
-from spatialvlm.data import vsi
-from spatialvlm.data.vsi_questions import PAPER
 from spatialvlm.files import rows
+from spatialvlm.tasks.vsi import vsi_100k as vsi
+from spatialvlm.tasks.vsi.questions import PAPER
 from spatialvlm.worlds.rooms import annotation
 
 SCRIPT = "make_data/vsi_100k.py"
@@ -164,7 +164,7 @@ def test_the_check_from_another_folder(meta_info, tmp_path):
     label = next(label for label, count in made(2).object_counts.items() if count == 3)
     row |= {"question": f"How many {label}(s) are in this room?", "ground_truth": "3", "options": None}
     (tmp_path / "test.jsonl").write_text(json.dumps(row))
-    command = [sys.executable, "-m", "spatialvlm.data.vsi", "verify", "--meta_info", "meta.json"]
+    command = [sys.executable, "-m", "spatialvlm.tasks.vsi.vsi_100k", "verify", "--meta_info", "meta.json"]
     done = subprocess.run(
         [*command, "--questions", "test.jsonl", "--json"], cwd=tmp_path, capture_output=True
     )

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from spatialvlm import distributed
 from spatialvlm.cli import UserError
-from spatialvlm.data.sat import draw_answer_form
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT, LazyExamples
+from spatialvlm.tasks.sat.data import draw_answer_form
 from spatialvlm.worlds.clevr import questions, scenes
 from spatialvlm.worlds.clevr.captions import VSR_KINDS
 from spatialvlm.worlds.clevr.captions import vsr as vsr_caption

@@ -1,1 +1,0 @@
-"""One file a data set; every `load` gives `spatialvlm.example.Example` objects."""

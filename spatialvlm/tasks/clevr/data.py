@@ -1,0 +1,309 @@
+"""Real CLEVR: the official folder (images/, scenes/, questions/); the hub's image-problem-solution rows,
+which hold CLEVR-CoGenT and Super-CLEVR too; and our own question forms asked over the real scenes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from spatialvlm.cli import UserError
+from spatialvlm.example import Example, open_image
+from spatialvlm.files import rows
+from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.tasks.clevr import superclevr
+from spatialvlm.tasks.sat.data import draw_answer_form
+from spatialvlm.worlds.clevr import questions
+from spatialvlm.worlds.clevr.facts import Scene
+from spatialvlm.worlds.clevr.official_answers import family
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
+from spatialvlm.worlds.clevr.series import highlight
+
+
+def load(path: str | Path, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
+    """The official questions, of CLEVR or of Super-CLEVR.
+
+    Args:
+        path: an official folder (with `questions/`), or Super-CLEVR's (`superclevr.load`); or rows with
+            `image, problem, solution`: a hub id such as `MMInstruction/Clevr_CoGenT_ValA`, `..._ValB` or
+            `MMInstruction/SuperClevr_Val`, a parquet or jsonl file, or a folder of those.
+        split: of a folder with several (`train`, `val`, `test`): the one whose name is in the file names, by
+            default `val`; of a hub id, by default `train`, the only one the hub has.
+        limit: at most this many.
+
+    Returns: Examples with the family as task; of a folder, `meta` holds `scene` (None without scenes) and
+    `program`.
+
+    Raises:
+        UserError: no such folder, a file that is not JSON, a row without a question, an answer that can be or
+            an image; the message names it.
+    """
+    if (Path(path) / "questions").is_dir():
+        return _load_folder(Path(path), split, limit)
+    if superclevr.questions_file(path):
+        return superclevr.load(path, limit)
+    if is_official_folder(path):
+        raise UserError(f"{path} has no questions/ folder; CLEVR's official questions lie there")
+    return _load_rows(path, split or "train", limit)
+
+
+def is_official_folder(path: str | Path) -> bool:
+    """Whether a path is a folder in the official form, whole or in part."""
+    return any((Path(path) / name).is_dir() for name in ("images", "scenes", "questions"))
+
+
+def load_scenes(folder: str | Path, split: str | None = None) -> list[Scene]:
+    """All scenes of an official folder whose images are there too.
+
+    Raises:
+        UserError: no such folder, no scenes, a file that is not JSON or holds no scenes, no image.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"no such folder: {folder}")
+    files = sorted((Path(folder) / "scenes").glob("*.json"))
+    scenes = _scenes(of_split(files, split)) if files else []
+    if not scenes:
+        raise UserError(f"{folder} has no scenes (scenes/*.json), which these questions are made from")
+    present = [scene for scene in scenes if image_file(Path(folder), scene["image_filename"]).is_file()]
+    if not present:
+        raise UserError(f"none of the {len(scenes)} scenes in {folder} has its picture in images/")
+    return present
+
+
+def load_free(
+    folder: str | Path,
+    limit: int | None = None,
+    kinds: Sequence[str] = FREE_KINDS,
+    split: str | None = None,
+    seed: int = 0,
+) -> Sequence[Example]:
+    """Our short free-form questions over the real scenes and images. Without a limit, one of a kind a
+    scene.
+    """
+
+    def ask(kind: str, scene: Scene, rng: Random) -> Question | None:
+        return questions.free(scene, rng, kind)
+
+    return _asked(load_scenes(folder, split), Path(folder), "free", kinds, ask, limit, seed)
+
+
+def load_sat(
+    folder: str | Path,
+    limit: int | None = None,
+    answer_form: str = "natural",
+    polarity: str = "closer",
+    split: str | None = None,
+    seed: int = 0,
+) -> Sequence[Example]:
+    """Questions in SAT's form over the real scenes and images: training data. Without a limit, one of a kind
+    a scene.
+
+    Args:
+        answer_form: `natural`, `letter` or `mixed`, as in `sat.load`.
+        polarity: of depth and distance: `closer` or `balanced`.
+    """
+
+    def ask(kind: str, scene: Scene, rng: Random) -> Question | None:
+        return questions.sat(scene, rng, kind, draw_answer_form(rng, answer_form), polarity)
+
+    draw_answer_form(Random(0), answer_form)
+    return _asked(load_scenes(folder, split), Path(folder), "sat", SAT_KINDS, ask, limit, seed)
+
+
+def load_cvbench(
+    folder: str | Path,
+    limit: int | None = None,
+    ood: bool = False,
+    split: str | None = None,
+    seed: int = 0,
+) -> Sequence[Example]:
+    """Questions in CV-Bench's form over the real scenes, boxes drawn. Without a limit, one of a task a scene.
+
+    With `ood`, Depth and Distance come with their polarity turned, under the same ids.
+    """
+
+    def ask(task: str, scene: Scene, rng: Random) -> Question | None:
+        return questions.cvbench(scene, rng, task, ood)
+
+    return _asked(load_scenes(folder, split), Path(folder), "cvbench", CVBENCH_TASKS, ask, limit, seed)
+
+
+# ---- the official folder
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}); fetch it again") from None
+
+
+def split_of(name: str) -> str | None:
+    """`val` of `CLEVR_val_questions.json`, `valB` of `CLEVR_valB_000007.png`."""
+    found = re.search(r"(?:^|_)((?:train|val|test)[AB]?)(?=[_.])", name)
+    return found[1] if found else None
+
+
+def of_split(files: list[Path], split: str | None) -> list[Path]:
+    """The files of a split, by their names; of several splits `val` by default (`test` has no answers)."""
+    named = {split_of(file.name) for file in files}
+    if split is None:
+        split = named.pop() if len(named) == 1 else "val"
+    found = [file for file in files if split_of(file.name) == split]
+    if not found:
+        there = ", ".join(sorted(map(str, named)))
+        raise UserError(f"no file of split '{split}' in {files[0].parent}, only of: {there}")
+    return found
+
+
+def _scenes(files: list[Path]) -> list[Scene]:
+    scenes: list[Scene] = []
+    for file in files:
+        content = _json(file)
+        listed = content.get("scenes", [content]) if isinstance(content, dict) else None
+        if not isinstance(listed, list):
+            raise UserError(f"{file} holds no 'scenes'; it should be a CLEVR scenes file")
+        for number, scene in enumerate(listed):
+            for name in ("image_filename", "objects", "directions", "relationships"):
+                if not isinstance(scene, dict) or name not in scene:
+                    raise UserError(f"{file} scene {number} has no '{name}', which CLEVR's scenes have")
+        scenes += listed
+    return scenes
+
+
+def image_file(folder: Path, name: str) -> Path:
+    """images/NAME, or images/SPLIT/NAME as the official archive has it."""
+    nested = folder / "images" / (split_of(name) or "") / name
+    return nested if nested.is_file() else folder / "images" / name
+
+
+def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Example]:
+    files = sorted((folder / "questions").glob("*.json"))
+    if not files:
+        raise UserError(f"{folder / 'questions'} holds no .json file")
+    files = of_split(files, split)
+    split = split_of(files[0].name)
+    listed = sorted((folder / "scenes").glob("*.json"))
+    scene_files = [file for file in listed if split_of(file.name) == split]
+    scenes = {scene["image_filename"]: scene for scene in _scenes(scene_files)}  # CLEVR's test split has none
+    examples: list[Example] = []
+    for file in files:
+        content = _json(file)
+        if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
+            raise UserError(f"{file} holds no 'questions'; it should be a CLEVR questions file")
+        for number, row in enumerate(content["questions"]):
+            if limit is not None and len(examples) >= limit:
+                return examples
+            where = f"{file} row {number}"
+            text, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
+            program = row.get("program")
+            examples.append(
+                Example(
+                    id=f"clevr-{row.get('split', file.stem)}-{row.get('question_index', number)}",
+                    images=(image_file(folder, name),),
+                    question=text,
+                    answer=superclevr.answer(row, "answer", where),
+                    task=(family(program) if program else family(text)) or "other",
+                    meta={"scene": scenes.get(name), "program": program},
+                )
+            )
+    if not examples:
+        raise UserError(f"{files[0]} holds no question")
+    return examples
+
+
+# ---- the hub's rows
+
+
+def _fields(row: rows.Row, where: str) -> tuple[str, Any, str]:
+    """(question, image, answer) of the hub's rows, or of R1-V's (question, image_path, ground_truth)."""
+    if "ground_truth" in row and "solution" not in row:
+        asked, image = rows.text(row, "question", where), rows.need(row, "image_path", where)
+        return asked, image, superclevr.answer(row, "ground_truth", where)
+    asked, solution = (rows.text(row, name, where) for name in ("problem", "solution"))
+    found = re.search(r"<answer>(.*?)</answer>", solution, re.DOTALL)
+    if found is None:
+        raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
+    answer = superclevr.answer({"<answer>": found[1]}, "<answer>", where)
+    return asked, rows.need(row, "image", where), answer
+
+
+def _load_rows(path: str | Path, split: str, limit: int | None) -> Sequence[Example]:
+    """Examples that are made when looked at, all rows checked before."""
+    table, folder = rows.read(path, split), rows.beside(path)
+    prefix = "superclevr" if "superclevr" in str(path).lower() else "clevr"
+
+    def make(number: int) -> Example:
+        where, row = table[number]
+        asked, image, answer = _fields(row, where)
+        return Example(
+            id=f"{prefix}-{split}-{number}",
+            images=(rows.picture(image, where, folder),),
+            question=asked,
+            answer=answer,
+            task=family(asked) or "other",
+        )
+
+    numbers = range(len(table) if limit is None else min(limit, len(table)))
+    for number in numbers:
+        make(number)
+    if not numbers:
+        raise UserError(f"{path} holds no row")
+    return LazyExamples(lru_cache(maxsize=1)(make), numbers)  # pictures are not to pile up
+
+
+# ---- our own forms over the real scenes
+
+
+def _asked(
+    scenes: list[Scene],
+    folder: Path,
+    form: str,
+    kinds: Sequence[str],
+    ask: Callable[[str, Scene, Random], Question | None],
+    limit: int | None,
+    seed: int,
+) -> Sequence[Example]:
+    """Every kind in turn over every scene, round after round, no question of a scene twice.
+
+    Questions are drawn at once, pictures are opened when they are looked at.
+    """
+    found: list[tuple[str, Scene, Question]] = []
+    seen: set[tuple[str, str]] = set()
+    fruitless = 0  # rounds without a new question: a count is often refused, so one such round is no end
+    for number in count():
+        before = len(found)
+        for scene in scenes:
+            for kind in kinds:
+                name = f"clevr-{form}-{Path(scene['image_filename']).stem}-{kind}-{seed}-{number}"
+                asked = ask(kind, scene, Random(name))
+                if asked and (key := (scene["image_filename"], asked.question)) not in seen:
+                    seen.add(key)
+                    found.append((name, scene, asked))
+        fruitless = fruitless + 1 if len(found) == before else 0
+        if limit is None or len(found) >= limit or fruitless == 10:
+            break
+
+    def make(index: int) -> Example:
+        name, scene, asked = found[index]
+        image: Any = image_file(folder, scene["image_filename"])
+        if asked.boxes:
+            image = highlight(open_image(image), scene, asked.boxes)
+        return Example(
+            id=name,
+            images=(image,),
+            question=asked.question,
+            answer=asked.answer,
+            task=asked.task,
+            choices=asked.choices,
+            prompt=asked.prompt,
+            meta=asked.meta | {"image": scene["image_filename"]},
+        )
+
+    return LazyExamples(make, range(len(found) if limit is None else min(limit, len(found))))

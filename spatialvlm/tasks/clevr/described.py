@@ -1,0 +1,286 @@
+"""CLEVR's questions with their scenes described: an official folder, rendered scenes, or merged rows.
+
+Every scene and question is checked as it is read, before anything is made of any; the message names file,
+number and field. Descriptions are made when an example is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from sys import intern
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from spatialvlm import distributed
+from spatialvlm.cli import UserError
+from spatialvlm.example import Example
+from spatialvlm.files import rows
+from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.clevr import descriptions
+from spatialvlm.tasks.clevr.descriptions import STYLES
+from spatialvlm.tasks.clevr.official_files import Scenes, stream, text
+from spatialvlm.worlds.clevr import scenes
+from spatialvlm.worlds.clevr import series as rendered
+from spatialvlm.worlds.clevr.facts import VALUES
+from spatialvlm.worlds.clevr.official_answers import answer_clevr, family
+from spatialvlm.worlds.clevr.render import HEIGHT, WIDTH, Scene
+
+EMBEDDED_SIZE = 400  # questions over rendered scenes, where no limit is given
+ANSWERS = frozenset(("yes", "no", *map(str, range(11)), *sum(VALUES.values(), ())))
+AXES = ("camera", "world")
+WORDINGS = {
+    "before": "Description: {description}\nQuestion: {question}",
+    "after": "Answer the question with the help of the description of the image.\n"
+    "Question: {question}\nDescription: {description}",
+}
+RIGHT, WRONG = "the gold answer", "another one"
+NOTHING = "nothing (what they ask about is not there, or not unique)"
+UNKNOWN = "not known (no question of an official form)"
+_GREY = (128, 128, 128)
+
+
+def load(
+    path: str | Path,
+    split: str | None = None,
+    limit: int | None = None,
+    axes: str = "camera",
+    images: bool = True,
+    progress: bool = False,
+) -> Sequence[Example]:
+    """CLEVR's official questions, each with its scene in words.
+
+    Args:
+        path: `embedded`; an official folder (questions/, scenes/ and images/); or what `described_files`
+            wrote: a parquet or jsonl file, a folder of those, or a hub id.
+        split: of a folder with several; by default `val`, or the only one. `test` of the embedded data.
+        limit: at most this many questions, the first ones; of rendered scenes `EMBEDDED_SIZE` by default.
+        axes: `camera` (the scene's own directions) or `world` (`descriptions.world_axes`). Merged rows have
+            theirs, which must be this one.
+        images: whether pictures must be there; without, a missing one is a blank of CLEVR's size.
+        progress: shows bars while files are read.
+
+    Returns:
+        Examples with the family as task. `meta` has `descriptions` (by style); `described_answer`, what the
+        question's answer is by the scene as it is described (with the `camera`'s axes the gold one), None
+        where what it asks about is not there or not unique, or for a text of another form;
+        `image_filename`, `split`, `question_index` and, but for merged rows, `described_scene`.
+
+    Raises:
+        UserError: nothing there, a file that is not whole, a scene or row that is not; the message names it.
+    """
+    if axes not in AXES:
+        raise ValueError(f"axes must be camera or world, not {axes!r}")
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, not {limit}")
+    if path == "embedded":
+        return _load_embedded(split or "test", limit or EMBEDDED_SIZE, axes)
+    if clevr.is_official_folder(path):
+        return _load_folder(Path(path), split, limit, axes, images, progress)
+    return _load_merged(path, split, limit, axes, images)
+
+
+def prompted(examples: Sequence[Example], style: str, wording: str = "before") -> Sequence[Example]:
+    """The same questions with a description in the prompt (`WORDINGS`); with style `none` as they are."""
+    if style == "none":
+        return examples
+    if style not in STYLES or wording not in WORDINGS:
+        raise ValueError(f"style {style!r} is none of {STYLES}, or wording {wording!r} of {[*WORDINGS]}")
+
+    def make(index: int) -> Example:
+        example = examples[index]
+        told = {"description": example.meta["descriptions"][style], "question": example.question}
+        return replace(example, prompt=WORDINGS[wording].format(**told))
+
+    return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
+
+
+def verdict(example: Example) -> str:
+    """What a perfect reader of the description would say to a question: RIGHT, WRONG, NOTHING or UNKNOWN."""
+    if example.task == "other":
+        return UNKNOWN
+    said = example.meta["described_answer"]
+    return NOTHING if said is None else RIGHT if said == example.answer else WRONG
+
+
+class Description(NamedTuple):
+    scene: Scene  # with the directions that it is described in
+    texts: dict[str, str]  # by style
+
+
+def described(scene: Scene, axes: str) -> Description:
+    """A scene in every style, along the camera's axes or the world's."""
+    seen = descriptions.world_axes(scene) if axes == "world" else scene
+    seen = seen | {"relationships": scenes.relationships(seen)}
+    return Description(seen, {style: descriptions.describe(seen, style) for style in STYLES})
+
+
+# ---- rendered scenes
+
+
+def _load_embedded(split: str, limit: int, axes: str) -> Sequence[Example]:
+    asked = rendered.clevr(split, limit)
+    if distributed.state().num_processes == 1:  # several draw their shares as they go
+        asked = rendered.drawn(asked)
+
+    def make(index: int) -> Example:
+        example = asked[index]
+        series, attempt = example.meta["scene"]
+        scene = scenes.make(series, attempt)
+        return _with_description(
+            example,
+            described(scene, axes),
+            image_filename=f"{example.id}.png",
+            split=split,
+            question_index=index,
+        )
+
+    return LazyExamples(make, range(len(asked)))
+
+
+def _with_description(example: Example, found: Description, **more: Any) -> Example:
+    meta = {
+        "descriptions": found.texts,
+        "described_answer": answer_clevr(example.question, found.scene),
+        "described_scene": found.scene,
+    }
+    return replace(example, meta=meta | more)
+
+
+# ---- the official folder
+
+
+class _Asked(NamedTuple):
+    question: str
+    answer: str
+    image_filename: str
+    question_index: int
+
+
+def _load_folder(
+    folder: Path, split: str | None, limit: int | None, axes: str, images: bool, progress: bool
+) -> Sequence[Example]:
+    files = sorted((folder / "questions").glob("*.json"))
+    if not files:
+        raise UserError(f"{folder / 'questions'} holds no .json file; CLEVR's official questions lie there")
+    files = clevr.of_split(files, split)
+    split = clevr.split_of(files[0].name) or files[0].stem
+    scene_files = [file for file in sorted((folder / "scenes").glob("*.json")) if split in _splits(file)]
+    if not scene_files:
+        raise UserError(
+            f"{folder / 'scenes'} holds no file of split '{split}'; descriptions come from scenes"
+        )
+    known = Scenes(scene_files, progress)
+    asked: list[_Asked] = []
+    seen: set[int] = set()
+    for file in files:
+        for where, row in stream(file, "questions", progress):
+            if limit is not None and len(asked) == limit:
+                break
+            asked.append(_asked(row, where))
+            if asked[-1].question_index in seen:
+                index = asked[-1].question_index
+                raise UserError(f"{where}: 'question_index' {index} was there before; remove one")
+            seen.add(asked[-1].question_index)
+            if asked[-1].image_filename not in known:
+                raise UserError(f"{where}: no scene has its 'image_filename' {asked[-1].image_filename!r}")
+            if images and not (image := clevr.image_file(folder, asked[-1].image_filename)).is_file():
+                raise UserError(
+                    f"{where}: its image {image} is not there; add it, or do without images (--no_image)"
+                )
+
+    @lru_cache(maxsize=64)  # questions of one scene stand side by side
+    def description(name: str) -> Description:
+        return described(known[name], axes)
+
+    def make(index: int) -> Example:
+        question, answer, name, number = asked[index]
+        image = clevr.image_file(folder, name)
+        example = Example(
+            id=f"clevr-{split}-{number}",
+            images=(image if images or image.is_file() else _blank(),),
+            question=question,
+            answer=answer,
+            task=family(question) or "other",
+        )
+        found = description(name)
+        return _with_description(example, found, image_filename=name, split=split, question_index=number)
+
+    return LazyExamples(lru_cache(maxsize=64)(make), range(len(asked)))
+
+
+def _splits(file: Path) -> tuple[str, ...]:
+    return clevr.split_of(file.name) or file.stem, file.stem
+
+
+def _asked(row: Any, where: str) -> _Asked:
+    """A row's question, checked."""
+    question, answer, name = (text(row, field, where) for field in ("question", "answer", "image_filename"))
+    if answer not in ANSWERS:
+        raise UserError(f"{where}: 'answer' {answer!r} is none of CLEVR's 28; mend or remove the row")
+    number = rows.need(row, "question_index", where)
+    if type(number) is not int:
+        raise UserError(f"{where}: 'question_index' must be a whole number, not {number!r}")
+    return _Asked(question, intern(answer), intern(name), number)  # some words, many times
+
+
+@lru_cache(maxsize=1)
+def _blank() -> Image.Image:
+    return Image.new("RGB", (WIDTH, HEIGHT), _GREY)
+
+
+# ---- merged rows
+
+
+def _file_of(path: str | Path, split: str | None) -> str | Path:
+    """The file of a split in a folder that merging wrote, the only one by default; another path as it is."""
+    files = sorted(file for suffix in ("parquet", "jsonl") for file in Path(path).glob(f"*.{suffix}"))
+    if not files:
+        return path
+    found = [file for file in files if split in (None, file.stem)]
+    if len(found) != 1:
+        there = ", ".join(file.name for file in files)
+        raise UserError(f"{path} has {there}; give --split, or one of the files")
+    return found[0]
+
+
+def _load_merged(
+    path: str | Path, split: str | None, limit: int | None, axes: str, images: bool
+) -> Sequence[Example]:
+    """Examples that are made when looked at, all rows checked before."""
+    path = _file_of(path, split)
+    table, folder = rows.read(path, split or "train"), rows.beside(path)
+
+    def make(number: int) -> Example:
+        where, row = table[number]
+        if rows.need(row, "axes", where) != axes:
+            change = "leave out" if axes == "world" else "give"
+            raise UserError(f"{where} has descriptions along the {row['axes']} axes; {change} --world_axes")
+        asked, said = _asked(row, where), row.get("described_answer")
+        if said is not None and str(said) not in ANSWERS:
+            raise UserError(f"{where}: 'described_answer' {said!r} is none of CLEVR's 28; merge again")
+        id, task, of = (text(row, field, where) for field in ("id", "family", "split"))
+        texts = {style: text(row, f"description_{style}", where) for style in STYLES}
+        picture = _blank()
+        if images or row.get("image") is not None:
+            picture = rows.picture(rows.need(row, "image", where), where, folder)
+        if not images and isinstance(picture, Path) and not picture.is_file():
+            picture = _blank()
+        meta = {"descriptions": texts, "described_answer": said, "image_filename": asked.image_filename}
+        meta |= {"split": of, "question_index": asked.question_index}
+        return Example(id, (picture,), asked.question, asked.answer, task, meta=meta)
+
+    numbers = range(len(table) if limit is None else min(limit, len(table)))
+    seen: set[int] = set()
+    for number in numbers:
+        index = make(number).meta["question_index"]
+        if index in seen:
+            raise UserError(f"{path} row {number}: 'question_index' {index} was there before; remove one")
+        seen.add(index)
+    if not numbers:
+        raise UserError(f"{path} holds no row")
+    return LazyExamples(lru_cache(maxsize=1)(make), numbers)  # pictures are not to pile up

@@ -1,0 +1,269 @@
+"""Described questions as files: rows, depth maps, and a folder that is there whole or not at all.
+
+A row has what the hub's CLEVR rows have (`image`, `problem`, `solution`: `clevr.load` reads it) and more, see
+`SCHEMA`. Parquet holds pictures as bytes, each once a row group, since its dictionaries are given room;
+jsonl holds paths relative to its folder. `depth` is a picture of 16 bits in thousandths of the scene's unit
+where our renderer makes it, and as it was found where it comes from a data set.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from pyarrow import parquet
+
+from spatialvlm.cli import UserError
+from spatialvlm.example import Example, open_image
+from spatialvlm.files import rows
+from spatialvlm.run_folder import disk_errors
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.clevr.descriptions import STYLES
+from spatialvlm.worlds.clevr import render, scenes
+from spatialvlm.worlds.clevr.render import Scene
+
+TEXTS = ("id", "question", "answer", "problem", "solution", *(f"description_{style}" for style in STYLES))
+TEXTS += ("described_answer", "axes", "image_filename", "family", "split")
+_PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+_COLUMNS = {name: pa.string() for name in TEXTS} | {"question_index": pa.int64()}
+_COLUMNS |= {"image": _PICTURE, "depth": _PICTURE}
+_FEATURES = {name: {"dtype": "string", "_type": "Value"} for name in TEXTS}
+_FEATURES |= {"question_index": {"dtype": "int64", "_type": "Value"}}
+_FEATURES |= {name: {"_type": "Image"} for name in ("image", "depth")}
+# What `datasets` writes, so that it decodes the pictures; without it here, which alone takes 100 MB.
+SCHEMA = pa.schema(_COLUMNS, {"huggingface": json.dumps({"info": {"features": _FEATURES}})})
+ROW_GROUP, HELD_BYTES = 1000, 2**26  # rows, or bytes of pictures, written at a time
+SAME_PICTURE = 3.0  # grey levels of 256: one picture resized differs by 0.1, two CLEVR pictures by 6 or more
+DEPTH_UNIT = 1000  # levels of a rendered depth map to the scene's unit
+
+
+def row(example: Example, axes: str, image: Any, depth: Any) -> rows.Row:
+    """The row of a question that `described.load` gave.
+
+    Args:
+        image, depth: as the file form holds pictures: `{"bytes", "path"}`, a path, or None.
+    """
+    meta = example.meta
+    return {
+        "id": example.id,
+        "image": image,
+        "depth": depth,
+        "question": example.question,
+        "answer": example.answer,
+        "problem": example.question,
+        "solution": f"<answer> {example.answer} </answer>",
+        **{f"description_{style}": meta["descriptions"][style] for style in STYLES},
+        "described_answer": meta["described_answer"],
+        "axes": axes,
+        "image_filename": meta["image_filename"],
+        "question_index": meta["question_index"],
+        "family": example.task,
+        "split": meta["split"],
+    }
+
+
+# ---- depth
+
+
+def render_depth(scene: Scene, width: int, height: int) -> Image.Image:
+    """The distance along the camera's axis of what each pixel's centre sees: 16 bits, thousandths of a unit.
+
+    A scene without a camera (an official one) gets the one that its `pixel_coords` fix; beyond 65.5 units all
+    is 65,535.
+
+    Raises:
+        UserError: an official scene without `pixel_coords` or `rotation`.
+    """
+    for number, thing in enumerate(scene["objects"]):
+        for field in ("pixel_coords", "rotation"):
+            if field not in thing:
+                spot = f"scene of {scene['image_filename']} object {number}"
+                raise UserError(
+                    f"{spot} has no '{field}', which a depth map is drawn from; leave out --depth"
+                )
+    view = scenes.view(scene)
+    rays, reach, _ = render.visibility(scene, view, width, height)
+    along = reach * np.tensordot(view.axes[2].astype(np.float32), rays, 1)
+    return Image.fromarray(np.clip(along * DEPTH_UNIT + 0.5, 0, 65535).astype(np.uint16))
+
+
+def find_depths(
+    path: str, split: str, wanted: Mapping[str, int | None], images: Path, folder: Path
+) -> dict[str, Path]:
+    """Depth maps of a data set of `image, depth` rows (`erkam/clevr-with-depth`): PNG files by image name.
+
+    A row goes by its image's file name where it has one of CLEVR's, else by its number, which is the scene's
+    `image_index`; then its picture must be the folder's.
+
+    Args:
+        wanted: the scenes' `image_index` by image name.
+        images: the official folder whose pictures a row's own is held against.
+        folder: where to put the files.
+
+    Raises:
+        UserError: no row fits, a row's picture is not the scene's, or a broken picture.
+    """
+    by_number = {index: name for name, index in wanted.items() if index is not None}
+    found: dict[str, Path] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (where, each) in enumerate(rows.read(path, split)):
+        name = _file_name(each.get("image"))
+        if name is None and (name := by_number.get(number)) is not None:
+            _check_same_picture(each, where, clevr.image_file(images, name))
+        if name not in wanted:
+            continue
+        if name in found:
+            raise UserError(f"{where}: a depth map of {name} was there before; remove one")
+        depth = rows.picture(rows.need(each, "depth", where), f"{where} depth", rows.beside(path))
+        found[name] = folder / f"{Path(name).stem}.png"
+        save_picture(depth, found[name])
+    if not found:
+        raise UserError(f"--depth {path} (split {split}) has no row of the {len(wanted)} scenes asked about")
+    return found
+
+
+def _file_name(picture: Any) -> str | None:
+    """CLEVR's name of a row's picture, where its path bears one."""
+    path = picture.get("path") if isinstance(picture, dict) else picture
+    path = getattr(picture, "filename", None) if isinstance(picture, Image.Image) else path
+    found = re.search(r"CLEVR_\w+_\d{6}", Path(path).name) if isinstance(path, str) else None
+    return f"{found[0]}.png" if found else None
+
+
+def _check_same_picture(each: rows.Row, where: str, image: Path) -> None:
+    if not image.is_file():
+        raise UserError(
+            f"{where} has no file name, and {image}, to tell by the picture, is not there; leave out --depth"
+        )
+    theirs = rows.picture(rows.need(each, "image", where), where)
+    small = [np.asarray(open_image(each).resize((48, 32)), float) for each in (theirs, image)]
+    if (apart := np.abs(small[0] - small[1]).mean()) > SAME_PICTURE:
+        raise UserError(
+            f"{where}: its picture is not {image.name} (mean difference {apart:.1f} of 255), so rows cannot "
+            "be joined by number; give the depth data of this split"
+        )
+
+
+def save_picture(picture: Image.Image | Path, file: Path) -> None:
+    """Writes a picture as PNG in its own mode. Raises UserError where it is broken."""
+    try:
+        with Image.open(picture) if isinstance(picture, Path) else picture as opened:
+            opened.save(file, "PNG")
+    except (OSError, SyntaxError) as error:
+        name = picture if isinstance(picture, Path) else getattr(picture, "filename", "in memory")
+        raise UserError(f"picture {name} cannot be read ({error}); replace it or remove its row") from None
+
+
+# ---- files
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which becomes `folder` at the end; what a stop left of it is thrown away.
+
+    Raises:
+        UserError: `folder` is there already.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already; give another --output_dir, or delete it")
+    partial = folder.with_name(f"{folder.name}.partial")
+    with disk_errors(folder):
+        if partial.exists():
+            print(f"{folder} was not finished when it was stopped; starting again", flush=True)
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+    yield partial
+    with disk_errors(folder):
+        partial.rename(folder)
+
+
+def write_parquet(file: Path, made: Iterator[rows.Row]) -> None:
+    """Rows as the hub's parquet, row group by row group, with pictures that `datasets` decodes."""
+    room = {"dictionary_pagesize_limit": 2 * HELD_BYTES, "compression": "zstd"}  # a picture once a row group
+    with disk_errors(file), parquet.ParquetWriter(file, SCHEMA, **room) as writer:
+        held, size = [], 0
+        for each in made:
+            held.append(each)
+            size += sum(len(each[name]["bytes"]) for name in ("image", "depth") if each[name])
+            if len(held) == ROW_GROUP or size >= HELD_BYTES:
+                writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+                held, size = [], 0
+        if held:
+            writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+
+
+def write_jsonl(file: Path, made: Iterator[rows.Row]) -> None:
+    with disk_errors(file), file.open("w", encoding="utf-8") as opened:
+        for each in made:
+            opened.write(json.dumps(each) + "\n")
+
+
+class Pictures:
+    """Pictures in the form that a file holds them in: bytes in parquet, paths beside jsonl.
+
+    Args:
+        folder: where the rows are written now.
+        final: where they will lie, which paths are relative to.
+        embed: bytes, not paths.
+    """
+
+    def __init__(self, folder: Path, final: Path, embed: bool) -> None:
+        self.folder, self.final, self.embed = folder, final, embed
+        self._last: dict[str, tuple[str, Any]] = {}
+
+    def hold(self, kind: str, name: str, make: Callable[[], Image.Image | Path | None]) -> Any:
+        """The picture `name` of a kind (images, depth), None where there is none; one asked for again at once
+        is not made again.
+
+        A file that lies outside the folder stays there for paths; it must be whole in either form.
+        """
+        if self._last.get(kind, ("",))[0] != name:
+            picture = make()
+            self._last[kind] = name, picture and self._held(kind, name, picture)
+        return self._last[kind][1]
+
+    def _held(self, kind: str, name: str, picture: Image.Image | Path) -> Any:
+        if isinstance(picture, Path):
+            open_image(picture)  # a broken one must not get into a data set
+        if self.embed:
+            if isinstance(picture, Path):
+                return {"bytes": picture.read_bytes(), "path": name}
+            buffer = io.BytesIO()
+            picture.save(buffer, "PNG")
+            return {"bytes": buffer.getvalue(), "path": name}
+        if isinstance(picture, Path) and self.folder not in picture.parents:
+            return os.path.relpath(picture, self.final)
+        file = self.folder / kind / name
+        file.parent.mkdir(exist_ok=True)
+        if isinstance(picture, Image.Image):
+            picture.save(file, "PNG")
+        return str(file.relative_to(self.folder))
+
+
+def push(file: Path, name: str, split: str) -> None:
+    """Sends a parquet file's rows to the hub's data set `name`, as its split, in a stream.
+
+    Raises:
+        UserError: the hub refuses; the file stays where it is.
+    """
+    import datasets
+
+    table = datasets.load_dataset("parquet", data_files={split: str(file)}, split=split, streaming=True)
+    try:
+        table.push_to_hub(name, split=split)
+    except Exception as error:  # the hub's errors have no common ancestor
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"--push_to_hub {name}: {reason}; log in with `hf auth login` and check the name. {file} is whole"
+        ) from None
+    print(f"sent to https://huggingface.co/datasets/{name}, split {split}", flush=True)

@@ -1,0 +1,168 @@
+"""Counting in CLEVR, SAT, CV-Bench and PixMo-Count: right, nearly right, and how far off.
+
+Per data set: accuracy; close-call, the share of the wrong counts that are off by exactly one; and within, the
+share of all counts that are off by no more than a threshold. An answer that names no number is wrong, off by
+no number, and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import STRICT_FREE, Benchmark, Parsed, Rule, clevr, micro_and_mean
+from spatialvlm.evaluation.metrics import Estimate, Record
+from spatialvlm.example import Example
+from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.tasks.counting import data as counting
+from spatialvlm.tasks.counting.data import SOURCES
+
+QWEN, SPACEQWEN = "Qwen/Qwen2.5-VL-3B-Instruct", "remyxai/SpaceQwen2.5-VL-3B-Instruct"
+THRESHOLD = 1  # how far off a count may be to be `within`, as published
+# (accuracy, close-call) in percent that paper A reports.
+PUBLISHED = {
+    QWEN: {
+        "PixMo-Count": (44.81, 63.42),
+        "CLEVR": (81.10, 96.81),
+        "CV-Bench": (21.05, 56.67),
+        "SAT": (70.49, 91.11),
+    },
+    SPACEQWEN: {
+        "PixMo-Count": (45.37, 60.34),
+        "CLEVR": (79.46, 99.47),
+        "CV-Bench": (64.21, 72.34),
+        "SAT": (76.6, 100.0),
+    },
+}
+_WORDS = re.findall(r"\w+", "zero one two three four five six seven eight nine ten eleven twelve")
+
+
+def vocabulary(example: Example) -> tuple[str, ...]:
+    """The answers that a question allows: the choices it shows, counts, or CLEVR's words."""
+    if example.meta.get("options"):
+        return tuple(example.meta["options"])
+    return clevr.COUNTS if example.answer.isdecimal() else clevr.vocabulary(example)
+
+
+def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
+    """The same examples with `meta["vocabulary"]`."""
+
+    def make(index: int) -> Example:
+        example = examples[index]
+        return replace(example, meta=example.meta | {"vocabulary": vocabulary(example)})
+
+    return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
+
+
+def read_paper(text: str, example: Example) -> Parsed:
+    """What paper A's script reads: between the first tags the first number, in digits before words; nothing
+    without tags. The script then leaves unread answers out of its shares; here they are wrong."""
+    found = re.search(r"<answer>(.*?)</answer>", text, re.IGNORECASE | re.DOTALL)
+    if found is None:
+        return None
+    said = found[1].strip().lower()
+    if not example.answer.isdecimal():
+        return said or None
+    if digits := re.search(r"\d+(?:\.\d+)?", said):
+        value = float(digits[0])
+        return int(value) if value.is_integer() else value
+    words = [value for value, word in enumerate(_WORDS) if re.search(rf"\b{word}\b", said)]
+    return words[0] if words else None
+
+
+def gold(example: Example) -> Parsed:
+    return int(example.answer) if example.answer.isdecimal() else example.answer
+
+
+# ---- shares
+
+
+def shares(records: Sequence[Record], threshold: int = THRESHOLD) -> dict[str, dict[str, Estimate]]:
+    """By data set, of greedy counts: `accuracy`, `within`, and `close_call` where one of them is wrong."""
+    counts = [record for record in records if isinstance(record["gold"], int)]
+    return {source: _shares(part, threshold) for source, part in metrics.group(counts, "source").items()}
+
+
+def _shares(counts: Sequence[Record], threshold: int) -> dict[str, Estimate]:
+    said, right = [record["parsed"] for record in counts], [record["gold"] for record in counts]
+    near = sum(p is not None and abs(p - g) <= threshold for p, g in zip(said, right, strict=True))
+    close = metrics.close_call(said, right)
+    found = {"accuracy": metrics.accuracy(counts), "within": metrics.proportion(near, len(counts))}
+    return found | ({"close_call": close} if close else {})
+
+
+def aggregate(records: Sequence[Record], threshold: int = THRESHOLD) -> dict[str, Estimate]:
+    """`micro` and `mean_of_tasks` of all questions; `close_call` and `within` of all counts together."""
+    totals = micro_and_mean(records)
+    counts = [record for record in records if isinstance(record["gold"], int)]
+    if counts and all(record.get("num_samples", 1) == 1 for record in counts):
+        found = _shares(counts, threshold)
+        totals |= {name: found[name] for name in ("close_call", "within") if name in found}
+    return totals
+
+
+def table(
+    found: Mapping[str, Mapping[str, Estimate]],
+    threshold: int = THRESHOLD,
+    published: Mapping[str, tuple[float, float]] | None = None,
+) -> str:
+    """`shares` in percent as lines of text, each with its n and 95 % interval, beside what is published."""
+    head = (
+        f"{'counting':<12}  {'n':>5}  {'accuracy':<20}  {f'within {threshold}':<20}  {'wrong':>5}  close-call"
+    )
+    lines = [head + (f"{'':<12}published accuracy (close-call)" if published else "")]
+    for source, part in found.items():
+        cells = [_percent(part.get(name)) for name in ("accuracy", "within", "close_call")]
+        wrong = part["close_call"].n if "close_call" in part else 0
+        n = part["accuracy"].n
+        line = f"{source:<12}  {n:>5}  {cells[0]:<20}  {cells[1]:<20}  {wrong:>5}  {cells[2]:<20}"
+        if published and source in published:
+            line += "  {:.2f} ({:.2f})".format(*published[source])
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def _percent(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    low, high = estimate.interval
+    return f"{100 * estimate.value:.1f} ({100 * low:.1f} - {100 * high:.1f})"
+
+
+# ---- the benchmark
+
+
+def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
+    """Questions about counts: `embedded` for all four data sets; else `NAME` or `NAME=PATH` for one of them.
+
+    Raises:
+        UserError: as `data.counting.load`.
+    """
+    name, _, place = path.partition("=")
+    if path == "embedded":
+        parts = [counting.load(each, path, split, limit=limit) for each in SOURCES]
+    else:
+        parts = [counting.load(name, place or None, split, limit=limit)]
+    return with_vocabulary(counting.joined(parts))
+
+
+def benchmark(threshold: int = THRESHOLD) -> Benchmark:
+    """`COUNTING` with another threshold for `within`."""
+    return replace(COUNTING, aggregate=partial(aggregate, threshold=threshold))
+
+
+COUNTING = Benchmark(
+    "Counting",
+    load,
+    {
+        "strict": STRICT_FREE,
+        "official": replace(
+            clevr.CLEVR.rules["official"], source="the integer inside <answer>, else the last one (R1-V)"
+        ),
+        "paper": Rule("paper", "the first number inside <answer> (paper A's script)", read_paper, gold),
+    },
+    aggregate,
+)

@@ -1,0 +1,138 @@
+"""CV-Bench (Tong et al., arXiv 2406.16860): 2,638 multiple-choice questions about real photographs.
+
+Count and Relation are its 2D half (photographs of ADE20K and COCO), Depth and Distance its 3D half (Omni3D),
+with the objects asked about in coloured boxes. The same form over rendered scenes and over CLEVR's real ones
+comes through here as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from spatialvlm.cli import UserError
+from spatialvlm.example import Example
+from spatialvlm.files import rows
+from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, flip_polarity_text
+
+HUB_ID = "nyu-visionx/CV-Bench"
+TASKS_2D, TASKS_3D = ("Count", "Relation"), ("Depth", "Distance")
+EMBEDDED_SIZE = 800  # questions of the embedded test, where no limit is given
+COLUMNS = ("task", "image", "question", "choices", "answer", "prompt", "source")
+
+
+def load(
+    path: str | Path = HUB_ID,
+    split: str = "test",
+    limit: int | None = None,
+    tasks: Sequence[str] | None = None,
+) -> Sequence[Example]:
+    """CV-Bench's questions in their order, answers as the benchmark has them: `(C)`.
+
+    Args:
+        path: a hub id; a parquet, jsonl or json file, a folder of those, or a data set written by
+            `save_to_disk`, with the hub's own columns; `embedded` for rendered scenes; or a CLEVR folder with
+            `images/` and `scenes/`.
+        limit: at most this many questions. Of rows, which lie sorted by task, they are taken evenly from
+            first to last, so that all tasks stay in.
+        tasks: only these of Count, Relation, Depth and Distance.
+
+    Returns: Examples that are made when looked at; `meta["source"]` is ADE20K, COCO or Omni3D, and absent for
+    embedded and CLEVR scenes.
+
+    Raises:
+        UserError: nothing at `path`, a column that is missing, a row whose fields do not fit together; the
+            message names it.
+    """
+    if unknown := set(tasks or ()) - set(CVBENCH_TASKS):
+        raise UserError(
+            f"CV-Bench has the tasks {', '.join(CVBENCH_TASKS)}, not {', '.join(sorted(unknown))}"
+        )
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, not {limit}")
+    if str(path) == "embedded":
+        return _only(tasks, series.cvbench(split, limit or EMBEDDED_SIZE))
+    if (Path(path) / "scenes").is_dir():
+        return _only(tasks, clevr.load_cvbench(path, limit))
+    table = rows.read(path, split)
+    numbers = [number for number, (_, row) in enumerate(table) if not tasks or row.get("task") in tasks]
+    if not numbers:
+        raise UserError(f"{path} has no CV-Bench row{f' of task {tasks}' if tasks else ''}")
+    size = min(limit or len(numbers), len(numbers))
+    chosen = [numbers[number * len(numbers) // size] for number in range(size)]
+    for number in chosen:
+        _check(*table[number])
+    folder = rows.beside(path)
+
+    def make(number: int) -> Example:
+        return _example(number, *table[number], folder)
+
+    return LazyExamples(lru_cache(maxsize=1)(make), chosen)  # decoded photographs are not to pile up
+
+
+def _only(tasks: Sequence[str] | None, examples: Sequence[Example]) -> Sequence[Example]:
+    return [example for example in examples if example.task in tasks] if tasks else examples
+
+
+def _check(where: str, row: dict[str, Any]) -> None:
+    """Raises UserError where a row is not whole, before anything is computed from the others."""
+    if missing := [name for name in COLUMNS if name not in row]:
+        raise UserError(f"{where} has no column '{missing[0]}'; CV-Bench's own columns are needed")
+    for name in ("task", "question", "answer", "prompt", "source"):
+        rows.text(row, name, where)
+    rows.picture(rows.need(row, "image", where), where)
+    choices = rows.need(row, "choices", where)
+    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
+        raise UserError(
+            f"{where}: 'choices' must be a list of texts, not {choices!r}; mend or remove the row"
+        )
+    letters = [f"({chr(65 + number)})" for number in range(len(row["choices"]))]
+    if len(letters) < 2 or row["answer"] not in letters:
+        raise UserError(
+            f"{where}: answer {row['answer']!r} is not one of the letters of its {len(letters)} choices"
+        )
+
+
+def _example(index: int, where: str, row: dict[str, Any], folder: Path | None) -> Example:
+    return Example(
+        id=f"cvbench-{row.get('idx', index)}",
+        images=(rows.picture(row["image"], where, folder),),
+        question=row["question"],
+        answer=row["answer"],
+        task=row["task"],
+        choices=tuple(row["choices"]),
+        prompt=row["prompt"],
+        meta={"source": row["source"]},
+    )
+
+
+def flip_polarity(examples: Sequence[Example]) -> Sequence[Example]:
+    """The out-of-distribution twin of the test: closer becomes far away, and the answers swap.
+
+    That is of Depth and Distance, whose questions have two choices ("Which object is closer to" becomes
+    "Which object is far away from"); the other tasks stay as they are.
+
+    Raises:
+        UserError: a Depth or Distance question that is worded otherwise, or has other than two choices.
+    """
+
+    def flip(index: int) -> Example:
+        example = examples[index]
+        if example.task not in TASKS_3D:
+            return example
+        swapped = {"(A)": "(B)", "(B)": "(A)"}.get(example.answer)
+        if swapped is None or len(example.choices or ()) != 2:
+            raise UserError(f"row {example.id!r} has no two choices to swap; leave out --ood")
+        try:
+            question, prompt = (flip_polarity_text(text) for text in (example.question, example.prompt))
+        except ValueError as error:
+            raise UserError(f"row {example.id!r}: {error}; leave out --ood") from None
+        return replace(example, question=question, prompt=prompt, answer=swapped)
+
+    return LazyExamples(lru_cache(maxsize=1)(flip), range(len(examples)))

@@ -1,0 +1,84 @@
+"""VSR (Liu et al., TACL 2023): a caption is true or false, which is asked for as yes or no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Rule, micro_and_mean
+from spatialvlm.evaluation.metrics import Record
+from spatialvlm.example import Example
+from spatialvlm.parsing import answers
+from spatialvlm.tasks.vsr import data as vsr
+
+_LABELS = {"no": 0, "yes": 1}
+
+
+def read_yes_no(text: str, example: Example) -> str | None:
+    return answers.yes_no(text)
+
+
+def read_label(text: str, example: Example) -> int | None:
+    """The label: the digit 0 or 1 where the text is one, as the authors' predictions are; else yes is 1.
+
+    VSR's authors classify and read no text; what they count is that the label is the same (`src/eval.py` of
+    cambridgeltl/visual-spatial-reasoning). lmms-eval 0.7.3 has no task for VSR.
+    """
+    if text.strip() in ("0", "1"):
+        return int(text)
+    return _LABELS.get(answers.yes_no(text))
+
+
+def by_relation(records: Sequence[Record], relations: Mapping[str, str]) -> dict[str, dict]:
+    """The accuracy of each relation, the most frequent first: `n`, `accuracy`, `interval` and `chance`.
+
+    Args:
+        relations: the relation of each record's id.
+    """
+    named = [record | {"relation": relations[record["id"]]} for record in records]
+    found = {}
+    for relation, part in sorted(metrics.group(named, "relation").items(), key=lambda item: -len(item[1])):
+        score = metrics.accuracy(part)
+        chance = metrics.chance(part, part[0].get("num_samples", 1))
+        found[relation] = {
+            "n": score.n,
+            "accuracy": score.value,
+            "interval": score.interval,
+            "chance": chance,
+        }
+    return found
+
+
+def relation_table(relations: Mapping[str, Mapping]) -> str:
+    """`by_relation` in percent as lines of text, with the group of each relation."""
+    width = max(len(name) for name in ("by relation", *relations))
+    lines = [f"{'by relation':<{width}}  {'group':<12}  {'n':>6}  accuracy  95 % interval  chance"]
+    for name, part in relations.items():
+        low, high = part["interval"]
+        interval = f"{100 * low:.1f} - {100 * high:.1f}"
+        lines.append(
+            f"{name:<{width}}  {vsr.group(name):<12}  {part['n']:>6}  {100 * part['accuracy']:>8.1f}"
+            f"  {interval:>13}  {100 * part['chance']:>6.1f}"
+        )
+    return "\n".join(lines)
+
+
+def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
+    return vsr.load(path, split or "test", limit, need_images=False)
+
+
+VSR = Benchmark(
+    "VSR",
+    load,
+    {
+        "strict": Rule("strict", "yes or no, true or false", read_yes_no),
+        "official": Rule(
+            "official",
+            "the label is the same (VSR's src/eval.py); the text as strict reads it",
+            read_label,
+            lambda example: _LABELS[example.answer],
+        ),
+        "paper": PAPER_TEXT,
+    },
+    micro_and_mean,
+)

@@ -1,0 +1,245 @@
+"""What'sUp (Kamath et al., EMNLP 2023, arXiv 2310.19785): which of two or four captions fits the photograph?
+
+Sparkle's real-photograph tests. The captions of a picture differ in their preposition alone. Files are those
+of amitakamath/whatsup_vlms, in one folder:
+
+    controlled_images_dataset.json   [{image_path, caption_options}, ...]: left, right, on, under
+    controlled_clevr_dataset.json    the same: left, right, in front, behind (photographs too)
+    coco_qa_one_obj.json, coco_qa_two_obj.json, vg_qa_one_obj.json, vg_qa_two_obj.json
+                                     [[image_id, right caption, wrong caption], ...]
+
+The first caption is always the right one, so they are shuffled, by a seed and the row's own id. The
+controlled files come in sets: the same two things in four arrangements, with the same four captions.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from spatialvlm.cli import UserError
+from spatialvlm.example import Example
+from spatialvlm.files import rows
+from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr.questions import LETTERS, cvbench_prompt
+
+QUESTION = "Which caption fits the picture?"
+RELATIONS = {  # what a caption says, by the word for it; one caption of a set has one of them
+    "left": " to the left of ",
+    "right": " to the right of ",
+    "front": " in front of ",
+    "behind": " behind ",
+    "under": " under ",
+    "on": " on ",
+}
+OPPOSITES = (("left", "right"), ("on", "under"), ("front", "behind"))
+SET = 4  # arrangements of the same two things
+EMBEDDED_SETS = 50  # of rendered scenes, where no limit is given
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One of What'sUp's files.
+
+    Args:
+        file: its name.
+        images: the folder beside it that its pictures are in; of COCO and GQA alone.
+        digits: how long the number is that a picture's file is called by, filled up with zeros.
+    """
+
+    file: str
+    images: str | None = None
+    digits: int = 0
+
+
+SUBSETS = {
+    "controlled_a": Subset("controlled_images_dataset.json"),
+    "controlled_b": Subset("controlled_clevr_dataset.json"),
+    "coco_one": Subset("coco_qa_one_obj.json", "val2017", 12),
+    "coco_two": Subset("coco_qa_two_obj.json", "val2017", 12),
+    "gqa_one": Subset("vg_qa_one_obj.json", "vg_images"),
+    "gqa_two": Subset("vg_qa_two_obj.json", "vg_images"),
+}
+
+
+def load(
+    path: str | Path,
+    limit: int | None = None,
+    coco: str | Path | None = None,
+    gqa: str | Path | None = None,
+    seed: int = 0,
+) -> Sequence[Example]:
+    """Lettered captions to choose among, the subset as task; all rows checked and all pictures found now.
+
+    Args:
+        path: the folder with What'sUp's files and, of the controlled ones, their pictures, as `image_path`
+            says (with or without the `data` that it begins with); or `embedded`, for rendered scenes.
+        limit: at most this many of each subset; of sets whole ones, and one at least.
+        coco, gqa: folders of the pictures of COCO (val2017) and GQA (Visual Genome's); by default `val2017`
+            and `vg_images` in `path`. Without them those files are left out, which is said.
+        seed: of the order of captions.
+
+    Returns: Examples; `meta["cluster"]` names what belongs together: the set, or the picture. A set's ids end
+    in its number and the relation that is right: `controlled_a-017-left`.
+
+    Raises:
+        UserError: no such folder or file, a row that is not whole, a set without one of its four, a picture
+            that is missing; the message names it.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, not {limit}")
+    if str(path) == "embedded":
+        from spatialvlm.tasks.whatsup import scenes as whatsup_scenes  # which makes examples of this form
+
+        return whatsup_scenes.load(EMBEDDED_SETS if limit is None else max(1, limit // SET), seed)
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"--whatsup {path}: no such folder; give the one with {SUBSETS['controlled_a'].file}")
+    elsewhere = {"val2017": coco, "vg_images": gqa}
+    found: list[Callable[[], Example]] = []
+    for name, subset in SUBSETS.items():
+        if not (folder / subset.file).is_file():
+            continue
+        if subset.images is None:
+            found += _controlled(name, folder, subset, limit, seed)
+            continue
+        images = Path(elsewhere[subset.images] or folder / subset.images)
+        if images.is_dir():
+            found += _captioned(name, folder / subset.file, images, subset.digits, limit, seed)
+        elif elsewhere[subset.images]:
+            raise UserError(f"{images}: no such folder; give the one with the pictures of {subset.file}")
+        else:
+            print(f"{name} is left out: its pictures are not in {images}", file=sys.stderr)
+    if not found:
+        files = ", ".join(subset.file for subset in SUBSETS.values())
+        raise UserError(f"{folder} holds none of What'sUp's files whose pictures are there: {files}")
+    return LazyExamples(lambda index: found[index](), range(len(found)))
+
+
+def example(
+    id: str, task: str, cluster: str, image: Any, captions: Sequence[str], seed: int, **meta: Any
+) -> Example:
+    """A question of What'sUp's form; the first caption is right, and comes where seed and id say."""
+    choices = Random(f"{seed}-{id}").sample(list(captions), len(captions))
+    return Example(
+        id=id,
+        images=(image,),
+        question=QUESTION,
+        answer=f"({LETTERS[choices.index(captions[0])]})",
+        task=task,
+        choices=tuple(choices),
+        prompt=cvbench_prompt(QUESTION, choices),
+        meta=meta | {"cluster": cluster},
+    )
+
+
+# ---- rows
+
+
+def _read(file: Path) -> list:
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error})") from None
+    if not isinstance(table, list) or not table:
+        raise UserError(f"{file} holds no list of rows")
+    return table
+
+
+def _captions(value: Any, number: int, name: str, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or len(value) != number:
+        raise UserError(f"{where}: {name} must be {number} texts, not {value!r}; mend or remove the row")
+    texts = tuple(rows.as_text(text, name, where).strip() for text in value)
+    if len(set(texts)) < number:
+        raise UserError(f"{where}: {name} must differ from each other, not {value!r}; mend or remove the row")
+    return texts
+
+
+def _there(image: Path, where: str) -> Path:
+    if not image.is_file():
+        raise UserError(f"{where}: its picture {image} is missing; put it there, or remove the row")
+    return image
+
+
+def relation(caption: str, where: str) -> str:
+    """The relation that a controlled caption says. Raises UserError naming `where`: none, or two."""
+    said = [name for name, words in RELATIONS.items() if words in caption]
+    if len(said) != 1:
+        raise UserError(f"{where}: caption {caption!r} must say one of {', '.join(RELATIONS)}; mend the row")
+    return said[0]
+
+
+def _controlled(
+    name: str, folder: Path, subset: Subset, limit: int | None, seed: int
+) -> list[Callable[[], Example]]:
+    """A controlled file's questions, set by set in order of first appearance."""
+    sets: dict[tuple[str, ...], dict[str, tuple[Path, tuple[str, ...]]]] = {}
+    pictures: dict[Path, str] = {}
+    for number, row in enumerate(_read(folder / subset.file)):
+        where = f"{folder / subset.file} row {number}"
+        named = Path(rows.text(row, "image_path", where))
+        parts = named.parts[1:] if named.parts[0] == "data" else named.parts
+        image = _there(folder.joinpath(*parts), where)
+        if image in pictures:
+            raise UserError(f"{where}: its picture is that of {pictures[image]}; remove one")
+        pictures[image] = where
+        captions = _captions(
+            rows.need(row, "caption_options", where), SET, "the captions of 'caption_options'", where
+        )
+        group = sets.setdefault(tuple(sorted(captions)), {})
+        said = relation(captions[0], where)
+        if said in group:
+            raise UserError(
+                f"{where}: another row has its captions with the same one first; mend or remove it"
+            )
+        group[said] = image, captions
+    found = []
+    for number, group in enumerate(list(sets.values())[: limit and max(1, limit // SET)]):
+        if len(group) < SET:
+            file = next(iter(group.values()))[0].name
+            raise UserError(
+                f"{folder / subset.file}: the set of {file} has {len(group)} pictures ({', '.join(group)}) "
+                f"of {SET}; pairs and sets cannot be scored without all"
+            )
+        cluster = f"{name}-{number:03d}"
+        for said, (image, captions) in group.items():
+            found.append(_made(f"{cluster}-{said}", name, cluster, image, captions, seed))
+    return found
+
+
+def _captioned(
+    name: str, file: Path, images: Path, digits: int, limit: int | None, seed: int
+) -> list[Callable[[], Example]]:
+    """The questions of a file of COCO or GQA, in its order."""
+    found, first, again = [], {}, []
+    for number, row in enumerate(_read(file)[:limit]):
+        where = f"{file} row {number}"
+        if not isinstance(row, list) or len(row) != 3:
+            raise UserError(f"{where}: must be [image id, right caption, wrong caption], not {row!r}")
+        image_id = row[0]
+        if type(image_id) not in (int, str) or not str(image_id).isdigit():
+            raise UserError(f"{where}: image id must be a number, not {image_id!r}; mend or remove the row")
+        captions = _captions(row[1:], 2, "the captions", where)
+        image = _there(images / f"{str(image_id).zfill(digits)}.jpg", where)
+        if first.setdefault((image, captions), number) != number:
+            again.append(number)
+        id, cluster = f"{name}-{number:05d}", f"{name}-image-{image_id}"
+        found.append(_made(id, name, cluster, image, captions, seed))
+    if again:
+        print(
+            f"warning: {len(again)} rows of {file} repeat an earlier one and count again; the first is row "
+            f"{again[0]}",
+            file=sys.stderr,
+        )
+    return found
+
+
+def _made(
+    id: str, task: str, cluster: str, image: Path, captions: tuple[str, ...], seed: int
+) -> Callable[[], Example]:
+    return lambda: example(id, task, cluster, image, captions, seed)
