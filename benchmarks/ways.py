@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from workload import BETA, LEARNING_RATE, WEIGHT_DECAY, Workload, reward
 
-from spatialvlm import grpo
 from spatialvlm.models import rollout
+from spatialvlm.training import grpo
 
 # Clipping is computed in every way and never bites, so that gradients can be compared.
 MAX_GRAD_NORM = 1e6

@@ -21,12 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from spatialvlm import cli, grpo, training
+from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
 from spatialvlm.tasks.sat import reward as rewards
+from spatialvlm.training import grpo, loop
 from spatialvlm.worlds.clevr import series
 
 
@@ -52,7 +53,7 @@ def main(args: Args) -> None:
         samples = trainer.samples() if experiment.samples_due(row["step"]) else ()
         experiment.log(row, samples)
 
-    model = training.add_adapter(model, args)
+    model = loop.add_adapter(model, args)
     saving = experiment.checkpoints, experiment.resume
     grpo.train(model, processor, train_set, reward, args, log, *saving)
     experiment.finish(base, model, processor)

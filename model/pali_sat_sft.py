@@ -17,9 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, sft, training
+from spatialvlm import cli
 from spatialvlm.models import loading
 from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
+from spatialvlm.training import loop, sft
 from spatialvlm.worlds.clevr import series
 
 
@@ -36,7 +37,7 @@ def main(args: Args) -> None:
     train_set = series.drawn(train_set)
     base = experiment.test_base(model, processor)
 
-    model = training.add_adapter(model, args)
+    model = loop.add_adapter(model, args)
     saving = experiment.checkpoints, experiment.resume
     sft.train(model, processor, train_set, args, lambda row, _: experiment.log(row), *saving)
     experiment.finish(base, model, processor)

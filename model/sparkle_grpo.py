@@ -16,10 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, grpo, training
+from spatialvlm import cli
 from spatialvlm.models import loading
 from spatialvlm.sparkle_experiment import SparkleArgs, SparkleExperiment, training_set
 from spatialvlm.tasks.sparkle import reward as rewards_sparkle
+from spatialvlm.training import grpo, loop
 
 
 @dataclass
@@ -38,7 +39,7 @@ def main(args: Args) -> None:
         samples = trainer.samples() if experiment.samples_due(row["step"]) else ()
         experiment.log(row, samples)
 
-    model = training.add_adapter(model, args)
+    model = loop.add_adapter(model, args)
     saving = experiment.checkpoints, experiment.resume
     grpo.train(model, processor, train_set, rewards_sparkle.basic, args, log, *saving)
     experiment.finish(base, model, processor)

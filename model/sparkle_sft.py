@@ -20,9 +20,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, sft, training
+from spatialvlm import cli
 from spatialvlm.models import loading
 from spatialvlm.sparkle_experiment import SparkleArgs, SparkleExperiment, training_set
+from spatialvlm.training import loop, sft
 
 
 @dataclass
@@ -38,7 +39,7 @@ def main(args: Args) -> None:
     experiment = SparkleExperiment("sparkle_sft", args, model)
     base = experiment.test_base(model, processor)
 
-    model = training.add_adapter(model, args)
+    model = loop.add_adapter(model, args)
     saving = experiment.checkpoints, experiment.resume
     sft.train(model, processor, train_set, args, lambda row, _: experiment.log(row), *saving)
     experiment.finish(base, model, processor)

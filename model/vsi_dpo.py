@@ -16,9 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, dpo, training, vsi_experiment
+from spatialvlm import cli, vsi_experiment
 from spatialvlm.models import loading
 from spatialvlm.tasks.vsi import dpo_pairs as vsi_pairs
+from spatialvlm.training import dpo, loop
 from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 
@@ -35,7 +36,7 @@ def main(args: Args) -> None:
     train_set = vsi_experiment.asked(train_set, "vanilla")
     base = experiment.test_base(model, processor)
 
-    model = training.add_adapter(model, args)
+    model = loop.add_adapter(model, args)
     rejected = partial(vsi_pairs.rejected, seed=args.seed)
     saving = experiment.checkpoints, experiment.resume
     dpo.train(model, processor, train_set, rejected, args, lambda row, _: experiment.log(row), *saving)

@@ -23,12 +23,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, grpo, training, vsi_experiment
+from spatialvlm import cli, vsi_experiment
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.tasks.vsi import reward as rewards_vsi
 from spatialvlm.tasks.vsi.prompts import Mode
+from spatialvlm.training import grpo, loop
 from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 IN_TAGS = 24  # tokens: four tags take some 15, and something should stand in them
@@ -79,7 +80,7 @@ def main(args: Args) -> None:
         samples = trainer.samples() if experiment.samples_due(row["step"]) else ()
         experiment.log(row | rewards_vsi.habits(texts, args.prompt), samples)
 
-    model = training.add_adapter(model, args)
+    model = loop.add_adapter(model, args)
     saving = experiment.checkpoints, experiment.resume
     grpo.train(model, processor, train_set, reward, args, log, *saving)
     experiment.finish(base, model, processor)

@@ -15,8 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, sft, training, vsi_experiment
+from spatialvlm import cli, vsi_experiment
 from spatialvlm.models import loading
+from spatialvlm.training import loop, sft
 from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 
@@ -33,7 +34,7 @@ def main(args: Args) -> None:
     train_set = vsi_experiment.asked(train_set, "vanilla")
     base = experiment.test_base(model, processor)
 
-    model = training.add_adapter(model, args)
+    model = loop.add_adapter(model, args)
     saving = experiment.checkpoints, experiment.resume
     sft.train(model, processor, train_set, args, lambda row, _: experiment.log(row), *saving)
     experiment.finish(base, model, processor)

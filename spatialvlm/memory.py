@@ -26,13 +26,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PaliGemmaConfig
 
-from spatialvlm import cli, grpo, sft, training
+from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.ledger import PARTS, Ledger, as_on_cuda
 from spatialvlm.models import loading, rollout, shapes
 from spatialvlm.models.inputs import Batch, Completions, Vocabulary
 from spatialvlm.sat_experiment import ExperimentArgs
+from spatialvlm.training import grpo, loop, sft
 
 CUDA_CONTEXT = int(0.6 * 2**30)  # bytes that a process takes on a GPU before its first tensor, about
 
@@ -105,7 +106,7 @@ def plan(args: Args, config: PaliGemmaConfig | None = None) -> Plan:
     name = args.dtype if args.dtype != "auto" else "float16" if args.on_gpu else "float32"
     dtype = getattr(torch, name)
     with torch.device("meta"), redirect_stdout(sys.stderr):
-        model = training.add_adapter(shapes.random_model(config, dtype, "meta"), args)
+        model = loop.add_adapter(shapes.random_model(config, dtype, "meta"), args)
     ledger = Ledger(config.get_text_config().vocab_size)
     ledger.watch(model)
     with as_on_cuda() if args.on_gpu else nullcontext(), ledger:
@@ -238,7 +239,7 @@ def _sample(
 def _optimizer_under_way(ledger: Ledger, model, args: Args) -> torch.optim.Optimizer:
     """AdamW with the states that its first step makes."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer, _ = training.optimizer_and_scheduler(parameters, args)
+    optimizer, _ = loop.optimizer_and_scheduler(parameters, args)
     for group in optimizer.param_groups:
         group["foreach"] = args.on_gpu  # torch's own choice: all tensors at once on a GPU, else one by one
     for parameter in parameters:

@@ -9,11 +9,11 @@ from typing import Literal
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
-from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench.scoring import CVBENCH
 from spatialvlm.tasks.sat import data as sat
+from spatialvlm.training.experiment import Experiment, RunArgs
 from spatialvlm.worlds.clevr import series
 
 

@@ -8,11 +8,11 @@ from typing import Literal
 
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
-from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.models import loading
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
 from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
+from spatialvlm.training.experiment import Experiment, RunArgs
 
 MADE = "made"
 # By profile. At 224 pixels the labels are too small; ours has learnt to read them where `labels` is there.

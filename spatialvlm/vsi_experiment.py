@@ -14,7 +14,6 @@ from functools import lru_cache
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.example import Example
-from spatialvlm.experiment import Experiment, RunArgs
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.models import loading
 from spatialvlm.tasks.vsi import data as vsibench
@@ -26,6 +25,7 @@ from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.tasks.vsi.prompts import Mode
 from spatialvlm.tasks.vsi.questions import FAMILIES, family
 from spatialvlm.tasks.vsi.scoring import VSIBENCH, score
+from spatialvlm.training.experiment import Experiment, RunArgs
 from spatialvlm.worlds.clevr import series
 
 MODEL = loading.ROOMS  # of the embedded profile

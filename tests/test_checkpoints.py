@@ -7,10 +7,10 @@ import pytest
 import torch
 from test_grpo import arguments, by_length, examples, with_adapter
 
-from spatialvlm import checkpoints, grpo
-from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
 from spatialvlm.run_folder import Run
+from spatialvlm.training import checkpoints, grpo
+from spatialvlm.training.checkpoints import Checkpoints
 
 
 def train(folder, resume=None, every=1, keep=9, reward=by_length, **options):

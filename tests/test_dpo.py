@@ -9,15 +9,15 @@ import torch
 from torch.nn.functional import logsigmoid
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
-from spatialvlm import dpo
-from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
-from spatialvlm.groups import example_index
 from spatialvlm.models import loading, rollout
 from spatialvlm.models.inputs import Completions
 from spatialvlm.run_folder import Run
+from spatialvlm.training import dpo
+from spatialvlm.training.checkpoints import Checkpoints
+from spatialvlm.training.sampler import example_index
 
 RIGHT, WRONG = ["red", "blue cube", "green", "no"], ["blue", "red", "red cube", "yes 1"]
 

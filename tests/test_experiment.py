@@ -5,7 +5,7 @@ import re
 import pytest
 
 from spatialvlm.evaluation import metrics
-from spatialvlm.experiment import comparison
+from spatialvlm.training.experiment import comparison
 
 
 def records(scores, partial):

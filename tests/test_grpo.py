@@ -13,10 +13,10 @@ import torch
 from accelerate import PartialState, debug_launcher
 from trl import GRPOTrainer
 
-from spatialvlm import groups, grpo
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import loading, rollout
+from spatialvlm.training import grpo, sampler
 
 COLOURS = ["red", "blue", "green"]
 
@@ -157,10 +157,10 @@ def test_advantages():
 
 def test_every_epoch_draws_every_example_once():
     for epoch in range(3):
-        drawn = [groups.example_index(draw, 10, seed=5) for draw in range(10 * epoch, 10 * epoch + 10)]
+        drawn = [sampler.example_index(draw, 10, seed=5) for draw in range(10 * epoch, 10 * epoch + 10)]
         assert sorted(drawn) == list(range(10))
     first, second, other = (
-        [groups.example_index(d + s, 10, seed=n) for d in range(10)] for s, n in ((0, 5), (10, 5), (0, 6))
+        [sampler.example_index(d + s, 10, seed=n) for d in range(10)] for s, n in ((0, 5), (10, 5), (0, 6))
     )
     assert first != second and first != other
 

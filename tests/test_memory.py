@@ -15,10 +15,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import Gemma2Config, PaliGemmaConfig, SiglipVisionConfig
 
-from spatialvlm import cli, grpo, memory, sft, training
+from spatialvlm import cli, memory
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import rollout, shapes
+from spatialvlm.training import grpo, loop, sft
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 IMAGE_TOKENS, TEXT_TOKENS, VOCABULARY, LENGTH = 64, 10, 5000, 8
@@ -71,7 +72,7 @@ def examples(count=8):
 def with_adapter(args, dtype=torch.float32):
     gc.collect()  # so that nothing made before is freed while something is measured
     torch.manual_seed(0)
-    return training.add_adapter(shapes.random_model(shape(), dtype), args)
+    return loop.add_adapter(shapes.random_model(shape(), dtype), args)
 
 
 def held(model, optimizer=None):

@@ -15,12 +15,13 @@ import tiny
 import torch
 from tiny_chat import load, save_model
 
-from spatialvlm import cli, grpo
+from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation import predict
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
 from spatialvlm.models import loading, qwen, rollout
+from spatialvlm.training import grpo
 
 sys.path.insert(
     0, str(Path(__file__).resolve().parents[1] / "benchmarks")

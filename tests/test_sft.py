@@ -16,14 +16,14 @@ import torch
 from accelerate import PartialState, debug_launcher
 from transformers.utils.logging import get_logger
 
-from spatialvlm import sft, training
-from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
-from spatialvlm.groups import example_index
 from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.run_folder import Run
+from spatialvlm.training import loop, sft
+from spatialvlm.training.checkpoints import Checkpoints
+from spatialvlm.training.sampler import example_index
 
 ANSWERS = ["red", "blue cube", "green spheres behind", "no"]
 
@@ -296,7 +296,7 @@ def test_gradient_checkpointing_changes_nothing(scope):
         model, processor = with_adapter(scope=scope, dropout=0.3, target_modules=["q_proj", "v_proj"], seed=1)
         torch.seed()  # what was random before does not matter
         args = arguments(gradient_checkpointing=checkpointing)
-        runs.append(train(model=(training.add_adapter(model, args), processor)))
+        runs.append(train(model=(loop.add_adapter(model, args), processor)))
     (plain, one), (history, two) = runs
     close(history, plain)
     torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=1e-6)
@@ -392,7 +392,7 @@ def half_precision(dtype):
     model, processor = tiny.paligemma()
     torch.manual_seed(0)
     args = arguments(lora_r=4, lora_dropout=0.0)
-    return training.add_adapter(model.to(dtype), args), processor
+    return loop.add_adapter(model.to(dtype), args), processor
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from spatialvlm import tracking
 from spatialvlm.cli import UserError
 from spatialvlm.run_folder import Run
+from spatialvlm.training import tracking
 
 STEPS = range(1, 31)
 

@@ -13,7 +13,7 @@ from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.report import tables
 from spatialvlm.report.reading import Test, Training
 from spatialvlm.report.tables import MEAN, Row
-from spatialvlm.tracking import CURVES
+from spatialvlm.training.tracking import CURVES
 
 SHOWN = 8  # series of one plot: as many as there are colours that are told apart
 WIDTH, LINE, TOP, LEFT = 640, 15, 8, 46  # of the drawings, in units of the SVG

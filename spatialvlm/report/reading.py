@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spatialvlm.checkpoints import PREFIX
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation import compare, metrics
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.training.checkpoints import PREFIX
 
 ALMOST = 1e-9  # two ways of the same float arithmetic
 _SEED = re.compile(r"[-_]?seed\d+")

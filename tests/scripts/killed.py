@@ -19,8 +19,8 @@ LIBRARIES = [
     "peft.tuners.lora",
     "spatialvlm.tasks.cvbench.data",
     "spatialvlm.sat_experiment",
-    "spatialvlm.grpo",
-    "spatialvlm.sft",
+    "spatialvlm.training.grpo",
+    "spatialvlm.training.sft",
 ]
 Point = tuple[str, str, int]  # audit event, part of a path, how many times it may pass before it kills
 

@@ -22,12 +22,21 @@ from datasets import Dataset
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
-from spatialvlm import sft
-from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.example import Example
 from spatialvlm.models import rollout
 from spatialvlm.models.inputs import Completions
-from spatialvlm.supervised import AfterStep, Log, Loop, Step, SupervisedArgs, run, transformers_args, written
+from spatialvlm.training import sft
+from spatialvlm.training.checkpoints import Checkpoints
+from spatialvlm.training.supervised import (
+    AfterStep,
+    Log,
+    Loop,
+    Step,
+    SupervisedArgs,
+    run,
+    transformers_args,
+    written,
+)
 
 Rejected = Callable[[Example], str]  # the wrong answer to a question
 

@@ -24,7 +24,7 @@ from spatialvlm.models import rollout
 from spatialvlm.models.sharding import in_step
 
 if TYPE_CHECKING:
-    from spatialvlm.grpo import GRPOArgs
+    from spatialvlm.training.grpo import GRPOArgs
 
 Reward = Callable[[str, Example], float]  # (completion, what was asked) -> reward
 

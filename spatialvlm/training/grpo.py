@@ -20,13 +20,19 @@ from accelerate.utils import reduce
 from torch import Tensor
 from tqdm import tqdm
 
-from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
-from spatialvlm.groups import Collected, Group, Reward, Sampler, fit
 from spatialvlm.models import rollout
 from spatialvlm.models.sharding import in_step
-from spatialvlm.training import TrainingArgs, add_gradients, optimizer_and_scheduler, same_start, seed_dropout
+from spatialvlm.training.checkpoints import Checkpoints, load_state, save_state
+from spatialvlm.training.loop import (
+    TrainingArgs,
+    add_gradients,
+    optimizer_and_scheduler,
+    same_start,
+    seed_dropout,
+)
+from spatialvlm.training.sampler import Collected, Group, Reward, Sampler, fit
 
 
 @dataclass

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spatialvlm import distributed, tracking
-from spatialvlm.checkpoints import PREFIX, Checkpoints
+from spatialvlm import distributed
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.ablations import shuffle_images
@@ -22,6 +21,8 @@ from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.report.cards import write_adapter_card
 from spatialvlm.run_folder import Run, fingerprint, fresh_folder, newest_folder
+from spatialvlm.training import tracking
+from spatialvlm.training.checkpoints import PREFIX, Checkpoints
 from spatialvlm.worlds.clevr import series
 
 NEWEST = "newest"

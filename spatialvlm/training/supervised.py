@@ -24,12 +24,18 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from spatialvlm import distributed
-from spatialvlm.checkpoints import Checkpoints, load_state, save_state
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
-from spatialvlm.groups import example_index
 from spatialvlm.models.inputs import Completions
-from spatialvlm.training import TrainingArgs, add_gradients, optimizer_and_scheduler, same_start, seed_dropout
+from spatialvlm.training.checkpoints import Checkpoints, load_state, save_state
+from spatialvlm.training.loop import (
+    TrainingArgs,
+    add_gradients,
+    optimizer_and_scheduler,
+    same_start,
+    seed_dropout,
+)
+from spatialvlm.training.sampler import example_index
 
 AfterStep = Callable[[dict[str, float]], None]
 

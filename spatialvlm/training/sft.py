@@ -27,13 +27,22 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm.checkpoints import Checkpoints
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import qwen, rollout
 from spatialvlm.models.inputs import Completions
 from spatialvlm.models.qwen import ChatProcessor
-from spatialvlm.supervised import AfterStep, Log, Loop, Step, SupervisedArgs, run, transformers_args, written
+from spatialvlm.training.checkpoints import Checkpoints
+from spatialvlm.training.supervised import (
+    AfterStep,
+    Log,
+    Loop,
+    Step,
+    SupervisedArgs,
+    run,
+    transformers_args,
+    written,
+)
 
 _IGNORED = -100  # the label of what is not learnt, as processor and transformers have it
 
