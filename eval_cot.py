@@ -28,6 +28,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.evaluation.evaluate import MAY_DIFFER
 from spatialvlm.evaluation.summary import table
 from spatialvlm.models import loading
+from spatialvlm.papers import prompting_tables
 from spatialvlm.prompting import exemplars, sources, study
 from spatialvlm.prompting.cache import Cache
 from spatialvlm.prompting.local import LocalClient
@@ -35,7 +36,6 @@ from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.prompting.server import ServerArgs, ServerClient
 from spatialvlm.prompting.strategy import Aids, Strategy
 from spatialvlm.prompting.views import depth_maps
-from spatialvlm.report import published_cot
 from spatialvlm.run_folder import Run, fingerprint
 
 # What changes no answer: a study may go on with another of these.
@@ -152,7 +152,7 @@ def main(args: Args) -> dict:
     prices = (args.price_in, args.price_out)
     summary = study.run(client, examples, known, strategy, aids, benchmark, rule, folder, prices)
     print(f"{table(summary)}\n{study.counts_text(summary['strategy'])}\n")
-    print(published_cot.beside(args.benchmark, name, summary))
+    print(prompting_tables.beside(args.benchmark, name, summary))
     print(f"written to {folder.folder}", flush=True)
     return summary
 

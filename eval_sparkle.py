@@ -24,8 +24,8 @@ from spatialvlm.cli import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.report import sparkle as report
-from spatialvlm.sparkle_experiment import MODELS
+from spatialvlm.papers import sparkle_tables as report
+from spatialvlm.papers.sparkle import MODELS
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import FAMILIES

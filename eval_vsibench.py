@@ -30,8 +30,8 @@ from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT
 from spatialvlm.models import context_length, loading
-from spatialvlm.report import published
-from spatialvlm.report.vsibench import comparison
+from spatialvlm.papers import published
+from spatialvlm.papers.vsibench_tables import comparison
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi import videos as vsibench_videos

@@ -25,7 +25,7 @@ from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
+from spatialvlm.papers.sat import ExperimentArgs, SATExperiment, training_set
 from spatialvlm.tasks.sat import reward as rewards
 from spatialvlm.training import grpo, loop
 from spatialvlm.worlds.clevr import series

@@ -19,7 +19,7 @@ from functools import partial
 
 from spatialvlm import cli
 from spatialvlm.models import loading
-from spatialvlm.sat_experiment import ExperimentArgs, SATExperiment, training_set
+from spatialvlm.papers.sat import ExperimentArgs, SATExperiment, training_set
 from spatialvlm.training import loop, sft
 from spatialvlm.worlds.clevr import series
 

@@ -18,7 +18,7 @@ from functools import partial
 
 from spatialvlm import cli
 from spatialvlm.models import loading
-from spatialvlm.sparkle_experiment import SparkleArgs, SparkleExperiment, training_set
+from spatialvlm.papers.sparkle import SparkleArgs, SparkleExperiment, training_set
 from spatialvlm.tasks.sparkle import reward as rewards_sparkle
 from spatialvlm.training import grpo, loop
 

@@ -22,7 +22,7 @@ from functools import partial
 
 from spatialvlm import cli
 from spatialvlm.models import loading
-from spatialvlm.sparkle_experiment import SparkleArgs, SparkleExperiment, training_set
+from spatialvlm.papers.sparkle import SparkleArgs, SparkleExperiment, training_set
 from spatialvlm.training import loop, sft
 
 

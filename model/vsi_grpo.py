@@ -23,14 +23,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, vsi_experiment
+from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import loading
+from spatialvlm.papers import vsi
+from spatialvlm.papers.vsi import VSIArgs, VSIExperiment
 from spatialvlm.tasks.vsi import reward as rewards_vsi
 from spatialvlm.tasks.vsi.prompts import Mode
 from spatialvlm.training import grpo, loop
-from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 IN_TAGS = 24  # tokens: four tags take some 15, and something should stand in them
 
@@ -66,10 +67,10 @@ class Args(VSIArgs, grpo.GRPOArgs):
 
 def main(args: Args) -> None:
     args.check()
-    train_set = vsi_experiment.training_set(args)
-    model, processor = vsi_experiment.load_model(args)
+    train_set = vsi.training_set(args)
+    model, processor = vsi.load_model(args)
     experiment = VSIExperiment("vsi_grpo", args, model, args.prompt, args.max_completion_length)
-    train_set = vsi_experiment.asked(train_set, args.prompt)
+    train_set = vsi.asked(train_set, args.prompt)
     base = experiment.test_base(model, processor)
 
     def reward(completion: str, example: Example) -> float:

@@ -15,10 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from spatialvlm import cli, vsi_experiment
+from spatialvlm import cli
 from spatialvlm.models import loading
+from spatialvlm.papers import vsi
+from spatialvlm.papers.vsi import VSIArgs, VSIExperiment
 from spatialvlm.training import loop, sft
-from spatialvlm.vsi_experiment import VSIArgs, VSIExperiment
 
 
 @dataclass
@@ -28,10 +29,10 @@ class Args(VSIArgs, sft.SFTArgs):
 
 def main(args: Args) -> None:
     args.check()
-    train_set = vsi_experiment.training_set(args)
-    model, processor = vsi_experiment.load_model(args)
+    train_set = vsi.training_set(args)
+    model, processor = vsi.load_model(args)
     experiment = VSIExperiment("vsi_sft", args, model, "vanilla")
-    train_set = vsi_experiment.asked(train_set, "vanilla")
+    train_set = vsi.asked(train_set, "vanilla")
     base = experiment.test_base(model, processor)
 
     model = loop.add_adapter(model, args)

@@ -32,7 +32,7 @@ from spatialvlm.evaluation import evaluate
 from spatialvlm.ledger import PARTS, Ledger, as_on_cuda
 from spatialvlm.models import loading, rollout, shapes
 from spatialvlm.models.inputs import Batch, Completions, Vocabulary
-from spatialvlm.sat_experiment import ExperimentArgs
+from spatialvlm.papers.sat import ExperimentArgs
 from spatialvlm.training import grpo, loop, sft
 
 CUDA_CONTEXT = int(0.6 * 2**30)  # bytes that a process takes on a GPU before its first tensor, about

@@ -22,17 +22,18 @@ from spatialvlm.evaluation import metrics, predict
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import sat, vsr
 from spatialvlm.evaluation.summary import summarize
+from spatialvlm.papers import published
+from spatialvlm.papers.vsi import WORDS
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.report import __main__ as report
-from spatialvlm.report import asked, comparison, explorer, plots, published, reading, tables
+from spatialvlm.report import asked, comparison, explorer, plots, reading, tables
 from spatialvlm.run_folder import Run
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import FAMILIES
 from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
-from spatialvlm.vsi_experiment import WORDS
 from spatialvlm.worlds.clevr import series
 
 LIMIT = 8

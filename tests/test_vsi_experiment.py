@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 import tiny
 
-from spatialvlm import vsi_experiment
 from spatialvlm.cli import UserError
 from spatialvlm.example import Example
 from spatialvlm.frames import Video
+from spatialvlm.papers import vsi
+from spatialvlm.papers.vsi import WORDS, VSIArgs
 from spatialvlm.tasks.vsi import prompts as vsi_prompts
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
-from spatialvlm.vsi_experiment import WORDS, VSIArgs
 
 
 def arguments(**options):
@@ -58,17 +58,17 @@ def test_words_and_numbers_of_the_test(text, example, parsed, score):
 
 def test_an_answer_in_tags_is_read_inside_them():
     text = "<think>a desk stands there</think><answer>night stand</answer>"
-    within = vsi_experiment.inside_answer(WORDS, "think").rules["strict"]
+    within = vsi.inside_answer(WORDS, "think").rules["strict"]
     assert within.read(text, word()) == "night stand" and WORDS.rules["strict"].read(text, word()) is None
     assert within.read("desk", word()) == "desk", "without tags the whole text counts"
     assert within.gold(NUMBER) == 2.0
-    assert vsi_experiment.inside_answer(WORDS, "vanilla") is WORDS
-    assert set(vsi_experiment.inside_answer(VSIBENCH, "observe").rules) == set(VSIBENCH.rules)
+    assert vsi.inside_answer(WORDS, "vanilla") is WORDS
+    assert set(vsi.inside_answer(VSIBENCH, "observe").rules) == set(VSIBENCH.rules)
 
 
 def test_training_asks_for_the_families_and_in_the_mode():
     args = arguments(families=["object_counting", "object_rel_distance"])
-    found = vsi_experiment.asked(vsi_experiment.training_set(args), "think")
+    found = vsi.asked(vsi.training_set(args), "think")
     assert len(found) == 12 and {each.task for each in found} == set(args.families)
     for each in found:
         assert each.prompt == vsi_prompts.training(each.question, "think")
@@ -76,12 +76,12 @@ def test_training_asks_for_the_families_and_in_the_mode():
 
 
 def test_the_test_is_of_other_rooms_and_all_families():
-    tested = vsi_experiment.test_set(arguments(families=["object_counting"]), "vanilla")
-    trained = vsi_experiment.training_set(arguments())
+    tested = vsi.test_set(arguments(families=["object_counting"]), "vanilla")
+    trained = vsi.training_set(arguments())
     assert {each.meta["family"] for each in tested} == set(vsi_rooms.FAMILIES[:6])
     assert not {each.meta["scene"] for each in tested} & {each.meta["scene"] for each in trained}
     assert all(each.prompt.endswith(vsi_prompts.PHRASE) for each in tested)
-    other = vsi_experiment.test_set(arguments(seed=3), "vanilla")
+    other = vsi.test_set(arguments(seed=3), "vanilla")
     assert [each.id for each in other] == [each.id for each in tested], "whatever the run's seed"
 
 
@@ -102,7 +102,7 @@ def bench(folder, **frames):
 
 
 def test_vsibench_with_its_videos(tmp_path):
-    number, choice = vsi_experiment.test_set(bench(tmp_path, one=9, two=2), "observe")
+    number, choice = vsi.test_set(bench(tmp_path, one=9, two=2), "observe")
     assert isinstance(number.images, Video) and len(number.images) == 4 and len(choice.images) == 2
     assert number.open_images()[0].tobytes() == tiny.image(0).tobytes()
     assert number.prompt.endswith("observe the video first and then " + vsi_prompts.PHRASE)
@@ -112,7 +112,7 @@ def test_vsibench_with_its_videos(tmp_path):
 
 def test_a_video_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"has no video of scene scannet/two: neither scannet/two.mp4"):
-        vsi_experiment.test_set(bench(tmp_path, one=9), "vanilla")
+        vsi.test_set(bench(tmp_path, one=9), "vanilla")
 
 
 def trained_on(folder, scene="one", frames=6):
@@ -139,14 +139,14 @@ def trained_on(folder, scene="one", frames=6):
 
 def test_vsi_100k_from_a_folder_comes_as_videos(tmp_path):
     data = trained_on(tmp_path)
-    found = vsi_experiment.asked(vsi_experiment.training_set(arguments(data=data)), "vanilla")
+    found = vsi.asked(vsi.training_set(arguments(data=data)), "vanilla")
     assert len(found) == 2 and isinstance(found[0].images, Video) and len(found[0].images) == 4
     assert found[0].prompt.endswith(vsi_prompts.SHORT)
 
 
 def test_rows_without_frames_are_not_trained_on(tmp_path):
     with pytest.raises(UserError, match=r"train.jsonl row 0 has no frames to show; .*--frames FOLDER"):
-        vsi_experiment.training_set(arguments(data=trained_on(tmp_path, frames=0)))
+        vsi.training_set(arguments(data=trained_on(tmp_path, frames=0)))
 
 
 def test_no_room_of_vsibench_is_trained_on(tmp_path):
@@ -158,12 +158,12 @@ def test_no_room_of_vsibench_is_trained_on(tmp_path):
     with pytest.raises(
         UserError, match=r"row 0: its scene scene0011_01 is of a room that the test asks about"
     ):
-        vsi_experiment.training_set(leaked)
-    assert len(vsi_experiment.training_set(replace(leaked, eval_data="embedded", eval_frames=None))) == 2
+        vsi.training_set(leaked)
+    assert len(vsi.training_set(replace(leaked, eval_data="embedded", eval_frames=None))) == 2
     other = replace(tested, data=trained_on(tmp_path / "other", "scene0012_00"))
-    assert len(vsi_experiment.training_set(other)) == 2
+    assert len(vsi.training_set(other)) == 2
 
 
 def test_the_hubs_videos_are_fetched_where_none_are_given(tmp_path):
     with pytest.raises(UserError, match="its scannet.zip cannot be had from the hub"):
-        vsi_experiment.test_set(replace(bench(tmp_path), eval_frames=None), "vanilla")
+        vsi.test_set(replace(bench(tmp_path), eval_frames=None), "vanilla")

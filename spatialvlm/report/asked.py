@@ -9,10 +9,11 @@ from typing import Any
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation.benchmark import sat
 from spatialvlm.example import Example
+from spatialvlm.papers.sparkle import MADE
+from spatialvlm.papers.vsi import TEST_SEED
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.report.reading import Test
-from spatialvlm.sparkle_experiment import MADE
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import described
 from spatialvlm.tasks.counting import data as counting
@@ -26,7 +27,6 @@ from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi import videos as vsibench_videos
 from spatialvlm.tasks.vsr import data as vsr
 from spatialvlm.tasks.whatsup import data as whatsup
-from spatialvlm.vsi_experiment import TEST_SEED
 from spatialvlm.worlds.clevr import series
 
 Given = Mapping[str, Any]  # a run's arguments

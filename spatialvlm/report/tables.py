@@ -8,7 +8,8 @@ from html import escape
 
 from spatialvlm.evaluation.benchmark import counting, vsibench
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.report import comparison, descriptions, published, published_cot, published_sparkle
+from spatialvlm.papers import description_tables, prompting_tables, published, published_sparkle
+from spatialvlm.report import comparison
 from spatialvlm.report.reading import Test
 from spatialvlm.run_folder import differences
 from spatialvlm.tasks.registry import BENCHMARKS
@@ -155,7 +156,7 @@ def published_figures(benchmark: str, kind: str, prompting: Collection[bool] = (
 
 
 def _published_prompting(benchmark: str, kind: str) -> Published:
-    name = next((name for name in published_cot.PUBLISHED if BENCHMARKS[name]().title == benchmark), None)
+    name = next((name for name in prompting_tables.PUBLISHED if BENCHMARKS[name]().title == benchmark), None)
     if name is None or kind != "greedy":
         return "", {}
     return "Published: paper A's prompting study; totals over all questions.", _cot_rows(name)
@@ -164,7 +165,7 @@ def _published_prompting(benchmark: str, kind: str) -> Published:
 def _cot_rows(name: str, strategy: str | None = None) -> dict[str, dict[str, str]]:
     """The prompting study's rows, all or those of one strategy."""
     rows = {}
-    for model, asked, title, figures in published_cot.PUBLISHED[name]:
+    for model, asked, title, figures in prompting_tables.PUBLISHED[name]:
         if strategy in (None, asked):
             parts = dict(zip(published.CVBENCH_COLUMNS[:-1], figures[:-1], strict=name == "cvbench"))
             totals = dict.fromkeys(("micro", "official") if name == "sat" else ("micro",), figures[-1])
@@ -195,7 +196,8 @@ def _published_plain(benchmark: str, kind: str) -> Published:
         }
     if benchmark == "CLEVR":
         return "Published: paper A, PaliGemma 2 3B mix-448 on CLEVR-CoGenT ValB.", {
-            f"{name}, published": {"micro": f"{value:.2f}"} for name, value in descriptions.PUBLISHED.items()
+            f"{name}, published": {"micro": f"{value:.2f}"}
+            for name, value in description_tables.PUBLISHED.items()
         }
     if benchmark in ("VSI-Bench", "VSI, in words"):
         columns = ("official", *vsibench.TASKS)

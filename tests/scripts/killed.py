@@ -18,7 +18,7 @@ LIBRARIES = [
     "trl",
     "peft.tuners.lora",
     "spatialvlm.tasks.cvbench.data",
-    "spatialvlm.sat_experiment",
+    "spatialvlm.papers.sat",
     "spatialvlm.training.grpo",
     "spatialvlm.training.sft",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spatialvlm.report.published import CVBENCH_COLUMNS
+from spatialvlm.papers.published import CVBENCH_COLUMNS
 
 QWEN, LLAMA = "Qwen2.5-VL-7B", "Llama-4-Scout"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.report import published
+from spatialvlm.papers import published
 from spatialvlm.report.comparison import (
     Questions,
     Score,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spatialvlm.report import published
+from spatialvlm.papers import published
 from spatialvlm.tasks.vsi.scoring import TASKS
 
 
