@@ -15,7 +15,7 @@ sparkle: $(VENV)/.installed
 	$(BIN)/python model/reproduce_sparkle.py
 
 report: $(VENV)/.installed
-	$(BIN)/python -m spatialvlm.report results -o report.html
+	$(BIN)/python -m spatialvlm.reporting results -o report.html
 
 paper: $(VENV)/.installed
 	$(BIN)/python paper/build.py

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.cli import UserError
-from spatialvlm.report.cards import vsi_card
+from spatialvlm.reporting.cards import vsi_card
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import files as vsi_files
 from spatialvlm.tasks.vsi import questions as vsi_questions

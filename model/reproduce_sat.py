@@ -22,7 +22,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.models import loading
 from spatialvlm.papers import sat_tables
 from spatialvlm.papers.run_commands import ROOT, Job, run
-from spatialvlm.report import comparison
+from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
 
 GRPO, SFT = "model/pali_sat_grpo.py", "model/pali_sat_sft.py"
@@ -137,7 +137,7 @@ def facts(args: Args, asked: comparison.Questions, jobs: int, seconds: float) ->
         f"`python model/reproduce_sat.py` ({args.profile} profile, seeds {seeds}): {jobs} commands in "
         f"{seconds / 60:.0f} minutes on {machine}, {args.workers} at a time. {len(asked.task_of)} questions, "
         "each task alike in the Total. Intervals are 95 % and hold the choice of questions and the training "
-        "seed (`spatialvlm/report/comparison.py`). Published figures are of PaliGemma 2 3B on photographs; "
+        "seed (`spatialvlm/reporting/comparison.py`). Published figures are of PaliGemma 2 3B on photographs; "
         "ours are of the 5.5 million weights that the repository carries, on rendered scenes: what can be "
         "compared is which way is ahead, not how high."
     )

@@ -25,7 +25,7 @@ from spatialvlm.models import loading
 from spatialvlm.papers import sparkle_tables
 from spatialvlm.papers.published_sparkle import COMPOSITE
 from spatialvlm.papers.run_commands import ROOT, Job, chosen, run
-from spatialvlm.report import comparison
+from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
 
 BASE, BLOCKS = "base", ("basic", "composite")

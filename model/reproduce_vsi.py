@@ -19,7 +19,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.models import loading
 from spatialvlm.papers import vsi_tables
 from spatialvlm.papers.run_commands import ROOT, Job, chosen, run
-from spatialvlm.report import comparison
+from spatialvlm.reporting import comparison
 from spatialvlm.tasks.vsi.questions import FAMILIES
 
 V, T = "vsgrpo_2b_v", "vsgrpo_2b_t"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.report.comparison import percent, verdict
+from spatialvlm.reporting.comparison import percent, verdict
 
 Figure = dict | int | str
 PLACES = 6  # decimals kept of a share

@@ -12,7 +12,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.papers import published, sat_tables, sparkle_tables, vsi_tables
 from spatialvlm.papers.published_sparkle import COMPOSITE
-from spatialvlm.report import comparison
+from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES
 from spatialvlm.tasks.vsi.questions import FAMILIES

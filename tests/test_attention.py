@@ -12,7 +12,7 @@ from PIL import Image
 
 from spatialvlm.cli import UserError
 from spatialvlm.models import rollout
-from spatialvlm.report import attention
+from spatialvlm.reporting import attention
 from spatialvlm.tasks.clevr.scoring import with_vocabulary
 from spatialvlm.worlds.clevr import scenes, series
 

@@ -12,7 +12,7 @@ from report_runs import always_a, right, write, write_training
 
 from spatialvlm.cli import UserError
 from spatialvlm.models.loading import EMBEDDED
-from spatialvlm.report import cards
+from spatialvlm.reporting import cards
 from spatialvlm.tasks.cvbench import data as cvbench
 
 

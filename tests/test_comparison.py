@@ -7,8 +7,8 @@ from scipy.stats import t as student
 
 from spatialvlm.evaluation import metrics
 from spatialvlm.papers import sat_tables
-from spatialvlm.report import comparison
-from spatialvlm.report.comparison import Questions
+from spatialvlm.reporting import comparison
+from spatialvlm.reporting.comparison import Questions
 
 ASKED = Questions(
     {f"{task}{i}": task for task in ("Count", "Relation", "Depth", "Distance") for i in range(40)}

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from spatialvlm import cli
-from spatialvlm.report import disagreements
+from spatialvlm.reporting import disagreements
 
 CHOICES = ["desk", "chair", "lamp", "door"]
 
@@ -81,4 +81,6 @@ def test_the_documented_tables_are_those_of_the_rules(tmp_path):
     copy = tmp_path / "scoring.md"
     shutil.copy(disagreements.DOCS, copy)
     cli.run(disagreements.main, disagreements.Args, ["--docs", str(copy)])
-    assert copy.read_text() == disagreements.DOCS.read_text(), "run python -m spatialvlm.report.disagreements"
+    assert copy.read_text() == disagreements.DOCS.read_text(), (
+        "run python -m spatialvlm.reporting.disagreements"
+    )

@@ -15,7 +15,7 @@ from scripts import commands
 
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation import metrics
-from spatialvlm.report import comparison
+from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
 from spatialvlm.tasks.sparkle.scoring import aggregate_basic

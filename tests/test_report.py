@@ -26,8 +26,9 @@ from spatialvlm.papers import published
 from spatialvlm.papers.vsi import WORDS
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
-from spatialvlm.report import __main__ as report
-from spatialvlm.report import asked, comparison, explorer, plots, reading, tables
+from spatialvlm.reporting import __main__ as report
+from spatialvlm.reporting import comparison, explorer, plots, reading, tables
+from spatialvlm.reporting import questions as asked
 from spatialvlm.run_folder import Run
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.sparkle import data as sparkle

@@ -30,7 +30,7 @@ def file(tmp_path_factory) -> Path:
     write(folder / "runs" / "c-sampled", examples, lambda e: ["A", "B", e.answer, ""], num_samples=4)
     write(folder / "runs" / "b-better-ood", list(cvbench.flip_polarity(examples)), right, ood=True)
     write_training(folder / "runs" / "training", [0.1, 0.3, 0.5, 0.6])
-    command = [sys.executable, "-m", "spatialvlm.report", "runs", "-o", "page.html"]
+    command = [sys.executable, "-m", "spatialvlm.reporting", "runs", "-o", "page.html"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "4 tests, 1 trainings" in done.stdout

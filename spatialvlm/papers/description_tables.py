@@ -16,7 +16,7 @@ from pathlib import Path
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
-from spatialvlm.report.comparison import percent
+from spatialvlm.reporting.comparison import percent
 from spatialvlm.run_folder import disk_errors, read_lines
 from spatialvlm.tasks.clevr.descriptions import STYLES
 

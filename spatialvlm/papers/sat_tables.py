@@ -7,15 +7,7 @@ from dataclasses import dataclass
 
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.papers import published
-from spatialvlm.report.comparison import (
-    Questions,
-    Score,
-    difference,
-    markdown,
-    mean,
-    percent,
-    verdict,
-)
+from spatialvlm.reporting.comparison import Questions, Score, difference, markdown, mean, percent, verdict
 
 TURNED = ("Depth", "Distance")  # the tasks whose polarity can be turned
 UNFILTERED = "GRPO-v2 without dynamic sampling"

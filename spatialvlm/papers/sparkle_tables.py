@@ -8,7 +8,7 @@ from statistics import fmean
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.papers.published_sparkle import COMPOSITE
-from spatialvlm.report.comparison import markdown, percent
+from spatialvlm.reporting.comparison import markdown, percent
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
 
 Summary = Mapping  # what evaluate.run returns, of composite with `routes` added

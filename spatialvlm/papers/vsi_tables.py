@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
-from spatialvlm.report.comparison import markdown, percent
+from spatialvlm.reporting.comparison import markdown, percent
 from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.vsi.questions import FAMILIES, family
 

@@ -1,9 +1,9 @@
 """What a step costs, in time and memory, as sections of RESULTS.md.
 
 python benchmarks/grpo_step.py --profile_step             # first: leaves its figures in results/benchmarks/
-python -m spatialvlm.report.measured                      # then: both sections, memory planned anew
+python -m spatialvlm.reporting.measured                      # then: both sections, memory planned anew
 python benchmarks/eval_throughput.py                      # likewise for evaluation, with the file named:
-python -m spatialvlm.report.measured --throughput results/benchmarks/eval_throughput.json
+python -m spatialvlm.reporting.measured --throughput results/benchmarks/eval_throughput.json
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 from spatialvlm import cli, memory
 from spatialvlm.cli import UserError
 from spatialvlm.models import loading
-from spatialvlm.report.comparison import markdown, replace_section
+from spatialvlm.reporting.comparison import markdown, replace_section
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANNED = {  # row of the table: published configuration, and what is changed in it

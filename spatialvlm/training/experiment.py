@@ -19,7 +19,7 @@ from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.report.cards import write_adapter_card
+from spatialvlm.reporting.cards import write_adapter_card
 from spatialvlm.run_folder import Run, fingerprint, fresh_folder, newest_folder
 from spatialvlm.training import tracking
 from spatialvlm.training.checkpoints import PREFIX, Checkpoints

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from html import escape
 
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.report import tables
-from spatialvlm.report.reading import Test, Training
-from spatialvlm.report.tables import MEAN, Row
+from spatialvlm.reporting import tables
+from spatialvlm.reporting.reading import Test, Training
+from spatialvlm.reporting.tables import MEAN, Row
 from spatialvlm.training.tracking import CURVES
 
 SHOWN = 8  # series of one plot: as many as there are colours that are told apart

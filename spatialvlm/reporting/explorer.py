@@ -19,8 +19,8 @@ from PIL import Image
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example, open_image
-from spatialvlm.report import asked
-from spatialvlm.report.reading import Test
+from spatialvlm.reporting import questions
+from spatialvlm.reporting.reading import Test
 from spatialvlm.worlds.clevr import series
 
 LONGEST_SIDE, QUALITY = 320, 72  # of a picture in the page, in pixels, and of its WebP
@@ -56,7 +56,7 @@ def explore(tests: Sequence[Test], pictures: bool = True) -> Explorer:
     made = Explorer()
     by_source: dict[str, list[Test]] = {}
     for test in tests:
-        by_source.setdefault(asked.source(test), []).append(test)
+        by_source.setdefault(questions.source(test), []).append(test)
     numbers: dict[tuple[str, str, str], int] = {}  # (benchmark, id, prompt) -> item
     places: dict[str, int] = {}  # hash of a picture -> its number
     answers: dict[str, dict[int, list]] = {test.name: {} for test in tests}
@@ -100,7 +100,7 @@ def _found(tests: Sequence[Test], made: Explorer, places: dict[str, int]) -> tup
         if name in record
     }
     try:
-        examples = series.drawn(asked.questions(tests[0]))
+        examples = series.drawn(questions.questions(tests[0]))
     except UserError as error:
         return {}, f"its data are not to be had here: {error}"
     found = {}

@@ -9,8 +9,8 @@ from html import escape
 from spatialvlm.evaluation.benchmark import counting, vsibench
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.papers import description_tables, prompting_tables, published, published_sparkle
-from spatialvlm.report import comparison
-from spatialvlm.report.reading import Test
+from spatialvlm.reporting import comparison
+from spatialvlm.reporting.reading import Test
 from spatialvlm.run_folder import differences
 from spatialvlm.tasks.registry import BENCHMARKS
 

@@ -1,7 +1,7 @@
 """Cards of adapters and data sets, as the hub shows them, written from what a run left behind.
 
-python -m spatialvlm.report.cards write results/pali_sat_grpo/v2-embedded-seed0      # adapter/README.md anew
-python -m spatialvlm.report.cards push results/pali_sat_grpo/v2-paper-seed0 owner/name
+python -m spatialvlm.reporting.cards write results/pali_sat_grpo/v2-embedded-seed0      # adapter/README.md anew
+python -m spatialvlm.reporting.cards push results/pali_sat_grpo/v2-paper-seed0 owner/name
 
 `push` sends the adapter with its card to the hub, with the token of `hf auth login` or HF_TOKEN.
 """
@@ -27,8 +27,8 @@ from huggingface_hub import (
 from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.models.loading import EMBEDDED
-from spatialvlm.report.comparison import markdown
-from spatialvlm.report.reading import Test, json_object, read
+from spatialvlm.reporting.comparison import markdown
+from spatialvlm.reporting.reading import Test, json_object, read
 from spatialvlm.run_folder import disk_errors
 
 LICENCE = "apache-2.0"  # of our code, weights and rendered data

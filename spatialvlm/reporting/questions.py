@@ -13,7 +13,7 @@ from spatialvlm.papers.sparkle import MADE
 from spatialvlm.papers.vsi import TEST_SEED
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
-from spatialvlm.report.reading import Test
+from spatialvlm.reporting.reading import Test
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import described
 from spatialvlm.tasks.counting import data as counting

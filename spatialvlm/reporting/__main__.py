@@ -1,7 +1,7 @@
 """One HTML file to look at results: tables, plots, and every test item with each run's answer.
 
-python -m spatialvlm.report results/eval_paligemma_cvbench -o report.html
-python -m spatialvlm.report results/pali_sat_grpo/v2-embedded-seed0 results/pali_sat_sft
+python -m spatialvlm.reporting results/eval_paligemma_cvbench -o report.html
+python -m spatialvlm.reporting results/pali_sat_grpo/v2-embedded-seed0 results/pali_sat_sft
 
 Takes run folders, or folders of them. The file needs no network and no other file. Pictures are read from the
 data that the runs name, or rendered again; where they are not to be had the items are shown without.
@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from spatialvlm import cli
-from spatialvlm.report import explorer, plots, reading, tables
+from spatialvlm.reporting import explorer, plots, reading, tables
 from spatialvlm.run_folder import disk_errors
 
 
@@ -53,7 +53,7 @@ def page(found: reading.Found, title: str, images: bool = True) -> tuple[str, ex
 
 
 def _file(name: str) -> str:
-    return (files("spatialvlm.report") / "page" / name).read_text(encoding="utf-8")
+    return (files("spatialvlm.reporting") / "page" / name).read_text(encoding="utf-8")
 
 
 def main(args: Args) -> None:

@@ -1,8 +1,8 @@
 """Where a PaliGemma looks while it answers, and whether it looks at what it counts.
 
-python -m spatialvlm.report.attention                                   # 200 questions, embedded model
-python -m spatialvlm.report.attention --method rollout --adapter results/pali_sat_grpo/v2/adapter
-python -m spatialvlm.report.attention --profile paper --layers 12 13 14 --limit 1000    # GPU
+python -m spatialvlm.reporting.attention                                   # 200 questions, embedded model
+python -m spatialvlm.reporting.attention --method rollout --adapter results/pali_sat_grpo/v2/adapter
+python -m spatialvlm.reporting.attention --profile paper --layers 12 13 14 --limit 1000    # GPU
 
 The answer is read off the last position of the prompt, so that position's attention is taken: the mean of all
 heads over the layers chosen, or rolled out through all layers (Abnar and Zuidema 2020, arXiv 2005.00928).

@@ -1,7 +1,7 @@
 """How often the benchmarks' own rules read something else than a person would: the tables of docs/scoring.md.
 
-python -m spatialvlm.report.disagreements                # writes the tables into docs/scoring.md
-python -m spatialvlm.report.disagreements --pairs        # prints all that differ, one JSON line a text
+python -m spatialvlm.reporting.disagreements                # writes the tables into docs/scoring.md
+python -m spatialvlm.reporting.disagreements --pairs        # prints all that differ, one JSON line a text
 
 Both read the labelled texts of tests/data/completions.jsonl. A rule agrees with a person where it scores a
 text as right for the same answer, or, where a person finds none, for no answer.
@@ -19,7 +19,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.evaluation.benchmark import Rule
 from spatialvlm.evaluation.metrics import group
 from spatialvlm.example import Example
-from spatialvlm.report.comparison import markdown, replace_section
+from spatialvlm.reporting.comparison import markdown, replace_section
 from spatialvlm.tasks.clevr.scoring import CLEVR
 from spatialvlm.tasks.cvbench.scoring import CVBENCH
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
