@@ -4,7 +4,7 @@ python model/pretrain_embedded.py    # 2 CPU cores: under two hours; a GPU: minu
 
 Stages, each resumable, all under --work_dir:
 1. scenes are drawn once;
-2. the vision tower learns what lies on each patch (dense labels: `spatialvlm/pretrain/vision.py`);
+2. the vision tower learns what lies on each patch (dense labels: `pretrain/vision.py`);
 3. with vision frozen, the language side learns to answer from the image (`language.py`): short free questions
    first, then the test's forms;
 4. everything together for a while as a true PaliGemma: its own mask, processor and pixels (`finish.py`).
@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from transformers import PaliGemmaForConditionalGeneration
 
+from pretrain import build, card, corpus, finish, language, quiz, vision
 from spatialvlm import cli
-from spatialvlm.pretrain import build, card, corpus, finish, language, quiz, vision
 
 
 @dataclass

@@ -5,7 +5,7 @@ python model/pretrain_worlds.py --world labels    # a quarter of an hour
 
 The repository carries what this made, in spatialvlm/embedded/<world>: low-rank changes of the embedded model,
 which `models.load` merges into it. What the model is taught, and what it is not, is in
-spatialvlm/pretrain/rooms_world.py and labels_world.py, and what it can do then in the card written beside the
+pretrain/rooms_world.py and labels_world.py, and what it can do then in the card written beside the
 weights. Stages, each resumable, all under --work_dir: pictures are drawn; the tower learns what lies on each
 patch; then, with the tower frozen, the language side learns to answer.
 """
@@ -20,9 +20,7 @@ from typing import Literal
 import torch
 from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm import cli
-from spatialvlm.models import loading
-from spatialvlm.pretrain import (
+from pretrain import (
     adapters,
     build,
     card,
@@ -34,6 +32,8 @@ from spatialvlm.pretrain import (
     worlds,
     worlds_training,
 )
+from spatialvlm import cli
+from spatialvlm.models import loading
 
 WORLDS = {world.WORLD.name: world.WORLD for world in (rooms_world, labels_world)}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from spatialvlm.pretrain import build, language, loop, quiz, vision
+from pretrain import build, language, loop, quiz, vision
 from spatialvlm.worlds.clevr import questions, scenes
 from spatialvlm.worlds.clevr.scenes import MATERIALS, SHAPES
 

@@ -17,11 +17,11 @@ import torch
 from peft import PeftModel
 from transformers import PaliGemmaForConditionalGeneration
 
+from pretrain import adapters, build, labels_world, rooms_world, worlds
 from spatialvlm.cli import UserError
 from spatialvlm.files.video import uniform
 from spatialvlm.models import loading
 from spatialvlm.models.loading import ModelArgs
-from spatialvlm.pretrain import adapters, build, labels_world, rooms_world, worlds
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.worlds.rooms import render, rooms
 

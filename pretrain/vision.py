@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spatialvlm.pretrain import corpus, loop
+from pretrain import corpus, loop
 from spatialvlm.worlds.clevr.render import COLORS, HEIGHT, WIDTH, Scene
 from spatialvlm.worlds.clevr.scenes import MATERIALS, SHAPES, SIZES
 

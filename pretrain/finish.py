@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from spatialvlm.pretrain import loop, quiz, vision
+from pretrain import loop, quiz, vision
 from spatialvlm.worlds.clevr.series import highlight
 
 

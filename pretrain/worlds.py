@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 from transformers import PaliGemmaProcessor
 
-from spatialvlm.pretrain import build
+from pretrain import build
 
 SHARD = 250
 TRIES = 1000  # for the questions of an item, before it is given up

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from spatialvlm.pretrain import loop
-from spatialvlm.pretrain.quiz import Quiz
-from spatialvlm.pretrain.vision import GROUPS, REGRESSIONS, ROWS, WORDS, can_compile, dense_loss, things
+from pretrain import loop
+from pretrain.quiz import Quiz
+from pretrain.vision import GROUPS, REGRESSIONS, ROWS, WORDS, can_compile, dense_loss, things
 from spatialvlm.worlds.clevr.facts import MAX_OBJECTS
 from spatialvlm.worlds.clevr.render import Scene
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from spatialvlm.pretrain import language, loop
-from spatialvlm.pretrain.vision import Seer, augment, in_bfloat16, normalize
-from spatialvlm.pretrain.worlds import Corpus, Questions, World
+from pretrain import language, loop
+from pretrain.vision import Seer, augment, in_bfloat16, normalize
+from pretrain.worlds import Corpus, Questions, World
 from spatialvlm.worlds.clevr.render import COLORS
 
 MATCHING = 0.45  # how strongly; a name and its patch then score about 5 before the softmax

@@ -16,8 +16,8 @@ import networkx as nx
 import numpy as np
 from PIL import Image
 
-from spatialvlm.pretrain.build import IMAGE_SIZE
-from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
+from pretrain.build import IMAGE_SIZE
+from pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import FAMILIES, HINTS

@@ -14,13 +14,13 @@ from peft import PeftModel
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration
 
+from pretrain.card import EXACT, Scores, table
+from pretrain.worlds import World
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.predict import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.pretrain.card import EXACT, Scores, table
-from spatialvlm.pretrain.worlds import World
 
 
 def examples(world: World, each: int) -> list[Example]:

@@ -135,7 +135,7 @@ the questions comes on top. The curve is in `curve.jsonl`. Settings:
 
 {settings}
 
-Data: scenes of the series `pretrain` and questions over them (`spatialvlm/pretrain/quiz.py`); no
+Data: scenes of the series `pretrain` and questions over them (`pretrain/quiz.py`); no
 published image or question. **It favours the letter A, and was made to:** lettered questions are learnt
 with their options shuffled, but the last stage lists the right one first, as SAT's own files do. Models that
 were never trained to reason in letters have this selection bias (Zheng et al., ICLR 2024). So it sees more

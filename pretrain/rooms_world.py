@@ -16,9 +16,9 @@ from random import Random
 
 import numpy as np
 
+from pretrain.build import IMAGE_SIZE, PATCH_SIZE
+from pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
 from spatialvlm.files.video import uniform
-from spatialvlm.pretrain.build import IMAGE_SIZE, PATCH_SIZE
-from spatialvlm.pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
 from spatialvlm.tasks.vsi import prompts as vsi_prompts
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi.vsi_100k import DIRECTIONS
