@@ -6,10 +6,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from ledger import Ledger, as_on_cuda
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
-
-from spatialvlm.ledger import Ledger, as_on_cuda
 
 MIB = 2**20
 

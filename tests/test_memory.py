@@ -9,13 +9,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import memory
 import pytest
 import tiny
 import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import Gemma2Config, PaliGemmaConfig, SiglipVisionConfig
 
-from spatialvlm import cli, memory
+from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import rollout, shapes

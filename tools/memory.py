@@ -1,9 +1,9 @@
 """What training holds in memory, by part and by phase; without weights, data or a GPU.
 
-python -m spatialvlm.memory                                     # GRPO v2 of PaliGemma 2 3B, float16, on a GPU
-python -m spatialvlm.memory --num_generations 14 --gradient_checkpointing
-python -m spatialvlm.memory --config runs/pali_sat_sft.yaml --json
-python -m spatialvlm.memory --profile embedded                  # the small model, float32, on the CPU
+python -m tools.memory                                     # GRPO v2 of PaliGemma 2 3B, float16, on a GPU
+python -m tools.memory --num_generations 14 --gradient_checkpointing
+python -m tools.memory --config runs/pali_sat_sft.yaml --json
+python -m tools.memory --profile embedded                  # the small model, float32, on the CPU
 
 Takes the training scripts' flags and files. The step itself runs (`rollout.sample`, `per_token_logps`,
 backward, AdamW) on tensors that have a shape and no content (torch's meta device), while a ledger counts the
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from ledger import PARTS, Ledger, as_on_cuda
 from torch import Tensor
 from torch.nn import functional
 from transformers import PaliGemmaConfig
@@ -29,7 +30,6 @@ from transformers import PaliGemmaConfig
 from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation import evaluate
-from spatialvlm.ledger import PARTS, Ledger, as_on_cuda
 from spatialvlm.models import loading, rollout, shapes
 from spatialvlm.models.inputs import Batch, Completions, Vocabulary
 from spatialvlm.papers.sat import ExperimentArgs

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+import memory
 import yaml
 
-from spatialvlm import cli, memory
+from spatialvlm import cli
 from spatialvlm.cli import UserError
 from spatialvlm.models import loading
 from spatialvlm.reporting.comparison import markdown, replace_section
@@ -44,7 +45,7 @@ samples, and puts prompts of one length together."""
 HOW_PLANNED = """\
 Planned, not measured: no GPU was at hand. PaliGemma 2 3B in float16, 256 image tokens and 80 of text, the
 longest completions; the step itself runs on tensors without content and every byte is counted (`python -m
-spatialvlm.memory --config runs/...`). On the CPU the plan agrees with measured peaks within 10 %
+tools.memory --config runs/...`). On the CPU the plan agrees with measured peaks within 10 %
 (tests/test_memory.py). A card must hold 0.6 GiB of CUDA context besides."""
 
 
