@@ -133,4 +133,4 @@ def _kinds(kinds: Mapping[str, Mapping]) -> dict:
 
 def readers() -> dict:
     """The labelled texts that hold the answer reader."""
-    return {"texts": len(read_lines(ROOT / "tests/data/completions.jsonl"))}
+    return {"texts": len(read_lines(ROOT / "tests/parsing/completions.jsonl"))}

@@ -1,1 +1,1 @@
-"""How the embedded model is made: scenes, then vision, then language. Run by `model/pretrain_embedded.py`."""
+"""How the embedded model is made: scenes, then vision, then language. Run by `python -m pretrain.embedded`."""

@@ -129,7 +129,7 @@ processor = AutoProcessor.from_pretrained(folder)
 
 ## How it was made
 
-`python model/pretrain_embedded.py` on {device} (torch {torch}, transformers {transformers}).
+`python -m pretrain.embedded` on {device} (torch {torch}, transformers {transformers}).
 Training: {times}. Drawing the scenes and asking
 the questions comes on top. The curve is in `curve.jsonl`. Settings:
 

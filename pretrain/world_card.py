@@ -85,7 +85,7 @@ base_model: spatialvlm/embedded
 ---
 # The embedded model in the world of {name}
 
-A PEFT adapter for the embedded model in the folder above, made by `model/pretrain_worlds.py --world {name}`;
+A PEFT adapter for the embedded model in the folder above, made by `python -m pretrain.world_adapter --world {name}`;
 `models.load` merges it into the model.
 
 {taught}

@@ -21,7 +21,7 @@ from spatialvlm.cli import UserError
 from spatialvlm.models import loading
 from spatialvlm.reporting.comparison import markdown, replace_section
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PLANNED = {  # row of the table: published configuration, and what is changed in it
     "GRPO-v1": ("pali_sat_grpo_v1.yaml", {}),
     "GRPO-v2": ("pali_sat_grpo_v2.yaml", {}),
@@ -46,7 +46,7 @@ HOW_PLANNED = """\
 Planned, not measured: no GPU was at hand. PaliGemma 2 3B in float16, 256 image tokens and 80 of text, the
 longest completions; the step itself runs on tensors without content and every byte is counted (`python -m
 tools.memory --config runs/...`). On the CPU the plan agrees with measured peaks within 10 %
-(tests/test_memory.py). A card must hold 0.6 GiB of CUDA context besides."""
+(tests/tools/test_memory.py). A card must hold 0.6 GiB of CUDA context besides."""
 
 
 @dataclass

@@ -57,7 +57,7 @@ class Args(ModelArgs):
     rule: Literal["strict", "official", "paper", "lmms_eval"] = field(
         default="strict",
         metadata={
-            "help": "who reads: ours, the benchmark's authors, the paper, or lmms-eval (spatialvlm/scoring)"
+            "help": "who reads: ours, the benchmark's authors, the paper, or lmms-eval (spatialvlm/tasks)"
         },
     )
     shuffle_images: bool = field(

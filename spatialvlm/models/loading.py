@@ -255,7 +255,7 @@ def _model_type(name: str) -> str:
     """By config.json alone, so that nobody waits for gigabytes of the wrong model."""
     folder = Path(name)
     if folder == EMBEDDED and not (folder / "config.json").exists():
-        raise UserError("the embedded model is not here; make it with `python model/pretrain_embedded.py`")
+        raise UserError("the embedded model is not here; make it with `python -m pretrain.embedded`")
     looks_local = (
         folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
     )

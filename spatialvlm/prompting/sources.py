@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation.benchmark import Benchmark
-from spatialvlm.evaluation.benchmark import clevr as clevr_scoring
-from spatialvlm.evaluation.benchmark import sat as sat_scoring
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.prompting.strategy import Strategy
 from spatialvlm.prompting.views import two_views
+from spatialvlm.tasks.clevr import scoring as clevr_scoring
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench.scoring import CVBENCH
 from spatialvlm.tasks.sat import data as sat
+from spatialvlm.tasks.sat import scoring as sat_scoring
 from spatialvlm.tasks.vsr import data as vsr
 from spatialvlm.tasks.vsr.scoring import VSR
 from spatialvlm.worlds.clevr import series

@@ -3,7 +3,7 @@
 python -m spatialvlm.reporting.disagreements                # writes the tables into docs/scoring.md
 python -m spatialvlm.reporting.disagreements --pairs        # prints all that differ, one JSON line a text
 
-Both read the labelled texts of tests/data/completions.jsonl. A rule agrees with a person where it scores a
+Both read the labelled texts of tests/parsing/completions.jsonl. A rule agrees with a person where it scores a
 text as right for the same answer, or, where a person finds none, for no answer.
 """
 

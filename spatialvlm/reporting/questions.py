@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spatialvlm.cli import UserError
-from spatialvlm.evaluation.benchmark import sat
 from spatialvlm.example import Example
 from spatialvlm.papers.sparkle import MADE
 from spatialvlm.papers.vsi import TEST_SEED
@@ -19,6 +18,7 @@ from spatialvlm.tasks.clevr import described
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.tasks.sat import scoring as sat
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import FAMILIES

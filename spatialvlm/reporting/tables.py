@@ -6,13 +6,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from spatialvlm.evaluation.benchmark import counting, vsibench
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.papers import description_tables, prompting_tables, published, published_sparkle
 from spatialvlm.reporting import comparison
 from spatialvlm.reporting.reading import Test
 from spatialvlm.run_folder import differences
+from spatialvlm.tasks.counting import scoring as counting
 from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.tasks.vsi import scoring as vsibench
 
 MEAN = "mean_of_tasks"
 TITLES = {MEAN: "mean of tasks", "micro": "all questions", "close_call": "close call"}

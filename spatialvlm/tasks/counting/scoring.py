@@ -13,10 +13,11 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 from spatialvlm.evaluation import metrics
-from spatialvlm.evaluation.benchmark import STRICT_FREE, Benchmark, Parsed, Rule, clevr, micro_and_mean
+from spatialvlm.evaluation.benchmark import STRICT_FREE, Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.tasks.clevr import scoring as clevr
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting.data import SOURCES
 

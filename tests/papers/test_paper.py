@@ -21,7 +21,7 @@ from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
 from spatialvlm.tasks.sparkle.scoring import aggregate_basic
 from spatialvlm.tasks.vsi.questions import FAMILIES as ROOM_FAMILIES
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "paper"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "paper"))
 
 import studies
 from collect import collect

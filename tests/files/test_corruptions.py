@@ -1,6 +1,6 @@
 """Rows spoilt at random in every form of file: each ends in one line that names file and row, or is no fault.
 
-DRILLS=500 pytest tests/test_corruptions.py        # as many in each form; a few by default, to be quick
+DRILLS=500 pytest tests/files/test_corruptions.py        # as many in each form; a few by default, to be quick
 """
 
 from __future__ import annotations

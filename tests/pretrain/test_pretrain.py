@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from pretrain import build, language, loop, quiz, vision
 from spatialvlm.worlds.clevr import questions, scenes
 from spatialvlm.worlds.clevr.scenes import MATERIALS, SHAPES
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +213,10 @@ def test_the_script_makes_a_model_from_nothing(tmp_path):
     flags = [part for name in steps for part in (f"--{name}_steps", "1")]
     flags += ["--scenes", "128", "--validation_scenes", "128", "--card_questions", "4"]
     flags += ["--compile", "false", "--output_dir", "made", "--work_dir", "work"]
-    command = [sys.executable, ROOT / "model/pretrain_embedded.py", *flags]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pretrain.embedded", *flags]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     model = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "made")
     processor = AutoProcessor.from_pretrained(tmp_path / "made")

@@ -24,7 +24,7 @@ from spatialvlm.worlds.clevr import questions, scenes
 PAIRS = 6000
 TRICKY = [
     json.loads(line)["text"]
-    for line in (Path(__file__).parent / "data" / "completions.jsonl")
+    for line in (Path(__file__).parents[1] / "parsing" / "completions.jsonl")
     .read_text(encoding="utf-8")
     .splitlines()
 ]

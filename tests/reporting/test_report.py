@@ -20,7 +20,6 @@ from report_runs import always_a, mute, right, write, write_training
 from spatialvlm.cli import UserError
 from spatialvlm.evaluation import metrics, predict
 from spatialvlm.evaluation.ablations import shuffle_images
-from spatialvlm.evaluation.benchmark import sat, vsr
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.papers import published
 from spatialvlm.papers.vsi import WORDS
@@ -31,10 +30,12 @@ from spatialvlm.reporting import comparison, explorer, plots, reading, tables
 from spatialvlm.reporting import questions as asked
 from spatialvlm.run_folder import Run
 from spatialvlm.tasks.cvbench import data as cvbench
+from spatialvlm.tasks.sat import scoring as sat
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import FAMILIES
 from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
+from spatialvlm.tasks.vsr import scoring as vsr
 from spatialvlm.worlds.clevr import series
 
 LIMIT = 8

@@ -24,7 +24,7 @@ from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.training import grpo
 
 sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1] / "benchmarks")
+    0, str(Path(__file__).resolve().parents[2] / "benchmarks")
 )  # scripts lie beside what they use
 
 import grpo_step

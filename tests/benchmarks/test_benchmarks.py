@@ -11,7 +11,7 @@ from trl import GRPOTrainer
 from spatialvlm import cli
 
 sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1] / "benchmarks")
+    0, str(Path(__file__).resolve().parents[2] / "benchmarks")
 )  # scripts lie beside what they use
 
 import grpo_step

@@ -12,7 +12,7 @@ from spatialvlm.prompting import alignment, graph, optical_flow
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Exemplar, fill, template
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PICTURE, SECOND, WORKED, DEPTH = (Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (10, 20, 30, 40))
 EXAMPLE = Example("q1", (PICTURE,), "How many?", "(B)", "Count", ("1", "2"), prompt="How many? (A) 1 (B) 2")
 TWO = Example("q2", (PICTURE, SECOND), "Which way?", "left", "ego", ("left", "right"), prompt="Which way?")

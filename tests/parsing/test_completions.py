@@ -10,9 +10,7 @@ from spatialvlm.parsing import answers
 
 ROWS = [
     json.loads(line)
-    for line in (Path(__file__).parent / "data" / "completions.jsonl")
-    .read_text(encoding="utf-8")
-    .splitlines()
+    for line in (Path(__file__).parent / "completions.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 HABITS = defaultdict(list)
 for _row in ROWS:

@@ -22,7 +22,7 @@ from spatialvlm.example import Example
 from spatialvlm.models import rollout, shapes
 from spatialvlm.training import grpo, loop, sft
 
-RUNS = Path(__file__).resolve().parents[1] / "runs"
+RUNS = Path(__file__).resolve().parents[2] / "runs"
 IMAGE_TOKENS, TEXT_TOKENS, VOCABULARY, LENGTH = 64, 10, 5000, 8
 ANSWER = " ".join(["red"] * (LENGTH - 1))  # with its end token as long as a completion may be
 
