@@ -25,11 +25,13 @@ reproduce-embedded: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -n logical --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 # Installed once: the mark is newer than what is asked for, so a second `make` installs nothing.
 $(VENV)/.installed: requirements.txt pyproject.toml
