@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from spatialvlm import cli, distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.evaluate import MAY_DIFFER
 from spatialvlm.evaluation.summary import table
 from spatialvlm.models import loading

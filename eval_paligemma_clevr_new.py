@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from spatialvlm import cli, distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading

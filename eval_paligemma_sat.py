@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm import cli
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.tasks.sat import data as sat
@@ -38,7 +39,7 @@ class Args(evaluate.Args):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max_images < 1:
-            raise cli.UserError(f"--max_images must be at least 1, not {self.max_images}")
+            raise UserError(f"--max_images must be at least 1, not {self.max_images}")
 
 
 def main(args: Args) -> dict:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm import cli, distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm import cli, distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate, predict
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.evaluation.summary import table as table_of_tasks

@@ -36,7 +36,7 @@ from workload import configuration
 from workload import processor as word_processor
 
 from spatialvlm import cli, run_folder
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.predict import predict
 from spatialvlm.example import Example

@@ -38,7 +38,7 @@ from ways import Ours, Plain, Way, agreement
 from workload import Workload, configuration, make
 
 from spatialvlm import cli, run_folder
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 from spatialvlm.models.qwen import ChatProcessor
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from random import Random
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.run_folder import disk_errors
 from spatialvlm.tasks.clevr import described
 from spatialvlm.worlds.clevr import scenes

@@ -17,8 +17,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForCondi
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from workload import IMAGE_SIZE, Workload, prepared
 
-from spatialvlm.example import Example
-from spatialvlm.frames import Video
+from spatialvlm.example import Example, Video
 from spatialvlm.models.qwen import ChatProcessor, QwenBatch
 
 FRAMES, VOCABULARY = 8, 4096

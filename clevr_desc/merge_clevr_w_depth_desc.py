@@ -24,7 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import described, described_files

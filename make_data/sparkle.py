@@ -26,7 +26,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.tasks.clevr import described_files

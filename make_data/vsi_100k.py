@@ -28,7 +28,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.reporting.cards import vsi_card
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import files as vsi_files

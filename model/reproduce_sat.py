@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 from spatialvlm.papers import sat_tables
 from spatialvlm.papers.run_commands import ROOT, Job, run

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 from spatialvlm.papers import sparkle_tables
 from spatialvlm.papers.published_sparkle import COMPOSITE

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 from spatialvlm.papers import vsi_tables
 from spatialvlm.papers.run_commands import ROOT, Job, chosen, run

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.papers import vsi

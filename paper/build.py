@@ -19,7 +19,7 @@ from figures import read_json, texts
 from plots import draw
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 PIXELS_PER_INCH = 100

@@ -12,7 +12,7 @@ from statistics import fmean
 from figures import number, read_json, share
 from studies import sat_study, sparkle_study, vsi_study
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.papers.run_commands import ROOT
 from spatialvlm.run_folder import read_lines

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from figures import claim, number, points, read_json, share
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.papers import published, sat_tables, sparkle_tables, vsi_tables
 from spatialvlm.papers.published_sparkle import COMPOSITE

@@ -22,6 +22,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from pretrain import build, card, corpus, finish, language, quiz, vision
 from spatialvlm import cli
+from spatialvlm.errors import UserError
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Args:
 
 def main(args: Args) -> None:
     if args.tower is not None and not (Path(args.tower) / "config.json").is_file():
-        raise cli.UserError(f"--tower {args.tower}: no config.json there; give a folder this script made")
+        raise UserError(f"--tower {args.tower}: no config.json there; give a folder this script made")
     torch.manual_seed(args.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     work = Path(args.work_dir)

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from spatialvlm.errors import UserError
+
 # Advises, before anything of ours is printed, a kernel for 4 bit on the CPU, which nothing here uses.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-
-class UserError(Exception):
-    """Something only the user can mend. Its message is one line that names what is wrong and what to do."""
 
 
 def _split_equals(argv: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, parse_flag_from_env
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 
 T = TypeVar("T")
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,28 @@ class Example:
     def open_images(self) -> list[Image.Image]:
         """The images in RGB, decoded. Raises UserError naming the file where one is missing or broken."""
         return [open_image(image) for image in self.images]
+
+
+class Video(tuple):
+    """Images in order of time: one video for Qwen2-VL and Qwen2.5-VL, several images for PaliGemma.
+
+    Args:
+        frames: of one size, as an Example's images are: PIL images, or paths.
+        interval: seconds between two frames; Qwen's own way samples two a second. Qwen2.5-VL counts its time
+            in seconds, Qwen2-VL in frames.
+
+    Raises:
+        ValueError: an interval that is no positive number.
+    """
+
+    interval: float
+
+    def __new__(cls, frames: Iterable[Image.Image | Path], interval: float = 0.5) -> Video:
+        if not (math.isfinite(interval) and interval > 0):
+            raise ValueError(f"the interval between two frames is {interval!r}: it must be a number above 0")
+        made = super().__new__(cls, frames)
+        made.interval = interval
+        return made
 
 
 def open_image(image: Image.Image | Path) -> Image.Image:

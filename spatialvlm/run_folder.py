@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 
 LIBRARIES = (
     "torch",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from spatialvlm import cli
+from spatialvlm.errors import UserError
 
 
 @dataclass
@@ -31,7 +32,7 @@ def test_a_flag_goes_over_the_file(tmp_path):
 
 
 def failing(args):
-    raise cli.UserError("scenes.json is not JSON; fetch it again")
+    raise UserError("scenes.json is not JSON; fetch it again")
 
 
 def interrupted(args):

@@ -7,7 +7,7 @@ import torch
 from accelerate import PartialState
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 
 
 def process(monkeypatch, index, count):

@@ -6,7 +6,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example, open_image
 
 

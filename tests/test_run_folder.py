@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.run_folder import Run, environment, fingerprint, fresh_folder
 
 CONFIG = {"model": "embedded", "seed": 0, "batch_size": 4}

@@ -17,7 +17,7 @@ import memory
 import yaml
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 from spatialvlm.reporting.comparison import markdown, replace_section
 

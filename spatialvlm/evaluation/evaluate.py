@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.ablations import blank_images, shuffle_images
 from spatialvlm.evaluation.benchmark import Benchmark, Rule
 from spatialvlm.evaluation.metrics import Record

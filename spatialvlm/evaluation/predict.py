@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Parsed, Rule
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.prepare import Prepared, prepared

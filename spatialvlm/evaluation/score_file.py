@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.evaluate import peak_memory_bytes
 from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
 from spatialvlm.evaluation.summary import summarize

@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 
 THREADS, TIMEOUT = 16, 30  # at a time; seconds without an answer
 WAITS = (0.5, 2.0)  # seconds before the second and the third try

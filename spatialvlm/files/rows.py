@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError, first_line
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
 _SPLIT_NAME = re.compile(r"(?<![a-zA-Z])(train|val|validation|dev|test)(?![a-z])")
@@ -107,6 +107,30 @@ def is_hub_id(path: str | Path) -> bool:
     return len(parts) == 2 and all(parts) and text[0] not in "./~" and Path(text).suffix not in SUFFIXES
 
 
+def on_hub(path: str | Path) -> bool:
+    """Whether `path` means a data set on the hub, and no file or folder here."""
+    return not Path(path).exists() and is_hub_id(path)
+
+
+def hub_file(name: str | Path, path: str) -> Path:
+    """A single file of the hub data set `name`: videos, lists of ids and the like.
+
+    Raises:
+        UserError: it cannot be downloaded.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(str(name), path, repo_type="dataset"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{name} is no file or folder here, and its {path} cannot be had from the hub: "
+            f"{first_line(error)}; check the name and the network, or log in with `hf auth login` where it "
+            "is gated"
+        ) from None
+
+
 def _from_file(file: Path) -> Sequence[Row]:
     if file.suffix == ".parquet":
         with _readable(file):
@@ -161,7 +185,7 @@ def _from_hub(name: str, split: str) -> Sequence[Row]:
     except Exception as error:  # the hub's errors have no common ancestor
         raise UserError(
             f"{name} is no file or folder here, and from the hub (split {split}) it cannot be had: "
-            f"{_first_line(error)}; check the name and the network, or log in with `hf auth login` where it "
+            f"{first_line(error)}; check the name and the network, or log in with `hf auth login` where it "
             "is gated"
         ) from None
 
@@ -192,11 +216,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _innermost(error: BaseException) -> str:
     """What went wrong in the first place, in one line: `datasets` wraps it in a general message."""
-    return _innermost(error.__cause__) if error.__cause__ else _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _innermost(error.__cause__) if error.__cause__ else first_line(error)
 
 
 def need(row: Any, name: str, where: str) -> Any:

@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError, first_line
 from spatialvlm.models import qwen, sharding
 
 PUBLISHED = "google/paligemma2-3b-mix-224"
@@ -278,13 +278,13 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"--model {name}: a file is damaged ({_first_line(error)}); copy it anew") from None
+        raise UserError(f"--model {name}: a file is damaged ({first_line(error)}); copy it anew") from None
     except (OSError, ValueError) as error:  # ValueError: tokenizer or processor files missing
         if Path(name).is_dir():
-            raise UserError(f"--model {name}: {_first_line(error)}") from None
+            raise UserError(f"--model {name}: {first_line(error)}") from None
         raise UserError(
             f"--model {name} cannot be fetched: it needs accepting its licence at huggingface.co/{name} and "
-            f"`hf auth login`, or a network; or give a local folder with --model ({_first_line(error)})"
+            f"`hf auth login`, or a network; or give a local folder with --model ({first_line(error)})"
         ) from None
 
 
@@ -294,10 +294,6 @@ def _without_deprecations() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
 def _four_bits(dtype: torch.dtype, device: torch.device) -> BitsAndBytesConfig:
@@ -322,4 +318,4 @@ def _with_adapter(model, folder: Path, trainable: bool) -> PeftModel:
         with _without_deprecations():
             return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError, SafetensorError) as error:  # other shapes, other layers, a damaged file
-        raise UserError(f"--adapter {folder} does not fit the model: {_first_line(error)}") from None
+        raise UserError(f"--adapter {folder} does not fit the model: {first_line(error)}") from None

@@ -30,8 +30,8 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
-from spatialvlm.cli import UserError
-from spatialvlm.frames import Video
+from spatialvlm.errors import UserError
+from spatialvlm.example import Video
 from spatialvlm.models.inputs import Completions, ImageCache, Vocabulary
 
 CLASSES = (Qwen2VLForConditionalGeneration, Qwen2_5_VLForConditionalGeneration)

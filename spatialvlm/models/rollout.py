@@ -36,7 +36,7 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import inputs, paligemma, qwen
 from spatialvlm.models.inputs import Batch, Completions, ImageCache, Vocabulary, decode, forbidden_tokens
 from spatialvlm.models.qwen import QwenBatch

@@ -14,7 +14,7 @@ from shlex import join
 
 from tqdm import tqdm
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.tasks.clevr import data as clevr

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.run_folder import disk_errors
 
 FIELDS = {"text": str, "finish": str, "prompt_tokens": int, "completion_tokens": int}  # of a reply

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import open_image
 from spatialvlm.models import inputs, qwen, rollout
 from spatialvlm.prompting.client import Reply, Talk

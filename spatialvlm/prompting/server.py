@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 import openai
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import open_image
 from spatialvlm.prompting.cache import Cache, key_of
 from spatialvlm.prompting.client import Reply, Talk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example, open_image
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.worlds.clevr import render, scenes

@@ -35,7 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics, predict
 from spatialvlm.evaluation.benchmark import STRICT_FREE
 from spatialvlm.evaluation.metrics import Estimate

@@ -25,7 +25,7 @@ from huggingface_hub import (
 )
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models.loading import EMBEDDED
 from spatialvlm.reporting.comparison import markdown
 from spatialvlm.reporting.reading import Test, json_object, read

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example, open_image
 from spatialvlm.reporting import questions

@@ -25,7 +25,7 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.run_folder import Run, differences, disk_errors, plain, read_lines
 
 PREFIX = "checkpoint-"

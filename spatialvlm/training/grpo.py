@@ -20,7 +20,7 @@ from accelerate.utils import reduce
 from torch import Tensor
 from tqdm import tqdm
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import rollout
 from spatialvlm.models.sharding import in_step

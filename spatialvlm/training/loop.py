@@ -12,7 +12,7 @@ from accelerate.utils import broadcast, reduce
 from transformers import get_scheduler
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 
 

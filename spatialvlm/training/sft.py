@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PaliGemmaForConditionalGeneration
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import qwen, rollout
 from spatialvlm.models.inputs import Completions

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.models.inputs import Completions
 from spatialvlm.training.checkpoints import Checkpoints, load_state, save_state

@@ -10,7 +10,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import is_tensorboard_available, is_trackio_available, is_wandb_available
 from tqdm import tqdm
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.run_folder import Run
 
 AVAILABLE = {

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import tiny
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.example import Example
 

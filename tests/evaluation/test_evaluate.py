@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, STRICT_FREE, Benchmark, Rule, micro_and_mean
 from spatialvlm.evaluation.predict import predict

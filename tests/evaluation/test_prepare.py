@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.predict import by_length, predict
 from spatialvlm.evaluation.prepare import prepared
 from spatialvlm.example import Example

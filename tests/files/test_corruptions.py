@@ -20,7 +20,7 @@ import test_vsr
 import tiny
 from test_cvbench import png
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import score_file
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.evaluation.predict import Settings, gold_answers

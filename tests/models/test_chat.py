@@ -11,7 +11,7 @@ import torch
 from tiny_chat import TEMPLATE, load, save_model
 from transformers import GenerationConfig, Qwen2_5_VLProcessor
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.models.loading import ModelArgs
 

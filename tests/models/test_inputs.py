@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models.inputs import ImageCache, decode, encode, forbidden_tokens
 from spatialvlm.models.rollout import sample
 

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import loading, rollout
 
 NO_GPU = not torch.cuda.is_available()

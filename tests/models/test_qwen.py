@@ -16,10 +16,9 @@ import torch
 from tiny_chat import load, save_model
 
 from spatialvlm import cli
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import predict
-from spatialvlm.example import Example
-from spatialvlm.frames import Video
+from spatialvlm.example import Example, Video
 from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.training import grpo
 

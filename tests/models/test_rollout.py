@@ -11,7 +11,7 @@ import tiny
 import torch
 from peft import LoraConfig, get_peft_model
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import rollout
 
 PROMPTS = [

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from scripts import commands
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines

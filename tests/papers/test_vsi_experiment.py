@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 import tiny
 
-from spatialvlm.cli import UserError
-from spatialvlm.example import Example
-from spatialvlm.frames import Video
+from spatialvlm.errors import UserError
+from spatialvlm.example import Example, Video
 from spatialvlm.papers import vsi
 from spatialvlm.papers.vsi import WORDS, VSIArgs
 from spatialvlm.tasks.vsi import prompts as vsi_prompts

@@ -19,7 +19,7 @@ from peft import PeftModel
 from transformers import PaliGemmaForConditionalGeneration
 
 from pretrain import adapters, build, labels_world, rooms_world, worlds
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.files.video import uniform
 from spatialvlm.models import loading
 from spatialvlm.models.loading import ModelArgs

@@ -11,7 +11,7 @@ import pytest
 from chat_server import completion, in_turn, last_text, one_each, serving
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.prompting import server
 from spatialvlm.prompting.cache import Cache
 from spatialvlm.prompting.client import Reply

@@ -9,7 +9,7 @@ import tiny
 import tiny_chat
 import torch
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading, qwen, rollout

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models import rollout
 from spatialvlm.reporting import attention
 from spatialvlm.tasks.clevr.scoring import with_vocabulary

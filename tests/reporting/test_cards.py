@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import DatasetCard, HfApi, ModelCard
 from report_runs import always_a, right, write, write_training
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.models.loading import EMBEDDED
 from spatialvlm.reporting import cards
 from spatialvlm.tasks.cvbench import data as cvbench

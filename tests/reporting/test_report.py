@@ -17,7 +17,7 @@ from PIL import Image
 from pyarrow import parquet
 from report_runs import always_a, mute, right, write, write_training
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics, predict
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.summary import summarize

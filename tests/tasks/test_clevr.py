@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.worlds.clevr import official_answers, official_questions, scenes
 from spatialvlm.worlds.clevr.official_answers import FAMILIES

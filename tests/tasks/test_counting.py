@@ -11,7 +11,7 @@ import datasets
 import pytest
 import tiny
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.predict import to_record
 from spatialvlm.evaluation.summary import summarize

@@ -14,7 +14,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.papers import description_tables as report
 from spatialvlm.tasks.clevr import data as clevr

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.tasks.sat import data as sat
 
 COMMAS = ["chair moved left, away from the camera", "chair moved right, and back", "nothing moved"]

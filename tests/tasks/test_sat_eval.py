@@ -10,7 +10,7 @@ import pytest
 import tiny
 from pyarrow import Table, parquet
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.tasks.sat import data as sat

@@ -9,7 +9,7 @@ import scans
 from plyfile import PlyData
 from pytest import approx
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.tasks.vsi import scannet
 from spatialvlm.tasks.vsi.questions import candidates
 from spatialvlm.worlds.rooms import rooms

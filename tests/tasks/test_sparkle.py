@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.tasks.sparkle import data as sparkle

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.tasks.sparkle import composite as sparkle_composite

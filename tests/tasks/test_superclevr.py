@@ -7,7 +7,7 @@ import datasets
 import pytest
 import tiny
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import superclevr

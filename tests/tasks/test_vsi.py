@@ -15,8 +15,8 @@ from boxed_rooms import LABELS, made
 from PIL import Image
 from pytest import approx
 
-from spatialvlm.cli import UserError
-from spatialvlm.frames import Video
+from spatialvlm.errors import UserError
+from spatialvlm.example import Video
 from spatialvlm.tasks.vsi import files as vsi_files
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import vsi_100k as vsi

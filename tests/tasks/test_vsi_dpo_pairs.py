@@ -5,7 +5,7 @@ import random
 import pytest
 import tiny
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
 from spatialvlm.tasks.vsi import dpo_pairs as vsi_pairs

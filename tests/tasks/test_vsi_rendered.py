@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import shapely
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
+from spatialvlm.example import Video
 from spatialvlm.files.video import uniform
-from spatialvlm.frames import Video
 from spatialvlm.parsing import answers
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi.rendered import FAMILIES, LETTERS

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import verify as vsi_verify
 from spatialvlm.tasks.vsi import vsi_100k as vsi

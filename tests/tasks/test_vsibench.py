@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.predict import to_record
 from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example

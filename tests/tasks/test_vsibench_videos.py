@@ -12,9 +12,8 @@ import videos
 from huggingface_hub import constants
 from PIL import Image
 
-from spatialvlm.cli import UserError
-from spatialvlm.example import Example
-from spatialvlm.frames import Video
+from spatialvlm.errors import UserError
+from spatialvlm.example import Example, Video
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import videos as vsibench_videos
 

@@ -14,7 +14,7 @@ import datasets
 import pytest
 import tiny
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import downloads
 from spatialvlm.parsing import answers

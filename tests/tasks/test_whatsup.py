@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import tiny
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.parsing import answers
 from spatialvlm.tasks.registry import BENCHMARKS
 from spatialvlm.tasks.whatsup import data as whatsup

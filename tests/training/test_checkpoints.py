@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_grpo import arguments, by_length, examples, with_adapter
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.run_folder import Run
 from spatialvlm.training import checkpoints, grpo
 from spatialvlm.training.checkpoints import Checkpoints

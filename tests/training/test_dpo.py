@@ -9,9 +9,8 @@ import torch
 from torch.nn.functional import logsigmoid
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
-from spatialvlm.cli import UserError
-from spatialvlm.example import Example
-from spatialvlm.frames import Video
+from spatialvlm.errors import UserError
+from spatialvlm.example import Example, Video
 from spatialvlm.models import loading, rollout
 from spatialvlm.models.inputs import Completions
 from spatialvlm.run_folder import Run

@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState, debug_launcher
 from trl import GRPOTrainer
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import loading, rollout
 from spatialvlm.training import grpo, sampler

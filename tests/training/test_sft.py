@@ -16,9 +16,8 @@ import torch
 from accelerate import PartialState, debug_launcher
 from transformers.utils.logging import get_logger
 
-from spatialvlm.cli import UserError
-from spatialvlm.example import Example
-from spatialvlm.frames import Video
+from spatialvlm.errors import UserError
+from spatialvlm.example import Example, Video
 from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.run_folder import Run
 from spatialvlm.training import loop, sft

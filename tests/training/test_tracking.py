@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.run_folder import Run
 from spatialvlm.training import tracking
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from boxed_rooms import made
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.worlds.rooms import annotation
 from spatialvlm.worlds.rooms.annotation import Box
 

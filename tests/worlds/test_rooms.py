@@ -13,7 +13,7 @@ import pytest
 import shapely
 from plyfile import PlyData, PlyElement
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.files import video
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import scannet

@@ -23,7 +23,7 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.run_folder import disk_errors

@@ -16,7 +16,7 @@ from typing import Any
 import ijson
 from tqdm import tqdm
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.files import rows
 from spatialvlm.worlds.clevr.facts import VALUES
 from spatialvlm.worlds.clevr.render import Scene

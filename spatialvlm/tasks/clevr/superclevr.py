@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.worlds.clevr.official_answers import family

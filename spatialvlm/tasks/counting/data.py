@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.tasks.clevr import data as clevr

@@ -20,7 +20,7 @@ from random import Random
 
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.tasks.sparkle import files as sparkle_files

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
-from spatialvlm.files import hub, rows
+from spatialvlm.files import rows
 from spatialvlm.tasks.vsi import prompts as vsi_prompts
 from spatialvlm.tasks.vsi.prompts import Mode
 from spatialvlm.worlds.clevr.questions import LETTERS
@@ -81,7 +81,7 @@ def load(
 
 def read(path: str | Path = HUB_ID, split: str = "test") -> rows.Rows:
     """The rows as they are; of a hub id its `<split>.jsonl`. Raises UserError where there are none."""
-    return rows.read(hub.file(path, f"{split}.jsonl") if hub.has(path) else path, split)
+    return rows.read(rows.hub_file(path, f"{split}.jsonl") if rows.on_hub(path) else path, split)
 
 
 def scenes(path: str | Path = HUB_ID) -> set[str]:
@@ -112,7 +112,7 @@ def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Ca
     if not given and len(table) and "pruned" in table[0][1]:
         return _pruned
     if file is None:
-        file = hub.file(path, PRUNED_IDS)
+        file = rows.hub_file(path, PRUNED_IDS)
     if not file.is_file():
         raise UserError(
             f"--subset: the rows of {path} have no column 'pruned' and {file} is not there; give the hub's "

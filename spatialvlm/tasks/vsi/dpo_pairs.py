@@ -11,7 +11,7 @@ import math
 from decimal import Decimal
 from random import Random
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 
 LEAST = 0.2  # relative distance from the right number that a wrong one keeps more than

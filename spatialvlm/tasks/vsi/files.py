@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import parquet
 from tqdm import tqdm
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.files import rows, video
 from spatialvlm.run_folder import differences, disk_errors, plain
 from spatialvlm.tasks.vsi import scannet

@@ -17,7 +17,7 @@ from random import Random
 
 import numpy as np
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.tasks.vsi.questions import ANGLE, FARTHEST, LEAST_APART, direction
 from spatialvlm.worlds.rooms import geometry, render, rooms
 from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation

@@ -30,7 +30,7 @@ from random import Random
 
 import numpy as np
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.worlds.rooms import geometry
 from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 

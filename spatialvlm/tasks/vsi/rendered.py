@@ -20,11 +20,10 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from spatialvlm.cli import UserError
-from spatialvlm.example import Example
+from spatialvlm.errors import UserError
+from spatialvlm.example import Example, Video
 from spatialvlm.files import video
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.frames import Video
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import held_out as vsi_held_out
 from spatialvlm.tasks.vsi import questions as vsi_questions

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from plyfile import PlyData, PlyParseError
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 from spatialvlm.worlds.rooms.geometry import floor_area, upright_box
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.files import rows
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi.questions import TEMPLATES, direction

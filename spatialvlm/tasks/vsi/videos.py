@@ -25,10 +25,9 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
-from spatialvlm.example import Example
-from spatialvlm.files import downloads, hub, video
-from spatialvlm.frames import Video
+from spatialvlm.errors import UserError
+from spatialvlm.example import Example, Video
+from spatialvlm.files import downloads, rows, video
 
 Name = TypeVar("Name")
 Scene = tuple[str, str]  # data set and name: ("scannet", "scene0277_02")
@@ -92,7 +91,7 @@ def fetch(scenes: Sequence[Scene], hub_id: str) -> dict[Scene, Path]:
         missing = {name: file for (of, name), file in found.items() if of == source and not file.is_file()}
         if not missing:
             continue
-        archive = hub.file(hub_id, f"{source}.zip")
+        archive = rows.hub_file(hub_id, f"{source}.zip")
         try:
             with zipfile.ZipFile(archive) as opened, _cache_errors(target):
                 members = {Path(member).name: member for member in opened.namelist()}

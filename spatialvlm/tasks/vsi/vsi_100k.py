@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from spatialvlm import cli, distributed
-from spatialvlm.cli import UserError
-from spatialvlm.example import Example
+from spatialvlm.errors import UserError
+from spatialvlm.example import Example, Video
 from spatialvlm.files import rows, video
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.frames import Video
 from spatialvlm.tasks.vsi import videos as vsibench_videos
 from spatialvlm.tasks.vsi.questions import FAMILIES, TEMPLATES, WORDS, Candidate, family, room
 from spatialvlm.worlds.rooms.annotation import SceneAnnotation

@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.downloads import cached, fetch

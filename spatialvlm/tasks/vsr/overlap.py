@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.vsr import data as vsr
 

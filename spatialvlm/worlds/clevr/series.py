@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from spatialvlm import distributed
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT, LazyExamples
 from spatialvlm.tasks.sat.data import draw_answer_form

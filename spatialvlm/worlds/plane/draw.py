@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 
 PLANE = 10.0  # units along a side
 SHAPES = ("disc", "square", "ring")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 
 Vector = tuple[float, float, float]
 WORLD_AXES = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

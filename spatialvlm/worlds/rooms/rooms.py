@@ -17,7 +17,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from spatialvlm.cli import UserError
+from spatialvlm.errors import UserError
 from spatialvlm.files.video import uniform
 from spatialvlm.worlds.clevr.series import SPLITS
 from spatialvlm.worlds.rooms import furniture, render

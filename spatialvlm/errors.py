@@ -1,0 +1,36 @@
+"""Errors that only the user can put right, and the checks of arguments that raise them."""
+
+from __future__ import annotations
+
+import math
+
+
+class UserError(Exception):
+    """Something only the user can correct. Its message is one line: what is wrong, and what to do."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type's name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+
+
+def require_at_least(minimum: int, **values: float | None) -> None:
+    """Check numbers that flags set; None, a flag not given, passes.
+
+    Raises:
+        UserError: one is smaller, infinite or not a number; the message names the flag (the keyword).
+    """
+    for name, value in values.items():
+        if value is not None and not minimum <= value < math.inf:
+            raise UserError(f"--{name} must be at least {minimum}, not {value}")
+
+
+def require_above_zero(**values: float | None) -> None:
+    """Check numbers that flags set; None, a flag not given, passes.
+
+    Raises:
+        UserError: one is 0, negative, infinite or not a number; the message names the flag.
+    """
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{name} must be greater than 0, not {value}")
