@@ -10,9 +10,9 @@ the rooms that VSI-Bench asks about: what is trained on these data is tested on 
 left out (--leave_out). The answer is a number, or a word where VSI-Bench gives options. Families are in the
 paper's proportions: where scenes allow too few questions of one, all are lowered alike (--proportions
 available takes what there is). No room is in both splits. The folder then holds train.parquet,
-validation.parquet, README.md (its card), summary.json and meta_info.json, all annotation, which `python -m
-spatialvlm.tasks.vsi.vsi_100k verify` reads. It is there whole or not at all; a run that was stopped goes on with the
-scans and frames that it had.
+validation.parquet, README.md (its card), summary.json and meta_info.json, all annotation, which
+`python -m spatialvlm.tasks.vsi.vsi_100k verify` reads. It is there whole or not at all; a run that was
+stopped goes on with the scans and frames that it had.
 
 On 2 CPU cores, shared with other work: 1,500 scenes of annotation (71,564 questions) took 53 seconds and
 0.5 GB, reading a scan of 200,000 vertices half a second to one, a rendered room with 16 frames two seconds.

@@ -137,9 +137,9 @@ def facts(args: Args, asked: comparison.Questions, jobs: int, seconds: float) ->
         f"`python model/reproduce_sat.py` ({args.profile} profile, seeds {seeds}): {jobs} commands in "
         f"{seconds / 60:.0f} minutes on {machine}, {args.workers} at a time. {len(asked.task_of)} questions, "
         "each task alike in the Total. Intervals are 95 % and hold the choice of questions and the training "
-        "seed (`spatialvlm/reporting/comparison.py`). Published figures are of PaliGemma 2 3B on photographs; "
-        "ours are of the 5.5 million weights that the repository carries, on rendered scenes: what can be "
-        "compared is which way is ahead, not how high."
+        "seed (`spatialvlm/reporting/comparison.py`). Published figures are of PaliGemma 2 3B on "
+        "photographs; ours are of the 5.5 million weights that the repository carries, on rendered scenes: "
+        "what can be compared is which way is ahead, not how high."
     )
 
 

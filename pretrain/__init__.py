@@ -1,1 +1,1 @@
-"""How the embedded model is made: scenes, then vision, then language. Run by `python -m pretrain.embedded`."""
+"""How the embedded model is made: scenes, then vision, then language (`python -m pretrain.embedded`)."""

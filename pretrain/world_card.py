@@ -85,8 +85,8 @@ base_model: spatialvlm/embedded
 ---
 # The embedded model in the world of {name}
 
-A PEFT adapter for the embedded model in the folder above, made by `python -m pretrain.world_adapter --world {name}`;
-`models.load` merges it into the model.
+A PEFT adapter for the embedded model in the folder above, made by
+`python -m pretrain.world_adapter --world {name}`; `models.load` merges it into the model.
 
 {taught}
 

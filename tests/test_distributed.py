@@ -67,7 +67,7 @@ def test_a_launch_on_the_cpu_keeps_off_cuda(launched_on_cpu):
 
 
 def test_a_launch_of_which_nobody_knows_the_number_says_that_it_is_alone(launched_on_cpu, capsys):
-    distributed.start_the_others()  # pytest is no `accelerate launch`: there is no --num_processes to be found
+    distributed.start_the_others()  # pytest is no `accelerate launch`: it has no --num_processes
     assert "--num_processes in the command" in capsys.readouterr().err
 
 

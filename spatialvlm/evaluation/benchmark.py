@@ -2,7 +2,8 @@
 
 Three rules a benchmark, by name. `official` is what its authors' code computes, oddities and all; `paper` is
 what paper A (GRPO against SFT on SAT) computed; `strict` is ours: what a careful person would read from the
-text (`spatialvlm.parsing.answers`). One file a benchmark; `python -m spatialvlm.evaluation.score_file` scores with any of them.
+text (`spatialvlm.parsing.answers`). One file a benchmark;
+`python -m spatialvlm.evaluation.score_file` scores with any of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compare two runs on the same questions: the paired difference, whether it is chance, and what changed.
 
-python -m spatialvlm.evaluation.compare results/eval_paligemma_cvbench/base results/eval_paligemma_cvbench/trained
-python -m spatialvlm.evaluation.compare run_a/base run_a/trained --changes changed.jsonl     # every item that changed
+python -m spatialvlm.evaluation.compare results/eval_sparkle/base results/eval_sparkle/trained
+python -m spatialvlm.evaluation.compare run_a/base run_a/trained --changes changed.jsonl  # every changed item
 
 Runs are folders with predictions.jsonl, or such files. Questions are paired by id; the difference is B - A,
 its interval Newcombe's for paired shares (a bootstrap where answers can be partly right), p the exact

@@ -1,7 +1,7 @@
 """Scores with their uncertainty: every share comes with a 95 % interval, every difference is a paired one.
 
-A *record* is a dict with at least `id`, `task` and `correct` (bool), as `spatialvlm.evaluation.evaluate` writes them. Of
-several sampled answers `correct` means that any of them is right; `num_correct` of `num_samples` are.
+A *record* is a dict with at least `id`, `task` and `correct` (bool), as `spatialvlm.evaluation.evaluate`
+writes them. Of several sampled answers `correct` means that any is right; `num_correct` of `num_samples` are.
 """
 
 from __future__ import annotations

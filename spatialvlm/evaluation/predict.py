@@ -1,8 +1,8 @@
 """From examples to records: generate in batches, read the answers, compare with the gold ones.
 
 Answers are greedy (Pass@1), or several samples a question (Pass@k). Several processes of one launch share the
-questions out (`spatialvlm.distributed`). Records follow from model, question and seed: batch size, padding and
-the number of processes change none.
+questions out (`spatialvlm.distributed`). Records follow from model, question and seed: batch size, padding
+and the number of processes change none.
 """
 
 from __future__ import annotations

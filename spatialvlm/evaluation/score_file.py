@@ -1,8 +1,8 @@
 """Score a file of predictions, whoever made it, as a benchmark defines it.
 
-python -m spatialvlm.evaluation.score_file --benchmark cvbench --data path/or/hub-id --predictions predictions.jsonl
-python -m spatialvlm.evaluation.score_file --benchmark superclevr --data questions.jsonl --predictions answers.jsonl \
-    --text_field model_output --rule official
+python -m spatialvlm.evaluation.score_file --benchmark cvbench --data path/or/hub-id --predictions p.jsonl
+python -m spatialvlm.evaluation.score_file --benchmark superclevr --data questions.jsonl \
+    --predictions answers.jsonl --text_field model_output --rule official
 
 Predictions are rows of a jsonl, json or parquet file: the raw text under `prediction` (or --text_field; our
 own run folders hold `completions`, a list), and the question's `id`. An id is ours (`cvbench-12`) or the data

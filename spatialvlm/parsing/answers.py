@@ -5,8 +5,8 @@ words, denied ones such as "not B" left out. `passages.conclude` picks the stret
 `<answer>` tags or `\\boxed{}`, after "the answer is", on a short last line, after "so" or "therefore", or the
 whole text. A stretch that names two different answers names none: "A or B" is unread, never half right.
 
-`tests/parsing/completions.jsonl` holds the habits of language models that this is tested against, each with what
-a person would read.
+`tests/parsing/completions.jsonl` holds the habits of language models that this is tested against, each with
+what a person would read.
 """
 
 from __future__ import annotations

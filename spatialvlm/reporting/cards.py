@@ -1,6 +1,6 @@
 """Cards of adapters and data sets, as the hub shows them, written from what a run left behind.
 
-python -m spatialvlm.reporting.cards write results/pali_sat_grpo/v2-embedded-seed0      # adapter/README.md anew
+python -m spatialvlm.reporting.cards write results/pali_sat_grpo/v2-embedded-seed0  # adapter/README.md anew
 python -m spatialvlm.reporting.cards push results/pali_sat_grpo/v2-paper-seed0 owner/name
 
 `push` sends the adapter with its card to the hub, with the token of `hf auth login` or HF_TOKEN.

@@ -1,4 +1,4 @@
-"""The benchmarks by the names that `python -m spatialvlm.evaluation.score_file` knows them by; imported when asked for."""
+"""The benchmarks by the names that `evaluation.score_file` knows them by; imported when needed."""
 
 from __future__ import annotations
 

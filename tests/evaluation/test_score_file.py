@@ -1,4 +1,4 @@
-"""`python -m spatialvlm.evaluation.score_file`: anybody's predictions, joined to their questions, scored by a named rule."""
+"""`evaluation.score_file`: anybody's predictions, joined to their questions, scored by a named rule."""
 
 import json
 import subprocess

@@ -3,7 +3,7 @@
 It serves the embedded model, with a chat template that lays turns out as `local.flatten` does: what it says
 is what the local client says, word for word.
 
-    PROMPTING_QUESTIONS=50 pytest -s tests/prompting/test_prompting_serve.py      # of CV-Bench's form, instead of two
+    PROMPTING_QUESTIONS=50 pytest -s tests/prompting/test_prompting_serve.py  # of CV-Bench's form, not two
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """VSI-Bench's questions answered anew from its annotation: how far our geometry is the benchmark's.
 
-python -m spatialvlm.tasks.vsi.vsi_100k verify --meta_info scannet_meta_info_val.json --questions test.jsonl --json
+python -m spatialvlm.tasks.vsi.vsi_100k verify --meta_info scannet_meta_info_val.json --questions test.jsonl
 
 Prints, by question type, how many questions there are, how many the annotation can answer (every object named
 has a box, and one alone where size and direction ask for it), and how many of those get the benchmark's own

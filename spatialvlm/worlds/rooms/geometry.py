@@ -1,6 +1,6 @@
 """Measures in a room: gaps between boxes, bearings on the floor plan, floor area, boxes around points.
 
-The definitions are those that reproduce VSI-Bench's own answers (`python -m spatialvlm.tasks.vsi.vsi_100k verify`).
+The definitions are those that reproduce VSI-Bench's own answers (`spatialvlm.tasks.vsi.vsi_100k verify`).
 Lengths are metres, angles degrees; z points up.
 """
 
