@@ -28,7 +28,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation.evaluate import MAY_DIFFER
 from spatialvlm.evaluation.summary import table
 from spatialvlm.models import loading
-from spatialvlm.papers import prompting_tables
+from spatialvlm.papers import prompting_study
 from spatialvlm.prompting import exemplars, sources, study
 from spatialvlm.prompting.cache import Cache
 from spatialvlm.prompting.local import LocalClient
@@ -152,7 +152,7 @@ def main(args: Args) -> dict:
     prices = (args.price_in, args.price_out)
     summary = study.run(client, examples, known, strategy, aids, benchmark, rule, folder, prices)
     print(f"{table(summary)}\n{study.counts_text(summary['strategy'])}\n")
-    print(prompting_tables.beside(args.benchmark, name, summary))
+    print(prompting_study.beside(args.benchmark, name, summary))
     print(f"written to {folder.folder}", flush=True)
     return summary
 

@@ -27,7 +27,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.papers import description_tables as report
+from spatialvlm.papers import descriptions as report
 from spatialvlm.tasks.clevr import described
 from spatialvlm.tasks.clevr.scoring import CLEVR, with_vocabulary
 

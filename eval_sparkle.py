@@ -24,7 +24,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.papers import sparkle_tables as report
+from spatialvlm.papers import sparkle as report
 from spatialvlm.papers.sparkle import MODELS
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle

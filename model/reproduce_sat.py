@@ -20,8 +20,8 @@ from typing import Literal
 from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading
-from spatialvlm.papers import sat_tables
-from spatialvlm.papers.run_commands import ROOT, Job, run
+from spatialvlm.papers import sat
+from spatialvlm.papers.commands import ROOT, Job, run
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
 
@@ -30,7 +30,7 @@ WAYS = {  # name: (folder, script, configuration, further flags)
     "GRPO-v1": ("v1", GRPO, "pali_sat_grpo_v1.yaml", ()),
     "SFT": ("sft", SFT, "pali_sat_sft.yaml", ()),
     "GRPO-v2": ("v2", GRPO, "pali_sat_grpo_v2.yaml", ()),
-    sat_tables.UNFILTERED: ("v2-unfiltered", GRPO, "pali_sat_grpo_v2.yaml", ("--dynamic_sampling", "false")),
+    sat.UNFILTERED: ("v2-unfiltered", GRPO, "pali_sat_grpo_v2.yaml", ("--dynamic_sampling", "false")),
 }
 PARTS = {"pass1": "trained", "pass1_ood": "trained-ood", "pass4": "trained-pass4"}
 PARTS["pass4_ood"] = "trained-pass4-ood"
@@ -83,7 +83,7 @@ def training_jobs(args: Args, folder: Path) -> list[Job]:
     for seed in args.seeds:
         for polarity in ("closer", "balanced")[: 1 + args.balanced]:
             for way, (short, script, config, more) in WAYS.items():
-                if polarity == "balanced" and way == sat_tables.UNFILTERED:
+                if polarity == "balanced" and way == sat.UNFILTERED:
                     continue
                 path = run_folder(folder, short, polarity, seed)
                 flags = [
@@ -105,7 +105,7 @@ def run_folder(folder: Path, short: str, polarity: str, seed: int) -> Path:
     return folder / f"{short}{'-balanced' if polarity == 'balanced' else ''}-seed{seed}"
 
 
-def collect(args: Args, folder: Path, polarity: str) -> dict[str, sat_tables.Way]:
+def collect(args: Args, folder: Path, polarity: str) -> dict[str, sat.Way]:
     """The scores of each way at every seed, from the runs' predictions."""
 
     def part(runs: Sequence[Path]) -> list[comparison.Score]:
@@ -120,13 +120,11 @@ def collect(args: Args, folder: Path, polarity: str) -> dict[str, sat_tables.Way
             for test in names
             for o in ("", "_ood")
         }
-        found["base"] = sat_tables.Way(
-            **{test: part([folder / "base" / n for n in tests[test]]) for test in tests}
-        )
+        found["base"] = sat.Way(**{test: part([folder / "base" / n for n in tests[test]]) for test in tests})
     for way, (short, *_) in WAYS.items():
         runs = [run_folder(folder, short, polarity, seed) for seed in args.seeds]
         if all(run.is_dir() for run in runs):
-            found[way] = sat_tables.Way(**{test: part([run / PARTS[test] for run in runs]) for test in PARTS})
+            found[way] = sat.Way(**{test: part([run / PARTS[test] for run in runs]) for test in PARTS})
     return found
 
 
@@ -151,7 +149,7 @@ def main(args: Args) -> None:
     seconds = run([jobs], folder, args.workers)
     asked = comparison.questions(read_lines(folder / "base/greedy/predictions.jsonl"))
     balanced = collect(args, folder, "balanced") if args.balanced else {}
-    section = sat_tables.section(
+    section = sat.section(
         collect(args, folder, "closer"), balanced, asked, facts(args, asked, len(jobs), seconds)
     )
     results = Path(args.results)

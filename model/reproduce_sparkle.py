@@ -22,9 +22,9 @@ from typing import Literal
 from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading
-from spatialvlm.papers import sparkle_tables
+from spatialvlm.papers import sparkle
+from spatialvlm.papers.commands import ROOT, Job, chosen, run
 from spatialvlm.papers.published_sparkle import COMPOSITE
-from spatialvlm.papers.run_commands import ROOT, Job, chosen, run
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
 
@@ -120,7 +120,7 @@ def section(args: Args, folder: Path, trained: Mapping[str, str], commands: int,
         records[way] = {block: read_lines(part / "predictions.jsonl") for block, part in parts.items()}
     sizes = ", ".join(f"{summaries[BASE][block]['n']} {block} questions" for block in BLOCKS)
     machine = f"{os.cpu_count()} CPU cores" if args.profile == "embedded" else "this machine"
-    changes = "; ".join(f"{task} {sparkle_tables.published(task)}" for task in COMPOSITE)
+    changes = "; ".join(f"{task} {sparkle.published(task)}" for task in COMPOSITE)
     facts = (
         f"`python model/reproduce_sparkle.py` ({args.profile} profile, seed {args.seed}): {commands} "
         f"commands in {seconds / 60:.0f} minutes on {machine}, {args.workers} at a time. {sizes}, percent, "
@@ -129,7 +129,7 @@ def section(args: Args, folder: Path, trained: Mapping[str, str], commands: int,
         f"published changes: {changes}."
     )
     title = "## Sparkle: basic capabilities and what carries over"
-    return f"{title}\n\n{facts}\n\n{sparkle_tables.compared(summaries, records)}"
+    return f"{title}\n\n{facts}\n\n{sparkle.compared(summaries, records)}"
 
 
 def main(args: Args) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading
-from spatialvlm.papers import vsi_tables
-from spatialvlm.papers.run_commands import ROOT, Job, chosen, run
+from spatialvlm.papers import vsi
+from spatialvlm.papers.commands import ROOT, Job, chosen, run
 from spatialvlm.reporting import comparison
 from spatialvlm.tasks.vsi.questions import FAMILIES
 
@@ -84,14 +84,14 @@ def jobs(args: Args, folder: Path) -> list[Job]:
 def section(args: Args, folder: Path, seconds: float) -> str:
     """The tables, from what the commands left, this time or before."""
     after = {
-        way: vsi_tables.answers(folder / short / "trained")
+        way: vsi.answers(folder / short / "trained")
         for way, (short, *_) in OPEN.items()
         if (folder / short / "shuffled/summary.json").is_file()
     }
     commands = len(WAYS) + len(after)
-    base = vsi_tables.answers(folder / "sft/base")
-    trained = {way: vsi_tables.answers(folder / short / "trained") for way, (short, *_) in WAYS.items()}
-    shuffled = {way: vsi_tables.answers(folder / short / "shuffled") for way, (short, *_) in WAYS.items()}
+    base = vsi.answers(folder / "sft/base")
+    trained = {way: vsi.answers(folder / short / "trained") for way, (short, *_) in WAYS.items()}
+    shuffled = {way: vsi.answers(folder / short / "shuffled") for way, (short, *_) in WAYS.items()}
     facts = (
         f"`python model/reproduce_vsi.py` (embedded profile, seed {args.seed}): {commands} commands in "
         f"{seconds / 60:.0f} minutes on {os.cpu_count()} CPU cores, {args.workers} at a time. {len(base)} "
@@ -104,15 +104,15 @@ def section(args: Args, folder: Path, seconds: float) -> str:
     parts = [
         "## vsGRPO on rendered rooms",
         facts,
-        vsi_tables.ways_table({"base": base, **trained}),
-        vsi_tables.gains_table(base, trained, shuffled),
+        vsi.ways_table({"base": base, **trained}),
+        vsi.gains_table(base, trained, shuffled),
     ]
     if after:
         parts += open_questions(folder, {"V, beta 0.0001": trained["vsGRPO-V"], **after}, base)
     return "\n\n".join(parts)
 
 
-def open_questions(folder: Path, ways: dict[str, vsi_tables.Answers], base: vsi_tables.Answers) -> list[str]:
+def open_questions(folder: Path, ways: dict[str, vsi.Answers], base: vsi.Answers) -> list[str]:
     """What the paper leaves open, as far as its trainings have been made."""
     published = ways["V, beta 0.0001"]
     vanilla = {way: records for way, records in ways.items() if way.startswith("V, beta")}
@@ -124,26 +124,26 @@ def open_questions(folder: Path, ways: dict[str, vsi_tables.Answers], base: vsi_
     parts += [
         "Is the KL term needed, and do thoughts become empty? Scores after training, then the course of the "
         "trainings: the first step's completions, and the mean of the last five steps.",
-        vsi_tables.ways_table(vanilla),
+        vsi.ways_table(vanilla),
     ]
     if (folder / "t/base/predictions.jsonl").is_file() and thinking:
-        parts.append(vsi_tables.ways_table({"T, base": vsi_tables.answers(folder / "t/base"), **thinking}))
-    parts.append(vsi_tables.habits_table(course))
+        parts.append(vsi.ways_table({"T, base": vsi.answers(folder / "t/base"), **thinking}))
+    parts.append(vsi.habits_table(course))
     if mra := ways.get("V, MRA as reward"):
-        gain = comparison.percent(vsi_tables.change(published, mra), sign=True)
+        gain = comparison.percent(vsi.change(published, mra), sign=True)
         parts += [
             "Which reward of numbers does better on mean relative accuracy? The change of the mean from the "
             f"relative error's to MRA's: {gain} points.",
-            vsi_tables.ways_table({"relative error": published, "MRA": mra}),
+            vsi.ways_table({"relative error": published, "MRA": mra}),
         ]
     if kept := ways.get("V, four families"):
         rows = []
         for name, families in (("the four trained on", KEPT), ("the two held out", HELD_OUT)):
-            gains = [vsi_tables.change(base, records, families) for records in (published, kept)]
+            gains = [vsi.change(base, records, families) for records in (published, kept)]
             rows.append([name, *(comparison.percent(gain, sign=True) for gain in gains)])
         parts += [
             "Do families that are held out gain? Gains over the untrained model, in points; held out: "
-            f"{', '.join(vsi_tables.SHORT[name] for name in HELD_OUT)}.",
+            f"{', '.join(vsi.SHORT[name] for name in HELD_OUT)}.",
             comparison.markdown(("", "trained on all six", "trained on four"), rows),
         ]
     return parts

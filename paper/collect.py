@@ -14,7 +14,7 @@ from studies import sat_study, sparkle_study, vsi_study
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.papers.run_commands import ROOT
+from spatialvlm.papers.commands import ROOT
 from spatialvlm.run_folder import read_lines
 
 

@@ -10,7 +10,7 @@ from figures import claim, number, points, read_json, share
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
-from spatialvlm.papers import published, sat_tables, sparkle_tables, vsi_tables
+from spatialvlm.papers import published, sat, sparkle, vsi
 from spatialvlm.papers.published_sparkle import COMPOSITE
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
@@ -19,7 +19,7 @@ from spatialvlm.tasks.vsi.questions import FAMILIES
 
 # ---- paper A
 
-SAT_WAYS = {"GRPO-v1": "v1", "SFT": "sft", "GRPO-v2": "v2", sat_tables.UNFILTERED: "v2-unfiltered"}
+SAT_WAYS = {"GRPO-v1": "v1", "SFT": "sft", "GRPO-v2": "v2", sat.UNFILTERED: "v2-unfiltered"}
 SAT_TESTS = {"pass1": "trained", "pass1_ood": "trained-ood", "pass4": "trained-pass4"}
 SAT_TESTS["pass4_ood"] = "trained-pass4-ood"
 SAT_CLAIMS = (
@@ -45,11 +45,9 @@ def sat_study(folder: Path) -> dict:
     tests += [folder / "base" / name for names in base.values() for name in names]
     if not seeds or not _whole(folder, tests):
         return {}
-    ways = {"base": sat_tables.Way(**{test: _scores(folder / "base", names) for test, names in base.items()})}
+    ways = {"base": sat.Way(**{test: _scores(folder / "base", names) for test, names in base.items()})}
     ways |= {
-        way: sat_tables.Way(
-            **{test: _scores("", [run / name for run in found]) for test, name in SAT_TESTS.items()}
-        )
+        way: sat.Way(**{test: _scores("", [run / name for run in found]) for test, name in SAT_TESTS.items()})
         for way, found in runs.items()
     }
     asked = comparison.questions(read_lines(folder / "base/greedy/predictions.jsonl"))
@@ -57,14 +55,14 @@ def sat_study(folder: Path) -> dict:
     found = _facts(folder) | {"questions": len(asked.task_of), "seeds": len(seeds)}
     found |= _training_facts(read_json(runs["GRPO-v2"][0] / "config.json"))
     for test in SAT_TESTS:
-        tasks = sat_tables.TURNED if test.endswith("ood") else asked.tasks
+        tasks = sat.TURNED if test.endswith("ood") else asked.tasks
         found[test] = {
             short[name]: {"name": name} | _by_task(getattr(way, test), asked.of(*tasks))
             for name, way in ways.items()
         }
     found["gap"] = {
         short[name]: {"name": name}
-        | {task: points(comparison.mean(*sat_tables.gap(way, asked, [task]))) for task in sat_tables.TURNED}
+        | {task: points(comparison.mean(*sat.gap(way, asked, [task]))) for task in sat.TURNED}
         for name, way in ways.items()
     }
     for test, figures in (("pass1", published.CVBENCH_PASS1), ("pass4", published.CVBENCH_PASS4)):
@@ -90,13 +88,11 @@ def sat_study(folder: Path) -> dict:
     }
     found["claims"] |= {
         key: claim(words, difference, reported)
-        for key, (words, difference, reported, _) in zip(
-            SAT_CLAIMS, sat_tables.claims(ways, asked), strict=True
-        )
+        for key, (words, difference, reported, _) in zip(SAT_CLAIMS, sat.claims(ways, asked), strict=True)
     }
     found["curves"] = {
         SAT_WAYS[way]: {name: _course(runs[way], name) for name in ("reward", "informative")}
-        for way in ("GRPO-v1", "GRPO-v2", sat_tables.UNFILTERED)
+        for way in ("GRPO-v1", "GRPO-v2", sat.UNFILTERED)
     }
     return found
 
@@ -150,9 +146,9 @@ def vsi_study(folder: Path) -> dict:
     shorts = tuple(VSI_WAYS.values())
     if not _whole(folder, [folder / "sft/base", *_tests(folder, shorts)]):
         return {}
-    trained = {short: vsi_tables.answers(folder / short / "trained") for short in shorts}
-    shuffled = {short: vsi_tables.answers(folder / short / "shuffled") for short in shorts}
-    base = vsi_tables.answers(folder / "sft/base")
+    trained = {short: vsi.answers(folder / short / "trained") for short in shorts}
+    shuffled = {short: vsi.answers(folder / short / "shuffled") for short in shorts}
+    base = vsi.answers(folder / "sft/base")
     names = {"base": "base"} | {short: way for way, short in VSI_WAYS.items()}
     config = read_json(folder / "v/config.json")["arguments"]
     found = {"questions": len(base), "beta": f"{config['beta']:g}"}
@@ -161,27 +157,25 @@ def vsi_study(folder: Path) -> dict:
         short: {"name": names[short]} | _families(records)
         for short, records in {"base": base, **trained}.items()
     }
-    found["shuffled"] = {short: share(vsi_tables.scores(shuffled[short])["mean"]) for short in shorts}
+    found["shuffled"] = {short: share(vsi.scores(shuffled[short])["mean"]) for short in shorts}
     after = {"base": base, **trained}
     pairs = [("v", "base"), ("sft", "base"), ("dpo", "base"), ("v", "sft"), ("v", "dpo")]
     found["claims"] = {
         f"{one}_above_{other}": claim(
             f"{names[one]} above {names[other]}",
-            vsi_tables.change(after[other], after[one]),
+            vsi.change(after[other], after[one]),
             _reported(one, other),
         )
         for one, other in pairs
     }
     found["looks"] = {
-        short: claim(
-            f"{names[short]}: own video above another's", vsi_tables.change(shuffled[short], after[short])
-        )
+        short: claim(f"{names[short]}: own video above another's", vsi.change(shuffled[short], after[short]))
         for short in shorts
     }
     found["families"] = {
         name: claim(
-            f"{vsi_tables.SHORT[name]}: vsGRPO-V above SFT",
-            vsi_tables.change(after["sft"], after["v"], [name]),
+            f"{vsi.SHORT[name]}: vsGRPO-V above SFT",
+            vsi.change(after["sft"], after["v"], [name]),
         )
         for name in FAMILIES
     }
@@ -196,9 +190,7 @@ def _tests(folder: Path, shorts: Sequence[str]) -> list[Path]:
 
 
 def _families(records: Sequence[Mapping]) -> dict:
-    return {
-        vsi_tables.SHORT.get(name, name): share(found) for name, found in vsi_tables.scores(records).items()
-    }
+    return {vsi.SHORT.get(name, name): share(found) for name, found in vsi.scores(records).items()}
 
 
 def _reported(one: str, other: str) -> float:
@@ -206,11 +198,9 @@ def _reported(one: str, other: str) -> float:
     return first - second
 
 
-def _open_questions(
-    folder: Path, there: Sequence[str], base: vsi_tables.Answers, v: vsi_tables.Answers
-) -> dict:
+def _open_questions(folder: Path, there: Sequence[str], base: vsi.Answers, v: vsi.Answers) -> dict:
     """KL weights, thoughts, rewards and held-out families, as far as they were trained."""
-    after = {short: vsi_tables.answers(folder / short / "trained") for short in there} | {
+    after = {short: vsi.answers(folder / short / "trained") for short in there} | {
         "v": v,
         "base": base,
     }
@@ -220,15 +210,13 @@ def _open_questions(
             continue
         beta = read_json(folder / short / "config.json")["arguments"]["beta"]
         name = f"{'T' if short.startswith('t') else 'V'}, KL weight {beta:g}"
-        row = {"name": name, "mean": share(vsi_tables.scores(after[short])["mean"])}
-        course = vsi_tables.steps(
-            folder / short, ("format", "empty_thoughts", "completion_length", "kl"), last=5
-        )
+        row = {"name": name, "mean": share(vsi.scores(after[short])["mean"])}
+        course = vsi.steps(folder / short, ("format", "empty_thoughts", "completion_length", "kl"), last=5)
         for key, (first, last) in course.items():
             row |= {f"{key}_first": _habit(key, first), f"{key}_last": _habit(key, last)}
         found["ways"][short] = row
     if "t" in after:
-        found["thinking_base"] = share(vsi_tables.scores(vsi_tables.answers(folder / "t/base"))["mean"])
+        found["thinking_base"] = share(vsi.scores(vsi.answers(folder / "t/base"))["mean"])
     kept = [name for name in FAMILIES if name not in HELD_OUT]
     for key, words, before, now, families in (
         ("kl_vanilla", "vanilla: a KL term above none", "v-beta0", "v", FAMILIES),
@@ -240,9 +228,7 @@ def _open_questions(
     ):
         if before in after and now in after:
             reported = _reported("v", "t") if key == "v_above_t" else None
-            found["claims"][key] = claim(
-                words, vsi_tables.change(after[before], after[now], families), reported
-            )
+            found["claims"][key] = claim(words, vsi.change(after[before], after[now], families), reported)
     missing = [words for short, words in VSI_OPEN.items() if short not in there]
     return found | ({"missing": ", ".join(missing)} if missing else {})
 
@@ -286,21 +272,18 @@ def sparkle_study(folder: Path) -> dict:
     if not routes:
         raise UserError(f"{parts['base']['composite']}/summary.json has no routes; run eval_sparkle.py again")
     found = _facts(folder) | {block: summaries["base"][block]["n"] for block in ("basic", "composite")}
-    found["chance"] = number(100 * sparkle_tables.chance(summaries["base"]["basic"]), 1)
+    found["chance"] = number(100 * sparkle.chance(summaries["base"]["basic"]), 1)
     found["ways"] = {
         name.removeprefix("sparkle_"): {"name": way}
-        | {
-            key: share(sparkle_tables.estimate(summaries[way]["basic"]["aggregates"][key]))
-            for key in CAPABILITIES
-        }
-        | {"all": share(sparkle_tables.estimate(summaries[way]["basic"]["aggregates"]["mean_of_tasks"]))}
+        | {key: share(sparkle.estimate(summaries[way]["basic"]["aggregates"][key])) for key in CAPABILITIES}
+        | {"all": share(sparkle.estimate(summaries[way]["basic"]["aggregates"]["mean_of_tasks"]))}
         for way, name in SPARKLE_WAYS.items()
     }
     for kind in ("optimal", "valid"):
         found[kind] = {
             name.removeprefix("sparkle_"): {"name": way}
             | {
-                task: share(sparkle_tables.estimate(part[kind]))
+                task: share(sparkle.estimate(part[kind]))
                 for task, part in summaries[way]["composite"]["routes"].items()
             }
             for way, name in SPARKLE_WAYS.items()
@@ -343,8 +326,8 @@ def _over_chance(basic: Mapping, capabilities: Sequence[str]) -> metrics.Estimat
     """The mean over the capabilities' families above what answers without looking score on them, which is a
     number without chance. One capability, or all of them."""
     name = capabilities[0] if len(capabilities) == 1 else "mean_of_tasks"
-    found = sparkle_tables.estimate(basic["aggregates"][name])
-    chance = sparkle_tables.chance(basic, capabilities)
+    found = sparkle.estimate(basic["aggregates"][name])
+    chance = sparkle.chance(basic, capabilities)
     low, high = found.interval
     return metrics.Estimate(found.value - chance, (low - chance, high - chance), found.n)
 

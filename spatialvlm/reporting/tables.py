@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.papers import description_tables, prompting_tables, published, published_sparkle
+from spatialvlm.papers import descriptions, prompting_study, published, published_sparkle
 from spatialvlm.reporting import comparison
 from spatialvlm.reporting.reading import Test
 from spatialvlm.run_folder import differences
@@ -157,7 +157,7 @@ def published_figures(benchmark: str, kind: str, prompting: Collection[bool] = (
 
 
 def _published_prompting(benchmark: str, kind: str) -> Published:
-    name = next((name for name in prompting_tables.PUBLISHED if BENCHMARKS[name]().title == benchmark), None)
+    name = next((name for name in prompting_study.PUBLISHED if BENCHMARKS[name]().title == benchmark), None)
     if name is None or kind != "greedy":
         return "", {}
     return "Published: paper A's prompting study; totals over all questions.", _cot_rows(name)
@@ -166,7 +166,7 @@ def _published_prompting(benchmark: str, kind: str) -> Published:
 def _cot_rows(name: str, strategy: str | None = None) -> dict[str, dict[str, str]]:
     """The prompting study's rows, all or those of one strategy."""
     rows = {}
-    for model, asked, title, figures in prompting_tables.PUBLISHED[name]:
+    for model, asked, title, figures in prompting_study.PUBLISHED[name]:
         if strategy in (None, asked):
             parts = dict(zip(published.CVBENCH_COLUMNS[:-1], figures[:-1], strict=name == "cvbench"))
             totals = dict.fromkeys(("micro", "official") if name == "sat" else ("micro",), figures[-1])
@@ -197,8 +197,7 @@ def _published_plain(benchmark: str, kind: str) -> Published:
         }
     if benchmark == "CLEVR":
         return "Published: paper A, PaliGemma 2 3B mix-448 on CLEVR-CoGenT ValB.", {
-            f"{name}, published": {"micro": f"{value:.2f}"}
-            for name, value in description_tables.PUBLISHED.items()
+            f"{name}, published": {"micro": f"{value:.2f}"} for name, value in descriptions.PUBLISHED.items()
         }
     if benchmark in ("VSI-Bench", "VSI, in words"):
         columns = ("official", *vsibench.TASKS)

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t as student
 
 from spatialvlm.evaluation import metrics
-from spatialvlm.papers import sat_tables
+from spatialvlm.papers import sat
 from spatialvlm.reporting import comparison
 from spatialvlm.reporting.comparison import Questions
 
@@ -74,7 +74,7 @@ def test_verdicts(ours, theirs, word):
 def way(share, turned, four, name):
     part = ASKED.of("Depth", "Distance")
     seeds = range(3)
-    return sat_tables.Way(
+    return sat.Way(
         [draw(share, f"{name}{seed}") for seed in seeds],
         [draw(turned, f"{name}{seed}o", part) for seed in seeds],
         [draw(four, f"{name}{seed}p") for seed in seeds],
@@ -90,13 +90,11 @@ def test_the_papers_claims_follow_the_figures():
         "SFT": way(0.6, 0.2, 0.6, "s"),
         "GRPO-v2": way(0.85, 0.85, 0.95, "2"),
     }
-    words = [word for *_, word in sat_tables.claims(ways, ASKED)]
+    words = [word for *_, word in sat.claims(ways, ASKED)]
     assert words == ["held", "not held", "held", "held"]
-    published = [figure for _, _, figure, _ in sat_tables.claims(ways, ASKED)]
+    published = [figure for _, _, figure, _ in sat.claims(ways, ASKED)]
     assert published == pytest.approx([5.59, 2.91, 4.18, 17.61], abs=0.01)
-    text = sat_tables.section(
-        ways, {name: ways[name] for name in ("SFT", "GRPO-v1", "GRPO-v2")}, ASKED, "Facts."
-    )
+    text = sat.section(ways, {name: ways[name] for name in ("SFT", "GRPO-v1", "GRPO-v2")}, ASKED, "Facts.")
     for words in ("72.4", "+12.0", "**not held**", "polarity balanced", "Facts."):
         assert words in text
     depth = 100 * sum(sum(s[id] for id in ASKED.of("Depth").task_of) for s in ways["SFT"].pass1) / 120

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commands import ROOT, refused, run
 
-from spatialvlm.papers.description_tables import CELLS
+from spatialvlm.papers.descriptions import CELLS
 from spatialvlm.worlds.clevr import scenes
 
 MERGE, ASK = "clevr_desc/merge_clevr_w_depth_desc.py", "eval_paligemma_clevr_new.py"

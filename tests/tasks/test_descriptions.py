@@ -16,7 +16,7 @@ from PIL import Image
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
-from spatialvlm.papers import description_tables as report
+from spatialvlm.papers import descriptions as report
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import described, described_files, descriptions
 from spatialvlm.worlds.clevr import official_answers, official_questions, scenes
