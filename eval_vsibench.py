@@ -30,9 +30,8 @@ from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT
 from spatialvlm.models import context_length, loading
-from spatialvlm.papers import published
-from spatialvlm.papers.vsibench_tables import comparison
 from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi import published
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi import videos as vsibench_videos
 from spatialvlm.tasks.vsi.data import Subset
@@ -120,13 +119,12 @@ def main(args: Args) -> dict:
     frames["mean"] = sum(number * count for number, count in shown.items()) / len(examples)
     facts = {"frames": frames, "subset": args.subset, "prompt_mode": args.prompt}
     facts["published"] = {
-        name: dict(zip(published.VSIBENCH_COLUMNS, row, strict=True))
-        for name, row in published.VSIBENCH.items()
+        name: dict(zip(published.COLUMNS, row, strict=True)) for name, row in published.FIGURES.items()
     }
     benchmark = VSIBENCH if args.prompt == "vanilla" else TAGGED
     summary = evaluate.run(model, processor, examples, benchmark, args, facts)
     name = "rendered" if args.data == "embedded" else "measured"
-    distributed.on_main(lambda: print(comparison(summary, name), flush=True))
+    distributed.on_main(lambda: print(published.comparison(summary, name), flush=True))
     return summary
 
 

@@ -24,9 +24,9 @@ from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 from spatialvlm.papers import sparkle
 from spatialvlm.papers.commands import ROOT, Job, chosen, run
-from spatialvlm.papers.published_sparkle import COMPOSITE
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
+from spatialvlm.tasks.sparkle.published import COMPOSITE
 
 BASE, BLOCKS = "base", ("basic", "composite")
 WAYS = {  # name: the configuration, which is the folder's name as well

@@ -11,10 +11,11 @@ from figures import claim, number, points, read_json, share
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.papers import published, sat, sparkle, vsi
-from spatialvlm.papers.published_sparkle import COMPOSITE
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
+from spatialvlm.tasks.sparkle.published import COMPOSITE
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES
+from spatialvlm.tasks.vsi import published as vsi_published
 from spatialvlm.tasks.vsi.questions import FAMILIES
 
 # ---- paper A
@@ -194,7 +195,7 @@ def _families(records: Sequence[Mapping]) -> dict:
 
 
 def _reported(one: str, other: str) -> float:
-    first, second = (published.VSIBENCH[PUBLISHED_MEAN[name]][0] for name in (one, other))
+    first, second = (vsi_published.FIGURES[PUBLISHED_MEAN[name]][0] for name in (one, other))
     return first - second
 
 

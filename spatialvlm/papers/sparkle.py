@@ -12,14 +12,14 @@ from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.papers.published_sparkle import COMPOSITE
 from spatialvlm.reporting.comparison import markdown, percent
 from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle.data import MADE
+from spatialvlm.tasks.sparkle.published import COMPOSITE
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
 from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
 from spatialvlm.training.experiment import Experiment, RunArgs
 
-MADE = "made"
 # By profile. At 224 pixels the labels are too small; ours has learnt to read them where `labels` is there.
 MODELS = {
     "paper": "google/paligemma2-3b-mix-448",

@@ -34,7 +34,6 @@ from spatialvlm.training.experiment import Experiment, RunArgs
 from spatialvlm.worlds.clevr import series
 
 MODEL = loading.ROOMS  # of the embedded profile
-TEST_SEED = 0  # of the rooms of the test, whatever the run's
 KEPT = 64  # examples that stay in memory, with their frames
 
 
@@ -161,7 +160,7 @@ def test_set(args: VSIArgs, mode: Mode) -> Sequence[Example]:
     """
     if args.eval_data == "embedded":
         limit, frames = args.eval_limit or vsi_rooms.QUESTIONS, args.num_frames
-        return series.drawn(vsi_rooms.load("test", limit, TEST_SEED, frames, "words", mode=mode))
+        return series.drawn(vsi_rooms.load("test", limit, vsi_rooms.TEST_SEED, frames, "words", mode=mode))
     rows = vsibench.load(args.eval_data, limit=args.eval_limit, mode=mode)
     return vsibench_videos.with_frames(rows, args.eval_frames, args.num_frames, vsibench.HUB_ID)
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
-from spatialvlm.papers.sparkle import MADE
-from spatialvlm.papers.vsi import TEST_SEED
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.reporting.reading import Test
@@ -67,7 +65,7 @@ def questions(test: Test) -> Sequence[Example]:
     if name in ("VSI-Bench", "VSI, in words"):
         return _vsi(data, split, limit, given)
     if name == "Sparkle basic":
-        source = given["form"] if data == MADE else data
+        source = given["form"] if data == sparkle.MADE else data
         return sparkle.load(source, split or "test", limit, pairs=len(FAMILIES))
     if name == "Sparkle composite":
         return sparkle_composite.load(data, limit)
@@ -97,7 +95,7 @@ def _vsi(data: str, split: str | None, limit: int | None, given: Given) -> Seque
     if data == "embedded":
         form = "words" if "eval_data" in given else given.get("form") or "options"
         size = limit or vsi_rooms.QUESTIONS
-        return vsi_rooms.load(split or "test", size, TEST_SEED, frames, form, mode=mode)
+        return vsi_rooms.load(split or "test", size, vsi_rooms.TEST_SEED, frames, form, mode=mode)
     folder = given.get("eval_frames" if "eval_data" in given else "frames")
     if folder is None:
         raise UserError(

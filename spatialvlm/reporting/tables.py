@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from html import escape
 
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.papers import descriptions, prompting_study, published, published_sparkle
+from spatialvlm.papers import descriptions, prompting_study, published
 from spatialvlm.reporting import comparison
 from spatialvlm.reporting.reading import Test
 from spatialvlm.run_folder import differences
 from spatialvlm.tasks.counting import scoring as counting
 from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.tasks.sparkle import published as sparkle_published
+from spatialvlm.tasks.vsi import published as vsi_published
 from spatialvlm.tasks.vsi import scoring as vsibench
 
 MEAN = "mean_of_tasks"
@@ -183,7 +185,7 @@ def _published_plain(benchmark: str, kind: str) -> Published:
         return "", {}
     if benchmark == "Sparkle composite":
         figures: dict[str, dict[str, str]] = {}
-        for task, found in published_sparkle.COMPOSITE.items():
+        for task, found in sparkle_published.COMPOSITE.items():
             for model, before, after in found:
                 for when, value in (("base", before), ("trained", after)):
                     figures.setdefault(f"{model}, {when}, published", {})[task] = f"{value:.1f}"
@@ -202,7 +204,7 @@ def _published_plain(benchmark: str, kind: str) -> Published:
     if benchmark in ("VSI-Bench", "VSI, in words"):
         columns = ("official", *vsibench.TASKS)
         return "Published: vsGRPO on the real VSI-Bench; its average under official.", {
-            f"{name}, published": _cells(columns, figures) for name, figures in published.VSIBENCH.items()
+            f"{name}, published": _cells(columns, figures) for name, figures in vsi_published.FIGURES.items()
         }
     if benchmark == "VSR":
         found = {f"{name}, published": {"micro": f"{value:.1f}"} for name, value in published.VSR.items()}

@@ -28,6 +28,7 @@ from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES, FEWEST_NO
 from spatialvlm.worlds.plane.draw import PLANE, Point, Style, draw
 from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS, Configuration
 
+MADE = "made"  # in place of a path: questions rendered when they are looked at
 CONFIGURATIONS = {"train": 2000, "validation": 50, "test": 200}  # of each split
 SCATTERS = 100  # pictures tried for a configuration
 DARTS = 200  # places tried for a node before all start anew

@@ -40,6 +40,7 @@ _NUMBERS = tuple(name for name in vsi_questions.FAMILIES if name not in vsi_ques
 FORMS = {"words": "centers", "options": "closest"}  # and between what distances are measured, as published
 BLOCK = 8  # rooms, and questions of a family
 QUESTIONS = 800  # of a test, where no number is given
+TEST_SEED = 0  # of a test's rooms, whatever the seed of the run
 FURTHER = 1_000_000  # rooms from this number on join blocks that allow too little
 LOOKS = 4  # times that a room is searched for questions of direction
 KEPT_ROOMS, KEPT_FRAMES = 64, 2**28  # rooms, and bytes of examples' frames, that stay in memory
