@@ -1,12 +1,12 @@
-"""The tables of what the benchmarks' own rules read otherwise than a person, by hand and as documented."""
+"""The tables of the rules' disagreements with a person: by hand, and as docs/scoring.md has them."""
 
 import json
 import shutil
 
+import disagreements
 import pytest
 
 from spatialvlm import cli
-from spatialvlm.reporting import disagreements
 
 CHOICES = ["desk", "chair", "lamp", "door"]
 
@@ -17,7 +17,7 @@ def labelled(text, person, kind="choice", why="habit"):
 
 
 @pytest.mark.parametrize(
-    "row, said",
+    "row, parsed",
     [
         (labelled("B.", "B"), ["B", "B", "B"]),
         (labelled("(B)", "B"), ["B", "B", None]),
@@ -32,9 +32,9 @@ def labelled(text, person, kind="choice", why="habit"):
         (labelled("No.", "no", "yes_no"), [None, "no"]),
     ],
 )
-def test_what_each_rule_takes_a_text_for(row, said):
-    (read,) = disagreements.readings([row])
-    assert list(read["said"].values()) == said
+def test_answer_parsed_by_each_rule(row, parsed):
+    (found,) = disagreements.with_parsed([row])
+    assert list(found["parsed"].values()) == parsed
 
 
 def write(path, rows):
@@ -67,7 +67,7 @@ def test_counts_by_habit(tmp_path, capsys):
     assert [row["text"] for row in printed] == ["(B)", "A or C", "A. No, B."]
 
 
-def test_what_is_not_there_is_named(tmp_path, capsys):
+def test_missing_files_are_named(tmp_path, capsys):
     for flags, message in [
         (["--completions", str(tmp_path / "gone.jsonl")], "gone.jsonl cannot be read"),
         (["--docs", str(tmp_path / "gone.md")], "gone.md does not exist"),
@@ -81,6 +81,4 @@ def test_the_documented_tables_are_those_of_the_rules(tmp_path):
     copy = tmp_path / "scoring.md"
     shutil.copy(disagreements.DOCS, copy)
     cli.run(disagreements.main, disagreements.Args, ["--docs", str(copy)])
-    assert copy.read_text() == disagreements.DOCS.read_text(), (
-        "run python -m spatialvlm.reporting.disagreements"
-    )
+    assert copy.read_text() == disagreements.DOCS.read_text(), "run python tools/disagreements.py"

@@ -1,10 +1,10 @@
-"""How often the benchmarks' own rules read something else than a person would: the tables of docs/scoring.md.
+"""Where the benchmarks' own rules parse a text differently from a person: the tables of docs/scoring.md.
 
-python -m spatialvlm.reporting.disagreements                # writes the tables into docs/scoring.md
-python -m spatialvlm.reporting.disagreements --pairs        # prints all that differ, one JSON line a text
+python tools/disagreements.py                # writes the tables into docs/scoring.md
+python tools/disagreements.py --pairs        # prints every disagreement, one JSON line per text
 
-Both read the labelled texts of tests/parsing/completions.jsonl. A rule agrees with a person where it scores a
-text as right for the same answer, or, where a person finds none, for no answer.
+Both use the labelled texts of tests/parsing/completions.jsonl. A rule agrees with a person if it scores a text
+as correct for the person's answer or, where the person finds none, for no answer.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from spatialvlm.tasks.clevr.scoring import CLEVR
 from spatialvlm.tasks.cvbench.scoring import CVBENCH
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
 
-ROOT = Path(__file__).resolve().parents[2]
-COMPLETIONS, DOCS = ROOT / "tests" / "data" / "completions.jsonl", ROOT / "docs" / "scoring.md"
+ROOT = Path(__file__).resolve().parents[1]
+COMPLETIONS, DOCS = ROOT / "tests/parsing/completions.jsonl", ROOT / "docs/scoring.md"
 CLEVR_RULES = {"CLEVR official": CLEVR.rules["official"], "paper": CLEVR.rules["paper"]}
 RULES = {  # by kind of answer: those that are not ours
     "choice": {
@@ -42,20 +42,20 @@ RULES = {  # by kind of answer: those that are not ours
     "word": CLEVR_RULES,
 }
 NAMES = {"choice": "Letters of choices", "number": "Numbers", "yes_no": "Yes or no", "word": "Words"}
-SHOWN = 2  # texts a habit in the selection of pairs
+SHOWN = 2  # example texts per habit
 
 Row = dict
 
 
 def example(row: Row, answer: str) -> Example:
-    """A question of which an answer is read; its picture is never opened."""
+    """The labelled text's question with one possible gold answer; its image is never opened."""
     choices = tuple(row["choices"]) if row["kind"] == "choice" else None
     meta = {"vocabulary": tuple(row.get("vocabulary", "0"))}
     return Example("labelled", (Path("none.png"),), "?", answer, row["kind"], choices, meta=meta)
 
 
-def said(rule: Rule, row: Row) -> str | float | None:
-    """The possible answer that a rule takes a text for; None where it finds none, or one that cannot be."""
+def parsed_by(rule: Rule, row: Row) -> str | float | None:
+    """The answer that a rule parses from a text; None if it finds none, or an impossible one."""
     parsed = rule.read(row["text"], example(row, "A"))
     if row["kind"] == "number":
         right = row["person"] is not None and rule.gold(example(row, str(row["person"]))) == parsed
@@ -65,59 +65,64 @@ def said(rule: Rule, row: Row) -> str | float | None:
 
 
 def _number(parsed: str | float | None) -> float | None:
-    """The number that a rule's reading would be equal to; of `paper`, which reads texts, a text of digits."""
+    """A rule's parsed number; `paper` parses texts, of which a text of digits is one."""
     if isinstance(parsed, str):
         return float(parsed) if parsed.isdecimal() else None
     return parsed
 
 
-def readings(rows: Sequence[Row]) -> list[Row]:
-    """The rows with `said`, what each rule takes the text for, by the rule's name."""
+def with_parsed(rows: Sequence[Row]) -> list[Row]:
+    """The rows with `parsed`, each rule's answer by the rule's name."""
     return [
-        row | {"said": {name: said(rule, row) for name, rule in RULES[row["kind"]].items()}} for row in rows
+        row | {"parsed": {name: parsed_by(rule, row) for name, rule in RULES[row["kind"]].items()}}
+        for row in rows
     ]
 
 
-def differ(row: Row, name: str) -> bool:
-    return row["said"][name] != row["person"]
+def disagrees(row: Row, name: str) -> bool:
+    return row["parsed"][name] != row["person"]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """One kind of answer: of each habit how many texts, and how many of them each rule reads otherwise."""
-    names = list(rows[0]["said"])
+    """Texts and each rule's disagreements by habit, for one kind of answer."""
+    names = list(rows[0]["parsed"])
     lines = [
-        [habit, str(len(part)), *(str(sum(differ(row, name) for row in part)) for name in names)]
+        [habit, str(len(part)), *(str(sum(disagrees(row, name) for row in part)) for name in names)]
         for habit, part in group(rows, "why").items()
     ]
-    lines.append(["**all**", str(len(rows)), *(_share(rows, name) for name in names)])
+    lines.append(["**all**", str(len(rows)), *(_count(rows, name) for name in names)])
     for title, kind in {
-        "an answer where a person finds none": lambda row, read: row["person"] is None and read is not None,
-        "another answer than a person": lambda row, read: None not in (row["person"], read),
-        "none where a person finds one": lambda row, read: read is None and row["person"] is not None,
+        "an answer where a person finds none": lambda row, parsed: (
+            row["person"] is None and parsed is not None
+        ),
+        "another answer than a person": lambda row, parsed: None not in (row["person"], parsed),
+        "none where a person finds one": lambda row, parsed: parsed is None and row["person"] is not None,
     }.items():
-        counts = [sum(differ(row, name) and kind(row, row["said"][name]) for row in rows) for name in names]
+        counts = [
+            sum(disagrees(row, name) and kind(row, row["parsed"][name]) for row in rows) for name in names
+        ]
         lines.append([f"*{title}*", "", *map(str, counts)])
     return markdown(["habit", "texts", *names], lines)
 
 
-def _share(rows: Sequence[Row], name: str) -> str:
-    wrong = sum(differ(row, name) for row in rows)
+def _count(rows: Sequence[Row], name: str) -> str:
+    wrong = sum(disagrees(row, name) for row in rows)
     return f"**{wrong}** ({100 * wrong / len(rows):.0f} %)"
 
 
 def selection(rows: Sequence[Row]) -> str:
-    """Of each habit some texts that a rule reads otherwise, wrong answers before missed ones."""
-    names = list(rows[0]["said"])
+    """Some disagreements of each habit, incorrect answers before missed ones."""
+    names = list(rows[0]["parsed"])
 
     def missed(row: Row) -> bool:
-        return not any(differ(row, name) and row["said"][name] is not None for name in names)
+        return not any(disagrees(row, name) and row["parsed"][name] is not None for name in names)
 
     lines = []
     for habit, part in group(rows, "why").items():
-        others = sorted((row for row in part if any(differ(row, name) for name in names)), key=missed)
+        others = sorted((row for row in part if any(disagrees(row, name) for name in names)), key=missed)
         for row in others[:SHOWN]:
-            read = [_cell(row["said"][name]) for name in names]
-            lines.append([habit, _code(row["text"]), _cell(row["person"]), *read])
+            parsed = [_cell(row["parsed"][name]) for name in names]
+            lines.append([habit, _code(row["text"]), _cell(row["person"]), *parsed])
     return markdown(["habit", "text", "person and strict", *names], lines)
 
 
@@ -126,12 +131,12 @@ def _cell(answer: str | float | None) -> str:
 
 
 def _code(text: str) -> str:
-    """A text as code in a table's cell, which its line ends, bars and backticks would break."""
+    """A text as code; line ends, bars and backticks would break the table."""
     shown = text.replace("\n", "⏎").replace("|", "\\|")
     return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
 
 
-def read(path: Path) -> list[Row]:
+def load(path: Path) -> list[Row]:
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
@@ -143,15 +148,15 @@ class Args:
     completions: str = field(default=str(COMPLETIONS), metadata={"help": "the labelled texts"})
     docs: str = field(default=str(DOCS), metadata={"help": "the Markdown file whose tables are rewritten"})
     pairs: bool = field(
-        default=False, metadata={"help": "print every text that is read otherwise; write nothing"}
+        default=False, metadata={"help": "print every disagreement instead of writing the tables"}
     )
 
 
 def main(args: Args) -> None:
-    kinds = group(readings(read(Path(args.completions))), "kind")
+    kinds = group(with_parsed(load(Path(args.completions))), "kind")
     if args.pairs:
         for row in (row for rows in kinds.values() for row in rows):
-            if any(differ(row, name) for name in row["said"]):
+            if any(disagrees(row, name) for name in row["parsed"]):
                 print(json.dumps(row, ensure_ascii=False))
         return
     if not Path(args.docs).is_file():
