@@ -32,8 +32,8 @@ from spatialvlm.papers import prompting_study
 from spatialvlm.prompting import exemplars, sources, study
 from spatialvlm.prompting.cache import Cache
 from spatialvlm.prompting.local import LocalClient
-from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.prompting.server import ServerArgs, ServerClient
+from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Strategy
 from spatialvlm.prompting.views import depth_maps
 from spatialvlm.run_folder import Run, fingerprint

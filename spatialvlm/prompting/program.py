@@ -27,7 +27,7 @@ from spatialvlm.prompting.program_functions import (
     Stopped,
 )
 
-__all__ = ["FUNCTIONS", "Ran", "run", "say"]
+__all__ = ["FUNCTIONS", "Ran", "run", "to_answer"]
 
 MAX_SOURCE, MAX_NODES, MAX_DEPTH, MAX_BRACKETS = 4_000, 800, 40, 30
 _BINARY = {
@@ -94,7 +94,7 @@ def run(source: str, graph: dict[str, Any] | list[Any]) -> Ran:
         return Ran("failed", message=f"{type(error).__name__}: {str(error)[:200]}")
 
 
-def say(value: Any) -> str:
+def to_answer(value: Any) -> str:
     """A program's value as an answer: yes or no, number, text, an object's name; else empty."""
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -9,7 +9,7 @@ from typing import Any
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.prompting import sources
-from spatialvlm.prompting.registry import STRATEGIES
+from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.reporting.reading import Test
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import described

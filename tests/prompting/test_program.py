@@ -301,4 +301,4 @@ def test_a_graph_may_be_hostile_too():
     ids=range(11),
 )
 def test_values_as_answers(value, said):
-    assert program.say(value) == said
+    assert program.to_answer(value) == said

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from spatialvlm.example import Example
-from spatialvlm.prompting import alignment, graph, optical_flow
-from spatialvlm.prompting.registry import STRATEGIES
+from spatialvlm.prompting import graph, strategies
+from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Exemplar, fill, template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +124,7 @@ def test_optical_flow_shows_both_pictures_and_counts_shifts():
     assert outcome.record["shifts"] == {"-1": 1, "0": 0, "1": 1, "other": 3}
     queries, _ = hold("optical_flow", flow, ANSWER, example=TWO)
     assert [role for role, _ in laid_out(queries[0])] == ["user", "assistant"] * 2 + ["user"]
-    assert optical_flow.shifts(graph.extract("nothing")) == {"-1": 0, "0": 0, "1": 0, "other": 0}
+    assert strategies.count_shifts(graph.extract("nothing")) == {"-1": 0, "0": 0, "1": 0, "other": 0}
 
 
 def test_depth_map_is_the_second_picture_of_both_queries():
@@ -187,7 +187,7 @@ def test_alignment_counts_objects_whose_places_disagree():
     places = [{"id": "o1", "at": [0.1, 0.2]}, {"id": "o2", "at": [0.9, 0.5]}]
     _, outcome = hold("alignment", json.dumps({"objects": things, "places": places}), ANSWER)
     assert outcome.record["misaligned"] == 2
-    assert alignment.misaligned(graph.extract("broken")) is None
+    assert strategies.count_misaligned(graph.extract("broken")) is None
 
 
 # ---- graphs out of replies

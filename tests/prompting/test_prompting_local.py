@@ -16,7 +16,7 @@ from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.prompting import exemplars, local, sources, study, views
 from spatialvlm.prompting.client import Talk
 from spatialvlm.prompting.local import LocalClient
-from spatialvlm.prompting.registry import STRATEGIES
+from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Outcome, assistant, user
 from spatialvlm.tasks.clevr.scoring import with_vocabulary
 from spatialvlm.tasks.cvbench import data as cvbench

@@ -22,8 +22,8 @@ from spatialvlm.models import loading
 from spatialvlm.prompting import exemplars, views
 from spatialvlm.prompting.cache import Cache
 from spatialvlm.prompting.local import LocalClient
-from spatialvlm.prompting.registry import STRATEGIES
 from spatialvlm.prompting.server import ServerArgs, ServerClient
+from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids
 from spatialvlm.tasks.cvbench.scoring import CVBENCH
 from spatialvlm.tasks.sat.scoring import SAT

@@ -24,7 +24,7 @@ from spatialvlm.evaluation.summary import summarize
 from spatialvlm.papers import published
 from spatialvlm.papers.vsi import WORDS
 from spatialvlm.prompting import sources
-from spatialvlm.prompting.registry import STRATEGIES
+from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.reporting import __main__ as report
 from spatialvlm.reporting import comparison, explorer, plots, reading, tables
 from spatialvlm.reporting import questions as asked
