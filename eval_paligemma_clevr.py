@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spatialvlm import cli, distributed
+from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
@@ -51,8 +51,6 @@ def main(args: Args) -> dict:
     args.data = args.data or {"paper": HUB_ID, "embedded": "embedded"}[profile]
     examples = load(args)
     model, processor = loading.load(args)
-    if distributed.state().num_processes == 1:  # several draw their shares as they go
-        examples = series.drawn(examples)
     examples = with_vocabulary(examples)
     return evaluate.run(model, processor, examples, benchmark(args.data), args)
 

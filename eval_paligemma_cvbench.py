@@ -16,12 +16,11 @@ the k gets right (the paper's Pass@k) beside the chance of k guesses, then unbia
 
 from dataclasses import dataclass, field
 
-from spatialvlm import cli, distributed
+from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench.scoring import CVBENCH
-from spatialvlm.worlds.clevr.series import drawn
 
 
 @dataclass
@@ -36,8 +35,6 @@ def main(args: Args) -> dict:
     args.data = args.data or {"paper": cvbench.HUB_ID, "embedded": "embedded"}[profile]
     examples = cvbench.load(args.data, split=args.split or "test", limit=args.limit)
     model, processor = loading.load(args)
-    if distributed.state().num_processes == 1:  # several draw their shares as they go
-        examples = drawn(examples)
     if args.ood:
         examples = cvbench.flip_polarity(examples)
     return evaluate.run(model, processor, examples, CVBENCH, args)

@@ -27,7 +27,6 @@ from spatialvlm.models import loading
 from spatialvlm.tasks.vsr import data as vsr
 from spatialvlm.tasks.vsr.overlap import shared_with_training
 from spatialvlm.tasks.vsr.scoring import VSR, by_relation, relation_table
-from spatialvlm.worlds.clevr.series import drawn
 
 
 @dataclass
@@ -49,8 +48,6 @@ def main(args: Args) -> dict:
     args.data = args.data or {"paper": vsr.HUB_ID, "embedded": "embedded"}[profile]
     examples = vsr.load(args.data, args.split or "test", args.limit, args.image_folder)
     model, processor = loading.load(args)
-    if distributed.state().num_processes == 1:  # several draw their shares as they go
-        examples = drawn(examples)
     trained_on = distributed.on_main(lambda: overlap(args.adapter, examples) if args.adapter else [])
     summary = evaluate.run(model, processor, examples, VSR, args)
 

@@ -28,7 +28,7 @@ from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import KEPT
+from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import context_length, loading
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import published
@@ -37,7 +37,6 @@ from spatialvlm.tasks.vsi import videos as vsibench_videos
 from spatialvlm.tasks.vsi.data import Subset
 from spatialvlm.tasks.vsi.prompts import Mode
 from spatialvlm.tasks.vsi.scoring import TAGGED, VSIBENCH
-from spatialvlm.worlds.clevr.series import drawn
 
 MODELS = {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.ROOMS)}
 NUM_FRAMES = {"paper": 16, "embedded": 4}
@@ -99,22 +98,28 @@ def questions(args: Args) -> Sequence[Example]:
         split, ids = args.split or "test", args.pruned_ids
         rows = vsibench.load(args.data, split, args.limit, args.subset, args.prompt, ids)
         return vsibench_videos.with_frames(rows, args.frames, args.num_frames, vsibench.HUB_ID)
-    examples = vsi_rooms.load(
+    return vsi_rooms.load(
         args.split or "test",
         args.limit or vsi_rooms.QUESTIONS,
         num_frames=args.num_frames,
         form=args.form or "options",
         mode=args.prompt,
     )
-    return distributed.on_main(lambda: drawn(examples)) if len(examples) <= KEPT else examples
 
 
 def main(args: Args) -> dict:
     args.fill()
     examples = questions(args)
     model, processor = loading.load(args, pixels=(args.min_pixels, args.max_pixels))
-    context_length.check(model, processor, examples, args.max_new_tokens)
-    shown = Counter(len(example.images) for example in examples)
+    prefetch(examples)
+    processes = distributed.state()
+    shard = examples[processes.process_index :: processes.num_processes]
+
+    def frames_shown() -> list[int]:
+        context_length.check(model, processor, shard, args.max_new_tokens)
+        return [len(example.images) for example in shard]
+
+    shown = Counter(distributed.agree(frames_shown))
     frames = {"requested": args.num_frames, "min": min(shown), "max": max(shown)}
     frames["mean"] = sum(number * count for number, count in shown.items()) / len(examples)
     facts = {"frames": frames, "subset": args.subset, "prompt_mode": args.prompt}

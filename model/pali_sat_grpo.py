@@ -28,7 +28,6 @@ from spatialvlm.models import loading
 from spatialvlm.papers.sat import ExperimentArgs, SATExperiment, training_set
 from spatialvlm.tasks.sat import reward as rewards
 from spatialvlm.training import grpo, loop
-from spatialvlm.worlds.clevr import series
 
 
 @dataclass
@@ -43,7 +42,6 @@ def main(args: Args) -> None:
     train_set = training_set(args)
     model, processor = loading.load(args, train_adapter=True)
     experiment = SATExperiment("pali_sat_grpo", args, model)
-    train_set = series.drawn(train_set)
     base = experiment.test_base(model, processor)
 
     def reward(completion: str, example: Example) -> float:

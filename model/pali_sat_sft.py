@@ -21,7 +21,6 @@ from spatialvlm import cli
 from spatialvlm.models import loading
 from spatialvlm.papers.sat import ExperimentArgs, SATExperiment, training_set
 from spatialvlm.training import loop, sft
-from spatialvlm.worlds.clevr import series
 
 
 @dataclass
@@ -34,7 +33,6 @@ def main(args: Args) -> None:
     train_set = training_set(args)
     model, processor = loading.load(args, train_adapter=True)
     experiment = SATExperiment("pali_sat_sft", args, model)
-    train_set = series.drawn(train_set)
     base = experiment.test_base(model, processor)
 
     model = loop.add_adapter(model, args)

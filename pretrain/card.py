@@ -50,7 +50,7 @@ def measure(model, processor, each: int, official: str | None = None) -> Scores:
     if official is not None:
         series["free, official images"] = clevr.load_free(official)
         series["clevr, official images"] = clevr.load(official)
-    return {form: _scores(model, processor, rendered.drawn(series[form]), form) for form in series}
+    return {form: _scores(model, processor, series[form], form) for form in series}
 
 
 def _scores(model, processor, examples: Sequence[Example], form: str) -> dict[str, dict]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from random import Random
 
 from PIL import Image
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.files.lazy import LazyExamples, mapped, prefetch
 
 _GREY = (128, 128, 128)  # near what PaliGemma's normalisation maps to 0
 
@@ -28,6 +27,7 @@ def shuffle_images(examples: Sequence[Example], seed: int = 0) -> Sequence[Examp
     """
     pools: dict[int, dict[str, list[int]]] = {}  # by number of images, then by task: who may swap
     pictures = []
+    prefetch(examples)
     for index, example in enumerate(examples):
         pools.setdefault(len(example.images), {}).setdefault(example.task, []).append(index)
         pictures.append(tuple(_picture(image) for image in example.images))
@@ -46,18 +46,17 @@ def shuffle_images(examples: Sequence[Example], seed: int = 0) -> Sequence[Examp
         example, giver = examples[index], examples[givers[index]]
         return replace(example, images=giver.images, meta=example.meta | {"images_of": giver.id})
 
-    return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
+    return LazyExamples(make, range(len(examples)), kept=1, sources=(examples,))
 
 
 def blank_images(examples: Sequence[Example]) -> Sequence[Example]:
     """The same questions with every image grey all over and of its size; `meta["image_blanked"]` tells."""
 
-    def make(index: int) -> Example:
-        example = examples[index]
+    def blank(example: Example) -> Example:
         images = tuple(Image.new("RGB", image.size, _GREY) for image in example.open_images())
         return replace(example, images=images, meta=example.meta | {"image_blanked": True})
 
-    return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
+    return mapped(examples, blank)
 
 
 def _derange(pool: list[int], pictures: Sequence[tuple], rng: Random) -> dict[int, int] | None:

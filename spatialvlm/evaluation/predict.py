@@ -20,6 +20,7 @@ from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Parsed, Rule
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.prepare import Prepared, prepared
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import rollout
 from spatialvlm.models.sharding import in_step
 
@@ -168,6 +169,8 @@ def gold_answers(
 
     Each process reads those of its own batches, since examples may be made here, or opened.
     """
+
+    prefetch(examples)
 
     def read() -> list[tuple[int, str, Parsed, int]]:
         if not len(examples):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 
 from spatialvlm.errors import UserError
@@ -17,7 +16,7 @@ from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.files.lazy import mapped
 from spatialvlm.models import loading
 from spatialvlm.reporting.comparison import markdown, percent
 from spatialvlm.run_folder import read_lines
@@ -31,7 +30,6 @@ from spatialvlm.tasks.vsi.prompts import Mode
 from spatialvlm.tasks.vsi.questions import FAMILIES, family
 from spatialvlm.tasks.vsi.scoring import VSIBENCH, score
 from spatialvlm.training.experiment import Experiment, RunArgs
-from spatialvlm.worlds.clevr import series
 
 MODEL = loading.ROOMS  # of the embedded profile
 KEPT = 64  # examples that stay in memory, with their frames
@@ -100,15 +98,12 @@ def training_set(args: VSIArgs) -> Sequence[Example]:
 
 
 def asked(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:
-    """The examples, rendered ones drawn now, with the prompt of training."""
-    drawn = series.drawn(examples)
-
-    @lru_cache(maxsize=KEPT)
-    def make(index: int) -> Example:
-        example = drawn[index]
-        return replace(example, prompt=vsi_prompts.training(example.question, mode))
-
-    return LazyExamples(make, range(len(drawn)))
+    """The examples with the prompt of training."""
+    return mapped(
+        examples,
+        lambda example: replace(example, prompt=vsi_prompts.training(example.question, mode)),
+        KEPT,
+    )
 
 
 # ---- the test
@@ -160,7 +155,7 @@ def test_set(args: VSIArgs, mode: Mode) -> Sequence[Example]:
     """
     if args.eval_data == "embedded":
         limit, frames = args.eval_limit or vsi_rooms.QUESTIONS, args.num_frames
-        return series.drawn(vsi_rooms.load("test", limit, vsi_rooms.TEST_SEED, frames, "words", mode=mode))
+        return vsi_rooms.load("test", limit, vsi_rooms.TEST_SEED, frames, "words", mode=mode)
     rows = vsibench.load(args.eval_data, limit=args.eval_limit, mode=mode)
     return vsibench_videos.with_frames(rows, args.eval_frames, args.num_frames, vsibench.HUB_ID)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.files.lazy import LazyExamples, prefetch
 from spatialvlm.prompting.strategy import Strategy
 from spatialvlm.prompting.views import two_views
 from spatialvlm.tasks.clevr import scoring as clevr_scoring
@@ -54,13 +54,13 @@ def load(
     if path == "embedded":
         limit = limit or EMBEDDED_SIZE
     if name == "cvbench":
-        found, benchmark = series.drawn(cvbench.load(path, split or "test", limit)), CVBENCH
+        found, benchmark = cvbench.load(path, split or "test", limit), CVBENCH
     elif name == "sat":
         found, benchmark = _sat(path, split or "test", limit, strategy.images), sat_scoring.SAT
     elif name == "vsr":
-        found, benchmark = series.drawn(vsr.load(path, split or "test", limit, image_folder)), VSR
+        found, benchmark = vsr.load(path, split or "test", limit, image_folder), VSR
     elif path == "embedded":
-        made = series.drawn(series.clevr(split or "test", limit))
+        made = series.clevr(split or "test", limit)
         return _fitting(clevr_scoring.with_vocabulary(made), strategy), clevr_scoring.CLEVR
     else:
         found, benchmark = clevr_scoring.load(path, split, limit), clevr_scoring.benchmark(path)
@@ -90,5 +90,6 @@ def _fitting(examples: Sequence[Example], strategy: Strategy) -> Sequence[Exampl
 
 
 def _of_size(examples: Sequence[Example], images: int) -> LazyExamples:
+    prefetch(examples)
     fitting = [number for number, example in enumerate(examples) if len(example.images) == images]
     return LazyExamples(lambda number: examples[number], fitting)

@@ -319,7 +319,7 @@ def main(args: Args) -> dict:
     model, processor = loading.load(args)
     folder = Path(args.output_dir or f"results/attention/{profile}-{args.method}-seed{args.seed}")
     run = Run(folder, asdict(args) | {"weights": model.config._name_or_path})
-    examples = with_vocabulary(series.drawn(series.free("test", args.limit, args.seed, kinds=("count",))))
+    examples = with_vocabulary(series.free("test", args.limit, args.seed, kinds=("count",)))
     found = look(model, processor, examples, args)
     rows = [row for row, _, _ in found]
     result = study(rows)

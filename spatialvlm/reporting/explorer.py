@@ -19,9 +19,9 @@ from PIL import Image
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example, open_image
+from spatialvlm.files.lazy import prefetch
 from spatialvlm.reporting import questions
 from spatialvlm.reporting.reading import Test
-from spatialvlm.worlds.clevr import series
 
 LONGEST_SIDE, QUALITY = 320, 72  # of a picture in the page, in pixels, and of its WebP
 MOST_PICTURES = 8  # of one item; of a longer video as many frames, spread evenly
@@ -100,7 +100,8 @@ def _found(tests: Sequence[Test], made: Explorer, places: dict[str, int]) -> tup
         if name in record
     }
     try:
-        examples = series.drawn(questions.questions(tests[0]))
+        examples = questions.questions(tests[0])
+        prefetch(examples)
     except UserError as error:
         return {}, f"its data are not to be had here: {error}"
     found = {}

@@ -23,7 +23,6 @@ from spatialvlm.reporting.cards import write_adapter_card
 from spatialvlm.run_folder import Run, fingerprint, fresh_folder, newest_folder
 from spatialvlm.training import tracking
 from spatialvlm.training.checkpoints import PREFIX, Checkpoints
-from spatialvlm.worlds.clevr import series
 
 NEWEST = "newest"
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -150,7 +149,6 @@ class Experiment:
 
     def test(self, name: str, model, processor) -> list[Record]:
         """Greedy answers to the test, in the run folder's part `name`."""
-        self.test_set = series.drawn(self.test_set)
         return self.part(name, model, processor, self.test_set)
 
     def part(self, name: str, model, processor, examples, num_samples: int = 1) -> list[Record]:

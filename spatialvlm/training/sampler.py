@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 
 from spatialvlm import distributed
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import rollout
 from spatialvlm.models.sharding import in_step
 
@@ -96,6 +97,7 @@ class Sampler:
         self.vision_is_trained = rollout.vision_is_trained(model)
         self.images = rollout.ImageCache()
         self.drawn = 0
+        prefetch(examples)
         self._warned = False
 
     def collect(self) -> Collected:

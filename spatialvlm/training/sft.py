@@ -29,6 +29,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import qwen, rollout
 from spatialvlm.models.inputs import Completions
 from spatialvlm.models.qwen import ChatProcessor
@@ -166,6 +167,7 @@ def check_examples(model, processor, examples: Sequence[Example]) -> None:
     """
     if not examples:
         raise UserError("there are no examples to train on; check --data and --train_limit")
+    prefetch(examples)
     if isinstance(processor, ChatProcessor):
         _check_chat(processor, examples)
     else:

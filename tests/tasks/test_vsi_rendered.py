@@ -14,11 +14,11 @@ import shapely
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Video
+from spatialvlm.files.lazy import prefetch
 from spatialvlm.files.video import uniform
 from spatialvlm.parsing import answers
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi.rendered import FAMILIES, LETTERS
-from spatialvlm.worlds.clevr.series import drawn
 from spatialvlm.worlds.rooms import render, rooms
 
 ITEMS = 8 * 2 * len(FAMILIES)  # two blocks
@@ -238,10 +238,10 @@ def test_an_item_is_the_same_however_it_is_reached():
         assert all(one.tobytes() == other.tobytes() for one, other in pairs)
 
 
-def test_drawn_ahead_by_several_processes_is_the_same():
-    lazy = vsi_rooms.load("test", 48, form="options", **SMALL)
-    ahead = drawn(lazy)
-    assert isinstance(ahead, list) and len(ahead) == 48
+def test_rendered_ahead_by_several_processes_is_the_same():
+    ahead = vsi_rooms.load("test", 48, form="options", **SMALL)
+    prefetch(ahead)
+    assert len({id(item) for item in [*ahead, *ahead]}) == 48
     for one, other in zip(ahead, made("options"), strict=False):
         assert (one.id, one.prompt, one.answer) == (other.id, other.prompt, other.answer)
         assert one.images.interval == other.images.interval

@@ -1,12 +1,14 @@
 """The embedded data sets: made from their index alone, splits apart, boxes where they belong."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from spatialvlm.errors import UserError
+from spatialvlm.files.lazy import LazyExamples, mapped, prefetch
 from spatialvlm.worlds.clevr import series
 from spatialvlm.worlds.clevr.official_questions import FAMILIES
 from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS
@@ -38,15 +40,28 @@ def test_an_item_is_the_same_however_it_is_reached():
         short[8]
 
 
-def test_drawn_ahead_by_several_processes_is_the_same():
-    lazy = series.sat("train", 50, share_scenes=True)[2:]
-    ahead = series.drawn(lazy)
+def test_rendered_ahead_by_several_processes_is_the_same():
+    ahead, lazy = (series.sat("train", 50, share_scenes=True)[2:] for _ in range(2))
+    changed = mapped(ahead, lambda example: replace(example, meta={}))
+    prefetch(changed)
+    assert all(ahead[index] is ahead[:][index] for index in range(48))
+    assert [item.question for item in changed] == [item.question for item in lazy]
     assert [item.id for item in ahead] == [item.id for item in lazy]
     for one, other in zip(ahead, lazy, strict=True):
         assert (one.prompt, one.answer, one.meta) == (other.prompt, other.answer, other.meta)
         assert np.array_equal(np.asarray(one.images[0]), np.asarray(other.images[0]))
-    given = [lazy[0]]
-    assert series.drawn(given) is given
+
+
+def test_what_is_not_rendered_or_more_than_memory_holds_is_not_made_ahead():
+    made = []
+    for lazy in (
+        LazyExamples(made.append, range(50)),
+        LazyExamples(made.append, range(4097), rendered="x"),
+        LazyExamples(made.append, range(40), rendered="one block is not worth other processes"),
+    ):
+        prefetch(lazy)
+    prefetch([])
+    assert not made
 
 
 def test_splits_and_seeds_share_no_scene():

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -255,7 +254,7 @@ def _load_rows(path: str | Path, split: str, limit: int | None) -> Sequence[Exam
         make(number)
     if not numbers:
         raise UserError(f"{path} holds no row")
-    return LazyExamples(lru_cache(maxsize=1)(make), numbers)  # pictures are not to pile up
+    return LazyExamples(make, numbers, kept=1)  # pictures are not to pile up
 
 
 # ---- our own forms over the real scenes

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from spatialvlm import distributed
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
-from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.files.lazy import LazyExamples, mapped
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import descriptions
 from spatialvlm.tasks.clevr.descriptions import STYLES
@@ -91,12 +90,11 @@ def prompted(examples: Sequence[Example], style: str, wording: str = "before") -
     if style not in STYLES or wording not in WORDINGS:
         raise ValueError(f"style {style!r} is none of {STYLES}, or wording {wording!r} of {[*WORDINGS]}")
 
-    def make(index: int) -> Example:
-        example = examples[index]
+    def with_description(example: Example) -> Example:
         told = {"description": example.meta["descriptions"][style], "question": example.question}
         return replace(example, prompt=WORDINGS[wording].format(**told))
 
-    return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
+    return mapped(examples, with_description)
 
 
 def verdict(example: Example) -> str:
@@ -124,8 +122,6 @@ def described(scene: Scene, axes: str) -> Description:
 
 def _load_embedded(split: str, limit: int, axes: str) -> Sequence[Example]:
     asked = rendered.clevr(split, limit)
-    if distributed.state().num_processes == 1:  # several draw their shares as they go
-        asked = rendered.drawn(asked)
 
     def make(index: int) -> Example:
         example = asked[index]
@@ -139,7 +135,7 @@ def _load_embedded(split: str, limit: int, axes: str) -> Sequence[Example]:
             question_index=index,
         )
 
-    return LazyExamples(make, range(len(asked)))
+    return LazyExamples(make, range(len(asked)), sources=(asked,))
 
 
 def _with_description(example: Example, found: Description, **more: Any) -> Example:
@@ -210,7 +206,7 @@ def _load_folder(
         found = description(name)
         return _with_description(example, found, image_filename=name, split=split, question_index=number)
 
-    return LazyExamples(lru_cache(maxsize=64)(make), range(len(asked)))
+    return LazyExamples(make, range(len(asked)), kept=64)
 
 
 def _splits(file: Path) -> tuple[str, ...]:
@@ -283,4 +279,4 @@ def _load_merged(
         seen.add(index)
     if not numbers:
         raise UserError(f"{path} holds no row")
-    return LazyExamples(lru_cache(maxsize=1)(make), numbers)  # pictures are not to pile up
+    return LazyExamples(make, numbers, kept=1)  # pictures are not to pile up

@@ -10,10 +10,10 @@ from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import PAPER_TEXT, STRICT_FREE, Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import mapped
 from spatialvlm.parsing.answers import inside_answer_tags
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import superclevr
-from spatialvlm.worlds.clevr import series
 from spatialvlm.worlds.clevr.facts import VALUES
 
 YES_NO, COUNTS = ("yes", "no"), tuple(str(count) for count in range(11))
@@ -52,11 +52,10 @@ def vocabulary(example: Example) -> tuple[str, ...]:
 def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
     """The same examples with `meta["vocabulary"]`."""
 
-    def make(index: int) -> Example:
-        example = examples[index]
-        return replace(example, meta={**example.meta, "vocabulary": vocabulary(example)})
-
-    return series.LazyExamples(make, range(len(examples)))
+    return mapped(
+        examples,
+        lambda example: replace(example, meta=example.meta | {"vocabulary": vocabulary(example)}),
+    )
 
 
 def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
-from spatialvlm import distributed
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.files.lazy import LazyExamples, mapped
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.counting import pixmo
 from spatialvlm.tasks.cvbench import data as cvbench
@@ -111,12 +109,12 @@ def load(
         examples = examples[start:] if limit is None else examples[start : start + limit]
     if not len(examples):
         raise UserError(f"{path} has no {source.title} question about a count from number {start} on")
-    return _mapped(examples, lambda example: _as_count(example, source))
+    return mapped(examples, lambda example: _as_count(example, source))
 
 
 def instructed(examples: Sequence[Example]) -> Sequence[Example]:
     """The same questions with the request to write the answer between tags, for models that chat."""
-    return _mapped(examples, lambda example: replace(example, prompt=INSTRUCTION.format(example.prompt)))
+    return mapped(examples, lambda example: replace(example, prompt=INSTRUCTION.format(example.prompt)))
 
 
 def joined(parts: Sequence[Sequence[Example]]) -> Sequence[Example]:
@@ -127,14 +125,7 @@ def joined(parts: Sequence[Sequence[Example]]) -> Sequence[Example]:
         part, index = places[number]
         return parts[part][index]
 
-    return LazyExamples(lru_cache(maxsize=1)(make), range(len(places)))
-
-
-def _mapped(examples: Sequence[Example], change: Callable[[Example], Example]) -> Sequence[Example]:
-    def make(index: int) -> Example:
-        return change(examples[index])
-
-    return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
+    return LazyExamples(make, range(len(places)), kept=1, sources=parts)
 
 
 def _embedded(
@@ -144,8 +135,7 @@ def _embedded(
     everything = source.title == "CLEVR" and not counting_only
     wanted = start + (limit or EMBEDDED_SIZE)
     examples = source.rendered(split, wanted if everything else wanted * of)
-    examples = examples[start:] if everything else examples[number::of][start:]
-    return rendered.drawn(examples) if distributed.state().num_processes == 1 else examples
+    return examples[start:] if everything else examples[number::of][start:]
 
 
 def _as_count(example: Example, source: Source) -> Example:
@@ -181,7 +171,7 @@ def _load_cvbench(path: str, split: str, counting_only: bool) -> Sequence[Exampl
 def _where(examples: Sequence[Example], wanted: Callable[[Example], bool]) -> Sequence[Example]:
     """Those that are wanted: each is looked at once now, and made again when its turn comes."""
     numbers = [number for number, example in enumerate(examples) if wanted(example)]
-    return LazyExamples(lru_cache(maxsize=1)(lambda number: examples[number]), numbers)
+    return LazyExamples(lambda number: examples[number], numbers, kept=1)
 
 
 _LOADERS = {"clevr": _load_clevr, "sat": _load_sat, "cvbench": _load_cvbench}

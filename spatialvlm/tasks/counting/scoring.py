@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import STRICT_FREE, Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.files.lazy import mapped
 from spatialvlm.tasks.clevr import scoring as clevr
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting.data import SOURCES
@@ -51,11 +51,10 @@ def vocabulary(example: Example) -> tuple[str, ...]:
 def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
     """The same examples with `meta["vocabulary"]`."""
 
-    def make(index: int) -> Example:
-        example = examples[index]
-        return replace(example, meta=example.meta | {"vocabulary": vocabulary(example)})
-
-    return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
+    return mapped(
+        examples,
+        lambda example: replace(example, meta=example.meta | {"vocabulary": vocabulary(example)}),
+    )
 
 
 def read_paper(text: str, example: Example) -> Parsed:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
-from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.files.lazy import LazyExamples, mapped
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.worlds.clevr import series
 from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, flip_polarity_text
@@ -73,7 +72,7 @@ def load(
     def make(number: int) -> Example:
         return _example(number, *table[number], folder)
 
-    return LazyExamples(lru_cache(maxsize=1)(make), chosen)  # decoded photographs are not to pile up
+    return LazyExamples(make, chosen, kept=1)  # decoded photographs are not to pile up
 
 
 def _only(tasks: Sequence[str] | None, examples: Sequence[Example]) -> Sequence[Example]:
@@ -122,8 +121,7 @@ def flip_polarity(examples: Sequence[Example]) -> Sequence[Example]:
         UserError: a Depth or Distance question that is worded otherwise, or has other than two choices.
     """
 
-    def flip(index: int) -> Example:
-        example = examples[index]
+    def flip(example: Example) -> Example:
         if example.task not in TASKS_3D:
             return example
         swapped = {"(A)": "(B)", "(B)": "(A)"}.get(example.answer)
@@ -135,4 +133,4 @@ def flip_polarity(examples: Sequence[Example]) -> Sequence[Example]:
             raise UserError(f"row {example.id!r}: {error}; leave out --ood") from None
         return replace(example, question=question, prompt=prompt, answer=swapped)
 
-    return LazyExamples(lru_cache(maxsize=1)(flip), range(len(examples)))
+    return mapped(examples, flip)

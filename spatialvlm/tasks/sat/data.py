@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 
@@ -79,7 +78,7 @@ def load(
             chosen.append(number)
     if not chosen:
         raise UserError(f"{path} holds no SAT row with at most {max_images} image(s)")
-    return LazyExamples(lru_cache(maxsize=1)(make), chosen)  # pictures are not to pile up
+    return LazyExamples(make, chosen, kept=1)  # pictures are not to pile up
 
 
 def circular(examples: Sequence[Example]) -> Sequence[Example]:
@@ -101,7 +100,7 @@ def circular(examples: Sequence[Example]) -> Sequence[Example]:
         turned = {"choices": choices, "answer": answer, "prompt": prompt, "meta": meta}
         return replace(example, id=f"{example.id}/{turn}", **turned)
 
-    return LazyExamples(lru_cache(maxsize=1)(make), range(len(orders)))
+    return LazyExamples(make, range(len(orders)), kept=1, sources=(examples,))
 
 
 def right_choice(example: Example) -> str:

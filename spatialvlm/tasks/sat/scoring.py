@@ -109,8 +109,7 @@ def arrange(
         circular: every question in all orders of its choices; by default on the test split alone.
     """
     if str(path) == "embedded":
-        made = series.sat(split, limit or EMBEDDED_SIZE, seed, answer_form)
-        examples: Sequence[Example] = series.drawn(made)
+        examples = series.sat(split, limit or EMBEDDED_SIZE, seed, answer_form)
     else:
         examples = sat.load(path, split, limit, answer_form, max_images, seed)
     return sat.circular(examples) if (split == "test" if circular is None else circular) else examples

@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from heapq import nsmallest
 from itertools import combinations, count, pairwise
 from pathlib import Path
@@ -299,8 +298,8 @@ def load(
         return sparkle_files.read(path, SPLIT, _check, _is_task, limit=limit)
     asked = series(str(path), removed, seed, form)
     size = items * len(asked.tasks)
-    made = lru_cache(maxsize=64)(lambda index: asked(index)[0])
-    return LazyExamples(made, range(size if limit is None else min(limit, size)))
+    indices = range(size if limit is None else min(limit, size))
+    return LazyExamples(lambda index: asked(index)[0], indices, kept=64)
 
 
 # ---- rows of files

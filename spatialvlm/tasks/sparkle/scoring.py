@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import permutations
 
 import numpy as np
@@ -20,7 +19,7 @@ from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.files.lazy import mapped
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.composite import JOIN, judge
@@ -119,12 +118,11 @@ _VOCABULARIES = {"direction": SECTORS, "cell": CELLS, "quadrant": QUADRANTS, "ye
 def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
     """The same basic questions with `meta["vocabulary"]`, where they have one."""
 
-    def make(index: int) -> Example:
-        example = examples[index]
+    def with_words(example: Example) -> Example:
         words = vocabulary(example)
         return replace(example, meta=example.meta | {"vocabulary": words}) if words else example
 
-    return LazyExamples(lru_cache(maxsize=1)(make), range(len(examples)))
+    return mapped(examples, with_words)
 
 
 # ---- totals

@@ -58,7 +58,7 @@ def load(
     height: int = rooms.HEIGHT,
     mode: Mode | None = None,
 ) -> Sequence[Example]:
-    """`limit` questions, the families in turn; `rendered.drawn` draws their frames on all cores beforehand.
+    """`limit` questions, the families in turn, rendered on access.
 
     Args:
         num_frames: of a room's 8 to 32, spread from first to last; `obj_appearance_order` needs four, and is
@@ -99,7 +99,7 @@ def load(
         raise UserError(f"a frame of {width} x {height} pixels shows nothing")
     series = RoomSeries(form, (), split, seed, True, tuple(families), num_frames, (width, height), mode)
     kept = max(BLOCK, KEPT_FRAMES // (num_frames * width * height * 3))
-    return LazyExamples(lru_cache(maxsize=kept)(series), range(limit))
+    return LazyExamples(series, range(limit), kept, rendered=split)
 
 
 @dataclass(frozen=True)

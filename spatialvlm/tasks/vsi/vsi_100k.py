@@ -13,7 +13,6 @@ import math
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +140,7 @@ def load(
         example = _example(*table[number], folder, num_frames)
         return replace(example, images=films.get(example.images[0]) or Video(example.images))
 
-    return LazyExamples(lru_cache(maxsize=1)(make), chosen)
+    return LazyExamples(make, chosen, kept=1)
 
 
 def _example(where: str, each: rows.Row, folder: Path | None, num_frames: int) -> Example:

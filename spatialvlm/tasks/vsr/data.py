@@ -11,7 +11,6 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def load(
             meta={"relation": row["relation"], "vocabulary": ("yes", "no"), "pair": pair(row)},
         )
 
-    return LazyExamples(lru_cache(maxsize=1)(make), range(size))  # photographs are not to pile up
+    return LazyExamples(make, range(size), kept=1)  # photographs are not to pile up
 
 
 def group(relation: str) -> str:

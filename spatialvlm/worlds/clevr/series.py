@@ -6,20 +6,14 @@ scene, since a split's name is part of the seed of every one of its scenes.
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import count
 from random import Random
 
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
-from spatialvlm import distributed
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT, LazyExamples
@@ -34,7 +28,6 @@ from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KIN
 
 SPLITS = ("train", "validation", "test")
 WIDTH, HEIGHT = 168, 112  # CLEVR's 3:2 at the height that the embedded model looks at
-BLOCK = 40  # examples drawn by one process before it hands them over: whole scenes, where four share one
 
 Box = tuple[str, Sequence[float]]  # colour name, [x0, y0, x1, y1] in the 480 x 320 frame
 
@@ -138,51 +131,8 @@ def _series(
 ) -> LazyExamples:
     if split not in SPLITS:
         raise UserError(f"the embedded data has the splits {', '.join(SPLITS)}, not {split!r}")
-    return LazyExamples(Series(form, tuple(asks), split, seed, share_scenes), range(limit))
-
-
-def drawn(examples: Sequence[Example]) -> Sequence[Example]:
-    """The same examples, with rendered ones all drawn now, on all cores: the small model answers a question
-    in less time than it takes to draw one. Others, and more than memory should hold, come back as they are.
-    """
-    series = examples.make.__wrapped__ if isinstance(examples, LazyExamples) else None
-    if not isinstance(series, Series) or len(examples) > KEPT:
-        return examples
-    parts = [list(examples.indices[at : at + BLOCK]) for at in range(0, len(examples), BLOCK)]
-    if len(parts) == 1:  # not worth other processes
-        return _block(series, parts[0])
-    found: list[Example] = []
-    with (
-        ProcessPoolExecutor(
-            min(os.cpu_count() or 1, len(parts)), initializer=_end_with, initargs=(os.getpid(),)
-        ) as pool,
-        tqdm(
-            total=len(examples),
-            desc=f"drawing, {series.split}",
-            unit="q",
-            dynamic_ncols=True,
-            disable=not distributed.state().is_main_process,
-        ) as bar,
-    ):
-        for part in pool.map(_block, [series] * len(parts), parts):
-            found.extend(part)
-            bar.update(len(part))
-    return found
-
-
-def _end_with(parent: int) -> None:
-    """Makes this process end soon after its parent, which a SIGKILL keeps from ending it itself."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _block(series: Series, indices: Sequence[int]) -> list[Example]:
-    return [series(index) for index in indices]
+    make = Series(form, tuple(asks), split, seed, share_scenes)
+    return LazyExamples(make, range(limit), rendered=split)
 
 
 def _item(name: str, series: str, ask: Ask) -> Example:
