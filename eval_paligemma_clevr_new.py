@@ -29,7 +29,7 @@ from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.papers import descriptions as report
 from spatialvlm.tasks.clevr import described
-from spatialvlm.tasks.clevr.scoring import CLEVR, with_vocabulary
+from spatialvlm.tasks.clevr.scoring import BENCHMARK, with_vocabulary
 
 PUBLISHED = "google/paligemma2-3b-mix-448"
 
@@ -87,20 +87,20 @@ def main(args: Args) -> dict:
     if args.grid:
         return grid(model, processor, examples, args, other)
     asked = described.prompted(examples, args.description, args.wording)
-    return evaluate.run(model, processor, asked, CLEVR, args)
+    return evaluate.run(model, processor, asked, BENCHMARK, args)
 
 
 def grid(model, processor, examples: Sequence[Example], args: Args, other: report.Grid | None) -> dict:
     """Every cell into a part of one run folder, each as the script alone would do it; then the tables."""
     overall = replace(args, against=None)
-    folder = distributed.on_main(lambda: evaluate.open_run(model, overall, CLEVR.title)).folder
+    folder = distributed.on_main(lambda: evaluate.open_run(model, overall, BENCHMARK.title)).folder
     summaries = {}
     for cell, (blank, style) in report.CELLS.items():
         part = replace(
             overall, grid=False, description=style, blank_image=blank, output_dir=str(folder / cell)
         )
         asked = described.prompted(examples, style, args.wording)
-        summaries[cell] = evaluate.run(model, processor, asked, CLEVR, part)
+        summaries[cell] = evaluate.run(model, processor, asked, BENCHMARK, part)
     facts = distributed.agree(lambda: facts_of(examples, args))
     distributed.on_main(lambda: tell(folder, facts, args, other))
     return summaries

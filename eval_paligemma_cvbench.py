@@ -20,7 +20,7 @@ from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.tasks.cvbench import data as cvbench
-from spatialvlm.tasks.cvbench.scoring import CVBENCH
+from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 
 
 @dataclass
@@ -37,7 +37,7 @@ def main(args: Args) -> dict:
     model, processor = loading.load(args)
     if args.ood:
         examples = cvbench.flip_polarity(examples)
-    return evaluate.run(model, processor, examples, CVBENCH, args)
+    return evaluate.run(model, processor, examples, BENCHMARK, args)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.tasks.sat import data as sat
-from spatialvlm.tasks.sat.scoring import SAT, arrange
+from spatialvlm.tasks.sat.scoring import BENCHMARK, arrange
 
 
 @dataclass
@@ -51,7 +51,7 @@ def main(args: Args) -> dict:
         args.data, args.split, args.limit, args.answer_form, args.max_images, args.circular, args.seed
     )
     model, processor = loading.load(args)
-    return evaluate.run(model, processor, examples, SAT, args)
+    return evaluate.run(model, processor, examples, BENCHMARK, args)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.tasks.vsr import data as vsr
 from spatialvlm.tasks.vsr.overlap import shared_with_training
-from spatialvlm.tasks.vsr.scoring import VSR, by_relation, relation_table
+from spatialvlm.tasks.vsr.scoring import BENCHMARK, by_relation, relation_table
 
 
 @dataclass
@@ -49,10 +49,10 @@ def main(args: Args) -> dict:
     examples = vsr.load(args.data, args.split or "test", args.limit, args.image_folder)
     model, processor = loading.load(args)
     trained_on = distributed.on_main(lambda: overlap(args.adapter, examples) if args.adapter else [])
-    summary = evaluate.run(model, processor, examples, VSR, args)
+    summary = evaluate.run(model, processor, examples, BENCHMARK, args)
 
     def add_parts() -> dict:
-        folder, rule = evaluate.open_run(model, args, VSR.title), VSR.rules[args.rule]
+        folder, rule = evaluate.open_run(model, args, BENCHMARK.title), BENCHMARK.rules[args.rule]
         said = {row["id"]: row["completions"] for row in folder.predictions()}
         records, relations = [], {}
         for example in examples:

@@ -31,9 +31,9 @@ from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import FAMILIES
 from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE, routes_by_task, with_vocabulary
 from spatialvlm.tasks.whatsup import data as whatsup
-from spatialvlm.tasks.whatsup.scoring import WHATSUP
+from spatialvlm.tasks.whatsup import scoring as whatsup_scoring
 
-BENCHMARKS = {"basic": BASIC, "composite": COMPOSITE, "real": WHATSUP}
+BENCHMARKS = {"basic": BASIC, "composite": COMPOSITE, "real": whatsup_scoring.BENCHMARK}
 ROUTE_TOKENS = {"paper": 64, "embedded": 48}
 
 

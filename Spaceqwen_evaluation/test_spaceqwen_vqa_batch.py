@@ -28,7 +28,8 @@ from spatialvlm.models import loading
 from spatialvlm.models.qwen import ChatProcessor
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting.data import SOURCES
-from spatialvlm.tasks.counting.scoring import PUBLISHED, QWEN, benchmark, shares, table, with_vocabulary
+from spatialvlm.tasks.counting.published import ACCURACY_AND_CLOSE_CALL, QWEN
+from spatialvlm.tasks.counting.scoring import benchmark, shares, table, with_vocabulary
 
 LEAST = {"batch_size": 1, "samples": 1, "interim_every": 1, "max_new_tokens": 1}
 LEAST |= {"start_sample": 0, "threshold": 0}
@@ -108,7 +109,7 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
         summary |= took
         folder.write_summary(summary)
         comparable = loading.resolve_profile(args)[0] == "paper" and not args.adapter
-        published = PUBLISHED.get(args.model) if comparable else None
+        published = ACCURACY_AND_CLOSE_CALL.get(args.model) if comparable else None
         print(f"\n{len(records)} of {len(gold)} questions")
         if whole and not args.counting_only:
             print(f"{table_of_tasks(summary)}\n")

@@ -10,9 +10,10 @@ from figures import claim, number, points, read_json, share
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
-from spatialvlm.papers import published, sat, sparkle, vsi
+from spatialvlm.papers import sat, sparkle, vsi
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
+from spatialvlm.tasks.cvbench import published as cvbench_published
 from spatialvlm.tasks.sparkle.published import COMPOSITE
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES
 from spatialvlm.tasks.vsi import published as vsi_published
@@ -66,14 +67,14 @@ def sat_study(folder: Path) -> dict:
         | {task: points(comparison.mean(*sat.gap(way, asked, [task]))) for task in sat.TURNED}
         for name, way in ways.items()
     }
-    for test, figures in (("pass1", published.CVBENCH_PASS1), ("pass4", published.CVBENCH_PASS4)):
+    for test, figures in (("pass1", cvbench_published.PASS_AT_1), ("pass4", cvbench_published.PASS_AT_4)):
         found[f"published_{test}"] = {
-            short[name]: dict(zip(published.CVBENCH_COLUMNS, (number(v, 1) for v in row), strict=True))
+            short[name]: dict(zip(cvbench_published.COLUMNS, (number(v, 1) for v in row), strict=True))
             for name, row in figures.items()
         }
     found["published_gap"] = {
         short[name]: {task: number(before - after, 1, sign=True) for task, (before, after) in tasks.items()}
-        for name, tasks in published.POLARITY.items()
+        for name, tasks in cvbench_published.POLARITY.items()
     }
     found["shuffled"] = share(
         comparison.mean(_scores("", [run / "shuffled" for run in runs["GRPO-v2"]]), asked)
@@ -83,7 +84,7 @@ def sat_study(folder: Path) -> dict:
         f"{short[name]}_above_base": claim(
             f"Pass@1, Total: {name} above base",
             comparison.mean(comparison.difference(ways[name].pass1, ways["base"].pass1), asked),
-            published.CVBENCH_PASS1[name][-1] - published.CVBENCH_PASS1["base"][-1],
+            cvbench_published.PASS_AT_1[name][-1] - cvbench_published.PASS_AT_1["base"][-1],
         )
         for name in ("SFT", "GRPO-v2")
     }

@@ -10,7 +10,7 @@ from spatialvlm.evaluation.benchmark import STRICT_CHOICE
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
 from spatialvlm.run_folder import Run
-from spatialvlm.tasks.cvbench.scoring import CVBENCH
+from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 
 Say = Callable[[Example], list[str]]
 
@@ -34,7 +34,7 @@ def write(folder: Path, examples: Sequence[Example], say: Say, limit: int | None
     run = Run(folder, config | arguments)
     records = [predict.to_record(e, say(e), STRICT_CHOICE, STRICT_CHOICE.gold(e)) for e in examples]
     run.add_predictions(records)
-    run.write_summary(summarize(records, CVBENCH.aggregate, STRICT_CHOICE, "CV-Bench"))
+    run.write_summary(summarize(records, BENCHMARK.aggregate, STRICT_CHOICE, "CV-Bench"))
     return folder
 
 

@@ -20,12 +20,11 @@ from spatialvlm.evaluation.benchmark import Rule
 from spatialvlm.evaluation.metrics import group
 from spatialvlm.example import Example
 from spatialvlm.reporting.comparison import markdown, replace_section
-from spatialvlm.tasks.clevr.scoring import CLEVR
-from spatialvlm.tasks.cvbench.scoring import CVBENCH
-from spatialvlm.tasks.vsi.scoring import VSIBENCH
+from spatialvlm.tasks.registry import benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPLETIONS, DOCS = ROOT / "tests/parsing/completions.jsonl", ROOT / "docs/scoring.md"
+CLEVR, CVBENCH, VSIBENCH = (benchmark(name) for name in ("clevr", "cvbench", "vsibench"))
 CLEVR_RULES = {"CLEVR official": CLEVR.rules["official"], "paper": CLEVR.rules["paper"]}
 RULES = {  # by kind of answer: those that are not ours
     "choice": {

@@ -26,12 +26,12 @@ from spatialvlm.evaluation.evaluate import peak_memory_bytes
 from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.files import rows
-from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.tasks import registry
 
 
 @dataclass
 class Args:
-    benchmark: Literal[tuple(BENCHMARKS)] = field(metadata={"help": "whose questions and rules"})
+    benchmark: Literal[tuple(registry.BENCHMARKS)] = field(metadata={"help": "whose questions and rules"})
     predictions: str = field(metadata={"help": "jsonl, json or parquet file of predictions"})
     data: str = field(metadata={"help": "the questions: hub id, file or folder, or 'embedded'"})
     rule: str = field(
@@ -55,7 +55,7 @@ def score(args: Args) -> dict:
         UserError: a file that cannot be read, a rule that the benchmark does not have, a prediction that is
             no text, of no question, twice, or missing; the message names file and row.
     """
-    started, benchmark = time.monotonic(), BENCHMARKS[args.benchmark]()
+    started, benchmark = time.monotonic(), registry.benchmark(args.benchmark)
     if args.rule not in benchmark.rules:
         raise UserError(f"--rule {args.rule}: {args.benchmark} has {', '.join(benchmark.rules)}")
     rule = benchmark.rules[args.rule]

@@ -19,12 +19,11 @@ from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.reporting.comparison import percent
 from spatialvlm.run_folder import disk_errors, read_lines
 from spatialvlm.tasks.clevr.descriptions import STYLES
+from spatialvlm.tasks.clevr.published import DESCRIBED
 
 DESCRIPTIONS = ("none", *STYLES)
 IMAGES = ("image", "blank")
 CELLS = {f"{image}-{style}": (image == "blank", style) for image in IMAGES for style in DESCRIPTIONS}
-# PaliGemma 2 3B mix-448 on CLEVR-CoGenT ValB; which of the three descriptions it was is not said.
-PUBLISHED = {"image, none": 47.05, "image, description": 48.82, "blank image, description": 52.25}
 _SIDE = re.compile(r"\b(?:left|right|front|behind)\b")
 
 Grid = Mapping[str, Sequence[Record]]  # a cell's name -> its records
@@ -104,7 +103,7 @@ def table(title: str, columns: Sequence[str], rows: Rows) -> str:
 
 
 def grid_table(rows: Rows, n: int) -> str:
-    published = "; ".join(f"{name} {value:.2f}" for name, value in PUBLISHED.items())
+    published = "; ".join(f"{name} {value:.2f}" for name, value in DESCRIBED.items())
     return (
         f"{table(f'CLEVR, n = {n}', ('image', 'blank', 'blank - image'), rows)}\n"
         "percent, 95 % intervals; differences are paired\n"
@@ -135,5 +134,5 @@ def write(folder: Path, **tables: Rows) -> None:
     }
     file, temporary = folder / "grid.json", folder / ".grid.json.tmp"
     with disk_errors(file):
-        temporary.write_text(json.dumps(content | {"published": PUBLISHED}, indent=2) + "\n")
+        temporary.write_text(json.dumps(content | {"published": DESCRIBED}, indent=2) + "\n")
         temporary.replace(file)

@@ -9,45 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spatialvlm.papers.published import CVBENCH_COLUMNS
+from spatialvlm.tasks.clevr import published as clevr
+from spatialvlm.tasks.cvbench import published as cvbench
+from spatialvlm.tasks.sat import published as sat
+from spatialvlm.tasks.vsr import published as vsr
 
-QWEN, LLAMA = "Qwen2.5-VL-7B", "Llama-4-Scout"
-
-# (model, strategy as here, the paper's name of the row) -> figures
-Row = tuple[str, str, str, tuple[float, ...]]
-CVBENCH: tuple[Row, ...] = (
-    (QWEN, "direct", "direct", (50.76, 63.23, 66.33, 64.67, 60.54)),
-    (QWEN, "scene_graph", "scene graph", (64.21, 73.69, 66.17, 69.00, 68.08)),
-    (LLAMA, "direct", "direct", (54.35, 55.08, 74.00, 31.33, 53.76)),
-    (LLAMA, "scene_graph", "scene graph", (67.64, 74.92, 89.17, 73.50, 75.66)),
-    (LLAMA, "kshot_split", "4-shot split", (68.12, 75.88, 90.25, 74.42, 77.31)),
-    (LLAMA, "kshot_conversational", "4-shot conversational", (68.45, 76.42, 91.02, 75.17, 77.69)),
-    (LLAMA, "depth_map", "+ depth maps", (46.97, 59.11, 89.38, 71.29, 70.95)),
-    (LLAMA, "program_of_thought", "+ program-of-thought", (49.12, 54.37, 65.84, 36.91, 51.56)),
-    (LLAMA, "chain_of_symbols", "+ chain-of-symbols", (46.58, 51.43, 60.12, 33.87, 48.25)),
-    (LLAMA, "visualization_of_thought", "+ visualization-of-thought", (47.39, 50.11, 58.63, 35.24, 47.84)),
-    (LLAMA, "confidence", "+ confidence", (66.31, 74.01, 88.02, 71.84, 74.38)),
-    (LLAMA, "alignment", "+ coordinate-object alignment", (67.12, 73.44, 87.55, 72.20, 74.57)),
-)
-SAT: tuple[Row, ...] = (
-    (LLAMA, "direct", "none (val)", (69.42,)),
-    (LLAMA, "optical_flow", "optical flow (val)", (70.41,)),
-    (LLAMA, "scene_graph", "scene graph (val)", (74.40,)),
-    (LLAMA, "optical_flow", "5-shot conversational + optical flow (val)", (77.66,)),
-)
-CLEVR: tuple[Row, ...] = (
-    (LLAMA, "direct", "direct (CoGenT ValB)", (68.47,)),
-    (LLAMA, "describe", "describe (CoGenT ValB)", (70.66,)),
-    (QWEN, "direct", "direct (CoGenT ValB)", (61.30,)),
-    (QWEN, "describe", "describe (CoGenT ValB)", (72.70,)),
-)
-VSR: tuple[Row, ...] = (
-    (LLAMA, "direct", "direct (val)", (68.82,)),
-    (LLAMA, "scene_graph", "scene graph (val)", (78.14,)),
-    (QWEN, "direct", "direct (val)", (66.81,)),
-    (QWEN, "scene_graph", "scene graph (val)", (70.28,)),
-)
-PUBLISHED = {"cvbench": CVBENCH, "sat": SAT, "clevr": CLEVR, "vsr": VSR}
+PUBLISHED = {
+    "cvbench": cvbench.PROMPTING,
+    "sat": sat.PROMPTING,
+    "clevr": clevr.PROMPTING,
+    "vsr": vsr.PROMPTING,
+}
 
 
 def beside(benchmark: str, model: str, summary: Mapping[str, Any]) -> str:
@@ -55,7 +27,7 @@ def beside(benchmark: str, model: str, summary: Mapping[str, Any]) -> str:
 
     The measured total is over all questions (of SAT's test: over all items).
     """
-    columns = CVBENCH_COLUMNS if benchmark == "cvbench" else ("Total",)
+    columns = cvbench.COLUMNS if benchmark == "cvbench" else ("Total",)
     strategy = summary["strategy"]
     measured = [f"{100 * _score(summary, name):.2f}" if _has(summary, name) else "-" for name in columns]
     shots = f" ({strategy['shots']} shots)" if strategy["shots"] else ""

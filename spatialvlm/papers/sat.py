@@ -9,11 +9,11 @@ from typing import Literal
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.papers import published
 from spatialvlm.reporting.comparison import Questions, Score, difference, markdown, mean, percent, verdict
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.cvbench import data as cvbench
-from spatialvlm.tasks.cvbench.scoring import CVBENCH
+from spatialvlm.tasks.cvbench import published
+from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 from spatialvlm.tasks.sat import data as sat
 from spatialvlm.training.experiment import Experiment, RunArgs
 from spatialvlm.worlds.clevr import series
@@ -61,7 +61,7 @@ class SATExperiment(Experiment):
 
     def __init__(self, script: str, args, model) -> None:
         test_set = cvbench.load(args.eval_data, limit=args.eval_limit)
-        super().__init__(script, args, model, test_set, CVBENCH)
+        super().__init__(script, args, model, test_set, BENCHMARK)
 
     def test(self, name: str, model, processor) -> list[Record]:
         """Greedy answers to the test, in the run folder's part `name`; with `--full_test` the others too."""
@@ -99,11 +99,11 @@ def accuracy_table(ways: Ways, asked: Questions, test: str, figures: Mapping[str
     rows = []
     for name, way in ways.items():
         scores = getattr(way, test)
-        cells = [percent(mean(scores, asked.of(task))) for task in published.CVBENCH_COLUMNS[:-1]]
+        cells = [percent(mean(scores, asked.of(task))) for task in published.COLUMNS[:-1]]
         rows.append([name, *cells, percent(mean(scores, asked))])
         if name in figures:
             rows.append([f"{name}, published", *(f"{figure:.1f}" for figure in figures[name])])
-    return markdown(["", *published.CVBENCH_COLUMNS], rows)
+    return markdown(["", *published.COLUMNS], rows)
 
 
 def gap(way: Way, asked: Questions, tasks: Sequence[str]) -> tuple[Sequence[Score], Questions]:
@@ -138,7 +138,7 @@ def polarity_table(ways: Ways, asked: Questions, test: str, beside: Mapping[str,
 def claims(ways: Ways, asked: Questions) -> list[tuple[str, Estimate, float | None, str]]:
     """(claim, the difference that it says is above 0, the published one in points, verdict)."""
     v2, sft = ways["GRPO-v2"], ways["SFT"]
-    one, four = published.CVBENCH_PASS1, published.CVBENCH_PASS4
+    one, four = published.PASS_AT_1, published.PASS_AT_4
     turned = asked.of(*TURNED)
     narrower = difference(gap(sft, asked, TURNED)[0], gap(v2, asked, TURNED)[0])
     figures = {
@@ -187,9 +187,9 @@ def section(ways: Ways, balanced: Ways, asked: Questions, facts: str) -> str:
         "## GRPO against SFT on SAT, tested on CV-Bench",
         facts,
         "Pass@1, greedy, percent:",
-        accuracy_table(ways, asked, "pass1", published.CVBENCH_PASS1),
+        accuracy_table(ways, asked, "pass1", published.PASS_AT_1),
         "Pass@4, any of four samples at temperature 1.0 right:",
-        accuracy_table(ways, asked, "pass4", published.CVBENCH_PASS4),
+        accuracy_table(ways, asked, "pass4", published.PASS_AT_4),
         "In and out of distribution, greedy: OOD is the same questions with the polarity turned (closer "
         "becomes far away, the answers swap):",
         polarity_table(ways, asked, "pass1", published.POLARITY),

@@ -10,13 +10,12 @@ from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples, prefetch
 from spatialvlm.prompting.strategy import Strategy
 from spatialvlm.prompting.views import two_views
+from spatialvlm.tasks import registry
 from spatialvlm.tasks.clevr import scoring as clevr_scoring
 from spatialvlm.tasks.cvbench import data as cvbench
-from spatialvlm.tasks.cvbench.scoring import CVBENCH
 from spatialvlm.tasks.sat import data as sat
 from spatialvlm.tasks.sat import scoring as sat_scoring
 from spatialvlm.tasks.vsr import data as vsr
-from spatialvlm.tasks.vsr.scoring import VSR
 from spatialvlm.worlds.clevr import series
 
 NAMES = ("cvbench", "sat", "vsr", "clevr")
@@ -50,18 +49,18 @@ def load(
     """
     if name == "sat" and path == "embedded" and strategy.images == 2:
         examples = two_views(split or "test", limit or EMBEDDED_SIZE)
-        return (sat.circular(examples) if (split or "test") == "test" else examples), sat_scoring.SAT
+        return (sat.circular(examples) if (split or "test") == "test" else examples), sat_scoring.BENCHMARK
     if path == "embedded":
         limit = limit or EMBEDDED_SIZE
     if name == "cvbench":
-        found, benchmark = cvbench.load(path, split or "test", limit), CVBENCH
+        found, benchmark = cvbench.load(path, split or "test", limit), registry.benchmark("cvbench")
     elif name == "sat":
-        found, benchmark = _sat(path, split or "test", limit, strategy.images), sat_scoring.SAT
+        found, benchmark = _sat(path, split or "test", limit, strategy.images), sat_scoring.BENCHMARK
     elif name == "vsr":
-        found, benchmark = vsr.load(path, split or "test", limit, image_folder), VSR
+        found, benchmark = vsr.load(path, split or "test", limit, image_folder), registry.benchmark("vsr")
     elif path == "embedded":
         made = series.clevr(split or "test", limit)
-        return _fitting(clevr_scoring.with_vocabulary(made), strategy), clevr_scoring.CLEVR
+        return _fitting(clevr_scoring.with_vocabulary(made), strategy), clevr_scoring.BENCHMARK
     else:
         found, benchmark = clevr_scoring.load(path, split, limit), clevr_scoring.benchmark(path)
     return _fitting(found, strategy), benchmark

@@ -11,11 +11,11 @@ from spatialvlm.example import Example
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.reporting.reading import Test
+from spatialvlm.tasks import registry
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import described
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.cvbench import data as cvbench
-from spatialvlm.tasks.registry import BENCHMARKS
 from spatialvlm.tasks.sat import scoring as sat
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
@@ -71,10 +71,10 @@ def questions(test: Test) -> Sequence[Example]:
         return sparkle_composite.load(data, limit)
     if name == "What'sUp":
         return whatsup.load(data, limit, given.get("coco"), given.get("gqa"))
-    known = [found for each in BENCHMARKS.values() if (found := each()).title == name]
-    if not known:
+    known = registry.titled(name)
+    if known is None:
         raise UserError(f"{name} is no benchmark that is known here")
-    examples = known[0].load(data, split, limit)
+    examples = registry.load(known, data, split, limit)
     return cvbench.flip_polarity(examples) if test.turned and name == "CV-Bench" else examples
 
 

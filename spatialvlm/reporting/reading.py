@@ -18,7 +18,7 @@ from typing import Any
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import compare, metrics
 from spatialvlm.evaluation.metrics import Record
-from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.tasks.registry import BENCHMARKS, benchmark
 from spatialvlm.training.checkpoints import PREFIX
 
 ALMOST = 1e-9  # two ways of the same float arithmetic
@@ -45,7 +45,7 @@ class Test:
     def benchmark(self) -> str:
         """The benchmark's title."""
         name = self.summary["benchmark"]
-        return BENCHMARKS[name]().title if name in BENCHMARKS else name
+        return benchmark(name).title if name in BENCHMARKS else name
 
     @property
     def part(self) -> str:

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from html import escape
 
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.papers import descriptions, prompting_study, published
+from spatialvlm.papers import prompting_study
 from spatialvlm.reporting import comparison
 from spatialvlm.reporting.reading import Test
 from spatialvlm.run_folder import differences
-from spatialvlm.tasks.counting import scoring as counting
-from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.tasks import registry
+from spatialvlm.tasks.clevr import published as clevr
+from spatialvlm.tasks.counting import published as counting
+from spatialvlm.tasks.cvbench import published as cvbench
 from spatialvlm.tasks.sparkle import published as sparkle_published
 from spatialvlm.tasks.vsi import published as vsi_published
 from spatialvlm.tasks.vsi import scoring as vsibench
+from spatialvlm.tasks.vsr import published as vsr
 
 MEAN = "mean_of_tasks"
 TITLES = {MEAN: "mean of tasks", "micro": "all questions", "close_call": "close call"}
@@ -159,8 +162,8 @@ def published_figures(benchmark: str, kind: str, prompting: Collection[bool] = (
 
 
 def _published_prompting(benchmark: str, kind: str) -> Published:
-    name = next((name for name in prompting_study.PUBLISHED if BENCHMARKS[name]().title == benchmark), None)
-    if name is None or kind != "greedy":
+    name = registry.titled(benchmark)
+    if name not in prompting_study.PUBLISHED or kind != "greedy":
         return "", {}
     return "Published: paper A's prompting study; totals over all questions.", _cot_rows(name)
 
@@ -170,7 +173,7 @@ def _cot_rows(name: str, strategy: str | None = None) -> dict[str, dict[str, str
     rows = {}
     for model, asked, title, figures in prompting_study.PUBLISHED[name]:
         if strategy in (None, asked):
-            parts = dict(zip(published.CVBENCH_COLUMNS[:-1], figures[:-1], strict=name == "cvbench"))
+            parts = dict(zip(cvbench.COLUMNS[:-1], figures[:-1], strict=name == "cvbench"))
             totals = dict.fromkeys(("micro", "official") if name == "sat" else ("micro",), figures[-1])
             rows[f"{model}, {title}, published"] = {
                 column: f"{figure:.1f}" for column, figure in (parts | totals).items()
@@ -190,16 +193,16 @@ def _published_plain(benchmark: str, kind: str) -> Published:
                 for when, value in (("base", before), ("trained", after)):
                     figures.setdefault(f"{model}, {when}, published", {})[task] = f"{value:.1f}"
         return "Published: Sparkle, before and after training on basic capabilities.", figures
-    if benchmark == counting.COUNTING.title:
+    if benchmark == "Counting":
         return "Published: paper A, accuracy, and of the wrong counts the share off by one.", {
             f"{model}, published": {
                 source: f"{right:.2f} (close call {near:.2f})" for source, (right, near) in found.items()
             }
-            for model, found in counting.PUBLISHED.items()
+            for model, found in counting.ACCURACY_AND_CLOSE_CALL.items()
         }
     if benchmark == "CLEVR":
         return "Published: paper A, PaliGemma 2 3B mix-448 on CLEVR-CoGenT ValB.", {
-            f"{name}, published": {"micro": f"{value:.2f}"} for name, value in descriptions.PUBLISHED.items()
+            f"{name}, published": {"micro": f"{value:.2f}"} for name, value in clevr.DESCRIBED.items()
         }
     if benchmark in ("VSI-Bench", "VSI, in words"):
         columns = ("official", *vsibench.TASKS)
@@ -207,7 +210,7 @@ def _published_plain(benchmark: str, kind: str) -> Published:
             f"{name}, published": _cells(columns, figures) for name, figures in vsi_published.FIGURES.items()
         }
     if benchmark == "VSR":
-        found = {f"{name}, published": {"micro": f"{value:.1f}"} for name, value in published.VSR.items()}
+        found = {f"{name}, published": {"micro": f"{value:.1f}"} for name, value in vsr.PALIGEMMA.items()}
         return "Published: paper A, on parts of the random split.", found | _cot_rows("vsr", "direct")
     if benchmark == "SAT":
         note = "Published: paper A's prompting study, which asked another model; it has none of PaliGemma."
@@ -219,14 +222,14 @@ def _published_cvbench(kind: str) -> Published:
     note = (
         "Published: paper A, PaliGemma 2 3B mix-224 on the real benchmark; its Total under the mean of tasks."
     )
-    columns = [MEAN if name == "Total" else name for name in published.CVBENCH_COLUMNS]
-    whole = {"greedy": published.CVBENCH_PASS1, "Pass@4": published.CVBENCH_PASS4}.get(kind)
+    columns = [MEAN if name == "Total" else name for name in cvbench.COLUMNS]
+    whole = {"greedy": cvbench.PASS_AT_1, "Pass@4": cvbench.PASS_AT_4}.get(kind)
     if whole:
         return note, {f"{name}, published": _cells(columns, values) for name, values in whole.items()}
     if kind == "greedy, polarity turned":
         return note, {
             f"{name}, published": {task: f"{turned:.1f}" for task, (_, turned) in tasks.items()}
-            for name, tasks in published.POLARITY.items()
+            for name, tasks in cvbench.POLARITY.items()
         }
     return "", {}
 

@@ -1,26 +1,52 @@
-"""The benchmarks by the names that `evaluation.score_file` knows them by; imported when needed."""
+"""The benchmarks by name; each is imported when it is first used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from spatialvlm.evaluation.benchmark import Benchmark
+from spatialvlm.example import Example
 
-
-def _found_in(module: str, name: str) -> Callable[[], Benchmark]:
-    return lambda: getattr(import_module(f"spatialvlm.evaluation.benchmark.{module}"), name)
-
-
-BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
-    "cvbench": _found_in("cvbench", "CVBENCH"),
-    "clevr": _found_in("clevr", "CLEVR"),
-    "superclevr": _found_in("clevr", "SUPERCLEVR"),
-    "counting": _found_in("counting", "COUNTING"),
-    "sat": _found_in("sat", "SAT"),
-    "vsr": _found_in("vsr", "VSR"),
-    "sparkle": _found_in("sparkle", "BASIC"),
-    "sparkle_composite": _found_in("sparkle", "COMPOSITE"),
-    "whatsup": _found_in("whatsup", "WHATSUP"),
-    "vsibench": _found_in("vsibench", "VSIBENCH"),
+BENCHMARKS = {  # name -> where its Benchmark is, within spatialvlm.tasks
+    "cvbench": "cvbench.scoring.BENCHMARK",
+    "clevr": "clevr.scoring.BENCHMARK",
+    "superclevr": "clevr.scoring.SUPERCLEVR",
+    "counting": "counting.scoring.BENCHMARK",
+    "sat": "sat.scoring.BENCHMARK",
+    "vsr": "vsr.scoring.BENCHMARK",
+    "sparkle": "sparkle.scoring.BASIC",
+    "sparkle_composite": "sparkle.scoring.COMPOSITE",
+    "whatsup": "whatsup.scoring.BENCHMARK",
+    "vsibench": "vsi.scoring.VSIBENCH",
 }
+
+
+def benchmark(name: str) -> Benchmark:
+    """The benchmark of a name in `BENCHMARKS`."""
+    module, _, attribute = BENCHMARKS[name].rpartition(".")
+    return getattr(import_module(f"spatialvlm.tasks.{module}"), attribute)
+
+
+def titled(title: str) -> str | None:
+    """The name of the benchmark with this title (what run folders record); None where there is none."""
+    return next((name for name in BENCHMARKS if benchmark(name).title == title), None)
+
+
+def load(
+    name: str, source: str, split: str | None = None, limit: int | None = None, **options: Any
+) -> Sequence[Example]:
+    """Load a benchmark's examples by what a run folder records of them.
+
+    Args:
+        name: one of `BENCHMARKS`.
+        source: hub id, file or folder, or `embedded` for rendered scenes.
+        split: the benchmark's test split where None.
+        limit: at most this many questions.
+        options: whatever else the benchmark's own `load` takes.
+
+    Raises:
+        UserError: as the benchmark's own `load`.
+    """
+    return benchmark(name).load(source, split=split, limit=limit, **options)

@@ -16,7 +16,7 @@ import tiny
 
 from spatialvlm.evaluation.predict import to_record
 from spatialvlm.example import Example
-from spatialvlm.tasks.cvbench.scoring import CVBENCH
+from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
 from spatialvlm.worlds.clevr import questions, scenes
@@ -90,7 +90,7 @@ def cvbench_examples() -> list[Example]:
 
 
 def test_cvbench_item_by_item():
-    module, rng, rule = theirs("cv_bench"), Random(0), CVBENCH.rules["official"]
+    module, rng, rule = theirs("cv_bench"), Random(0), BENCHMARK.rules["official"]
     examples, records, submissions, right = cvbench_examples(), [], [], 0
     for number in range(PAIRS):
         example = rng.choice(examples)
@@ -103,7 +103,7 @@ def test_cvbench_item_by_item():
         records.append(our)
         submissions.append(their)
     assert 0.2 * PAIRS < right < 0.8 * PAIRS
-    totals = CVBENCH.aggregate(records)
+    totals = BENCHMARK.aggregate(records)
     assert totals["official"].value == pytest.approx(module.cv_bench_default_aggregate_results(submissions))
     assert totals["micro"].value == pytest.approx(module.cv_bench_aggregate_results(submissions))
 

@@ -24,13 +24,11 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import score_file
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.evaluation.predict import Settings, gold_answers
-from spatialvlm.tasks.clevr.scoring import CLEVR, SUPERCLEVR
-from spatialvlm.tasks.cvbench.scoring import CVBENCH
-from spatialvlm.tasks.sat.scoring import SAT
+from spatialvlm.tasks.registry import benchmark
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
 from spatialvlm.tasks.vsr import data as vsr
-from spatialvlm.tasks.vsr.scoring import VSR
 
+CVBENCH, CLEVR, SUPERCLEVR, SAT, VSR = map(benchmark, ("cvbench", "clevr", "superclevr", "sat", "vsr"))
 DRILLS = int(os.environ.get("DRILLS", "25"))
 ROWS = 6
 

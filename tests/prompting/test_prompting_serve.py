@@ -25,8 +25,7 @@ from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.server import ServerArgs, ServerClient
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids
-from spatialvlm.tasks.cvbench.scoring import CVBENCH
-from spatialvlm.tasks.sat.scoring import SAT
+from spatialvlm.tasks.registry import benchmark
 from spatialvlm.worlds.clevr import series
 
 TEXT = "{{ turn.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join('\\n') }}"
@@ -86,7 +85,7 @@ def test_a_server_says_what_the_local_model_says(served, tmp_path):
         )
         shown = exemplars.embedded("cvbench", 1) if strategy.exemplars == "needed" else ()
         aids = Aids(shown, views.depth_maps(None))
-        rule = (SAT if two else CVBENCH).rules["strict"]
+        rule = benchmark("sat" if two else "cvbench").rules["strict"]
 
         def talks(client, strategy=strategy, asked=asked, aids=aids):
             return dict(client.talk((each.id, strategy.converse(each, aids)) for each in asked))

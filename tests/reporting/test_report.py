@@ -21,7 +21,6 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics, predict
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.summary import summarize
-from spatialvlm.papers import published
 from spatialvlm.papers.vsi import WORDS
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.strategies import STRATEGIES
@@ -30,6 +29,7 @@ from spatialvlm.reporting import comparison, explorer, plots, reading, tables
 from spatialvlm.reporting import questions as asked
 from spatialvlm.run_folder import Run
 from spatialvlm.tasks.cvbench import data as cvbench
+from spatialvlm.tasks.cvbench import published
 from spatialvlm.tasks.sat import scoring as sat
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import FAMILIES
@@ -199,7 +199,7 @@ def test_a_line_is_the_summary_in_percent_with_its_intervals(found):
 
 def test_published_figures_stand_below_the_measured(found):
     table = tables.html([named(found, "base")])
-    for name, figures in published.CVBENCH_PASS1.items():
+    for name, figures in published.PASS_AT_1.items():
         assert f"{name}, published" in table and f"<td>{figures[-1]:.1f}</td>" in table
     turned = tables.html([named(found, "better-ood")])
     assert f"<td>{published.POLARITY['SFT']['Distance'][1]:.1f}</td>" in turned
@@ -233,7 +233,10 @@ def test_every_benchmark_with_published_figures_stands_beside_them(benchmark, pr
 
 def test_measured_columns_are_those_of_the_published_figures(tmp_path):
     """A run on VSR's and one on SAT's form: the published total stands in the column of the measured one."""
-    for benchmark, made in ((vsr.VSR, series.vsr("test", 4)), (sat.SAT, sat.arrange("embedded", limit=2))):
+    for benchmark, made in (
+        (vsr.BENCHMARK, series.vsr("test", 4)),
+        (sat.BENCHMARK, sat.arrange("embedded", limit=2)),
+    ):
         rule = benchmark.rules["strict"]
         records = [predict.to_record(e, [e.answer], rule, rule.gold(e)) for e in made]
         run = Run(tmp_path / benchmark.title, {"data": "embedded", "seed": 0})
@@ -399,7 +402,7 @@ def test_what_trainings_and_prompting_studies_asked_is_found_with_its_pictures(t
     tests = [
         answered(tmp_path / "vsi", words, WORDS.rules["strict"], WORDS, ROOMS | {"prompt": "think"}),
         answered(tmp_path / "made", made, strict, BASIC, MADE_QUESTIONS),
-        answered(tmp_path / "two", two, sat.SAT.rules["strict"], sat.SAT, TWO),
+        answered(tmp_path / "two", two, sat.BENCHMARK.rules["strict"], sat.BENCHMARK, TWO),
     ]
     items = explorer.explore(tests).items
     assert [item["note"] for item in items if item["note"]] == []
@@ -448,11 +451,11 @@ def test_sat_rows_in_all_orders_with_two_images_are_found_again(tmp_path):
         "seed": 0,
     }
     examples = list(sat.arrange(str(file), **given))
-    rule = sat.SAT.rules["strict"]
+    rule = sat.BENCHMARK.rules["strict"]
     records = [predict.to_record(e, [e.answer], rule, rule.gold(e)) for e in examples]
     run = Run(tmp_path / "run", {"data": str(file)} | given)
     run.add_predictions(records)
-    run.write_summary(summarize(records, sat.SAT.aggregate, rule, "SAT"))
+    run.write_summary(summarize(records, sat.BENCHMARK.aggregate, rule, "SAT"))
     made = explorer.explore(reading.read([tmp_path / "run"]).tests)
     assert len(made.items) == 8  # each question in both orders
     assert [len(item["images"]) for item in made.items] == [len(example.images) for example in examples]

@@ -142,7 +142,7 @@ def test_wrong_flags_end_in_one_line(flags, message, tmp_path, monkeypatch, caps
 
 def test_published_totals_are_over_all_questions():
     """Two direct rows and their totals: tasks weighted by CV-Bench's 788, 650, 600 and 600 questions."""
-    for model, strategy, _, figures in prompting_study.CVBENCH:
+    for model, strategy, _, figures in prompting_study.PUBLISHED["cvbench"]:
         if strategy == "direct":
             weighted = sum(f * n for f, n in zip(figures[:4], (788, 650, 600, 600), strict=True)) / 2638
             assert weighted == pytest.approx(figures[4], abs=0.02), model
@@ -155,6 +155,6 @@ def test_a_measured_row_stands_above_the_published_ones():
     lines = prompting_study.beside("cvbench", "tiny", summary).splitlines()
     assert lines[1].split()[-5:] == ["50.00", "-", "25.00", "-", "37.50"]
     assert [line for line in lines if line.startswith("> ")][0].split()[-1] == "77.31"
-    assert len(lines) == 2 + len(prompting_study.CVBENCH)
+    assert len(lines) == 2 + len(prompting_study.PUBLISHED["cvbench"])
     summary["aggregates"] = {"official": {"value": 0.5}}
     assert prompting_study.beside("sat", "tiny", summary).splitlines()[1].endswith("50.00")

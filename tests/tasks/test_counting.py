@@ -17,9 +17,9 @@ from spatialvlm.evaluation.predict import to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting import pixmo
+from spatialvlm.tasks.counting.published import ACCURACY_AND_CLOSE_CALL, QWEN
 from spatialvlm.tasks.counting.scoring import (
-    COUNTING,
-    PUBLISHED,
+    BENCHMARK,
     aggregate,
     benchmark,
     shares,
@@ -148,14 +148,14 @@ def test_the_instruction_asks_for_tags(tmp_path):
 
 
 def test_benchmark_loads_by_name(tmp_path):
-    found = COUNTING.load(f"sat={sat_rows(tmp_path)}", limit=1)
+    found = BENCHMARK.load(f"sat={sat_rows(tmp_path)}", limit=1)
     assert [each.meta["source"] for each in found] == ["SAT"]
-    assert Counter(each.task for each in COUNTING.load("embedded", limit=1)).total() == 4
+    assert Counter(each.task for each in BENCHMARK.load("embedded", limit=1)).total() == 4
 
 
 def test_counts_over_official_images(real_data):
     found = with_vocabulary(counting.load("clevr", real_data / "clevr"))
-    assert len(found) > 50 and all(COUNTING.rules["strict"].gold(each) == int(each.answer) for each in found)
+    assert len(found) > 50 and all(BENCHMARK.rules["strict"].gold(each) == int(each.answer) for each in found)
     assert len(counting.load("clevr", real_data / "superclevr")) == 45
 
 
@@ -344,7 +344,7 @@ def test_other_questions_are_no_counts():
     assert totals["micro"].value == 4 / 10 and totals["mean_of_tasks"].value == (3 / 8 + 1 / 2) / 2
     assert (totals["close_call"].value, totals["within"].value, totals["within"].n) == (2 / 5, 5 / 8, 8)
     assert set(aggregate(records("exist", [("yes", "no")]))) == {"micro", "mean_of_tasks"}
-    two = summarize(made, benchmark(2).aggregate, COUNTING.rules["strict"], "Counting")
+    two = summarize(made, benchmark(2).aggregate, BENCHMARK.rules["strict"], "Counting")
     assert two["aggregates"]["within"]["value"] == 6 / 8
 
 
@@ -353,7 +353,7 @@ def test_table_has_n_intervals_and_what_is_published():
     head, sat, clevr = table(found).splitlines()
     assert "within 1" in head and "published" not in head
     assert sat.split()[:3] == ["SAT", "8", "37.5"] and "40.0 (11.8 - 76.9)" in sat and clevr.endswith("-")
-    _, sat, clevr = table(found, published=PUBLISHED["Qwen/Qwen2.5-VL-3B-Instruct"]).splitlines()
+    _, sat, clevr = table(found, published=ACCURACY_AND_CLOSE_CALL[QWEN]).splitlines()
     assert sat.endswith("70.49 (91.11)") and clevr.endswith("81.10 (96.81)")
 
 
@@ -373,7 +373,7 @@ def test_table_has_n_intervals_and_what_is_published():
 def test_who_reads_what(tmp_path, text, strict, official, paper):
     example = with_vocabulary(counting.load("clevr", clevr_rows(tmp_path)))[0]
     for name, expected in (("strict", strict), ("official", official), ("paper", paper)):
-        rule = COUNTING.rules[name]
+        rule = BENCHMARK.rules[name]
         assert rule.gold(example) == 3
         record = to_record(example, [text], rule, 3)
         assert record["parsed"] == expected and record["correct"] == (expected == 3), name
@@ -381,7 +381,7 @@ def test_who_reads_what(tmp_path, text, strict, official, paper):
 
 def test_other_answers_of_clevr_are_read_by_every_rule(tmp_path):
     examples = with_vocabulary(counting.load("clevr", clevr_rows(tmp_path), counting_only=False))
-    for name, rule in COUNTING.rules.items():
+    for name, rule in BENCHMARK.rules.items():
         for example, wrong in ((examples[1], "yes"), (examples[2], "blue")):
             gold = rule.gold(example)
             said = [f"<answer> {example.answer} </answer>", f"<answer>{wrong}</answer>"]

@@ -14,7 +14,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.tasks.sat import data as sat
-from spatialvlm.tasks.sat.scoring import SAT, aggregate, arrange
+from spatialvlm.tasks.sat.scoring import BENCHMARK, aggregate, arrange
 
 
 def png(seed: int = 0) -> bytes:
@@ -74,9 +74,9 @@ def test_the_real_test_is_asked_in_both_orders(real_data, tmp_path, form):
         assert (one.id[:-2], one.id[-2:], other.id) == (other.id[:-2], "/0", f"{one.id[:-2]}/1")
         assert one.choices == other.choices[::-1] and one.prompt != other.prompt
         assert one.question == other.question and sat.right_choice(one) == sat.right_choice(other)
-        assert {SAT.rules["strict"].gold(one), SAT.rules["strict"].gold(other)} == {"A", "B"}
+        assert {BENCHMARK.rules["strict"].gold(one), BENCHMARK.rules["strict"].gold(other)} == {"A", "B"}
         assert (one.answer == other.answer) == (form == "natural")
-    for rule in SAT.rules.values():  # every gold answer, said, is right
+    for rule in BENCHMARK.rules.values():  # every gold answer, said, is right
         for example in found:
             assert rule.score_of(rule.read(example.answer, example), rule.gold(example)) == 1, example
 
@@ -98,7 +98,9 @@ def test_what_is_asked_once(tmp_path):
     assert len(arrange(file, "static", max_images=1)) == 2
     assert len(arrange(file, "test", circular=False)) == 3
     assert len(arrange(file, "val", circular=True, limit=2)) == 6
-    assert [example.id for example in SAT.load(str(file), limit=1)] == [f"sat-test-0/{n}" for n in range(3)]
+    assert [example.id for example in BENCHMARK.load(str(file), limit=1)] == [
+        f"sat-test-0/{n}" for n in range(3)
+    ]
 
 
 @pytest.mark.parametrize("form", ["natural", "letter"])
@@ -107,7 +109,7 @@ def test_rendered_questions_in_every_order(form):
     by_question = metrics.group([{"id": e.id.split("/")[0], "example": e} for e in found], "id")
     assert len(by_question) == 4
     for orders in by_question.values():
-        places = [SAT.rules["strict"].gold(each["example"]) for each in orders]
+        places = [BENCHMARK.rules["strict"].gold(each["example"]) for each in orders]
         assert sorted(places) == list("ABCD"[: len(orders)]) and len(orders) == len(
             orders[0]["example"].choices
         )
@@ -247,15 +249,15 @@ def test_questions_asked_once_have_no_official_total():
 )
 def test_official_reads_as_the_authors_do(text, prompt, gold, read):
     item = Example("a", (tiny.image(0),), prompt, gold, "perspective", (gold, "nothing"))
-    assert SAT.rules["official"].read(text, item) == read
-    assert SAT.rules["official"].gold(item) == gold
+    assert BENCHMARK.rules["official"].read(text, item) == read
+    assert BENCHMARK.rules["official"].gold(item) == gold
 
 
 def test_strict_reads_text_and_letter_alike():
     item = Example(
         "a", (tiny.image(0),), "Which way?", "left, then up", "goal_aim", ("right", "left, then up")
     )
-    strict = SAT.rules["strict"]
+    strict = BENCHMARK.rules["strict"]
     for text in ("left, then up", "B", "(B)", "The answer is B.", "Left, then up."):
         assert strict.read(text, item) == strict.gold(item) == "B"
     assert strict.read("", item) is None and strict.read("A or B", item) is None

@@ -11,7 +11,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import superclevr
-from spatialvlm.tasks.clevr.scoring import CLEVR, SUPERCLEVR, benchmark, with_vocabulary
+from spatialvlm.tasks.clevr.scoring import BENCHMARK, SUPERCLEVR, benchmark, with_vocabulary
 
 ASKED = [
     ("How many big objects have the same color as the metal bus?", 3),
@@ -73,7 +73,7 @@ def test_a_vehicle_is_read_out_of_a_sentence(folder):
 def test_which_benchmark_a_place_holds(folder, tmp_path):
     assert benchmark(str(folder)) is SUPERCLEVR and SUPERCLEVR.title == "Super-CLEVR"
     assert benchmark("MMInstruction/SuperClevr_Val") is SUPERCLEVR
-    assert benchmark("MMInstruction/Clevr_CoGenT_ValA") is CLEVR and benchmark("embedded") is CLEVR
+    assert benchmark("MMInstruction/Clevr_CoGenT_ValA") is BENCHMARK and benchmark("embedded") is BENCHMARK
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from spatialvlm.files import downloads
 from spatialvlm.parsing import answers
 from spatialvlm.tasks.vsr import data as vsr
 from spatialvlm.tasks.vsr.overlap import shared_with_training
-from spatialvlm.tasks.vsr.scoring import VSR, by_relation, relation_table
+from spatialvlm.tasks.vsr.scoring import BENCHMARK, by_relation, relation_table
 from spatialvlm.worlds.clevr import scenes, series
 from spatialvlm.worlds.clevr.captions import FAR, NEAR, VSR_KINDS
 from spatialvlm.worlds.clevr.captions import vsr as caption_of
@@ -196,12 +196,14 @@ def test_rows_that_repeat_and_relations_that_are_unknown_are_said(tmp_path, caps
 def test_every_real_relation_has_its_group(real_data, capsys):
     counts = {}
     for name in ("random_dev", "zeroshot_dev"):
-        found = VSR.load(str(real_data / f"vsr/{name}.jsonl"))  # without the photographs, which are not here
+        found = BENCHMARK.load(
+            str(real_data / f"vsr/{name}.jsonl")
+        )  # without the photographs, which are not here
         counts[name] = Counter(example.task for example in found)
         assert all(
-            VSR.rules[rule].gold(example) in (example.answer, example.answer == "yes")
+            BENCHMARK.rules[rule].gold(example) in (example.answer, example.answer == "yes")
             for example in found
-            for rule in VSR.rules
+            for rule in BENCHMARK.rules
         )
     assert capsys.readouterr().err == ""
     assert sum(counts["random_dev"].values()) == 1097 and sum(counts["zeroshot_dev"].values()) == 340
@@ -385,9 +387,9 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, cache):
 )
 def test_rules(text, strict, official, paper):
     item = Example("a", (tiny.image(0),), "The cat is on the mat.", "yes", "Topological")
-    read = {name: rule.read(text, item) for name, rule in VSR.rules.items()}
+    read = {name: rule.read(text, item) for name, rule in BENCHMARK.rules.items()}
     assert read == {"strict": strict, "official": official, "paper": paper}
-    assert {name: rule.gold(item) for name, rule in VSR.rules.items()} == {
+    assert {name: rule.gold(item) for name, rule in BENCHMARK.rules.items()} == {
         "strict": "yes",
         "official": 1,
         "paper": "yes",

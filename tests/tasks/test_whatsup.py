@@ -10,10 +10,10 @@ import tiny
 
 from spatialvlm.errors import UserError
 from spatialvlm.parsing import answers
-from spatialvlm.tasks.registry import BENCHMARKS
+from spatialvlm.tasks import registry
 from spatialvlm.tasks.whatsup import data as whatsup
 from spatialvlm.tasks.whatsup import scenes as whatsup_scenes
-from spatialvlm.tasks.whatsup.scoring import WHATSUP, aggregate
+from spatialvlm.tasks.whatsup.scoring import BENCHMARK, aggregate
 from spatialvlm.worlds.clevr import scenes
 
 A = {"left": "left_of", "right": "right_of", "on": "on", "under": "under"}
@@ -271,5 +271,5 @@ def test_a_set_that_is_not_whole_is_not_scored(sets):
 
 
 def test_it_is_registered(folder):
-    assert BENCHMARKS["whatsup"]() is WHATSUP
-    assert len(WHATSUP.load(str(folder))) == 16
+    assert registry.benchmark("whatsup") is BENCHMARK
+    assert len(BENCHMARK.load(str(folder))) == 16

@@ -70,7 +70,7 @@ def load(path: str, split: str | None = None, limit: int | None = None) -> Seque
     return with_vocabulary(clevr.load(path, split=split, limit=limit))
 
 
-CLEVR = Benchmark(
+BENCHMARK = Benchmark(
     "CLEVR",
     load,
     {
@@ -80,10 +80,10 @@ CLEVR = Benchmark(
     },
     aggregate,
 )
-SUPERCLEVR = replace(CLEVR, title="Super-CLEVR")  # the same questions and answers, about vehicles
+SUPERCLEVR = replace(BENCHMARK, title="Super-CLEVR")  # the same questions and answers, about vehicles
 
 
 def benchmark(path: str) -> Benchmark:
     """Which of the two lies at a path, by the form of a folder or the hub's name; both are read alike."""
     is_super = superclevr.questions_file(path) or "superclevr" in str(path).lower()
-    return SUPERCLEVR if is_super else CLEVR
+    return SUPERCLEVR if is_super else BENCHMARK

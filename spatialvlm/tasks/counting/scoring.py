@@ -21,23 +21,7 @@ from spatialvlm.tasks.clevr import scoring as clevr
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting.data import SOURCES
 
-QWEN, SPACEQWEN = "Qwen/Qwen2.5-VL-3B-Instruct", "remyxai/SpaceQwen2.5-VL-3B-Instruct"
 THRESHOLD = 1  # how far off a count may be to be `within`, as published
-# (accuracy, close-call) in percent that paper A reports.
-PUBLISHED = {
-    QWEN: {
-        "PixMo-Count": (44.81, 63.42),
-        "CLEVR": (81.10, 96.81),
-        "CV-Bench": (21.05, 56.67),
-        "SAT": (70.49, 91.11),
-    },
-    SPACEQWEN: {
-        "PixMo-Count": (45.37, 60.34),
-        "CLEVR": (79.46, 99.47),
-        "CV-Bench": (64.21, 72.34),
-        "SAT": (76.6, 100.0),
-    },
-}
 _WORDS = re.findall(r"\w+", "zero one two three four five six seven eight nine ten eleven twelve")
 
 
@@ -150,17 +134,17 @@ def load(path: str, split: str | None = None, limit: int | None = None) -> Seque
 
 
 def benchmark(threshold: int = THRESHOLD) -> Benchmark:
-    """`COUNTING` with another threshold for `within`."""
-    return replace(COUNTING, aggregate=partial(aggregate, threshold=threshold))
+    """`BENCHMARK` with another threshold for `within`."""
+    return replace(BENCHMARK, aggregate=partial(aggregate, threshold=threshold))
 
 
-COUNTING = Benchmark(
+BENCHMARK = Benchmark(
     "Counting",
     load,
     {
         "strict": STRICT_FREE,
         "official": replace(
-            clevr.CLEVR.rules["official"], source="the integer inside <answer>, else the last one (R1-V)"
+            clevr.BENCHMARK.rules["official"], source="the integer inside <answer>, else the last one (R1-V)"
         ),
         "paper": Rule("paper", "the first number inside <answer> (paper A's script)", read_paper, gold),
     },

@@ -61,7 +61,7 @@ def load(path: str, split: str | None = None, limit: int | None = None) -> Seque
     return cvbench.load(path, split or "test", limit)
 
 
-CVBENCH = Benchmark(
+BENCHMARK = Benchmark(
     "CV-Bench",
     load,
     {

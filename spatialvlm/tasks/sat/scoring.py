@@ -115,7 +115,7 @@ def arrange(
     return sat.circular(examples) if (split == "test" if circular is None else circular) else examples
 
 
-SAT = Benchmark(
+BENCHMARK = Benchmark(
     "SAT",
     load,
     {

@@ -67,7 +67,7 @@ def load(path: str, split: str | None = None, limit: int | None = None) -> Seque
     return vsr.load(path, split or "test", limit, need_images=False)
 
 
-VSR = Benchmark(
+BENCHMARK = Benchmark(
     "VSR",
     load,
     {

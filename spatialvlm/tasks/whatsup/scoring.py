@@ -60,4 +60,4 @@ def load(path: str, split: str | None = None, limit: int | None = None) -> Seque
     return whatsup.load(path, limit)
 
 
-WHATSUP = Benchmark("What'sUp", load, {"strict": STRICT_CHOICE}, aggregate)
+BENCHMARK = Benchmark("What'sUp", load, {"strict": STRICT_CHOICE}, aggregate)
