@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
-from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 
@@ -34,11 +33,11 @@ class Args(evaluate.Args):
 def main(args: Args) -> dict:
     profile, _ = loading.resolve_profile(args)
     args.data = args.data or {"paper": cvbench.HUB_ID, "embedded": "embedded"}[profile]
-    rows = {"path": args.data, "split": args.split or "test", "limit": args.limit, "flipped": args.ood}
-    examples = cvbench.load(**rows)
+    examples = cvbench.load(args.data, split=args.split or "test", limit=args.limit)
     model, processor = loading.load(args)
-    data = DataSource("cvbench", rows)
-    return evaluate.run(model, processor, examples, BENCHMARK, args, data=data)
+    if args.ood:
+        examples = cvbench.flip_polarity(examples)
+    return evaluate.run(model, processor, examples, BENCHMARK, args)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from spatialvlm import cli, distributed
 from spatialvlm.evaluation import evaluate, predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.vsr import data as vsr
 from spatialvlm.tasks.vsr.overlap import shared_with_training
 from spatialvlm.tasks.vsr.scoring import BENCHMARK, by_relation, relation_table
@@ -47,12 +46,10 @@ def overlap(adapter: str, examples: Sequence[Example]) -> list[dict]:
 def main(args: Args) -> dict:
     profile, _ = loading.resolve_profile(args)
     args.data = args.data or {"paper": vsr.HUB_ID, "embedded": "embedded"}[profile]
-    rows = {"path": args.data, "split": args.split or "test", "limit": args.limit}
-    rows["image_folder"] = args.image_folder
-    examples = vsr.load(**rows)
+    examples = vsr.load(args.data, args.split or "test", args.limit, args.image_folder)
     model, processor = loading.load(args)
     trained_on = distributed.on_main(lambda: overlap(args.adapter, examples) if args.adapter else [])
-    summary = evaluate.run(model, processor, examples, BENCHMARK, args, data=DataSource("vsr", rows))
+    summary = evaluate.run(model, processor, examples, BENCHMARK, args)
 
     def add_parts() -> dict:
         folder, rule = evaluate.open_run(model, args, BENCHMARK.title), BENCHMARK.rules[args.rule]

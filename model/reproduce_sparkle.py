@@ -23,7 +23,7 @@ from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 from spatialvlm.papers import sparkle
-from spatialvlm.papers.commands import ROOT, Job, chosen, run
+from spatialvlm.papers.commands import ROOT, Job, run, select
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.sparkle.published import COMPOSITE
@@ -68,7 +68,7 @@ class Args:
 
 def ways(args: Args, folder: Path) -> dict[str, str]:
     """The ways that are asked for, or were once, and their configurations' names."""
-    asked = chosen("--ablations", args.ablations, ABLATIONS)
+    asked = select("--ablations", args.ablations, ABLATIONS)
     further = {
         way: f"sparkle_sft_{name}"
         for name, way in ABLATIONS.items()

@@ -18,7 +18,7 @@ from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 from spatialvlm.papers import vsi
-from spatialvlm.papers.commands import ROOT, Job, chosen, run
+from spatialvlm.papers.commands import ROOT, Job, run, select
 from spatialvlm.reporting import comparison
 from spatialvlm.tasks.vsi.questions import FAMILIES
 
@@ -69,7 +69,7 @@ def jobs(args: Args, folder: Path) -> list[Job]:
     """One command a way. The first run with each prompt tests the untrained model too."""
     sizes = {"max_steps": args.max_steps, "train_limit": args.train_limit, "eval_limit": args.eval_limit}
     found = []
-    asked = chosen("--open_questions", args.open_questions, SHORTS)
+    asked = select("--open_questions", args.open_questions, SHORTS)
     for short, script, config, more in (*WAYS.values(), *(way for way in OPEN.values() if way[0] in asked)):
         path = folder / short
         flags = ["--config", str(loading.config_for(f"{config}.yaml", "embedded")), "--seed", str(args.seed)]

@@ -24,7 +24,7 @@ from spatialvlm.evaluation.predict import Settings, answer, by_length, gold_answ
 from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
 from spatialvlm.models.loading import ModelArgs
-from spatialvlm.run_folder import DataSource, Run, fingerprint
+from spatialvlm.run_folder import Run, fingerprint
 
 MAY_DIFFER = ("output_dir", "run_name", "batch_size", "num_workers")  # arguments that change no score
 SAMPLING_TEMPERATURE = 1.0  # of several samples a question, as published
@@ -85,7 +85,6 @@ def run(
     benchmark: Benchmark,
     args: Args,
     facts: Mapping[str, Any] | None = None,
-    data: DataSource | None = None,
 ) -> dict:
     """Evaluates all examples, writes the run folder, prints a table and returns the summary.
 
@@ -96,7 +95,6 @@ def run(
     Args:
         benchmark: its rules, of which `args.rule` names one, and its totals.
         facts: what else the summary is to say.
-        data: where the examples come from, for config.json.
 
     Raises:
         UserError: as `predict`; a rule that the benchmark does not have; the folder holds another run or
@@ -114,7 +112,7 @@ def run(
     workers = default_workers(model.device) if args.num_workers is None else args.num_workers
     settings = Settings(rule, *sizes, SAMPLING_TEMPERATURE, args.seed, workers)
     known = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
-    folder = distributed.on_main(lambda: open_run(model, args, benchmark.title, data))
+    folder = distributed.on_main(lambda: open_run(model, args, benchmark.title))
     _, summary = _answer_into(
         folder, model, processor, examples, known, settings, benchmark, benchmark.title, facts
     )
@@ -191,7 +189,7 @@ def default_workers(device: torch.device) -> int:
     return min(8, os.cpu_count() or 1) if torch.device(device).type == "cuda" else 0
 
 
-def open_run(model, args: Args, benchmark: str, data: DataSource | None = None) -> Run:
+def open_run(model, args: Args, benchmark: str) -> Run:
     """The run's folder: --output_dir, or results/<script>/<run name>, which follows from the arguments.
 
     The same command comes back to the same folder; other arguments, weights or data lead to another one.
@@ -209,7 +207,7 @@ def open_run(model, args: Args, benchmark: str, data: DataSource | None = None) 
     model_name = Path(args.adapter).resolve().parent.name if args.adapter else Path(weights).name
     name = args.run_name or f"{model_name}-{code}"
     folder = args.output_dir or Path("results", Path(sys.argv[0]).stem, name)
-    return Run(folder, config, may_differ=MAY_DIFFER, facts={"model_device": str(model.device)}, data=data)
+    return Run(folder, config, may_differ=MAY_DIFFER, facts={"model_device": str(model.device)})
 
 
 def records_done(folder: Run, examples: Sequence[Example], rule: Rule, gold: dict) -> dict[str, Record]:

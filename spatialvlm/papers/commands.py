@@ -1,4 +1,4 @@
-"""A study as commands of their own: several at a time, each with its share of the cores, none done twice."""
+"""A study as commands of their own: several at a time, none run twice, its tables in RESULTS.md."""
 
 from __future__ import annotations
 
@@ -8,20 +8,34 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import join
 
 from tqdm import tqdm
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.reporting.comparison import replace_section
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@dataclass
+class StudyArgs:
+    """Where a study's runs and tables go; the subclass has what is trained."""
+
+    workers: int = field(
+        default=2, metadata={"help": "commands at a time; the CPU cores are divided among them"}
+    )
+    output_dir: str = field(default="results", metadata={"help": "folder of the study's runs"})
+    results: str = field(
+        default=str(ROOT / "RESULTS.md"), metadata={"help": "Markdown file that gets the tables"}
+    )
+
+
 @dataclass(frozen=True)
 class Job:
-    """One command: it has been done where all of `marks` are there.
+    """One command; it is done when all of `marks` exist.
 
     Args:
         name: of its log and in messages.
@@ -38,28 +52,29 @@ class Job:
         return all(mark.exists() for mark in self.marks)
 
 
-def chosen(flag: str, asked: Collection[str], known: Collection[str]) -> list[str]:
-    """The names of `known`, in their order, that a flag asks for: `all`, or some of them.
+def select(flag: str, names: Collection[str], known: Collection[str]) -> list[str]:
+    """Return the names of `known`, in their order, that a flag lists; `all` stands for every one.
 
     Raises:
-        UserError: it asks for another.
+        UserError: an unknown name.
     """
-    if unknown := set(asked) - {"all", *known}:
-        raise UserError(f"{flag} {min(unknown)}: must be of all, {', '.join(known)}")
-    return [name for name in known if {"all", name} & set(asked)]
+    if unknown := set(names) - {"all", *known}:
+        raise UserError(f"{flag} {min(unknown)}: must be all, or some of {', '.join(known)}")
+    return [name for name in known if {"all", name} & set(names)]
 
 
 def run(stages: Sequence[Sequence[Job]], folder: Path, workers: int) -> float:
-    """Runs what has not been done, stage after stage, `workers` commands at a time; returns the seconds that
-    it took, over all times that it was called for this folder.
+    """Run the jobs that are not done, stage after stage, `workers` at a time.
 
     The folder gets `commands.txt`, `logs/` and `seconds.txt`.
 
+    Returns:
+        The seconds that this and all earlier calls for the folder took.
+
     Raises:
-        UserError: a command fails (the message has its last words), or `workers` is less than 1.
+        UserError: a command fails (the message has its last line), or `workers` is less than 1.
     """
-    if workers < 1:
-        raise UserError("--workers must be at least 1")
+    require_at_least(1, workers=workers)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [job for stage in stages for job in stage]
     commands = "".join(f"python {join(job.command)}\n" for job in jobs)
@@ -69,16 +84,16 @@ def run(stages: Sequence[Sequence[Job]], folder: Path, workers: int) -> float:
         started = time.monotonic()
         try:
             for stage in stages:
-                _together([job for job in stage if not job.done], folder, workers, threads, bar)
+                _run_stage([job for job in stage if not job.done], folder, workers, threads, bar)
         finally:
             with (folder / "seconds.txt").open("a") as file:
                 file.write(f"{time.monotonic() - started:.0f}\n")
     return sum(float(line) for line in (folder / "seconds.txt").read_text().split())
 
 
-def _together(jobs: Sequence[Job], folder: Path, workers: int, threads: int, bar: tqdm) -> None:
+def _run_stage(jobs: Sequence[Job], folder: Path, workers: int, threads: int, bar: tqdm) -> None:
     with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(_do, job, folder, threads): job for job in jobs}
+        running = {pool.submit(_run_job, job, folder, threads): job for job in jobs}
         try:
             for each in as_completed(running):
                 each.result()
@@ -88,15 +103,21 @@ def _together(jobs: Sequence[Job], folder: Path, workers: int, threads: int, bar
             pool.shutdown(cancel_futures=True)
 
 
-def _do(job: Job, folder: Path, threads: int) -> None:
-    """Runs a command; its output goes to a log. Raises UserError with the command's last words."""
+def _run_job(job: Job, folder: Path, threads: int) -> None:
     log = folder / "logs" / f"{job.name.replace('/', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(ROOT / job.command[0]), *job.command[1:]]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with log.open("a") as output:
-        done = subprocess.run(
-            command, stdout=output, stderr=output, env=os.environ | {"OMP_NUM_THREADS": str(threads)}
-        )
+        done = subprocess.run(command, stdout=output, stderr=output, env=environment)
     if done.returncode:
-        words = [line for line in log.read_text().replace("\r", "\n").splitlines() if line.strip()]
-        raise UserError(f"{job.name} ended with code {done.returncode}: {words[-1]} (all of it in {log})")
+        lines = [line for line in log.read_text().replace("\r", "\n").splitlines() if line.strip()]
+        raise UserError(f"{job.name} ended with code {done.returncode}: {lines[-1]} (whole log: {log})")
+
+
+def write_section(path: str, name: str, section: str) -> None:
+    """Replace section `name` of a Markdown file, or append it; print it too."""
+    results = Path(path)
+    before = results.read_text(encoding="utf-8") if results.is_file() else "# Results\n"
+    results.write_text(replace_section(before, name, section), encoding="utf-8")
+    print(f"{section}\n\nwritten to {results}")

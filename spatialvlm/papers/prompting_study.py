@@ -1,38 +1,26 @@
-"""Paper A's prompting study, in percent, and a measured row beside it.
-
-CV-Bench's totals here are over all questions (micro), unlike those of the paper's training tables, which are
-means of the four tasks: 788, 650, 600 and 600 questions give 60.54 and 53.76 for the two direct rows.
-"""
+"""Paper A's prompting study: a measured row beside the published ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from spatialvlm.tasks.clevr import published as clevr
-from spatialvlm.tasks.cvbench import published as cvbench
-from spatialvlm.tasks.sat import published as sat
-from spatialvlm.tasks.vsr import published as vsr
-
-PUBLISHED = {
-    "cvbench": cvbench.PROMPTING,
-    "sat": sat.PROMPTING,
-    "clevr": clevr.PROMPTING,
-    "vsr": vsr.PROMPTING,
-}
+from spatialvlm.reporting.tables import PROMPTING
+from spatialvlm.tasks.cvbench.published import COLUMNS
 
 
 def beside(benchmark: str, model: str, summary: Mapping[str, Any]) -> str:
-    """The measured row above the paper's rows, in percent; `>` marks those of the same strategy.
+    """Format the measured row above the paper's rows, in percent; `>` marks those of the same strategy.
 
-    The measured total is over all questions (of SAT's test: over all items).
+    Totals are over all questions (SAT's test: over all items), unlike those of the paper's training tables,
+    which are means of the four tasks.
     """
-    columns = cvbench.COLUMNS if benchmark == "cvbench" else ("Total",)
+    columns = COLUMNS if benchmark == "cvbench" else ("Total",)
     strategy = summary["strategy"]
     measured = [f"{100 * _score(summary, name):.2f}" if _has(summary, name) else "-" for name in columns]
     shots = f" ({strategy['shots']} shots)" if strategy["shots"] else ""
     rows = [("  measured", model, f"{strategy['name']}{shots}, n = {summary['n']}", measured)]
-    for published_model, name, title, figures in PUBLISHED[benchmark]:
+    for published_model, name, title, figures in PROMPTING[benchmark]:
         mark = "> " if name == strategy["name"] else "  "
         rows.append((f"{mark}paper A", published_model, title, [f"{figure:.2f}" for figure in figures]))
     rows.insert(0, ("  percent", "model", "strategy", list(columns)))

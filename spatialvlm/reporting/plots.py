@@ -1,6 +1,6 @@
-"""Plots of the report as inline SVG: they take the page's colours, light or dark, and its type.
+"""Plots of the report as inline SVG in the page's own colours and type, light or dark.
 
-Numbers are shares of 1 and shown in percent; whiskers and bands are 95 % intervals.
+Scores are fractions, shown in percent; whiskers are 95 % intervals.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from html import escape
 
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.reporting import tables
-from spatialvlm.reporting.reading import Test, Training
+from spatialvlm.reporting.runs import Test, Training
 from spatialvlm.reporting.tables import MEAN, Row
 from spatialvlm.training.tracking import CURVES
 
-SHOWN = 8  # series of one plot: as many as there are colours that are told apart
-WIDTH, LINE, TOP, LEFT = 640, 15, 8, 46  # of the drawings, in units of the SVG
+SHOWN = 8  # series per plot: as many as there are distinct colours
+WIDTH, LINE, TOP, LEFT = 640, 15, 8, 46  # in units of the SVG
 MARGIN = 22  # right of an axis in percent: half of its last label
 HEIGHT = 260  # of a plot with curves
-POINTS = 240  # of a curve; longer trainings are drawn as means of as many stretches
+POINTS = 240  # per curve; longer trainings are averaged over as many stretches
 
 Point = tuple[float, float]
+Plot = tuple[str, Sequence[str], int]  # SVG, names of the series shown, number of all series
 
 
 def html(tests: Sequence[Test], trainings: Sequence[Training]) -> str:
-    """Every plot that the runs allow, each with its title."""
+    """Return every plot for which the runs have data, each with its title."""
     parts = []
     for (benchmark, kind), part in tables.groups(tests).items():
         parts.append(_figure(f"{benchmark}: accuracy by task, {kind}", by_task(tables.rows(part))))
     for benchmark, pairs in polarity_pairs(tests).items():
-        parts.append(
-            _figure(f"{benchmark}: as asked (full) and with the polarity turned (hollow)", turned(pairs))
-        )
+        title = f"{benchmark}: original (full) and polarity-flipped (hollow)"
+        parts.append(_figure(title, by_polarity(pairs)))
     for (benchmark, kind), part in tables.groups(tests).items():
         if part[0].num_samples > 1:
             parts.append(_figure(f"{benchmark}: unbiased Pass@k, {kind}", pass_at_k(part)))
@@ -42,15 +42,15 @@ def html(tests: Sequence[Test], trainings: Sequence[Training]) -> str:
     return "\n".join(parts)
 
 
-def _figure(title: str, drawn: tuple[str, Sequence[str], int]) -> str:
-    """A figure with its legend; `drawn` is (SVG, names of the series, how many there were)."""
-    svg, names, total = drawn
+def _figure(title: str, plot: Plot) -> str:
+    """A figure with its legend."""
+    svg, names, total = plot
     keys = "".join(
         f'<li><svg class="key s{number}" viewBox="0 0 10 10" aria-hidden="true">'
         f'<circle cx="5" cy="5" r="4"/></svg>{escape(name)}</li>'
         for number, name in enumerate(names)
     )
-    more = f" {len(names)} of {total}; give fewer runs to see others." if total > len(names) else ""
+    more = f" {len(names)} of {total}; give fewer runs to see the others." if total > len(names) else ""
     return (
         f'<figure class="plot"><figcaption>{escape(title)}.{more}</figcaption>'
         f'<div class="wide">{svg}</div><ul class="legend">{keys}</ul></figure>'
@@ -60,12 +60,12 @@ def _figure(title: str, drawn: tuple[str, Sequence[str], int]) -> str:
 # ---- dots with whiskers
 
 
-def by_task(rows: Sequence[Row]) -> tuple[str, Sequence[str], int]:
-    """A block a task and one for their mean; in it a dot and an interval for every row."""
+def by_task(rows: Sequence[Row]) -> Plot:
+    """Plot accuracy with one block per task and one for their mean; a dot and interval per row."""
     shown = rows[:SHOWN]
     columns = list(dict.fromkeys(task for row in shown for task in row.tests[0].summary["tasks"]))
-    of_the_same = len({tuple(row.tests[0].summary["tasks"]) for row in shown}) == 1
-    if of_the_same and len(columns) > 1 and any(MEAN in row.scores for row in shown):
+    same_tasks = len({tuple(row.tests[0].summary["tasks"]) for row in shown}) == 1
+    if same_tasks and len(columns) > 1 and any(MEAN in row.scores for row in shown):
         columns.append(MEAN)
     blocks = [
         (
@@ -83,47 +83,36 @@ def by_task(rows: Sequence[Row]) -> tuple[str, Sequence[str], int]:
 
 
 def polarity_pairs(tests: Sequence[Test]) -> dict[str, list[tuple[Row, Row]]]:
-    """By benchmark, greedy tests as asked with their twins of turned polarity, each row under one name."""
-    found: dict[str, list[tuple[Row, Row]]] = {}
+    """Return, by benchmark, greedy tests paired with the polarity-flipped tests of the same arm."""
+    by_benchmark: dict[str, list[tuple[Row, Row]]] = {}
     for benchmark in dict.fromkeys(test.benchmark for test in tests):
-        greedy = [t for t in tests if t.benchmark == benchmark and t.num_samples == 1 and not t.control]
-        as_asked, twins = ([t for t in greedy if t.turned == side] for side in (False, True))
-        of_way = {row.tests[0].way: row for row in tables.rows(twins)}
-        pairs = [
-            (row, of_way[row.tests[0].way]) for row in tables.rows(as_asked) if row.tests[0].way in of_way
-        ]
-        if pairs:
-            found[benchmark] = pairs
-    return found
+        greedy = [t for t in tests if t.benchmark == benchmark and t.num_samples == 1 and not t.ablation]
+        original = tables.rows([test for test in greedy if not test.flipped])
+        flipped = {row.tests[0].arm: row for row in tables.rows([test for test in greedy if test.flipped])}
+        if pairs := [(row, flipped[arm]) for row in original if (arm := row.tests[0].arm) in flipped]:
+            by_benchmark[benchmark] = pairs
+    return by_benchmark
 
 
-def turned(pairs: Sequence[tuple[Row, Row]]) -> tuple[str, Sequence[str], int]:
-    """As asked and turned, one under the other, for each task whose questions change with the polarity."""
+def by_polarity(pairs: Sequence[tuple[Row, Row]]) -> Plot:
+    """Plot original above flipped accuracy, for each task whose questions change with the polarity."""
     shown = pairs[:SHOWN]
-    changed = _changed(*shown[0])
     blocks = []
-    for task in changed:
+    for task in _changed_tasks(*shown[0]):
         lines = []
-        for number, (asked, twin) in enumerate(shown):
-            for row, hollow in ((asked, False), (twin, True)):
-                if task in row.scores:
-                    lines.append(
-                        (number, f"{row.name}{', turned' if hollow else ''}", row.scores[task], hollow)
-                    )
+        for number, (original, flipped) in enumerate(shown):
+            if task in original.scores:
+                lines.append((number, original.name, original.scores[task], False))
+            if task in flipped.scores:
+                lines.append((number, f"{flipped.name}, flipped", flipped.scores[task], True))
         blocks.append((task, lines, None))
-    return _dots(blocks), [asked.name for asked, _ in shown], len(pairs)
+    return _dots(blocks), [original.name for original, _ in shown], len(pairs)
 
 
-def _changed(asked: Row, twin: Row) -> list[str]:
-    """Tasks of which a question reads otherwise in the twin."""
-    prompts = {record["id"]: record["prompt"] for record in asked.tests[0].records}
-    return list(
-        dict.fromkeys(
-            record["task"]
-            for record in twin.tests[0].records
-            if prompts.get(record["id"]) not in (None, record["prompt"])
-        )
-    )
+def _changed_tasks(original: Row, flipped: Row) -> list[str]:
+    prompts = {record["id"]: record["prompt"] for record in original.tests[0].records}
+    changed = [r["task"] for r in flipped.tests[0].records if prompts.get(r["id"]) not in (None, r["prompt"])]
+    return list(dict.fromkeys(changed))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -137,7 +126,7 @@ def _dots(blocks: Sequence[tuple[str, list[tuple[int, str, Estimate, bool]], flo
     heights = [max(len(lines), 1) * LINE + 10 for _, lines, _ in blocks]
     bottom = TOP + sum(heights)
     scale = _Scale(0, 1, left, WIDTH - MARGIN)
-    parts = [_grid_x(scale, bottom, [share / 5 for share in range(6)])]
+    parts = [_grid_x(scale, bottom, [fifths / 5 for fifths in range(6)])]
     top = TOP
     for (title, lines, chance), height in zip(blocks, heights, strict=True):
         middle = top + height / 2
@@ -148,14 +137,14 @@ def _dots(blocks: Sequence[tuple[str, list[tuple[int, str, Estimate, bool]], flo
                 f'<path class="chance" d="M{x:.1f} {top}V{top + height}"><title>chance '
                 f"{100 * chance:.1f} %</title></path>"
             )
-        for place, (series, name, found, hollow) in enumerate(lines):
+        for place, (series, name, score, hollow) in enumerate(lines):
             y = top + 5 + LINE * (place + 0.5)
-            low, high = (min(max(end, 0), 1) for end in found.interval)
+            low, high = (min(max(end, 0), 1) for end in score.interval)
             parts.append(
                 f'<g class="s{series}{" hollow" if hollow else ""}"><title>{escape(name)}, {escape(title)}: '
-                f"{_said(found)}</title>"
+                f"{_percent(score)}</title>"
                 f'<path d="M{scale(low):.1f} {y:.1f}H{scale(high):.1f}"/>'
-                f'<circle cx="{scale(found.value):.1f}" cy="{y:.1f}" r="4.5"/></g>'
+                f'<circle cx="{scale(score.value):.1f}" cy="{y:.1f}" r="4.5"/></g>'
             )
         top += height
         parts.append(f'<path class="grid" d="M{left} {top}H{WIDTH - MARGIN}"/>')
@@ -165,17 +154,17 @@ def _dots(blocks: Sequence[tuple[str, list[tuple[int, str, Estimate, bool]], flo
 # ---- curves
 
 
-def pass_at_k(tests: Sequence[Test]) -> tuple[str, Sequence[str], int]:
-    """Unbiased Pass@k of the mean of tasks (of all questions, where there is no such mean) against k."""
-    found = []
+def pass_at_k(tests: Sequence[Test]) -> Plot:
+    """Plot unbiased Pass@k of the mean of tasks (of all questions if there is no such mean) against k."""
+    series = []
     for row in tables.rows(tests):
         total = MEAN if f"pass@1 {MEAN}" in row.tests[0].summary["aggregates"] else "micro"
         curves = [
             [test.summary["aggregates"][f"pass@{k} {total}"] for k in range(1, test.num_samples + 1)]
             for test in row.tests
         ]
-        found.append((row.name, curves))
-    shown, most = found[:SHOWN], max(test.num_samples for test in tests)
+        series.append((row.name, curves))
+    shown, most = series[:SHOWN], max(test.num_samples for test in tests)
     values = [end for _, curves in shown for curve in curves for part in curve for end in part["interval"]]
     low, high = _round_out(min(values), max(values), 0.1)
     parts, across, up = _axes((1, most), (low, high), list(range(1, most + 1)), "k", percent=True)
@@ -185,25 +174,27 @@ def pass_at_k(tests: Sequence[Test]) -> tuple[str, Sequence[str], int]:
             parts.append(f'<g class="s{number}"><path class="curve" d="{_path(points)}"/>')
             for (x, y), part in zip(points, curve, strict=True):
                 bottom, top = (up(min(max(end, 0), 1)) for end in part["interval"])
-                said = f"{name}: {100 * part['value']:.1f} % ({_range(part['interval'])})"
+                label = f"{name}: {100 * part['value']:.1f} % ({_range(part['interval'])})"
                 parts.append(
-                    f"<g><title>{escape(said)}</title>"
+                    f"<g><title>{escape(label)}</title>"
                     f'<path class="thin" d="M{x:.1f} {bottom:.1f}V{top:.1f}"/>'
                     f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/></g>'
                 )
             parts.append("</g>")
-    return _svg(HEIGHT, parts, "Pass@k in percent against k"), [name for name, _ in shown], len(found)
+    return _svg(HEIGHT, parts, "Pass@k in percent against k"), [name for name, _ in shown], len(series)
 
 
-def training_curves(trainings: Sequence[Training], metric: str) -> tuple[str, Sequence[str], int]:
-    """A metric by step, one curve a training: every step thin, the mean of its neighbourhood (a twentieth of
-    the run) thick. Longer ones are means of stretches. NaN leaves a gap."""
-    found = {
+def training_curves(trainings: Sequence[Training], metric: str) -> Plot:
+    """Plot a metric by step, one curve per training.
+
+    Every step is thin, the mean of its neighbourhood (a twentieth of the run) thick; NaN leaves a gap.
+    """
+    series = {
         training.name: points
         for training in trainings
         if (points := [(row["step"], row[metric]) for row in training.rows if metric in row])
     }
-    shown = dict(list(found.items())[:SHOWN])
+    shown = dict(list(series.items())[:SHOWN])
     thinned = {name: thin(points) for name, points in shown.items()}
     finite = [point for points in thinned.values() for point in points if math.isfinite(point[1])]
     low, high = (extreme(y for _, y in finite) for extreme in (min, max)) if finite else (0.0, 1.0)
@@ -218,11 +209,11 @@ def training_curves(trainings: Sequence[Training], metric: str) -> tuple[str, Se
             f'<g class="s{number}"><title>{escape(name)}: {last[1]:.4g} at step {last[0]:.0f}</title>'
             f'<path class="raw" d="{_path(places)}"/><path class="curve" d="{_path(_smooth(places))}"/></g>'
         )
-    return _svg(HEIGHT, parts, f"{metric} by step"), list(shown), len(found)
+    return _svg(HEIGHT, parts, f"{metric} by step"), list(shown), len(series)
 
 
 def thin(points: Sequence[Point]) -> list[Point]:
-    """At most `POINTS` points: means of stretches of equal length."""
+    """Reduce a curve to at most `POINTS` points, the means of stretches of equal length."""
     size = math.ceil(len(points) / POINTS)
     stretches = [points[at : at + size] for at in range(0, len(points), size)]
     return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in stretches]
@@ -241,7 +232,7 @@ def _smooth(places: Sequence[Point]) -> list[Point]:
 
 
 class _Scale:
-    """From values to places in the drawing."""
+    """Maps values to coordinates."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         self.low, self.start = low, start
@@ -267,7 +258,7 @@ def _grid_x(scale: _Scale, bottom: float, ticks: Sequence[float]) -> str:
 def _axes(
     x: tuple[float, float], y: tuple[float, float], x_ticks: Sequence[float], x_title: str, percent: bool
 ) -> tuple[list[str], _Scale, _Scale]:
-    """(grid and labels, scale across, scale upwards)."""
+    """Return grid and labels, the horizontal and the vertical scale."""
     bottom = HEIGHT - 34
     across, up = _Scale(*x, LEFT + 12, WIDTH - 14), _Scale(*y, bottom, TOP)
     parts = []
@@ -295,7 +286,7 @@ def _round_out(low: float, high: float, step: float) -> Point:
 
 
 def _path(points: Sequence[Point]) -> str:
-    """Lines from point to point; a gap where one has no place."""
+    """Lines from point to point; NaN leaves a gap."""
     words, pen = [], "M"
     for x, y in points:
         if math.isnan(y):
@@ -306,8 +297,8 @@ def _path(points: Sequence[Point]) -> str:
     return "".join(words)
 
 
-def _said(found: Estimate) -> str:
-    return f"{100 * found.value:.1f} % ({_range(found.interval)}), n = {found.n:,}"
+def _percent(score: Estimate) -> str:
+    return f"{100 * score.value:.1f} % ({_range(score.interval)}), n = {score.n:,}"
 
 
 def _range(interval: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.strategies import STRATEGIES
-from spatialvlm.reporting.reading import Test
+from spatialvlm.reporting.runs import Test
 from spatialvlm.tasks import registry
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import described
@@ -51,7 +51,7 @@ def questions(test: Test) -> Sequence[Example]:
     if data is None:
         raise UserError(f"{test.folder / 'config.json'} does not say which data it asked")
     limit = given.get("eval_limit" if "eval_data" in given else "limit")
-    split = None if test.part else given.get("split")
+    split = None if test.stage else given.get("split")
     if given.get("strategy") in STRATEGIES:
         strategy = STRATEGIES[given["strategy"]]
         return sources.load(given["benchmark"], strategy, data, split, limit, given.get("image_folder"))[0]
@@ -75,7 +75,7 @@ def questions(test: Test) -> Sequence[Example]:
     if known is None:
         raise UserError(f"{name} is no benchmark that is known here")
     examples = registry.load(known, data, split, limit)
-    return cvbench.flip_polarity(examples) if test.turned and name == "CV-Bench" else examples
+    return cvbench.flip_polarity(examples) if test.flipped and name == "CV-Bench" else examples
 
 
 def _clevr(data: str, split: str | None, limit: int | None, given: Given, n: int) -> Sequence[Example]:
@@ -117,4 +117,4 @@ def source(test: Test) -> str:
     given["prompt"] = given["prompt"] or "vanilla"  # some trainings have no other, and do not say so
     if test.arguments.get("strategy") in STRATEGIES:  # strategies differ in the pictures that they need
         given["images"] = STRATEGIES[test.arguments["strategy"]].images
-    return json.dumps([test.benchmark, test.turned, given], sort_keys=True, default=str)
+    return json.dumps([test.benchmark, test.flipped, given], sort_keys=True, default=str)

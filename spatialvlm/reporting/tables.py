@@ -1,28 +1,34 @@
-"""Summary tables of the report: what was measured, with intervals, above what was published."""
+"""Summary tables of the report: measured scores with intervals above the published ones."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.papers import prompting_study
 from spatialvlm.reporting import comparison
-from spatialvlm.reporting.reading import Test
+from spatialvlm.reporting.runs import Test
 from spatialvlm.run_folder import differences
 from spatialvlm.tasks import registry
 from spatialvlm.tasks.clevr import published as clevr
 from spatialvlm.tasks.counting import published as counting
 from spatialvlm.tasks.cvbench import published as cvbench
-from spatialvlm.tasks.sparkle import published as sparkle_published
-from spatialvlm.tasks.vsi import published as vsi_published
-from spatialvlm.tasks.vsi import scoring as vsibench
+from spatialvlm.tasks.sat import published as sat
+from spatialvlm.tasks.sparkle import published as sparkle
+from spatialvlm.tasks.vsi import published as vsi
+from spatialvlm.tasks.vsi.scoring import TASKS as VSI_TASKS
 from spatialvlm.tasks.vsr import published as vsr
 
 MEAN = "mean_of_tasks"
 TITLES = {MEAN: "mean of tasks", "micro": "all questions", "close_call": "close call"}
-SEEDS_DIFFER = (  # what may differ between runs that are one way with several seeds
+PROMPTING = {  # published rows of the prompting study, by the benchmark's name
+    "cvbench": cvbench.PROMPTING,
+    "sat": sat.PROMPTING,
+    "clevr": clevr.PROMPTING,
+    "vsr": vsr.PROMPTING,
+}
+SEEDS_DIFFER = (  # arguments that may differ between the seeds of one arm
     *("seed", "output_dir", "run_name", "resume", "adapter", "adapter_state", "batch_size", "num_workers"),
     *("eval_batch_size", "save_steps", "save_total_limit", "report_to", "log_completions_steps"),
 )
@@ -30,7 +36,7 @@ SEEDS_DIFFER = (  # what may differ between runs that are one way with several s
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table or series of a plot: a test, or the same test of several seeds taken together."""
+    """One line of a table or series of a plot: a test, or one arm's tests of several seeds."""
 
     name: str
     tests: tuple[Test, ...]
@@ -38,18 +44,18 @@ class Row:
 
 
 def rows(tests: Sequence[Test]) -> list[Row]:
-    """Tests as lines, seeds of one way together where they were asked the same with the same arguments.
+    """Return tests of one benchmark and kind as rows, the seeds of one arm in one row.
 
-    All must be of one benchmark and kind. Of several seeds there are the tasks and their mean, with intervals
-    that hold the chance of questions and of seeds (`comparison.mean`).
+    A row of several seeds has the tasks and their mean, with intervals over questions and seeds
+    (`comparison.mean`).
     """
-    ways: dict[str, list[Test]] = {}
+    arms: dict[str, list[Test]] = {}
     for test in tests:
-        way = ways.setdefault(test.way, [])
-        if way and not _is_seed_of(way[0], test):
-            way = ways.setdefault(test.name, [])
-        way.append(test)
-    return [_row(name, found) for name, found in ways.items()]
+        arm = arms.setdefault(test.arm, [])
+        if arm and not _is_seed_of(arm[0], test):
+            arm = arms.setdefault(test.name, [])
+        arm.append(test)
+    return [_row(name, seeds) for name, seeds in arms.items()]
 
 
 def _is_seed_of(first: Test, other: Test) -> bool:
@@ -61,45 +67,43 @@ def _is_seed_of(first: Test, other: Test) -> bool:
     )
 
 
-def _row(way: str, tests: Sequence[Test]) -> Row:
+def _row(arm: str, tests: Sequence[Test]) -> Row:
     if len(tests) == 1:
         return Row(tests[0].name, tuple(tests), scores(tests[0]))
-    asked = comparison.questions(tests[0].records)
-    shares = [
-        {record["id"]: record.get("score", float(record["correct"])) for record in test.records}
-        for test in tests
-    ]
-    found = {task: comparison.mean(shares, asked.of(task)) for task in asked.tasks}
-    return Row(f"{way} ({len(tests)} seeds)", tuple(tests), found | {MEAN: comparison.mean(shares, asked)})
+    questions = comparison.questions(tests[0].records)
+    seeds = [{r["id"]: r.get("score", float(r["correct"])) for r in test.records} for test in tests]
+    means = {task: comparison.mean(seeds, questions.of(task)) for task in questions.tasks}
+    return Row(f"{arm} ({len(tests)} seeds)", tuple(tests), means | {MEAN: comparison.mean(seeds, questions)})
 
 
 def scores(test: Test) -> dict[str, Estimate]:
-    """A summary's tasks and totals as estimates; of k samples those of any of k."""
+    """Return a summary's tasks and totals as estimates; with k samples, those of any of k."""
     prefix = f"any_of_{test.num_samples} " if test.num_samples > 1 else ""
-    found = {
+    estimates = {
         task: Estimate(part["accuracy"], tuple(part["interval"]), part["n"])
         for task, part in test.summary["tasks"].items()
     }
     for name, part in test.summary["aggregates"].items():
-        if name.startswith(prefix) and name.removeprefix(prefix) not in found:
+        total = name.removeprefix(prefix)
+        if name.startswith(prefix) and total not in estimates:
             n = part.get("n", test.summary["n"])
-            found[name.removeprefix(prefix)] = Estimate(part["value"], tuple(part["interval"]), n)
-    return found
+            estimates[total] = Estimate(part["value"], tuple(part["interval"]), n)
+    return estimates
 
 
 def groups(tests: Sequence[Test]) -> dict[tuple[str, str], list[Test]]:
-    """Tests by benchmark and kind: what can stand in one table."""
-    found: dict[tuple[str, str], list[Test]] = {}
+    """Return tests by benchmark and kind: one table each."""
+    grouped: dict[tuple[str, str], list[Test]] = {}
     for test in tests:
-        found.setdefault((test.benchmark, test.kind), []).append(test)
-    return found
+        grouped.setdefault((test.benchmark, test.kind), []).append(test)
+    return grouped
 
 
 # ---- HTML
 
 
 def html(tests: Sequence[Test]) -> str:
-    """One table a benchmark and kind of test, in percent."""
+    """Return one table per benchmark and kind of test, in percent."""
     return "\n".join(_table(benchmark, kind, part) for (benchmark, kind), part in groups(tests).items())
 
 
@@ -118,16 +122,16 @@ def _table(benchmark: str, kind: str, tests: Sequence[Test]) -> str:
     return (
         f'<section><h2>{title}</h2><div class="wide"><table><thead><tr><th scope="col">run</th>'
         f'<th scope="col">n</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-        f'<p class="note">Percent, 95 % intervals. Read by: {escape(rules)}. {escape(note)}</p></section>'
+        f'<p class="note">Percent, 95 % intervals. Scored by: {escape(rules)}. {escape(note)}</p></section>'
     )
 
 
 def _line(line: Row, columns: Sequence[str]) -> str:
     cells = "".join(f"<td>{cell(line.scores.get(column))}</td>" for column in columns)
-    unread = sum(test.summary.get("unread", 0) for test in line.tests)
-    said = f' <small title="answers that were not read">{unread} unread</small>' if unread else ""
+    unparsed = sum(test.summary.get("unread", 0) for test in line.tests)
+    note = f' <small title="answers that could not be parsed">{unparsed} unparsed</small>' if unparsed else ""
     n = line.tests[0].summary["n"]
-    return f'<tr><th scope="row">{escape(line.name)}{said}</th><td>{n:,}</td>{cells}</tr>'
+    return f'<tr><th scope="row">{escape(line.name)}{note}</th><td>{n:,}</td>{cells}</tr>'
 
 
 def cell(estimate: Estimate | None) -> str:
@@ -138,46 +142,48 @@ def cell(estimate: Estimate | None) -> str:
 
 
 def _chance(test: Test, columns: Sequence[str]) -> str:
-    found = {task: part.get("chance") for task, part in test.summary["tasks"].items()}
-    cells = "".join(
-        f"<td>{'' if found.get(column) is None else f'{100 * found[column]:.1f}'}</td>" for column in columns
-    )
+    chances = {task: part.get("chance") for task, part in test.summary["tasks"].items()}
+    shown = ["" if chances.get(name) is None else f"{100 * chances[name]:.1f}" for name in columns]
+    cells = "".join(f"<td>{each}</td>" for each in shown)
     return f'<tr class="chance"><th scope="row">chance</th><td></td>{cells}</tr>'
 
 
-Published = tuple[str, dict[str, dict[str, str]]]  # a sentence, {row: {column: figure}}
+# ---- published figures
+
+Cells = dict[str, str]  # column -> figure
+Published = tuple[str, dict[str, Cells]]  # a sentence, rows by name
 
 
 def published_figures(benchmark: str, kind: str, prompting: Collection[bool] = (False,)) -> Published:
-    """(a sentence, {row: {column: figure}}) of what the papers report for such tests; nothing where none.
+    """Return what the papers report for such tests, with a sentence about it; empty if nothing.
 
     Args:
-        prompting: whether a test is of the prompting study, of each sort that there is: its published rows
-            are others, and its total is over all questions.
+        benchmark: its title.
+        kind: as `Test.kind`.
+        prompting: True for tests of the prompting study, which has rows of its own and totals over all
+            questions; False for others; or both.
     """
     parts = [_published_prompting(benchmark, kind)] if True in prompting else []
     parts += [_published_plain(benchmark, kind)] if False in prompting else []
-    rows = {name: cells for _, figures in parts for name, cells in figures.items()}
+    rows = {f"{name}, published": cells for _, figures in parts for name, cells in figures.items()}
     return " ".join(note for note, _ in parts if note), rows
 
 
 def _published_prompting(benchmark: str, kind: str) -> Published:
     name = registry.titled(benchmark)
-    if name not in prompting_study.PUBLISHED or kind != "greedy":
+    if name not in PROMPTING or kind != "greedy":
         return "", {}
-    return "Published: paper A's prompting study; totals over all questions.", _cot_rows(name)
+    return "Published: paper A's prompting study; totals over all questions.", _prompting_rows(name)
 
 
-def _cot_rows(name: str, strategy: str | None = None) -> dict[str, dict[str, str]]:
-    """The prompting study's rows, all or those of one strategy."""
+def _prompting_rows(name: str, only: str | None = None) -> dict[str, Cells]:
+    """The prompting study's rows: of all strategies, or of one."""
     rows = {}
-    for model, asked, title, figures in prompting_study.PUBLISHED[name]:
-        if strategy in (None, asked):
-            parts = dict(zip(cvbench.COLUMNS[:-1], figures[:-1], strict=name == "cvbench"))
+    for model, strategy, title, figures in PROMPTING[name]:
+        if only in (None, strategy):
+            tasks = zip(cvbench.COLUMNS[:-1], figures[:-1], strict=name == "cvbench")
             totals = dict.fromkeys(("micro", "official") if name == "sat" else ("micro",), figures[-1])
-            rows[f"{model}, {title}, published"] = {
-                column: f"{figure:.1f}" for column, figure in (parts | totals).items()
-            }
+            rows[f"{model}, {title}"] = _cells(dict(tasks) | totals)
     return rows
 
 
@@ -186,53 +192,56 @@ def _published_plain(benchmark: str, kind: str) -> Published:
         return _published_cvbench(kind)
     if kind != "greedy":
         return "", {}
-    if benchmark == "Sparkle composite":
-        figures: dict[str, dict[str, str]] = {}
-        for task, found in sparkle_published.COMPOSITE.items():
-            for model, before, after in found:
-                for when, value in (("base", before), ("trained", after)):
-                    figures.setdefault(f"{model}, {when}, published", {})[task] = f"{value:.1f}"
-        return "Published: Sparkle, before and after training on basic capabilities.", figures
-    if benchmark == "Counting":
-        return "Published: paper A, accuracy, and of the wrong counts the share off by one.", {
-            f"{model}, published": {
-                source: f"{right:.2f} (close call {near:.2f})" for source, (right, near) in found.items()
+    match benchmark:
+        case "Sparkle composite":
+            rows: dict[str, Cells] = {}
+            for task, changes in sparkle.COMPOSITE.items():
+                for model, before, after in changes:
+                    rows.setdefault(f"{model}, base", {})[task] = f"{before:.1f}"
+                    rows.setdefault(f"{model}, trained", {})[task] = f"{after:.1f}"
+            return "Published: Sparkle, before and after training on basic capabilities.", rows
+        case "Counting":
+            rows = {
+                model: {
+                    name: f"{exact:.2f} (close call {close:.2f})" for name, (exact, close) in sets.items()
+                }
+                for model, sets in counting.ACCURACY_AND_CLOSE_CALL.items()
             }
-            for model, found in counting.ACCURACY_AND_CLOSE_CALL.items()
-        }
-    if benchmark == "CLEVR":
-        return "Published: paper A, PaliGemma 2 3B mix-448 on CLEVR-CoGenT ValB.", {
-            f"{name}, published": {"micro": f"{value:.2f}"} for name, value in clevr.DESCRIBED.items()
-        }
-    if benchmark in ("VSI-Bench", "VSI, in words"):
-        columns = ("official", *vsibench.TASKS)
-        return "Published: vsGRPO on the real VSI-Bench; its average under official.", {
-            f"{name}, published": _cells(columns, figures) for name, figures in vsi_published.FIGURES.items()
-        }
-    if benchmark == "VSR":
-        found = {f"{name}, published": {"micro": f"{value:.1f}"} for name, value in vsr.PALIGEMMA.items()}
-        return "Published: paper A, on parts of the random split.", found | _cot_rows("vsr", "direct")
-    if benchmark == "SAT":
-        note = "Published: paper A's prompting study, which asked another model; it has none of PaliGemma."
-        return note, _cot_rows("sat", "direct")
+            return "Published: paper A, accuracy; close call: incorrect counts that are off by one.", rows
+        case "CLEVR":
+            rows = {name: {"micro": f"{value:.2f}"} for name, value in clevr.DESCRIBED.items()}
+            return "Published: paper A, PaliGemma 2 3B mix-448 on CLEVR-CoGenT ValB.", rows
+        case "VSI-Bench" | "VSI, in words":
+            columns = ("official", *VSI_TASKS)
+            rows = {name: _cells(zip(columns, row, strict=True)) for name, row in vsi.FIGURES.items()}
+            return "Published: vsGRPO on the real VSI-Bench; its average under official.", rows
+        case "VSR":
+            rows = {name: _cells({"micro": value}) for name, value in vsr.PALIGEMMA.items()}
+            note = "Published: paper A, on parts of the random split."
+            return note, rows | _prompting_rows("vsr", "direct")
+        case "SAT":
+            note = "Published: paper A's prompting study, of another model; it has no figure for PaliGemma."
+            return note, _prompting_rows("sat", "direct")
     return "", {}
 
 
 def _published_cvbench(kind: str) -> Published:
-    note = (
-        "Published: paper A, PaliGemma 2 3B mix-224 on the real benchmark; its Total under the mean of tasks."
-    )
     columns = [MEAN if name == "Total" else name for name in cvbench.COLUMNS]
-    whole = {"greedy": cvbench.PASS_AT_1, "Pass@4": cvbench.PASS_AT_4}.get(kind)
-    if whole:
-        return note, {f"{name}, published": _cells(columns, values) for name, values in whole.items()}
-    if kind == "greedy, polarity turned":
-        return note, {
-            f"{name}, published": {task: f"{turned:.1f}" for task, (_, turned) in tasks.items()}
+    if kind == "greedy, polarity-flipped":
+        rows = {
+            name: _cells({task: flipped for task, (_, flipped) in tasks.items()})
             for name, tasks in cvbench.POLARITY.items()
         }
-    return "", {}
+    elif kind in ("greedy", "Pass@4"):
+        figures = cvbench.PASS_AT_1 if kind == "greedy" else cvbench.PASS_AT_4
+        rows = {name: _cells(zip(columns, row, strict=True)) for name, row in figures.items()}
+    else:
+        return "", {}
+    return (
+        "Published: paper A, PaliGemma 2 3B mix-224 on the real benchmark; Total is the mean of tasks.",
+        rows,
+    )
 
 
-def _cells(columns: Sequence[str], figures: Sequence[float]) -> dict[str, str]:
-    return {column: f"{figure:.1f}" for column, figure in zip(columns, figures, strict=True)}
+def _cells(figures: Mapping[str, float] | Iterable[tuple[str, float]]) -> Cells:
+    return {column: f"{figure:.1f}" for column, figure in dict(figures).items()}

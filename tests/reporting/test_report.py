@@ -25,8 +25,9 @@ from spatialvlm.papers.vsi import WORDS
 from spatialvlm.prompting import sources
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.reporting import __main__ as report
-from spatialvlm.reporting import comparison, explorer, plots, reading, tables
+from spatialvlm.reporting import comparison, explorer, plots, tables
 from spatialvlm.reporting import questions as asked
+from spatialvlm.reporting import runs as loading
 from spatialvlm.run_folder import Run
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench import published
@@ -64,8 +65,8 @@ def runs(tmp_path_factory, examples) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(runs) -> reading.Found:
-    return reading.read([runs])
+def found(runs) -> loading.Runs:
+    return loading.load([runs])
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def explored(found) -> explorer.Explorer:
     return explorer.explore(found.tests)
 
 
-def named(found: reading.Found, name: str) -> reading.Test:
+def named(found: loading.Runs, name: str) -> loading.Test:
     return next(test for test in found.tests if test.name == name)
 
 
@@ -85,20 +86,20 @@ def test_every_test_and_training_is_found_with_its_kind(found):
     assert kinds == {
         "base": "greedy",
         "better": "greedy",
-        "better-ood": "greedy, polarity turned",
+        "better-ood": "greedy, polarity-flipped",
         "sampled": "Pass@4",
         "train/trained": "greedy",
         "train/shuffled": "greedy, images shuffled",
     }
     assert [training.name for training in found.trainings] == ["train"]
-    assert named(found, "better-ood").way == named(found, "better").way
+    assert named(found, "better-ood").arm == named(found, "better").arm
 
 
 def test_an_unfinished_run_is_named_and_left_out(runs, tmp_path):
     shutil.copytree(runs / "base", tmp_path / "base")
     shutil.copytree(runs / "better", tmp_path / "half")
     (tmp_path / "half" / "summary.json").unlink()
-    found = reading.read([tmp_path])
+    found = loading.load([tmp_path])
     assert [test.name for test in found.tests] == ["base"]
     assert len(found.unfinished) == 1 and "half" in found.unfinished[0]
 
@@ -160,15 +161,15 @@ def test_what_does_not_fit_is_refused_in_one_line(name, runs, tmp_path):
     folder = Path(shutil.copytree(runs / "base", tmp_path / "run"))
     spoil(folder)
     with pytest.raises(UserError, match=message) as error:
-        reading.read([folder])
+        loading.load([folder])
     assert "\n" not in str(error.value)
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run there"):
-        reading.read([tmp_path])
+        loading.load([tmp_path])
     with pytest.raises(UserError, match="no such folder"):
-        reading.read([tmp_path / "none"])
+        loading.load([tmp_path / "none"])
 
 
 def test_metrics_that_are_being_written_are_read_to_the_last_whole_line(tmp_path):
@@ -176,11 +177,11 @@ def test_metrics_that_are_being_written_are_read_to_the_last_whole_line(tmp_path
     file = folder / "metrics.jsonl"
     torn = file.read_text() + '{"step": 3, "rew'
     file.write_text(torn)
-    assert [row["step"] for row in reading.read([folder]).trainings[0].rows] == [1, 2]
+    assert [row["step"] for row in loading.load([folder]).trainings[0].rows] == [1, 2]
     assert file.read_text() == torn  # nothing of a running training is touched
     file.write_text('{"reward": 1}\n')
     with pytest.raises(UserError, match="line 1 has no 'step'"):
-        reading.read([folder])
+        loading.load([folder])
 
 
 # ---- tables
@@ -242,7 +243,7 @@ def test_measured_columns_are_those_of_the_published_figures(tmp_path):
         run = Run(tmp_path / benchmark.title, {"data": "embedded", "seed": 0})
         run.add_predictions(records)
         run.write_summary(summarize(records, benchmark.aggregate, rule, benchmark.title))
-    for test in reading.read([tmp_path]).tests:
+    for test in loading.load([tmp_path]).tests:
         _, rows = tables.published_figures(test.benchmark, test.kind)
         assert rows and all(cells.keys() & tables.scores(test).keys() for cells in rows.values())
 
@@ -252,7 +253,7 @@ def test_seeds_of_one_way_are_taken_together_and_others_are_not(tmp_path, exampl
     for seed, say in enumerate(says):
         write(tmp_path / f"run-seed{seed}", examples, say, seed=seed)
     write(tmp_path / "run-seed3", examples, right, seed=3, rule="paper")
-    rows = tables.rows(reading.read([tmp_path]).tests)
+    rows = tables.rows(loading.load([tmp_path]).tests)
     assert [row.name for row in rows] == ["run (3 seeds)", "run-seed3"]
     scores = [{record["id"]: float(record["correct"]) for record in test.records} for test in rows[0].tests]
     asked = comparison.questions(rows[0].tests[0].records)
@@ -295,10 +296,10 @@ def test_a_dot_lies_where_its_accuracy_says(found):
 def test_polarity_is_plotted_for_the_tasks_that_change_with_it(found):
     pairs = plots.polarity_pairs(found.tests)
     assert [(a.name, b.name) for a, b in pairs["CV-Bench"]] == [("better", "better-ood")]
-    svg, _, _ = plots.turned(pairs["CV-Bench"])
+    svg, _, _ = plots.by_polarity(pairs["CV-Bench"])
     titles = [g.find("title").text for g in drawing(svg).iter("g")]
     assert len(titles) == 4 and all("Depth" in title or "Distance" in title for title in titles)
-    assert sum("turned" in title for title in titles) == 2
+    assert sum("flipped" in title for title in titles) == 2
 
 
 def test_pass_at_k_is_drawn_from_the_unbiased_estimates(found):
@@ -351,8 +352,8 @@ def test_a_question_that_got_another_image_shows_which(explored, found):
 
 
 def test_pictures_are_kept_once_and_small(explored, examples):
-    assert len(explored.pictures) == len({example.open_images()[0].tobytes() for example in examples})
-    assert all(content[8:12] == b"WEBP" for content in explored.pictures)
+    assert len(explored.images) == len({example.open_images()[0].tobytes() for example in examples})
+    assert all(content[8:12] == b"WEBP" for content in explored.images)
     noise = Image.effect_noise((1600, 1200), 60)
     with Image.open(io.BytesIO(explorer.thumbnail(noise))) as small:
         assert small.size == (320, 240) and small.mode == "RGB"
@@ -371,21 +372,21 @@ def test_items_whose_data_changed_or_are_gone_say_so(runs, tmp_path, examples):
     (folder / "config.json").write_text(json.dumps(config))
     other = Path(shutil.copytree(runs / "base", tmp_path / "other"))
     spoil_row(prompt="What else?")(other)
-    made = explorer.explore(reading.read([folder]).tests)
-    assert all(not item["images"] and "not to be had here" in item["note"] for item in made.items)
+    made = explorer.explore(loading.load([folder]).tests)
+    assert all(not item["images"] and "not available here" in item["note"] for item in made.items)
     assert "gone/rows.parquet" in next(iter(made.missing))
-    made = explorer.explore(reading.read([other]).tests)
+    made = explorer.explore(loading.load([other]).tests)
     assert [item["id"] for item in made.items if item["note"]] == [examples[3].id]
     assert "another question" in made.items[3]["note"] and made.items[3]["question"] == "What else?"
 
 
-def answered(folder: Path, examples, rule, benchmark, arguments: dict) -> reading.Test:
+def answered(folder: Path, examples, rule, benchmark, arguments: dict) -> loading.Test:
     """A run that answered rightly, as the report reads it."""
     run = Run(folder, {"seed": 0} | arguments)
     records = [predict.to_record(e, [str(e.answer)], rule, rule.gold(e)) for e in examples]
     run.add_predictions(records)
     run.write_summary(summarize(records, benchmark.aggregate, rule, benchmark.title))
-    return reading.read([folder]).tests[0]
+    return loading.load([folder]).tests[0]
 
 
 ROOMS = {"eval_data": "embedded", "eval_limit": 2, "num_frames": 2, "evaluated": "trained"}
@@ -424,8 +425,8 @@ def test_the_same_question_of_two_benchmarks_is_two_items_of_the_page(runs, tmp_
     other = Path(shutil.copytree(runs / "base", tmp_path / "other"))
     summary = json.loads((other / "summary.json").read_text()) | {"benchmark": "Another"}
     (other / "summary.json").write_text(json.dumps(summary))
-    tests = reading.read([runs / "base", other]).tests
-    keys = [item["key"] for item in explorer.explore(tests, pictures=False).items]
+    tests = loading.load([runs / "base", other]).tests
+    keys = [item["key"] for item in explorer.explore(tests, images=False).items]
     assert len(keys) == len(set(keys)) == 2 * LIMIT
 
 
@@ -456,7 +457,7 @@ def test_sat_rows_in_all_orders_with_two_images_are_found_again(tmp_path):
     run = Run(tmp_path / "run", {"data": str(file)} | given)
     run.add_predictions(records)
     run.write_summary(summarize(records, sat.BENCHMARK.aggregate, rule, "SAT"))
-    made = explorer.explore(reading.read([tmp_path / "run"]).tests)
+    made = explorer.explore(loading.load([tmp_path / "run"]).tests)
     assert len(made.items) == 8  # each question in both orders
     assert [len(item["images"]) for item in made.items] == [len(example.images) for example in examples]
     assert {len(item["images"]) for item in made.items} == {1, 2} and made.missing == {}
@@ -482,7 +483,7 @@ def test_the_page_is_one_file_that_asks_for_nothing_else(found, explored):
     assert "<title>Runs &amp; more</title>" in html and "{{" not in re.sub(r"<script.*", "", html, flags=re.S)
     blocks = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
     assert json.loads(blocks[0])["items"] == explored.items
-    assert html.count('type="text/plain" id="image-') == len(explored.pictures)
+    assert html.count('type="text/plain" id="image-') == len(explored.images)
     fields = [a["id"] for tag, a in tags if tag in ("select", "input")]
     labelled = re.findall(r'<label>[^<]+<(?:select|input) id="(\w+)"', html)
     assert sorted(fields) == sorted(labelled)

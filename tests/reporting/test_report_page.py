@@ -55,7 +55,7 @@ def tab(browser, file):
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(f"{file.as_uri()}{hash}")
         return page
 
@@ -98,8 +98,8 @@ def test_filters_leave_the_items_they_name(tab):
     page.get_by_label("Show").select_option("changed")
     assert count(page) == won + lost
     page.get_by_label("Run A").select_option("b-better")
-    page.get_by_label("Show").select_option("a_unread")
-    assert count(page) == LIMIT // 4 and "unread" in page.locator(".answer").first.inner_text()
+    page.get_by_label("Show").select_option("a_unparsed")
+    assert count(page) == LIMIT // 4 and "unparsed" in page.locator(".answer").first.inner_text()
     assert "<tag>&</script>" in page.locator(".answer pre").first.inner_text()  # shown as text, not as a tag
     page.get_by_label("Find").fill("no such words")
     assert count(page) == 0 and "No item" in page.locator("#item").inner_text()
@@ -130,7 +130,7 @@ def test_an_address_opens_the_same_item_filters_and_runs(tab):
     ]
 
 
-def test_pictures_are_decoded_only_where_they_are_looked_at(tab):
+def test_images_are_decoded_only_when_shown(tab):
     page = tab("#items")
     assert page.evaluate("document.images.length") == 1
     page.wait_for_function("document.images[0].complete && document.images[0].naturalWidth > 0")
@@ -150,7 +150,14 @@ def test_a_phone_shows_every_view_without_scrolling_sideways(tab, view, colours)
 
 
 def test_colours_are_told_from_the_paper(tab):
-    names = [*(f"--s{number}" for number in range(8)), "--soft", "--right", "--wrong", "--unread", "--accent"]
+    names = [
+        *(f"--s{number}" for number in range(8)),
+        "--soft",
+        "--correct",
+        "--incorrect",
+        "--unparsed",
+        "--accent",
+    ]
     for colours in ("light", "dark"):
         page = tab("", DESKTOP, colours)
         paper, *found = (

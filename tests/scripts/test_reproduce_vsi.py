@@ -83,6 +83,6 @@ def test_sizes_that_make_no_sense(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--eval_limit must be at least 6" in refused(SCRIPT, "--eval_limit", "4", capsys=capsys)
     assert "--max_steps must be at least 1, not 0" in refused(SCRIPT, "--max_steps", "0", capsys=capsys)
-    assert "--open_questions x: must be of all, dpo" not in refused(
+    assert "--open_questions x: must be all, or some of dpo" not in refused(
         SCRIPT, "--open_questions", "x", capsys=capsys
     )

@@ -216,7 +216,7 @@ def test_a_picture_that_is_cut_off(tmp_path, capsys):
             "model/sparkle_grpo.py trains on Sparkle's questions",
         ),
         (REPRODUCE, ["--workers", "0"], "--workers must be at least 1"),
-        (REPRODUCE, ["--ablations", "pairs"], "--ablations pairs: must be of all, without_numbers"),
+        (REPRODUCE, ["--ablations", "pairs"], "--ablations pairs: must be all, or some of without_numbers"),
         (REPRODUCE, ["--eval_limit", "0"], "--eval_limit must be at least 1"),
     ],
 )

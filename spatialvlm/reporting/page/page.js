@@ -1,20 +1,20 @@
 "use strict";
-// Items are rows of numbers and texts (see explorer.py); pictures lie in blocks of their own and are read when shown.
+// Items are rows of numbers and texts (see explorer.py); images lie in blocks of their own, decoded when shown.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const ROW = 48; // height of a row of the list, as in page.css
 const VIEWS = ["tables", "plots", "items"];
 const SHOWS = {
   all: ["all", () => true],
-  a_right: ["A right", (a) => a && a.right],
-  a_wrong: ["A wrong", (a) => a && !a.right],
-  a_unread: ["A unread", (a) => a && a.unread],
-  changed: ["changed: right in one alone", (a, b) => a && b && a.right !== b.right],
-  won: ["right in B alone", (a, b) => a && b && !a.right && b.right],
-  lost: ["right in A alone", (a, b) => a && b && a.right && !b.right],
-  both_wrong: ["wrong in both", (a, b) => a && b && !a.right && !b.right],
+  a_correct: ["A correct", (a) => a && a.correct],
+  a_incorrect: ["A incorrect", (a) => a && !a.correct],
+  a_unparsed: ["A unparsed", (a) => a && a.unparsed],
+  changed: ["changed: correct in only one", (a, b) => a && b && a.correct !== b.correct],
+  won: ["correct only in B", (a, b) => a && b && !a.correct && b.correct],
+  lost: ["correct only in A", (a, b) => a && b && a.correct && !b.correct],
+  both_incorrect: ["incorrect in both", (a, b) => a && b && !a.correct && !b.correct],
 };
-const NEEDS_B = new Set(["changed", "won", "lost", "both_wrong"]);
+const NEEDS_B = new Set(["changed", "won", "lost", "both_incorrect"]);
 const state = { benchmark: "", a: "", b: "", task: "", show: "all", find: "", item: "" };
 let shown = []; // numbers of the items that pass the filters
 let view = "tables";
@@ -22,20 +22,20 @@ let view = "tables";
 // ---- reading the data
 
 function answerOf(run, number) {
-  const found = run && run.answers[number];
-  if (!found) return null;
-  const [score, parsed, completions, images, note] = found;
-  const said = Array.isArray(parsed) ? parsed : [parsed];
-  return { score, right: score === 1, unread: said.includes(null), said, completions, images: images || [], note: note || "" };
+  const answer = run && run.answers[number];
+  if (!answer) return null;
+  const [score, answers, completions, images, note] = answer;
+  const parsed = Array.isArray(answers) ? answers : [answers];
+  return { score, correct: score === 1, unparsed: parsed.includes(null), parsed, completions, images: images || [], note: note || "" };
 }
 const runNamed = (name) => data.runs.find((run) => run.name === name);
 const runsOf = (benchmark) => data.runs.filter((run) => run.benchmark === benchmark);
 
 function markOf(answer) {
   if (!answer) return ["–", "", "no answer"];
-  if (answer.right) return ["✓", "right", "right"];
-  if (answer.unread && answer.score === 0) return ["?", "unread", "unread, counted wrong"];
-  return answer.score > 0 ? ["~", "unread", "partly right, " + answer.score.toFixed(2)] : ["✗", "wrong", "wrong"];
+  if (answer.correct) return ["✓", "correct", "correct"];
+  if (answer.unparsed && answer.score === 0) return ["?", "unparsed", "unparsed, counted as incorrect"];
+  return answer.score > 0 ? ["~", "unparsed", "partly correct, " + answer.score.toFixed(2)] : ["✗", "incorrect", "incorrect"];
 }
 
 function element(tag, properties = {}, children = []) {
@@ -51,11 +51,11 @@ function mark(answer, words = false) {
   return made;
 }
 
-function picture(number, words) {
+function image(number, words) {
   const made = element("img", { alt: words });
   const block = byId("image-" + number);
   if (block) made.src = block.dataset.type + block.textContent;
-  else document.addEventListener("DOMContentLoaded", () => made.replaceWith(picture(number, words)), { once: true });
+  else document.addEventListener("DOMContentLoaded", () => made.replaceWith(image(number, words)), { once: true });
   return made;
 }
 
@@ -71,14 +71,14 @@ function passing(show) {
   const a = runNamed(state.a), b = runNamed(state.b);
   const words = state.find.toLowerCase();
   const test = SHOWS[show][1];
-  const found = [];
+  const passed = [];
   data.items.forEach((item, number) => {
     if (item.benchmark !== state.benchmark || (state.task && item.task !== state.task)) return;
     if (!(a && a.answers[number]) && !(b && b.answers[number])) return;
     if (words && !(item.id + " " + item.prompt).toLowerCase().includes(words)) return;
-    if (test(answerOf(a, number), answerOf(b, number))) found.push(number);
+    if (test(answerOf(a, number), answerOf(b, number))) passed.push(number);
   });
-  return found;
+  return passed;
 }
 
 function fillFilters() {
@@ -103,7 +103,7 @@ function filter() {
   place();
 }
 
-// ---- the list: rows are made only where they are seen
+// ---- the list: only visible rows are in the document
 
 const keyOf = (number) => data.items[number].key;
 const at = () => shown.findIndex((number) => keyOf(number) === state.item);
@@ -156,13 +156,13 @@ function choose(position) {
 function answerCard(letter, run, item, number) {
   const answer = answerOf(run, number);
   const parts = [element("h3", { textContent: letter + ": " + run.name })];
-  if (!answer) return element("section", { className: "answer" }, [...parts, element("p", { textContent: "was not asked this" })]);
+  if (!answer) return element("section", { className: "answer" }, [...parts, element("p", { textContent: "has no answer to this item" })]);
   parts.push(mark(answer, true));
-  parts.push(element("p", { className: "note", textContent: "read as " + answer.said.map((text) => text === null ? "nothing" : text).join(", ") }));
+  parts.push(element("p", { className: "note", textContent: "parsed as " + answer.parsed.map((text) => text === null ? "nothing" : text).join(", ") }));
   answer.completions.forEach((text) => parts.push(element("pre", { textContent: text || "(empty)" })));
   if (answer.note) parts.push(element("p", { className: "note", textContent: answer.note }));
   if (answer.images.length)
-    parts.push(element("div", { className: "pictures" }, answer.images.map((image) => picture(image, "the image that it was shown"))));
+    parts.push(element("div", { className: "images" }, answer.images.map((each) => image(each, "the image that it was shown"))));
   return element("section", { className: "answer" }, parts);
 }
 
@@ -173,26 +173,26 @@ function drawItem() {
   const parts = [element("h2", { textContent: `${item.task} · ${item.id}` })];
   const words = `Image of ${item.id}: ${item.question}`;
   if (item.images.length)
-    parts.push(element("div", { className: item.images.length > 1 ? "pictures many" : "pictures" },
-      item.images.map((image, place) => picture(image, item.images.length > 1 ? `${words} (${place + 1})` : words))));
+    parts.push(element("div", { className: item.images.length > 1 ? "images many" : "images" },
+      item.images.map((each, place) => image(each, item.images.length > 1 ? `${words} (${place + 1})` : words))));
   if (item.note) parts.push(element("p", { className: "note warning", textContent: item.note }));
   parts.push(element("p", { className: "question", textContent: item.question }));
   if (item.choices)
     parts.push(element("ol", { className: "choices" }, item.choices.map((choice, place) =>
       element("li", { className: place === item.gold_choice ? "gold" : "", textContent: `(${String.fromCharCode(65 + place)}) ${choice}` + (place === item.gold_choice ? " ✓" : "") }))));
-  parts.push(element("p", {}, ["Right: ", element("strong", { textContent: item.gold })]));
+  parts.push(element("p", {}, ["Gold answer: ", element("strong", { textContent: item.gold })]));
   const cards = [answerCard("A", a, item, number)];
   if (b) cards.push(answerCard("B", b, item, number));
   parts.push(element("div", { className: "answers" }, cards));
   const others = runsOf(item.benchmark).filter((run) => run.answers[number]);
   if (others.length > 1)
     parts.push(element("details", { open: others.length <= 12 }, [
-      element("summary", { textContent: `All ${others.length} runs that were asked this` }),
+      element("summary", { textContent: `All ${others.length} runs with an answer` }),
       element("table", { className: "all" }, others.map((run) => {
         const answer = answerOf(run, number);
         return element("tr", {}, [
           element("td", {}, [mark(answer)]), element("th", { scope: "row", textContent: run.name }),
-          element("td", { textContent: answer.said.map((text) => text === null ? "unread" : text).join(", ") }),
+          element("td", { textContent: answer.parsed.map((text) => text === null ? "unparsed" : text).join(", ") }),
         ]);
       })),
     ]));

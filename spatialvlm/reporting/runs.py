@@ -1,7 +1,7 @@
-"""Run folders as the report reads them: tests with their answers, trainings with their curves.
+"""Run folders as the report loads them: tests with their answers, trainings with their curves.
 
-A test is a folder with predictions.jsonl and summary.json, wherever it lies below the folders given; a
-training one with metrics.jsonl. Nothing is believed twice: a summary must be that of the answers beside it.
+A test is a folder with predictions.jsonl and summary.json, at any depth below the folders given; a training
+has metrics.jsonl. A summary must be that of the answers beside it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from typing import Any
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import compare, metrics
 from spatialvlm.evaluation.metrics import Record
-from spatialvlm.tasks.registry import BENCHMARKS, benchmark
+from spatialvlm.tasks import registry
 from spatialvlm.training.checkpoints import PREFIX
 
-ALMOST = 1e-9  # two ways of the same float arithmetic
+TOLERANCE = 1e-9  # between two orders of the same float sum
 _SEED = re.compile(r"[-_]?seed\d+")
-_TURNED = re.compile(r"[-_]ood\b")
+_FLIPPED = re.compile(r"[-_]ood\b")
 _UNFINISHED = "has answers and no summary: it is unfinished and left out; finish it, or wait"
+_MARKS = ("predictions.jsonl", "metrics.jsonl")
 
 
 @dataclass(frozen=True)
 class Test:
-    """One evaluation: its folder, its name among the others, arguments, summary and answers."""
+    """One evaluation: its folder, its name among the others, config, summary and answers."""
 
     folder: Path
     name: str
@@ -45,22 +46,22 @@ class Test:
     def benchmark(self) -> str:
         """The benchmark's title."""
         name = self.summary["benchmark"]
-        return benchmark(name).title if name in BENCHMARKS else name
+        return registry.benchmark(name).title if name in registry.BENCHMARKS else name
 
     @property
-    def part(self) -> str:
-        """Which part of a training this tests: `base`, `trained-ood`, `shuffled`, ...; empty for others."""
+    def stage(self) -> str:
+        """The test within a training: `base`, `trained-ood`, `shuffled`, ...; empty for an evaluation."""
         return self.arguments.get("evaluated", "")
 
     @property
-    def turned(self) -> bool:
-        """Whether the questions' polarity is turned (out of distribution)."""
-        return bool(self.arguments.get("ood") or self.part.endswith("-ood"))
+    def flipped(self) -> bool:
+        """Whether the questions are polarity-flipped (out of distribution)."""
+        return bool(self.arguments.get("ood") or self.stage.endswith("-ood"))
 
     @property
-    def control(self) -> str:
-        """`shuffled` or `blank`, where the images were not the questions' own; else empty."""
-        if self.arguments.get("shuffle_images") or self.part == "shuffled":
+    def ablation(self) -> str:
+        """`shuffled` or `blank` if the images were not the questions' own; else empty."""
+        if self.arguments.get("shuffle_images") or self.stage == "shuffled":
             return "shuffled"
         return "blank" if self.arguments.get("blank_image") else ""
 
@@ -70,37 +71,37 @@ class Test:
 
     @property
     def kind(self) -> str:
-        """What sets it apart from tests that it cannot stand in one row with, in words."""
+        """Sampling, polarity and ablation in words; tests of one kind stand in one table."""
         words = [f"Pass@{self.num_samples}" if self.num_samples > 1 else "greedy"]
-        words += ["polarity turned"] if self.turned else []
-        return ", ".join(words + ([f"images {self.control}"] if self.control else []))
+        words += ["polarity-flipped"] if self.flipped else []
+        return ", ".join(words + ([f"images {self.ablation}"] if self.ablation else []))
 
     @property
-    def way(self) -> str:
-        """The name without seed and without what `turned` says: runs of one way differ in the seed alone."""
-        return _TURNED.sub("", _SEED.sub("", self.name)) or self.name
+    def arm(self) -> str:
+        """The name without seed and polarity; the runs of one arm differ in the seed alone."""
+        return _FLIPPED.sub("", _SEED.sub("", self.name)) or self.name
 
 
 @dataclass(frozen=True)
 class Training:
-    """The curves of one training: a row a step."""
+    """The metrics of one training, one row per step."""
 
     name: str
     rows: list[dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Found:
+class Runs:
     tests: list[Test]
     trainings: list[Training]
-    unfinished: list[str]  # in words
+    unfinished: list[str]  # one line each
 
 
-def read(paths: Sequence[str | Path]) -> Found:
-    """Every test and training below the folders, in the order of their paths.
+def load(paths: Sequence[str | Path]) -> Runs:
+    """Load every test and training below some folders, in the order of their paths.
 
     Raises:
-        UserError: a folder that is not there or holds no run, or a file that is damaged or does not fit the
+        UserError: a folder that does not exist or holds no run, or a file that is damaged or does not fit the
             one beside it; the message names it.
     """
     folders = []
@@ -116,8 +117,7 @@ def read(paths: Sequence[str | Path]) -> Found:
             raise UserError(f"{path}: no run there (no predictions.jsonl or metrics.jsonl below it)")
         folders += [folder for folder in below if folder not in folders]
     tests, trainings, unfinished = [], [], []
-    names = _names(folders)
-    for folder, name in zip(folders, names, strict=True):
+    for folder, name in zip(folders, _names(folders), strict=True):
         if (folder / "predictions.jsonl").is_file():
             if (folder / "summary.json").is_file():
                 tests.append(_test(folder, name))
@@ -125,14 +125,11 @@ def read(paths: Sequence[str | Path]) -> Found:
                 unfinished.append(f"{folder} {_UNFINISHED}")
         if (folder / "metrics.jsonl").is_file():
             trainings.append(Training(name, _curves(folder / "metrics.jsonl")))
-    return Found(tests, trainings, unfinished)
-
-
-_MARKS = ("predictions.jsonl", "metrics.jsonl")
+    return Runs(tests, trainings, unfinished)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Paths below the deepest folder that holds them all, with `/`."""
+    """Paths relative to the deepest folder that contains all of them."""
     if len(folders) == 1:
         return [folders[0].resolve().name]
     above = Path(os.path.commonpath([folder.resolve() for folder in folders]))
@@ -146,47 +143,44 @@ def _test(folder: Path, name: str) -> Test:
         where = f"{folder / 'predictions.jsonl'} row {number}"
         if not isinstance(row["correct"], bool):
             raise UserError(
-                f"{where}: 'correct' must be true or false, not {row['correct']!r}; score it anew"
+                f"{where}: 'correct' must be true or false, not {row['correct']!r}; score it again"
             )
-        said = row.get("completions")
-        if not isinstance(said, list) or not said or not all(isinstance(text, str) for text in said):
+        texts = row.get("completions")
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
             raise UserError(f"{where} has no 'completions', a list of texts; evaluate again")
         if not isinstance(row.get("prompt"), str) or not row["prompt"]:
             raise UserError(f"{where} has no 'prompt'; evaluate again")
-        if "score" in row and not _is_share(row["score"]):
-            raise UserError(f"{where}: 'score' must lie within 0 and 1, not {row['score']!r}; score it anew")
-    test = Test(
-        folder, name, json_object(folder / "config.json"), json_object(folder / "summary.json"), records
-    )
-    _check(test)
-    return test
+        if "score" in row and not _is_fraction(row["score"]):
+            raise UserError(
+                f"{where}: 'score' must lie between 0 and 1, not {row['score']!r}; score it again"
+            )
+    config, summary = json_object(folder / "config.json"), json_object(folder / "summary.json")
+    _check_summary(folder / "summary.json", summary, records)
+    return Test(folder, name, config, summary, records)
 
 
-def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1  # NaN is neither
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1  # false for NaN
 
 
-def _check(test: Test) -> None:
-    """Raises UserError where the summary is not that of the answers."""
-    file = test.folder / "summary.json"
+def _check_summary(file: Path, summary: dict[str, Any], records: Sequence[Record]) -> None:
     for name in ("benchmark", "n", "num_samples", "tasks", "aggregates"):
-        if name not in test.summary:
-            raise UserError(f"{file} has no '{name}'; run the evaluation again to write it anew")
-    found = metrics.by_task(test.records)
-    written = test.summary["tasks"]
-    same = test.summary["n"] == len(test.records) and written.keys() == found.keys()
+        if name not in summary:
+            raise UserError(f"{file} has no '{name}'; run the evaluation again to rewrite it")
+    by_task, written = metrics.by_task(records), summary["tasks"]
+    same = summary["n"] == len(records) and written.keys() == by_task.keys()
     if not same or any(
-        not math.isclose(written[task].get("accuracy", math.nan), part.value, abs_tol=ALMOST)
-        for task, part in found.items()
+        not math.isclose(written[task].get("accuracy", math.nan), part.value, abs_tol=TOLERANCE)
+        for task, part in by_task.items()
     ):
         raise UserError(
-            f"{file} is not the summary of the {len(test.records)} answers beside it; run the evaluation "
-            "again to write it anew"
+            f"{file} is not the summary of the {len(records)} answers beside it; run the evaluation "
+            "again to rewrite it"
         )
 
 
 def json_object(path: Path) -> dict:
-    """What a file of a run holds. Raises UserError where it is missing, damaged, or no JSON object."""
+    """Load a file of a run. Raises UserError if it is missing, damaged, or no JSON object."""
     if not path.is_file():
         raise UserError(f"{path} is missing; give whole run folders")
     try:
@@ -199,7 +193,7 @@ def json_object(path: Path) -> dict:
 
 
 def _curves(path: Path) -> list[dict[str, float]]:
-    """A training's metrics; of one that runs, the line that is being written is left out."""
+    """A training's metrics, without the line that a running training is just writing."""
     content, rows = path.read_text(encoding="utf-8"), []
     for number, line in enumerate(content[: content.rfind("\n") + 1].splitlines(), start=1):
         try:
