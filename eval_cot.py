@@ -30,9 +30,8 @@ from spatialvlm.evaluation.summary import table
 from spatialvlm.models import loading
 from spatialvlm.papers import prompting_study
 from spatialvlm.prompting import exemplars, sources, study
-from spatialvlm.prompting.cache import Cache
 from spatialvlm.prompting.local import LocalClient
-from spatialvlm.prompting.server import ServerArgs, ServerClient
+from spatialvlm.prompting.server import Cache, ServerArgs, ServerClient
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Strategy
 from spatialvlm.prompting.views import depth_maps

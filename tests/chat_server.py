@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.state.release.wait(120)
             self.close_connection = True
         elif kind == "slow":
-            time.sleep(float(figure))
+            self.state.release.wait(float(figure))
             self.close_connection = True
         elif kind == "cut":  # not a word
             self.close_connection = True

@@ -24,8 +24,7 @@ from torch import Tensor
 from spatialvlm.errors import UserError
 from spatialvlm.example import open_image
 from spatialvlm.models import inputs, qwen, rollout
-from spatialvlm.prompting.client import Reply, Talk
-from spatialvlm.prompting.strategy import Conversation, Message
+from spatialvlm.prompting.strategy import Conversation, Dialogue, Message, Reply
 
 FEATURES_KEPT = 512  # pictures whose features stay
 
@@ -40,7 +39,7 @@ class LocalClient:
         self._seen = 0
         self._answered = False
 
-    def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Talk]]:
+    def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Dialogue]]:
         """Batches of conversations, query by query.
 
         Raises:
@@ -58,7 +57,7 @@ class LocalClient:
                     try:
                         going_on.append((id, conversation, conversation.send(answer.text)))
                     except StopIteration as end:
-                        yield id, Talk(end.value, tuple(replies[id]))
+                        yield id, Dialogue(end.value, tuple(replies[id]))
                 open_ = going_on
 
     def facts(self) -> dict[str, int]:

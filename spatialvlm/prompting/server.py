@@ -1,10 +1,8 @@
-"""An OpenAI-compatible server as the client of a study: `--base_url http://localhost:8000/v1`.
+"""Client of an OpenAI-compatible server: `--base_url http://localhost:8000/v1`.
 
-Requests are chat completions at temperature 0, pictures as PNG in data URLs. Some conversations run at a
-time. What can pass is asked for again, later and later, with chance in the waiting: 408, 409, 425, 429, 5xx
-(not before Retry-After, of an hour at most), time-outs, cut connections and half answers. Every whole reply
-goes into the cache before anything else is done with it. An answer that the server itself cut off at the
-greatest length is whole, and counted as cut off.
+Requests are chat completions at temperature 0, with images as PNG in data URLs. The openai client retries 408,
+409, 429, 5xx, time-outs and cut connections after growing pauses; an incomplete reply is treated as a 502.
+Every complete reply goes into the cache before it is used, so that no request is paid for twice.
 
 The key comes from the environment variable OPENAI_API_KEY alone; it is neither printed nor stored.
 """
@@ -12,144 +10,160 @@ The key comes from the environment variable OPENAI_API_KEY alone; it is neither 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 from PIL import Image
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_above_zero, require_at_least
 from spatialvlm.example import open_image
-from spatialvlm.prompting.cache import Cache, key_of
-from spatialvlm.prompting.client import Reply, Talk
-from spatialvlm.prompting.strategy import Conversation, Message
+from spatialvlm.prompting.strategy import Conversation, Dialogue, Message, Reply
+from spatialvlm.run_folder import disk_errors
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-PASSING = {408, 409, 425, 429}  # beside 5xx
 FINISHED = ("stop", "length", "content_filter")
-LONGEST_PAUSE = 3600.0  # seconds; a server that asks for more is asked again then
+RETRIED = (408, 409, 429)  # by the openai client, and 5xx
+FIELDS = {"text": str, "finish": str, "prompt_tokens": int, "completion_tokens": int}  # of a cached reply
 
 
-class Halved(Exception):
+class Incomplete(Exception):
     """A reply of which something is missing."""
 
 
-class Cancelled(Exception):
-    """The study is being stopped: no request is to be sent any more."""
+class Cancelled(openai.OpenAIError):
+    """The study is being stopped; the openai client passes its own errors on without another attempt."""
 
 
 @dataclass
 class ServerArgs:
-    """Where a server is and how it is spoken to."""
+    """A server and how to use it."""
 
     base_url: str | None = field(
-        default=None, metadata={"help": "OpenAI-compatible server to ask, http://localhost:8000/v1 for one"}
+        default=None, metadata={"help": "address of an OpenAI-compatible server, http://localhost:8000/v1"}
     )
-    concurrency: int = field(default=8, metadata={"help": "conversations with the server at a time"})
+    concurrency: int = field(default=8, metadata={"help": "number of simultaneous conversations"})
     cache_dir: str | None = field(
-        default=None, metadata={"help": "folder of replies, may be shared; in the run folder where not given"}
+        default=None, metadata={"help": "folder of cached replies, may be shared; default: in the run folder"}
     )
     timeout: float = field(default=120.0, metadata={"help": "seconds to wait for one reply"})
-    max_attempts: int = field(default=8, metadata={"help": "how often a request is sent before giving up"})
-    price_in: float = field(default=0.0, metadata={"help": "price of a million tokens of prompts"})
-    price_out: float = field(default=0.0, metadata={"help": "price of a million tokens of replies"})
+    max_attempts: int = field(default=8, metadata={"help": "maximum number of attempts per request"})
+    price_in: float = field(default=0.0, metadata={"help": "price per million prompt tokens"})
+    price_out: float = field(default=0.0, metadata={"help": "price per million completion tokens"})
 
     def check(self) -> None:
-        """Raises UserError for figures out of range and a base_url that is none, or holds a password."""
-        for name in ("concurrency", "max_attempts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if not self.timeout > 0:
-            raise UserError(f"--timeout must be more than 0, not {self.timeout}")
-        for name in ("price_in", "price_out"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"--{name} must not be negative, not {getattr(self, name)}")
-        if self.base_url is not None:
-            _check_address(self.base_url)
+        """Raise UserError for numbers out of range and an invalid base_url, or one with a password."""
+        require_at_least(1, concurrency=self.concurrency, max_attempts=self.max_attempts)
+        require_at_least(0, price_in=self.price_in, price_out=self.price_out)
+        require_above_zero(timeout=self.timeout)
+        if self.base_url is None:
+            return
+        try:
+            parts = urlsplit(self.base_url)
+            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # invalid brackets or port
+            valid = False
+        if valid and ("@" in parts.netloc or parts.query):  # would be repeated in messages and config.json
+            raise UserError(f"--base_url must hold no password and no query; put the key in {KEY_VARIABLE}")
+        if not valid:
+            raise UserError(f"--base_url {self.base_url!r} is no address such as http://localhost:8000/v1")
 
 
-def _check_address(base_url: str) -> None:
-    try:
-        parts = urlsplit(base_url)
-        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets, or a port, that make no address
-        known = False
-    if known and ("@" in parts.netloc or parts.query):  # not to be repeated, nor kept in config.json
-        raise UserError(f"--base_url must hold no password and no query; put the key in {KEY_VARIABLE}")
-    if not known:
-        raise UserError(f"--base_url {base_url!r} is no address such as http://localhost:8000/v1")
+class Cache:
+    """Replies on disk, one file per request, named by the request's hash.
 
+    A file holds the reply alone: no question, no image and no key. It appears under its name when complete.
+    """
 
-def _key() -> str:
-    """The key of the environment; `none` where there is none, which servers of one's own do not mind."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise UserError(f"{KEY_VARIABLE} holds characters that no key has; set it anew")
-    return key or "none"
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The cached reply, or None. Raises UserError for a damaged file."""
+        path = self._path(key)
+        if not path.exists():
+            return None
+        try:
+            reply = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(reply, dict) or {name: type(reply[name]) for name in FIELDS} != FIELDS:
+                raise ValueError("no reply")
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{path} is damaged ({error}); delete that file to repeat the request") from None
+        return {name: reply[name] for name in FIELDS}
+
+    def put(self, key: str, reply: Mapping[str, Any]) -> None:
+        path = self._path(key)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with disk_errors(path):
+            path.parent.mkdir(exist_ok=True)
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(reply, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"
 
 
 class ServerClient:
-    """Asks a server.
+    """Holds conversations with a model on a server.
 
     Args:
-        args: address, number at a time, time limit, attempts.
+        args: address, concurrency, time limit, attempts.
         model: the model's name on that server.
-        cache: where replies are kept.
-        max_new_tokens: greatest length of a reply.
-        first_pause: seconds before the second attempt; each later pause is twice as long, up to a minute.
+        max_new_tokens: maximum length of a reply.
+
+    Raises:
+        UserError: a key that is not printable ASCII.
     """
 
-    def __init__(
-        self,
-        args: ServerArgs,
-        model: str,
-        cache: Cache,
-        max_new_tokens: int,
-        seed: int = 0,
-        first_pause: float = 1.0,
-    ):
+    def __init__(self, args: ServerArgs, model: str, cache: Cache, max_new_tokens: int, seed: int = 0):
         self.args, self.model, self.cache = args, model, cache
-        self.max_new_tokens, self.seed, self.first_pause = max_new_tokens, seed, first_pause
-        self._key = _key()
+        self.max_new_tokens, self.seed = max_new_tokens, seed
+        self._key = os.environ.get(KEY_VARIABLE, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise UserError(f"{KEY_VARIABLE} holds characters that no key has; set it again")
+        hooks = {"request": [self._before_request], "response": [self._after_response]}
         self._openai = openai.OpenAI(
-            base_url=args.base_url, api_key=self._key, max_retries=0, timeout=args.timeout
+            base_url=args.base_url,
+            api_key=self._key or "none",  # servers of one's own do not need any
+            max_retries=args.max_attempts - 1,
+            timeout=args.timeout,
+            http_client=openai.DefaultHttpxClient(event_hooks=hooks),
         )
-        self._random = Random()  # of pauses: they change no answer
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._asking: dict[str, threading.Lock] = {}  # one a request, so that twins are sent once
+        self._locks: dict[str, threading.Lock] = {}  # per request, so that identical ones are sent once
         self._counts: Counter[str] = Counter()
 
-    # ---- conversations
+    def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Dialogue]]:
+        """Hold each conversation in a thread of its own, `concurrency` at a time; yield them as they end.
 
-    def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Talk]]:
-        """Each conversation in a thread of its own, `concurrency` at a time, as they end.
-
-        Where one fails, or the study is stopped, no further request is sent; those on their way are waited
-        for, and go into the cache.
+        Where one fails, or the study is stopped, no further request is sent; those on their way are awaited
+        and cached.
 
         Raises:
             UserError: the server refuses a request, or all attempts failed.
         """
-        waiting = iter(conversations)
         running: set[Future] = set()
         self._stopping.clear()
         pool = ThreadPoolExecutor(self.args.concurrency, thread_name_prefix="conversation")
         try:
-            for id, conversation in waiting:
+            for id, conversation in conversations:
                 running.add(pool.submit(self._hold, id, conversation))
                 if len(running) == self.args.concurrency:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -161,7 +175,7 @@ class ServerClient:
             self._stopping.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _hold(self, id: str, conversation: Conversation) -> tuple[str, Talk]:
+    def _hold(self, id: str, conversation: Conversation) -> tuple[str, Dialogue]:
         replies: list[Reply] = []
         messages = next(conversation)
         while True:
@@ -169,14 +183,14 @@ class ServerClient:
             try:
                 messages = conversation.send(replies[-1].text)
             except StopIteration as end:
-                return id, Talk(end.value, tuple(replies))
+                return id, Dialogue(end.value, tuple(replies))
 
     def facts(self) -> dict[str, int]:
-        """Requests sent and answered in this session, attempts that failed, replies from the cache."""
+        """Requests answered in this session, attempts that failed, replies from the cache."""
         with self._lock:
-            return {name: self._counts[name] for name in ("answered", "failed_attempts", "from_cache")}
-
-    # ---- one request
+            answered, sent = self._counts["answered"], self._counts["sent"]
+            cached = self._counts["from_cache"]
+        return {"answered": answered, "failed_attempts": sent - answered, "from_cache": cached}
 
     def reply(self, messages: Sequence[Message]) -> Reply:
         """The reply to a query, from the cache or from the server.
@@ -192,53 +206,52 @@ class ServerClient:
             "temperature": 0,
             "seed": self.seed,
         }
-        asked = {"base_url": self.args.base_url, **request}
+        unique = json.dumps({"base_url": self.args.base_url, **request}, sort_keys=True)
+        key = hashlib.sha256(unique.encode()).hexdigest()
         with self._lock:
-            mine = self._asking.setdefault(key_of(asked), threading.Lock())
-        with mine:
-            if kept := self.cache.get(asked):
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if cached := self.cache.get(key):
                 self._count("from_cache")
-                return Reply(**kept, from_cache=True)
-            found = self._ask(request)
-            kept = asdict(found)
-            del kept["from_cache"]
-            self.cache.put(asked, kept)
+                return Reply(**cached)
+            reply = self._send(request)
+            self.cache.put(key, {name: getattr(reply, name) for name in FIELDS})
             self._count("answered")
-            return found
+            return reply
 
-    def _ask(self, request: dict[str, Any]) -> Reply:
-        pause, trouble = self.first_pause, ""
-        for attempt in range(1, self.args.max_attempts + 1):
-            if self._stopping.is_set():
-                raise Cancelled
-            told = 0.0
-            try:
-                raw = self._openai.chat.completions.with_raw_response.create(**request)
-                return read(raw.text)
-            except openai.APIStatusError as error:
-                trouble = f"{error.status_code}: {self._message(error)}"
-                if error.status_code not in PASSING and error.status_code < 500:
-                    raise UserError(self._refused(error.status_code, trouble)) from None
-                told = min(retry_after(error.response.headers.get("retry-after")) or 0.0, LONGEST_PAUSE)
-            except (openai.APIConnectionError, Halved) as error:  # time-outs are connection errors too
-                trouble = self._message(error)
-            self._count("failed_attempts")
-            if attempt < self.args.max_attempts:
-                self._stopping.wait(max(pause * self._random.uniform(0.5, 1.0), told))
-                pause = min(2 * pause, 60.0)
+    def _send(self, request: dict[str, Any]) -> Reply:
+        try:
+            return parse(self._openai.chat.completions.with_raw_response.create(**request).text)
+        except openai.APIStatusError as error:
+            status, problem = error.status_code, f"{error.status_code}: {self._message(error)}"
+            if status < 500 and status not in RETRIED:
+                advice = f"set {KEY_VARIABLE}" if status in (401, 403) else "check --model and --base_url"
+                raise UserError(f"{self.args.base_url} refuses the request ({problem}); {advice}") from None
+        except openai.APIConnectionError as error:  # includes time-outs
+            problem = self._message(error)
         raise UserError(
-            f"{self.args.base_url} failed {self.args.max_attempts} times in a row ({trouble}); what it has "
-            "answered is kept: run the same command again to go on"
+            f"{self.args.base_url} gave no answer in {self.args.max_attempts} attempts ({problem}); its replies "
+            "so far are kept: run the same command again to resume"
         )
 
-    def _refused(self, status: int, trouble: str) -> str:
-        advice = f"set {KEY_VARIABLE}" if status in (401, 403) else "check --model and --base_url"
-        return f"{self.args.base_url} refuses the request ({trouble}); {advice}"
+    def _before_request(self, _: Any) -> None:
+        if self._stopping.is_set():
+            raise Cancelled
+        self._count("sent")
+
+    def _after_response(self, response: Any) -> None:
+        """Mark a success without a complete reply as 502 (bad gateway), which the openai client retries."""
+        if response.is_success:
+            response.read()
+            try:
+                parse(response.text)
+            except Incomplete:
+                response.status_code = 502
 
     def _message(self, error: Exception) -> str:
         """An error in one short line, without the key, which some servers repeat."""
         text = " ".join(str(error).split()) or type(error).__name__
-        return text.replace(self._key, "***")[:300] if self._key != "none" else text[:300]
+        return (text.replace(self._key, "***") if self._key else text)[:300]
 
     def _count(self, name: str) -> None:
         with self._lock:
@@ -246,70 +259,53 @@ class ServerClient:
 
 
 def content(message: Message) -> list[dict[str, Any]]:
-    """A turn as the protocol has it, in its order. Raises UserError for a broken picture."""
+    """Texts and images of a turn in the protocol's form. Raises UserError for a broken image."""
     return [
         {"type": "text", "text": part}
         if isinstance(part, str)
-        else {"type": "image_url", "image_url": {"url": data_url(part)}}
+        else {"type": "image_url", "image_url": {"url": _url(part) if isinstance(part, Path) else _png(part)}}
         for part in message.parts
     ]
 
 
-def data_url(image: Image.Image | Path) -> str:
-    """A picture as PNG, which loses nothing, in base64."""
-    return _file_url(image) if isinstance(image, Path) else _url(image)
-
-
 @lru_cache(maxsize=64)  # both queries of a question show the same file
-def _file_url(path: Path) -> str:
-    return _url(path)
+def _url(path: Path) -> str:
+    return _png(path)
 
 
-def _url(image: Image.Image | Path) -> str:
+def _png(image: Image.Image | Path) -> str:
     buffer = io.BytesIO()
     open_image(image).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def read(text: str) -> Reply:
-    """A chat completion's reply.
+def parse(text: str) -> Reply:
+    """The reply in a chat completion.
 
     Raises:
-        Halved: it is no whole JSON, or has no choice, no text, or no reason why it ended.
+        Incomplete: the JSON is cut off, or has no choice, no text, or no reason why it ended.
     """
     try:
         body = json.loads(text)
     except ValueError:
-        raise Halved(f"half an answer: {text[:80]!r}") from None
+        raise Incomplete(f"no complete JSON: {text[:80]!r}") from None
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
-        raise Halved(f"an answer without choices: {text[:80]!r}")
+        raise Incomplete(f"no choices: {text[:80]!r}")
     choice = _fields(choices[0])
-    said, finish = _fields(choice.get("message")).get("content"), choice.get("finish_reason")
+    reply, finish = _fields(choice.get("message")).get("content"), choice.get("finish_reason")
     if finish not in FINISHED:
-        raise Halved(f"an answer that ended for the reason {finish!r}")
-    if not isinstance(said, str) and finish != "content_filter":
-        raise Halved("an answer without text")
+        raise Incomplete(f"ended for the reason {finish!r}")
+    if not isinstance(reply, str) and finish != "content_filter":
+        raise Incomplete("no text")
     usage = _fields(body.get("usage"))
-    spent = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    # Half a pair of surrogates could not be sent back.
-    whole = (said or "").encode("utf-8", "replace").decode()
-    return Reply(whole, finish, *(count if isinstance(count, int) else 0 for count in spent))
+    prompt, completion = (
+        count if isinstance(count := usage.get(name), int) else 0
+        for name in ("prompt_tokens", "completion_tokens")
+    )
+    # Half a surrogate pair could not be sent back.
+    return Reply((reply or "").encode("utf-8", "replace").decode(), finish, prompt, completion)
 
 
-def _fields(part: object) -> dict[str, Any]:
-    return part if isinstance(part, dict) else {}
-
-
-def retry_after(header: str | None) -> float | None:
-    """Seconds to wait, of a header that gives seconds or a date; None where it is absent or unreadable."""
-    if header is None:
-        return None
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
+def _fields(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

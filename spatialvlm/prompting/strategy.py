@@ -1,32 +1,34 @@
-"""What every strategy is: a conversation that yields messages, is sent the reply, and returns the answer.
+"""Interface of strategies and of what answers them.
+
+A strategy is a conversation: it yields messages, receives the reply, and returns the outcome.
 
     def converse(example, aids):
         reply = yield [user(*example.images, "...")]      # one query
         reply = yield [user(*example.images, "...", reply)]    # as many as it takes
         return Outcome(reply)
 
-A query holds the whole conversation so far: whoever answers remembers nothing.
+A query holds the whole conversation so far: a client remembers nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from PIL import Image
 
 from spatialvlm.example import Example
 
-Part = str | Image.Image | Path  # a text, or a picture that is opened when it is needed
+Part = str | Image.Image | Path  # a text, or an image that is opened when needed
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation: texts and pictures in the order in which they are shown."""
+    """One turn of a conversation: texts and images in the order shown."""
 
     role: Literal["user", "assistant"]
     parts: tuple[Part, ...]
@@ -50,11 +52,11 @@ def assistant(text: str) -> Message:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a conversation ended.
+    """End of a conversation.
 
     Args:
-        text: what the benchmark's rule reads the answer out of; empty where there is none, which is wrong.
-        record: what else is to be kept, as JSON: the graph, whether it was broken, what the program did.
+        text: text from which the benchmark's rule parses the answer; empty where there is none.
+        record: what else to keep, as JSON: the graph, whether it was broken, the program's status.
     """
 
     text: str
@@ -63,7 +65,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A worked example: a question with its right answer and a right scene graph, in JSON."""
+    """A worked example: a question with its answer and scene graph, in JSON."""
 
     example: Example
     graph: str
@@ -71,11 +73,11 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class Aids:
-    """What some strategies need beside the question.
+    """What some strategies need besides the question.
 
     Args:
         exemplars: the k examples of k-shot prompting.
-        depth: gives an example's depth map, grey, near things bright.
+        depth: returns an example's depth map, grey, near objects bright.
     """
 
     exemplars: tuple[Exemplar, ...] = ()
@@ -87,15 +89,15 @@ Conversation = Generator[list[Message], str, Outcome]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way of asking.
+    """A prompting strategy.
 
     Args:
         name: as on the command line.
         converse: begins the conversation about an example.
-        prompts: the names of its files in `prompts/`, in the order of its queries.
-        exemplars: whether it can take examples: `none`, `some` (0 or more) or `needed` (1 or more).
+        prompts: names of its files in `prompts/`, in the order of its queries.
+        exemplars: number of worked examples it takes: `none`, `some` (0 or more) or `needed` (1 or more).
         depth: whether it needs depth maps.
-        images: how many pictures a question must have; any number where None.
+        images: number of images that a question must have; any number where None.
     """
 
     name: str
@@ -106,13 +108,49 @@ class Strategy:
     images: int | None = None
 
 
+@dataclass(frozen=True)
+class Reply:
+    """An answer to one query.
+
+    Args:
+        finish: `stop`, `length` where it was cut off at the maximum length, `too long` where the remaining
+            context held no reply (its text is empty), or `content_filter`.
+        prompt_tokens, completion_tokens: as the model, or the server's bill, counts them.
+    """
+
+    text: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A finished conversation: its outcome and the replies on the way."""
+
+    outcome: Outcome
+    replies: tuple[Reply, ...]
+
+
+class Client(Protocol):
+    """What answers a study's queries: a local model (`local`) or a server (`server`)."""
+
+    def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Dialogue]]:
+        """Hold all conversations, (id, conversation), and yield each as it ends, in any order."""
+        ...
+
+    def facts(self) -> dict[str, int]:
+        """Counts of the session, for the summary."""
+        ...
+
+
 @cache
 def template(name: str) -> Template:
-    """The text of `prompts/<name>.txt`, with `$question`, `$graph` and the like to be filled in."""
+    """The text of `prompts/<name>.txt`, with its placeholders `$question`, `$graph`, ..."""
     text = (Path(__file__).parent / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
     return Template(text.rstrip("\n"))
 
 
 def fill(name: str, **values: str) -> str:
-    """The prompt `name` with its blanks filled in. Raises KeyError where one is missing."""
+    """The prompt `name` with its placeholders filled in. Raises KeyError where one is missing."""
     return template(name).substitute(values)

@@ -16,9 +16,8 @@ from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
-from spatialvlm.prompting.client import Client, Talk
 from spatialvlm.prompting.exemplars import Apart
-from spatialvlm.prompting.strategy import Aids, Conversation, Strategy
+from spatialvlm.prompting.strategy import Aids, Client, Conversation, Dialogue, Strategy
 from spatialvlm.run_folder import Run
 
 KEPT = ("strategy", "notes", "replies", "finish", "usage")  # of a record, beside what every evaluation has
@@ -91,7 +90,7 @@ def run(
     return summary
 
 
-def of_talk(strategy: Strategy, talk: Talk) -> dict[str, Any]:
+def of_talk(strategy: Strategy, talk: Dialogue) -> dict[str, Any]:
     """What a record holds of its conversation."""
     return {
         "strategy": strategy.name,

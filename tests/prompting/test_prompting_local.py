@@ -14,10 +14,9 @@ from spatialvlm.evaluation import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.prompting import exemplars, local, sources, study, views
-from spatialvlm.prompting.client import Talk
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.strategies import STRATEGIES
-from spatialvlm.prompting.strategy import Aids, Outcome, assistant, user
+from spatialvlm.prompting.strategy import Aids, Dialogue, Outcome, assistant, user
 from spatialvlm.tasks.clevr.scoring import with_vocabulary
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.worlds.clevr import series
@@ -96,7 +95,7 @@ def test_a_query_that_is_too_long_among_others_is_counted_and_changes_no_other(e
     one, none, again = client.reply([fits, beyond, fits])
     assert one == again == alone and (none.text, none.finish) == ("", "too long")
     assert none.prompt_tokens > 1024 - 4 and none.completion_tokens == 0
-    counted = study.of_talk(STRATEGIES["direct"], Talk(Outcome(none.text, {}), (none,)))
+    counted = study.of_talk(STRATEGIES["direct"], Dialogue(Outcome(none.text, {}), (none,)))
     found = study.counts(STRATEGIES["direct"], 0, [counted])
     assert found["too_long"] == 1 and "too long to be asked: 1 queries" in study.counts_text(found)
 

@@ -20,9 +20,8 @@ import pytest
 
 from spatialvlm.models import loading
 from spatialvlm.prompting import exemplars, views
-from spatialvlm.prompting.cache import Cache
 from spatialvlm.prompting.local import LocalClient
-from spatialvlm.prompting.server import ServerArgs, ServerClient
+from spatialvlm.prompting.server import Cache, ServerArgs, ServerClient
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids
 from spatialvlm.tasks.registry import benchmark
