@@ -52,7 +52,8 @@ def main(args: Args) -> dict:
     examples = load(args)
     model, processor = loading.load(args)
     examples = with_vocabulary(examples)
-    return evaluate.run(model, processor, examples, benchmark(args.data), args)
+    _, summary = evaluate.run(model, processor, examples, benchmark(args.data), args)
+    return summary
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ def main(args: Args) -> dict:
     if args.grid:
         return grid(model, processor, examples, args, other)
     asked = described.prompted(examples, args.description, args.wording)
-    return evaluate.run(model, processor, asked, BENCHMARK, args)
+    _, summary = evaluate.run(model, processor, asked, BENCHMARK, args)
+    return summary
 
 
 def grid(model, processor, examples: Sequence[Example], args: Args, other: report.Grid | None) -> dict:

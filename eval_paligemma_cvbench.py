@@ -37,7 +37,8 @@ def main(args: Args) -> dict:
     model, processor = loading.load(args)
     if args.ood:
         examples = cvbench.flip_polarity(examples)
-    return evaluate.run(model, processor, examples, BENCHMARK, args)
+    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args)
+    return summary
 
 
 if __name__ == "__main__":

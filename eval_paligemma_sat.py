@@ -51,7 +51,8 @@ def main(args: Args) -> dict:
         args.data, args.split, args.limit, args.answer_form, args.max_images, args.circular, args.seed
     )
     model, processor = loading.load(args)
-    return evaluate.run(model, processor, examples, BENCHMARK, args)
+    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args)
+    return summary
 
 
 if __name__ == "__main__":

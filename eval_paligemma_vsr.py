@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from spatialvlm import cli, distributed
-from spatialvlm.evaluation import evaluate, predict
+from spatialvlm.evaluation import evaluate
+from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.tasks.vsr import data as vsr
@@ -49,22 +50,14 @@ def main(args: Args) -> dict:
     examples = vsr.load(args.data, args.split or "test", args.limit, args.image_folder)
     model, processor = loading.load(args)
     trained_on = distributed.on_main(lambda: overlap(args.adapter, examples) if args.adapter else [])
-    summary = evaluate.run(model, processor, examples, BENCHMARK, args)
 
-    def add_parts() -> dict:
-        folder, rule = evaluate.open_run(model, args, BENCHMARK.title), BENCHMARK.rules[args.rule]
-        said = {row["id"]: row["completions"] for row in folder.predictions()}
-        records, relations = [], {}
-        for example in examples:
-            records.append(predict.to_record(example, said[example.id], rule, rule.gold(example)))
-            relations[example.id] = example.meta["relation"]
-        found = by_relation(records, relations)
-        print(f"\n{relation_table(found)}", flush=True)
-        whole = summary | {"relations": found, "trained_on": trained_on}
-        folder.write_summary(whole)
-        return whole
+    def facts(records: list[Record]) -> dict:
+        relations = {example.id: example.meta["relation"] for example in examples}
+        return {"relations": by_relation(records, relations), "trained_on": trained_on}
 
-    return distributed.on_main(add_parts)
+    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args, facts)
+    distributed.on_main(lambda: print(f"\n{relation_table(summary['relations'])}", flush=True))
+    return summary
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ scenes in the same form. Each block is a run folder of its own within the whole'
 intervals beside chance, and composite beside the published changes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
+from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.papers import sparkle as report
@@ -101,10 +102,8 @@ def main(args: Args) -> dict[str, dict]:
         tokens = args.route_tokens if block == "composite" else args.max_new_tokens
         data = (args.whatsup or "embedded") if block == "real" else args.data
         part = replace(args, output_dir=str(whole.folder / block), data=data, max_new_tokens=tokens)
-        summaries[block] = evaluate.run(model, processor, examples, BENCHMARKS[block], part)
-        if block == "composite" and args.num_samples == 1:
-            add = with_routes(model, examples, part, summaries[block])
-            summaries[block] = distributed.on_main(add)
+        facts = routes if block == "composite" and args.num_samples == 1 else None
+        _, summaries[block] = evaluate.run(model, processor, examples, BENCHMARKS[block], part, facts)
 
     def finish() -> None:
         found = list(summaries.values())
@@ -122,19 +121,12 @@ def main(args: Args) -> dict[str, dict]:
     return summaries
 
 
-def with_routes(model, examples: Sequence[Example], args: Args, summary: dict) -> Callable[[], dict]:
-    """Adds `routes` to the composite summary: optimal, exact, valid and length of each task."""
-
-    def add() -> dict:
-        folder, rule = evaluate.open_run(model, args, COMPOSITE.title), COMPOSITE.rules[args.rule]
-        gold = {example.id: rule.gold(example) for example in examples}
-        records = evaluate.records_done(folder, examples, rule, gold)
-        found = routes_by_task([records[id] for id in gold])
-        routes = {task: {name: each.as_dict() for name, each in part.items()} for task, part in found.items()}
-        folder.write_summary(summary | {"routes": routes})
-        return summary | {"routes": routes}
-
-    return add
+def routes(records: list[Record]) -> dict:
+    """Optimal, exact, valid and length of each composite task, for the summary."""
+    by_task = routes_by_task(records)
+    return {
+        "routes": {task: {name: e.as_dict() for name, e in each.items()} for task, each in by_task.items()}
+    }
 
 
 if __name__ == "__main__":

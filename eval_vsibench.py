@@ -127,7 +127,7 @@ def main(args: Args) -> dict:
         name: dict(zip(published.COLUMNS, row, strict=True)) for name, row in published.FIGURES.items()
     }
     benchmark = VSIBENCH if args.prompt == "vanilla" else TAGGED
-    summary = evaluate.run(model, processor, examples, benchmark, args, facts)
+    _, summary = evaluate.run(model, processor, examples, benchmark, args, facts)
     name = "rendered" if args.data == "embedded" else "measured"
     distributed.on_main(lambda: print(published.comparison(summary, name), flush=True))
     return summary

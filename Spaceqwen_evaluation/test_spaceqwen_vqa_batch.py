@@ -13,15 +13,14 @@ scores so far are printed and written. A run that was stopped goes on where it w
 again. The embedded model took 2.5 minutes for its 800 questions on 2 CPU cores that others used as well.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation import evaluate, predict
-from spatialvlm.evaluation.summary import summarize
+from spatialvlm.evaluation import evaluate
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.summary import table as table_of_tasks
 from spatialvlm.example import Example
 from spatialvlm.models import loading
@@ -84,50 +83,48 @@ class Args(loading.ModelArgs):
 def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
     """Answers all questions into the run folder, with the scores so far now and then; returns the summary."""
     scored = benchmark(args.threshold)
-    rule = scored.rules[args.rule]
-    workers = evaluate.default_workers(model.device)
-    settings = predict.Settings(rule, args.batch_size, args.max_new_tokens, 1, 0.0, args.seed, workers)
-    gold, _ = predict.gold_answers(examples, settings, scored.title)  # before there is a folder
+    settings = evaluate.Settings(
+        scored.rules[args.rule],
+        batch_size=args.batch_size,
+        max_new_tokens=args.max_new_tokens,
+        seed=args.seed,
+        num_workers=evaluate.default_workers(model.device),
+    )
+    gold = evaluate.gold_answers(examples, settings, scored.title)  # before there is a folder
     folder = distributed.on_main(lambda: evaluate.open_run(model, args, scored.title))
-    done = distributed.on_main(lambda: evaluate.records_done(folder, examples, rule, gold))
-    todo = [index for index, id in enumerate(gold) if id not in done]
-    before, started = len(done), time.monotonic()
+    comparable = loading.resolve_profile(args)[0] == "paper" and not args.adapter
+    published = ACCURACY_AND_CLOSE_CALL.get(args.model) if comparable else None
 
-    def write() -> dict:
-        records = [done[id] for id in gold if id in done]
-        summary = summarize(records, scored.aggregate, rule, scored.title)
-        found = shares(records, args.threshold)
-        summary["threshold"] = args.threshold
-        summary["counting"] = {
-            source: {name: part.as_dict() for name, part in each.items()} for source, each in found.items()
+    def facts(records: list[Record]) -> dict:
+        by_source = {
+            source: {name: estimate.as_dict() for name, estimate in each.items()}
+            for source, each in shares(records, args.threshold).items()
         }
-        whole, last = len(records) == len(gold), folder.summary()
-        took = {"seconds": time.monotonic() - started, "peak_memory_bytes": evaluate.peak_memory_bytes()}
-        took |= {"questions": len(gold), "answers_from_before": before}
-        if not todo and last and last["n"] == len(gold):  # what it took is what it took then
-            took = {name: last[name] for name in took}
-        summary |= took
-        folder.write_summary(summary)
-        comparable = loading.resolve_profile(args)[0] == "paper" and not args.adapter
-        published = ACCURACY_AND_CLOSE_CALL.get(args.model) if comparable else None
-        print(f"\n{len(records)} of {len(gold)} questions")
-        if whole and not args.counting_only:
-            print(f"{table_of_tasks(summary)}\n")
-        print(table(found, args.threshold, published), flush=True)
-        return summary
+        return {"threshold": args.threshold, "counting": by_source, "questions": len(examples)}
 
-    for records in predict.with_progress(
-        predict.answer(model, processor, examples, todo, gold, settings),
-        list(done.values()),
-        len(gold),
-        scored.title,
-    ):
-        distributed.on_main(lambda records=records: folder.add_predictions(records))
-        parts = len(done) // args.interim_every
-        done |= {record["id"]: record for record in records}
-        if len(done) // args.interim_every > parts and len(done) < len(gold):
-            distributed.on_main(write)
-    summary = distributed.on_main(write)
+    def report(summary: dict) -> None:
+        print(f"\n{summary['n']} of {len(examples)} questions")
+        if summary["n"] == len(examples) and not args.counting_only:
+            print(f"{table_of_tasks(summary)}\n")
+        by_source = {
+            source: {name: Estimate(**part) for name, part in each.items()}
+            for source, each in summary["counting"].items()
+        }
+        print(table(by_source, args.threshold, published), flush=True)
+
+    _, summary = evaluate.answer_into(
+        folder,
+        model,
+        processor,
+        examples,
+        gold,
+        scored,
+        settings,
+        facts=facts,
+        interim_every=args.interim_every,
+        report=report,
+    )
+    distributed.on_main(lambda: report(summary))
     distributed.on_main(lambda: print(f"written to {folder.folder}", flush=True))
     return summary
 

@@ -38,7 +38,6 @@ from workload import processor as word_processor
 from spatialvlm import cli, run_folder
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
-from spatialvlm.evaluation.predict import predict
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.models import loading
@@ -126,8 +125,15 @@ def plain(model, processor, examples: Sequence[Example], args: Args, num_samples
 
 def ours(model, processor, examples: Sequence[Example], args: Args, num_samples: int) -> list[list[str]]:
     workers = evaluate.default_workers(model.device) if args.num_workers is None else args.num_workers
-    sizes = {"batch_size": args.batch_size, "max_new_tokens": args.max_new_tokens}
-    records = predict(model, processor, examples, **sizes, num_samples=num_samples, num_workers=workers)
+    records = evaluate.predict(
+        model,
+        processor,
+        examples,
+        batch_size=args.batch_size,
+        max_new_tokens=args.max_new_tokens,
+        num_samples=num_samples,
+        num_workers=workers,
+    )
     return [record["completions"] for record in records]
 
 

@@ -13,7 +13,7 @@ import transformers
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Rule
-from spatialvlm.evaluation.predict import predict
+from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.worlds.clevr import series as rendered

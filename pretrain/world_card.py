@@ -18,7 +18,7 @@ from pretrain.card import EXACT, Scores, table
 from pretrain.worlds import World
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.ablations import shuffle_images
-from spatialvlm.evaluation.predict import predict
+from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from spatialvlm.evaluation import predict
-from spatialvlm.evaluation.benchmark import STRICT_CHOICE
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE, to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
 from spatialvlm.run_folder import Run
@@ -32,7 +31,7 @@ def write(folder: Path, examples: Sequence[Example], say: Say, limit: int | None
     """A finished run on CV-Bench's form; `arguments` go over those of an evaluation of `limit` questions."""
     config = {"data": "embedded", "split": None, "limit": limit or len(examples), "seed": 0, "ood": False}
     run = Run(folder, config | arguments)
-    records = [predict.to_record(e, say(e), STRICT_CHOICE, STRICT_CHOICE.gold(e)) for e in examples]
+    records = [to_record(e, say(e), STRICT_CHOICE, STRICT_CHOICE.gold(e)) for e in examples]
     run.add_predictions(records)
     run.write_summary(summarize(records, BENCHMARK.aggregate, STRICT_CHOICE, "CV-Bench"))
     return folder

@@ -67,6 +67,39 @@ class Benchmark:
     aggregate: Aggregate
 
 
+def to_record(example: Example, completions: list[str], rule: Rule, gold: Parsed) -> Record:
+    """What is kept of an answered question.
+
+    Fields: id, task, prompt, completions, parsed, gold, correct; `num_choices` of a lettered question or
+    `vocabulary_size` of a free one; `source`, `images_of` and `cluster` where its meta has them. Of several
+    samples, parsed is a list, correct whether any of them is right (the paper's Pass@k), and `num_correct` of
+    `num_samples` are. Where answers can be partly right (`Rule.score`), `scores` has each sample's and
+    `score` the best.
+    """
+    parsed = [rule.read(text, example) for text in completions]
+    scores = [rule.score_of(answer, gold) for answer in parsed]
+    num_correct = sum(score == 1 for score in scores)
+    record = {
+        "id": example.id,
+        "task": example.task,
+        "prompt": example.prompt,
+        "completions": completions,
+        "parsed": parsed if len(completions) > 1 else parsed[0],
+        "gold": gold,
+        "correct": num_correct > 0,
+    }
+    if rule.score:
+        record |= {"scores": scores, "score": max(scores)}
+    if len(completions) > 1:
+        record |= {"num_correct": num_correct, "num_samples": len(completions)}
+    if example.choices:
+        record["num_choices"] = len(example.choices)
+    elif "vocabulary" in example.meta:
+        record["vocabulary_size"] = len(example.meta["vocabulary"])
+    kept = ("source", "images_of", "cluster")
+    return record | {name: example.meta[name] for name in kept if name in example.meta}
+
+
 def micro_and_mean(records: Sequence[Record]) -> dict[str, Estimate]:
     """Totals where a benchmark has no formula of its own: every question alike, and every task alike."""
     return {"micro": metrics.accuracy(records), "mean_of_tasks": metrics.mean_of_tasks(records)}

@@ -1,4 +1,9 @@
-"""Evaluation: answers into a run folder with their scores; one that was stopped goes on where it was."""
+"""Evaluate: generate answers in batches, parse and score them, and keep it all in a run folder.
+
+`run` is what the scripts call. Answers are greedy (Pass@1), or several samples per question (Pass@k). The
+processes of a launch shard the questions. Records follow from model, question and seed alone: batch size,
+padding and the number of processes change none. A stopped run resumes where it was.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +13,43 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from random import Random
+from typing import Any, Literal, NamedTuple
 
 import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+from transformers import ProcessorMixin
 
 from spatialvlm import distributed
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation.ablations import blank_images, shuffle_images
-from spatialvlm.evaluation.benchmark import Benchmark, Rule
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, Parsed, Rule, to_record
 from spatialvlm.evaluation.metrics import Record
-from spatialvlm.evaluation.predict import Settings, answer, by_length, gold_answers, to_record, with_progress
 from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import prefetch
+from spatialvlm.models import rollout
+from spatialvlm.models.inputs import Batch
 from spatialvlm.models.loading import ModelArgs
+from spatialvlm.models.sharding import in_step
 from spatialvlm.run_folder import Run, fingerprint
 
 MAY_DIFFER = ("output_dir", "run_name", "batch_size", "num_workers")  # arguments that change no score
-SAMPLING_TEMPERATURE = 1.0  # of several samples a question, as published
+SAMPLING_TEMPERATURE = 1.0  # of several samples per question, as published
+AHEAD = 2  # batches that each worker process holds ready
+
+Facts = Mapping[str, Any] | Callable[[list[Record]], Mapping[str, Any]]
+
+
+class Gold(NamedTuple):
+    """The right answers by id, in the order of the examples, and the length of each prompt in characters."""
+
+    answers: dict[str, Parsed]
+    lengths: list[int]
 
 
 @dataclass
@@ -40,12 +62,12 @@ class Args(ModelArgs):
     split: str | None = field(
         default=None, metadata={"help": "split of the data set; its test split by default"}
     )
-    limit: int | None = field(default=None, metadata={"help": "evaluate at most this many questions"})
-    batch_size: int = field(default=64, metadata={"help": "answers at a time, a device; changes no score"})
-    max_new_tokens: int = field(default=16, metadata={"help": "longest answer, in tokens"})
+    limit: int | None = field(default=None, metadata={"help": "maximum number of questions"})
+    batch_size: int = field(default=64, metadata={"help": "answers per batch and device; changes no score"})
+    max_new_tokens: int = field(default=16, metadata={"help": "maximum length of an answer, in tokens"})
     num_workers: int | None = field(
         default=None,
-        metadata={"help": "processes that read images while the model runs; by device where not given"},
+        metadata={"help": "processes that decode images while the model runs; by device where not given"},
     )
     num_samples: int = field(
         default=1, metadata={"help": "1 = greedy Pass@1; k = k samples at temperature 1.0, and Pass@k"}
@@ -53,29 +75,61 @@ class Args(ModelArgs):
     output_dir: str | None = field(
         default=None, metadata={"help": "run folder; results/<script>/<run_name> where not given"}
     )
-    run_name: str | None = field(default=None, metadata={"help": "made from the arguments where not given"})
+    run_name: str | None = field(
+        default=None, metadata={"help": "name of the run folder; follows from the arguments where not given"}
+    )
     rule: Literal["strict", "official", "paper", "lmms_eval"] = field(
         default="strict",
         metadata={
-            "help": "who reads: ours, the benchmark's authors, the paper, or lmms-eval (spatialvlm/tasks)"
+            "help": "who parses: ours, the benchmark's authors, the paper, or lmms-eval (docs/scoring.md)"
         },
     )
     shuffle_images: bool = field(
-        default=False, metadata={"help": "control: each question gets the image of another one"}
+        default=False, metadata={"help": "ablation: each question gets the image of another one"}
     )
     blank_image: bool = field(
-        default=False, metadata={"help": "control: blank images; what is still right the text gives away"}
+        default=False, metadata={"help": "ablation: grey images; what is still right the text gives away"}
     )
 
     def __post_init__(self) -> None:
-        for name in ("limit", "batch_size", "max_new_tokens", "num_samples"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        require_at_least(
+            1,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            max_new_tokens=self.max_new_tokens,
+            num_samples=self.num_samples,
+        )
         if self.num_workers is not None and self.num_workers < 0:
             raise UserError(f"--num_workers {self.num_workers}: must not be negative")
 
 
-# ---- from records to a run folder
+@dataclass(frozen=True)
+class Settings:
+    """How to answer.
+
+    Args:
+        rule: parses completions and gold answers; an unparsed completion is wrong.
+        batch_size: answers per batch, on each process.
+        num_samples: 1 takes the likeliest tokens; k samples k answers at `temperature`, each from `seed`, the
+            example's id and its number alone (the first of 4 is the first of 8).
+        num_workers: processes that decode and preprocess images while the model runs.
+    """
+
+    rule: Rule = STRICT_CHOICE
+    batch_size: int = 64
+    max_new_tokens: int = 16
+    num_samples: int = 1
+    temperature: float = SAMPLING_TEMPERATURE
+    seed: int = 0
+    num_workers: int = 0
+
+    @property
+    def questions(self) -> int:
+        """Questions per batch: memory goes with the number of answers."""
+        return max(1, self.batch_size // self.num_samples)
+
+
+# ---- into a run folder, or in memory
 
 
 def run(
@@ -84,17 +138,16 @@ def run(
     examples: Sequence[Example],
     benchmark: Benchmark,
     args: Args,
-    facts: Mapping[str, Any] | None = None,
-) -> dict:
-    """Evaluates all examples, writes the run folder, prints a table and returns the summary.
-
-    A run that was stopped goes on where it was, with as many processes as there are then; what it had
-    generated is read anew by the present reader. The main process alone writes and prints; the summary is
-    the same on all.
+    facts: Facts | None = None,
+) -> tuple[list[Record], dict]:
+    """Evaluates all examples into the run folder of `args` and prints the table.
 
     Args:
         benchmark: its rules, of which `args.rule` names one, and its totals.
-        facts: what else the summary is to say.
+        facts: further entries of the summary, or a function of the records that returns them.
+
+    Returns:
+        (records in the order of `examples`, summary), the same on every process; the main one alone writes.
 
     Raises:
         UserError: as `predict`; a rule that the benchmark does not have; the folder holds another run or
@@ -103,21 +156,25 @@ def run(
     if args.rule not in benchmark.rules:
         raise UserError(f"--rule {args.rule}: {benchmark.title} has {', '.join(benchmark.rules)}")
     if args.shuffle_images and args.blank_image:
-        raise UserError("--shuffle_images and --blank_image are two controls; give one")
+        raise UserError("--shuffle_images and --blank_image are two ablations; give one")
     if args.shuffle_images:
         examples = shuffle_images(examples, args.seed)
     if args.blank_image:
         examples = blank_images(examples)
-    rule, sizes = benchmark.rules[args.rule], (args.batch_size, args.max_new_tokens, args.num_samples)
-    workers = default_workers(model.device) if args.num_workers is None else args.num_workers
-    settings = Settings(rule, *sizes, SAMPLING_TEMPERATURE, args.seed, workers)
-    known = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
-    folder = distributed.on_main(lambda: open_run(model, args, benchmark.title))
-    _, summary = _answer_into(
-        folder, model, processor, examples, known, settings, benchmark, benchmark.title, facts
+    settings = Settings(
+        benchmark.rules[args.rule],
+        batch_size=args.batch_size,
+        max_new_tokens=args.max_new_tokens,
+        num_samples=args.num_samples,
+        seed=args.seed,
+        num_workers=default_workers(model.device) if args.num_workers is None else args.num_workers,
     )
+
+    gold = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
+    folder = distributed.on_main(lambda: open_run(model, args, benchmark.title))
+    records, summary = answer_into(folder, model, processor, examples, gold, benchmark, settings, facts=facts)
     distributed.on_main(lambda: print(f"{table(summary)}\nwritten to {folder.folder}", flush=True))
-    return summary
+    return records, summary
 
 
 def answer_into(
@@ -125,63 +182,84 @@ def answer_into(
     model,
     processor,
     examples: Sequence[Example],
+    gold: Gold,
     benchmark: Benchmark,
-    batch_size: int = 64,
-    num_samples: int = 1,
-    seed: int = 0,
+    settings: Settings,
     progress: str | None = None,
-    rule: str = "strict",
-    max_new_tokens: int = 16,
-) -> list[Record]:
-    """`predict` into a run folder: what it holds already stays, the rest is added batch by batch.
+    facts: Facts | None = None,
+    interim_every: int | None = None,
+    report: Callable[[dict], None] = lambda summary: None,
+) -> tuple[list[Record], dict]:
+    """Answers what the folder does not hold yet, batch by batch, and writes the summary.
 
-    The benchmark's `rule` reads. Writes the summary too; returns all records, on every process.
+    What was generated earlier is parsed again by the present rule, by as many processes as there are now.
+
+    Args:
+        gold: the examples' (`gold_answers`).
+        progress: name of the progress bar; the benchmark's where None.
+        interim_every: answers after which the summary so far is written and handed to `report`.
+
+    Returns and raises as `run`.
     """
-    sizes = batch_size, max_new_tokens, num_samples
-    settings = Settings(benchmark.rules[rule], *sizes, SAMPLING_TEMPERATURE, seed)
-    known = gold_answers(examples, settings, progress)
-    return _answer_into(folder, model, processor, examples, known, settings, benchmark, progress)[0]
+    done = distributed.on_main(lambda: records_done(folder, examples, settings.rule, gold.answers))
+    started, from_before = time.monotonic(), len(done)
+
+    def summarized() -> tuple[list[Record], dict]:
+        records = [done[id] for id in gold.answers if id in done]
+        took = {
+            "seconds": time.monotonic() - started,
+            "peak_memory_bytes": max(distributed.agree(lambda: [peak_memory_bytes()])),
+            "answers_from_before": from_before,
+        }
+
+        def write() -> dict:
+            before = folder.summary()
+            if from_before == len(examples) and before and before["n"] == from_before:
+                took.update({name: before[name] for name in took})  # nothing was left to do
+            summary = summarize(records, benchmark.aggregate, settings.rule, benchmark.title) | took
+            summary |= (facts(records) if callable(facts) else facts) or {}
+            folder.write_summary(summary)
+            return summary
+
+        return records, distributed.on_main(write)
+
+    for batch in answer(model, processor, examples, gold, settings, done, progress or benchmark.title):
+        distributed.on_main(lambda batch=batch: folder.add_predictions(batch))
+        before = len(done)
+        done |= {record["id"]: record for record in batch}
+        due = interim_every and before // interim_every < len(done) // interim_every
+        if due and len(done) < len(examples):
+            _, summary = summarized()
+            distributed.on_main(lambda summary=summary: report(summary))
+    return summarized()
 
 
-def _answer_into(
-    folder: Run,
+def predict(
     model,
     processor,
     examples: Sequence[Example],
-    known: tuple[dict, list[int]],
-    settings: Settings,
-    benchmark: Benchmark,
-    progress: str | None,
-    facts: Mapping[str, Any] | None = None,
-) -> tuple[list[Record], dict]:
-    """(all records in the order of `examples`, the summary), both written to the folder."""
-    gold, lengths = known
-    done = distributed.on_main(lambda: records_done(folder, examples, settings.rule, gold))
-    todo = by_length([index for index, id in enumerate(gold) if id not in done], lengths)
-    started = time.monotonic()
-    rounds = answer(model, processor, examples, todo, gold, settings)
-    for records in with_progress(rounds, list(done.values()), len(gold), progress):
-        distributed.on_main(lambda records=records: folder.add_predictions(records))
-        done |= {record["id"]: record for record in records}
-    measured = {
-        "seconds": time.monotonic() - started,
-        "peak_memory_bytes": max(distributed.agree(lambda: [peak_memory_bytes()])),
-        "answers_from_before": len(gold) - len(todo),
-    }
-    records = [done[id] for id in gold]
+    rule: Rule = STRICT_CHOICE,
+    progress: str | None = None,
+    **settings: Any,
+) -> list[Record]:
+    """Answers all examples in memory; the records, in their order, are the same on every process.
 
-    def write() -> dict:
-        before = (
-            None if todo else folder.summary()
-        )  # nothing was left to do: what it took is what it took then
-        took = {name: before[name] for name in measured} if before else measured
-        summary = (
-            summarize(records, benchmark.aggregate, settings.rule, benchmark.title) | dict(facts or {}) | took
-        )
-        folder.write_summary(summary)
-        return summary
+    Args:
+        progress: name of a progress bar with running accuracy; none where None.
+        settings: further `Settings` by name.
 
-    return records, distributed.on_main(write)
+    Returns:
+        One record per example (`benchmark.to_record`).
+
+    Raises:
+        UserError: no examples, two with one id, a gold answer that cannot be parsed, a broken image, too
+            little memory.
+    """
+    chosen = Settings(rule, **settings)
+    gold = gold_answers(examples, chosen, progress)
+    batches = answer(model, processor, examples, gold, chosen, {}, progress)
+    done = {record["id"]: record for batch in batches for record in batch}
+    return [done[id] for id in gold.answers]
 
 
 def default_workers(device: torch.device) -> int:
@@ -211,7 +289,7 @@ def open_run(model, args: Args, benchmark: str) -> Run:
 
 
 def records_done(folder: Run, examples: Sequence[Example], rule: Rule, gold: dict) -> dict[str, Record]:
-    """What the folder holds already, read anew. Raises UserError where it answers other questions."""
+    """What the folder holds already, parsed again. Raises UserError where it answers other questions."""
     index_of = {id: index for index, id in enumerate(gold)}
     done = {}
     for row in folder.predictions():
@@ -228,8 +306,179 @@ def records_done(folder: Run, examples: Sequence[Example], rule: Rule, gold: dic
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has held: on its CUDA device where it has one, else in all."""
+    """Peak memory of this process: on its CUDA device where it has one, else in all."""
     if distributed.state().device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+# ---- from examples to records
+
+
+def gold_answers(examples: Sequence[Example], settings: Settings, progress: str | None) -> Gold:
+    """Parse the right answers; each process its own shard, since examples may be rendered or opened here.
+
+    Raises:
+        UserError: no examples, two with one id, or a gold answer that cannot be parsed; it names the row.
+    """
+    prefetch(examples)
+
+    def parse() -> list[tuple[int, str, Parsed, int]]:
+        if not len(examples):
+            raise UserError("there are no questions to evaluate; check --data, --split and --limit")
+        rows = []
+        shard = [
+            index for batch in distributed.deal(range(len(examples)), settings.questions) for index in batch
+        ]
+        # A bar of its own, once it takes long.
+        quiet = progress is None or not distributed.state().is_main_process
+        for index in tqdm(shard, desc="questions", unit="q", delay=2, disable=quiet):
+            example = examples[index]
+            answer = settings.rule.gold(example)
+            if answer is None:
+                among = f" among {example.choices}" if example.choices else ""
+                raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be parsed{among}")
+            rows.append((index, example.id, answer, len(example.prompt)))
+        return rows
+
+    rows = sorted(distributed.agree(parse), key=lambda row: row[0])
+
+    def by_id() -> dict[str, Parsed]:
+        answers = {}
+        for _, id, answer, _ in rows:
+            if id in answers:
+                raise UserError(f"two rows have the id {id!r}; make the ids of the data unique")
+            answers[id] = answer
+        return answers
+
+    return Gold(distributed.on_main(by_id), [length for *_, length in rows])
+
+
+def by_length(todo: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Indices so that neighbours have prompts of about one length, and little is padded.
+
+    The longest come first, so that what does not fit in memory is known at once.
+    """
+    return sorted(todo, key=lambda index: -lengths[index])
+
+
+def answer(
+    model,
+    processor,
+    examples: Sequence[Example],
+    gold: Gold,
+    settings: Settings,
+    done: Mapping[str, Record],
+    progress: str | None,
+) -> Iterator[list[Record]]:
+    """Records of the examples that are not done, on every process: the batches of all, round by round.
+
+    Batches are those of one process, and so are their numbers to the last bit. Examples are looked up when
+    needed, ahead of the model by worker processes where `settings` has some, and let go after.
+    """
+    todo = by_length([index for index, id in enumerate(gold.answers) if id not in done], gold.lengths)
+    shards = distributed.deal(todo, settings.questions)
+    batches = prepared(processor, examples, shards, min(settings.num_workers, len(shards)))
+    right, answered = sum(record["correct"] for record in done.values()), len(done)
+    quiet = progress is None or not distributed.state().is_main_process
+    with tqdm(total=len(examples), initial=answered, desc=progress, unit="q", disable=quiet) as bar:
+        for _ in shards:
+
+            def records() -> list[Record]:
+                with in_step(model):
+                    batch = next(batches)
+                    completions = _generate(model, processor, batch, settings) if batch.examples else []
+                return [
+                    to_record(example, texts, settings.rule, gold.answers[example.id])
+                    for example, texts in zip(batch.examples, completions, strict=True)
+                ]
+
+            found = distributed.agree(records)
+            right, answered = right + sum(record["correct"] for record in found), answered + len(found)
+            bar.set_postfix(accuracy=f"{100 * right / answered:.1f}", refresh=False)
+            bar.update(len(found))
+            yield found
+
+
+def _generate(model, processor, batch: Prepared, settings: Settings) -> list[list[str]]:
+    """(B lists of `num_samples`) texts."""
+    try:
+        completions = rollout.sample(
+            model,
+            batch.inputs.to(model.device),
+            settings.num_samples,
+            settings.max_new_tokens,
+            temperature=settings.temperature if settings.num_samples > 1 else 0,
+            seeds=[Random(f"{settings.seed}-sample-{e.id}").getrandbits(62) for e in batch.examples],
+        )
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"too little memory on {model.device} for {len(batch.examples)} questions at a time; "
+            "use a smaller --batch_size"
+        ) from None
+    return rollout.decode(processor, completions)
+
+
+# ---- batches prepared by worker processes, which decode and resize while the model runs
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Questions without their images, so that little goes between processes, and the model's inputs for them;
+    None for no questions."""
+
+    examples: list[Example]
+    inputs: Batch | None
+
+
+def prepared(
+    processor: ProcessorMixin, examples: Sequence[Example], batches: Sequence[Sequence[int]], workers: int
+) -> Iterator[Prepared]:
+    """Batches of `examples` by their indices, in order and the same for any number of workers.
+
+    Args:
+        workers: processes beside this one; 0 prepares each batch here when its turn comes.
+
+    Raises:
+        UserError: an image is missing or broken, when the turn of its batch comes.
+    """
+    source = _Batches(processor, examples, batches)
+    if not workers:
+        yield from map(source.prepare, range(len(batches)))
+        return
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
+    loader = DataLoader(
+        source,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=AHEAD,
+        multiprocessing_context="fork",  # examples are made by local functions, which cannot be sent
+    )
+    for batch in loader:
+        if isinstance(batch, str):
+            raise UserError(batch)
+        yield batch
+
+
+class _Batches(Dataset):
+    def __init__(self, processor, examples: Sequence[Example], batches: Sequence[Sequence[int]]):
+        self.processor, self.examples, self.batches = processor, examples, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Prepared | str:
+        """In a worker: a batch, or the message of what is wrong with it, since DataLoader rewrites errors."""
+        try:
+            return self.prepare(number)
+        except UserError as error:
+            return str(error)
+
+    def prepare(self, number: int) -> Prepared:
+        batch = [self.examples[index] for index in self.batches[number]]
+        if not batch:
+            return Prepared([], None)
+        prompts, images = [example.prompt for example in batch], [example.images for example in batch]
+        inputs = rollout.encode(self.processor, prompts, images)
+        return Prepared([example.without_images() for example in batch], inputs)

@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation.evaluate import peak_memory_bytes
-from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
+from spatialvlm.evaluation.benchmark import to_record
+from spatialvlm.evaluation.evaluate import Settings, gold_answers, peak_memory_bytes
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.files import rows
 from spatialvlm.tasks import registry
@@ -60,7 +60,7 @@ def score(args: Args) -> dict:
         raise UserError(f"--rule {args.rule}: {args.benchmark} has {', '.join(benchmark.rules)}")
     rule = benchmark.rules[args.rule]
     examples = benchmark.load(args.data, split=args.split, limit=args.limit)
-    gold, _ = gold_answers(examples, Settings(rule, 64, 1, 1, 0.0, 0), progress=None)
+    gold = gold_answers(examples, Settings(rule), progress=None).answers
     said = texts(args.predictions, args.text_field, list(gold))
     if args.missing == "error" and (without := [id for id in gold if id not in said]):
         raise UserError(

@@ -11,9 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from spatialvlm.evaluation import evaluate
-from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule
+from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, to_record
 from spatialvlm.evaluation.metrics import Record
-from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
 from spatialvlm.prompting.exemplars import Apart
@@ -25,7 +24,7 @@ KEPT = ("strategy", "notes", "replies", "finish", "usage")  # of a record, besid
 
 def gold(examples: Sequence[Example], rule: Rule, title: str) -> dict[str, Parsed]:
     """The right answers by id. Raises UserError for no questions, an id twice, an unreadable gold answer."""
-    return gold_answers(examples, Settings(rule, 1, 1, 1, 1.0, 0), title)[0]
+    return evaluate.gold_answers(examples, evaluate.Settings(rule), title).answers
 
 
 def run(

@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation import metrics, predict
+from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.benchmark import STRICT_FREE
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.example import Example
@@ -176,7 +176,7 @@ def look(
 ) -> list[tuple[dict, np.ndarray, np.ndarray]]:
     """(row, attention grid, mask) of every question; a row holds outcome and shares."""
     settings = {"batch_size": args.batch_size, "rule": STRICT_FREE, "seed": args.seed}
-    records = predict.predict(model, processor, examples, progress="answers", **settings)
+    records = evaluate.predict(model, processor, examples, progress="answers", **settings)
     found = []
     for start in tqdm(range(0, len(examples), args.batch_size), desc="attention"):
         part = [examples[number] for number in range(start, min(start + args.batch_size, len(examples)))]

@@ -155,19 +155,19 @@ class Experiment:
         """Answers to `examples`, in the run folder's part `name`."""
         arguments = asdict(self.args) | {"evaluated": name}
         folder = distributed.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER))
-        return evaluate.answer_into(
-            folder,
-            model,
-            processor,
-            examples,
-            self.benchmark,
+        settings = evaluate.Settings(
+            self.benchmark.rules[self.rule],
             batch_size=self.args.eval_batch_size,
+            max_new_tokens=self.max_new_tokens,
             num_samples=num_samples,
             seed=self.args.seed,
-            progress=f"test, {name}",
-            rule=self.rule,
-            max_new_tokens=self.max_new_tokens,
         )
+        progress = f"test, {name}"
+        gold = evaluate.gold_answers(examples, settings, progress)
+        records, _ = evaluate.answer_into(
+            folder, model, processor, examples, gold, self.benchmark, settings, progress
+        )
+        return records
 
     def finish(self, base: list[Record] | None, model, processor) -> None:
         """Saves the adapter, tests the trained model and it without its images, and prints the table."""

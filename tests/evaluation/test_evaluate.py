@@ -11,7 +11,7 @@ import torch
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, STRICT_FREE, Benchmark, Rule, micro_and_mean
-from spatialvlm.evaluation.predict import predict
+from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.evaluation.summary import table
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
@@ -92,7 +92,8 @@ def bench(rule=STRICT_CHOICE, aggregate=micro_and_mean) -> Benchmark:
 
 
 def run(model, examples, args, benchmark=None, processor=None):
-    return evaluate.run(model, processor, examples, benchmark or bench(), args)
+    _, summary = evaluate.run(model, processor, examples, benchmark or bench(), args)
+    return summary
 
 
 # ---- predict
@@ -149,7 +150,7 @@ def test_free_answers_are_read_by_their_vocabulary(scripted):
         (lambda examples: [examples[0], examples[0]], "two rows have the id 'q0'"),
         (
             lambda examples: [replace(examples[0], answer="(E)")],
-            r"row 'q0': gold answer '\(E\)' cannot be read",
+            r"row 'q0': gold answer '\(E\)' cannot be parsed",
         ),
     ],
 )

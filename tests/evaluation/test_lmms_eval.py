@@ -14,7 +14,7 @@ from random import Random
 import pytest
 import tiny
 
-from spatialvlm.evaluation.predict import to_record
+from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.example import Example
 from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 from spatialvlm.tasks.vsi import data as vsibench

@@ -23,7 +23,7 @@ from test_cvbench import png
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import score_file
 from spatialvlm.evaluation.benchmark import Benchmark
-from spatialvlm.evaluation.predict import Settings, gold_answers
+from spatialvlm.evaluation.evaluate import Settings, gold_answers
 from spatialvlm.tasks.registry import benchmark
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
 from spatialvlm.tasks.vsr import data as vsr
@@ -175,7 +175,7 @@ def spoil(rows: list[dict], names: tuple[str, ...], rng: Random) -> tuple[str, i
 def read(benchmark: Benchmark, load: Callable, path: Path) -> None:
     """All that an evaluation reads before it scores."""
     examples = load(str(path), split=None, limit=None)
-    gold_answers(examples, Settings(benchmark.rules["strict"], 4, 4, 1, 1.0, 0), None)
+    gold_answers(examples, Settings(benchmark.rules["strict"], batch_size=4), None)
     if benchmark is not VSIBENCH:  # whose pictures are videos, not read yet
         for example in examples:
             example.open_images()

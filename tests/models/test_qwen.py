@@ -17,7 +17,7 @@ from tiny_chat import load, save_model
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation import predict
+from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example, Video
 from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.training import grpo
@@ -558,7 +558,7 @@ def test_reward_rises(folder):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_answers_the_same_in_every_batch_size(loaded, workers):
     answers = [
-        predict.predict(*loaded, examples(), predict.STRICT_CHOICE, size, 8, num_workers=workers)
+        predict(*loaded, examples(), batch_size=size, max_new_tokens=8, num_workers=workers)
         for size in (1, 6)
     ]
     assert answers[0] == answers[1]

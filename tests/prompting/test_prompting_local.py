@@ -10,7 +10,7 @@ import tiny_chat
 import torch
 
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation import predict
+from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading, qwen, rollout
 from spatialvlm.prompting import exemplars, local, sources, study, views
@@ -49,7 +49,7 @@ def talks(client, strategy, examples, given: Aids | None = None) -> dict:
 def test_direct_answers_as_the_evaluation_does(embedded, questions):
     client = LocalClient(*embedded, max_new_tokens=8, batch_size=2)
     found = talks(client, STRATEGIES["direct"], questions)
-    records = predict.predict(*embedded, questions, max_new_tokens=8)
+    records = predict(*embedded, questions, max_new_tokens=8)
     assert [found[each.id].outcome.text for each in questions] == [each["completions"][0] for each in records]
 
 

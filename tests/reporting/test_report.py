@@ -18,8 +18,9 @@ from pyarrow import parquet
 from report_runs import always_a, mute, right, write, write_training
 
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation import metrics, predict
+from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.ablations import shuffle_images
+from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.papers.vsi import WORDS
 from spatialvlm.prompting import sources
@@ -239,7 +240,7 @@ def test_measured_columns_are_those_of_the_published_figures(tmp_path):
         (sat.BENCHMARK, sat.arrange("embedded", limit=2)),
     ):
         rule = benchmark.rules["strict"]
-        records = [predict.to_record(e, [e.answer], rule, rule.gold(e)) for e in made]
+        records = [to_record(e, [e.answer], rule, rule.gold(e)) for e in made]
         run = Run(tmp_path / benchmark.title, {"data": "embedded", "seed": 0})
         run.add_predictions(records)
         run.write_summary(summarize(records, benchmark.aggregate, rule, benchmark.title))
@@ -383,7 +384,7 @@ def test_items_whose_data_changed_or_are_gone_say_so(runs, tmp_path, examples):
 def answered(folder: Path, examples, rule, benchmark, arguments: dict) -> loading.Test:
     """A run that answered rightly, as the report reads it."""
     run = Run(folder, {"seed": 0} | arguments)
-    records = [predict.to_record(e, [str(e.answer)], rule, rule.gold(e)) for e in examples]
+    records = [to_record(e, [str(e.answer)], rule, rule.gold(e)) for e in examples]
     run.add_predictions(records)
     run.write_summary(summarize(records, benchmark.aggregate, rule, benchmark.title))
     return loading.load([folder]).tests[0]
@@ -453,7 +454,7 @@ def test_sat_rows_in_all_orders_with_two_images_are_found_again(tmp_path):
     }
     examples = list(sat.arrange(str(file), **given))
     rule = sat.BENCHMARK.rules["strict"]
-    records = [predict.to_record(e, [e.answer], rule, rule.gold(e)) for e in examples]
+    records = [to_record(e, [e.answer], rule, rule.gold(e)) for e in examples]
     run = Run(tmp_path / "run", {"data": str(file)} | given)
     run.add_predictions(records)
     run.write_summary(summarize(records, sat.BENCHMARK.aggregate, rule, "SAT"))

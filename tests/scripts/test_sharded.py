@@ -17,7 +17,7 @@ from accelerate import PartialState
 from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, micro_and_mean
-from spatialvlm.evaluation.predict import predict
+from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +108,7 @@ def answers(args: Args) -> dict:
             found[f"{count}-{num_samples}"] = predict(model, processor, asked, **options)
     options = evaluate.Args(output_dir=args.output_dir, batch_size=3)
     bench = Benchmark("bench", None, {"strict": STRICT_CHOICE}, micro_and_mean)
-    found["summary"] = evaluate.run(model, processor, questions(), bench, options)
+    found["records"], found["summary"] = evaluate.run(model, processor, questions(), bench, options)
     return json.loads(json.dumps(found))
 
 

@@ -13,7 +13,7 @@ import tiny
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
-from spatialvlm.evaluation.predict import to_record
+from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting import pixmo

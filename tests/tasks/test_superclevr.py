@@ -8,7 +8,8 @@ import pytest
 import tiny
 
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation.predict import Settings, gold_answers, to_record
+from spatialvlm.evaluation.benchmark import to_record
+from spatialvlm.evaluation.evaluate import Settings, gold_answers
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import superclevr
 from spatialvlm.tasks.clevr.scoring import BENCHMARK, SUPERCLEVR, benchmark, with_vocabulary
@@ -114,8 +115,8 @@ def test_a_folder_of_another_form(tmp_path):
 
 def test_a_word_that_answers_nothing_is_refused_before_the_scores(folder):
     write(folder, [row(0, ASKED[3][0], "nan")])
-    settings = Settings(SUPERCLEVR.rules["strict"], 4, 4, 1, 0.0, 0)
-    with pytest.raises(UserError, match="'superclevr-0': gold answer 'nan' cannot be read"):
+    settings = Settings(SUPERCLEVR.rules["strict"])
+    with pytest.raises(UserError, match="'superclevr-0': gold answer 'nan' cannot be parsed"):
         gold_answers(with_vocabulary(clevr.load(folder)), settings, None)
 
 

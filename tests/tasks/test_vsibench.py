@@ -9,7 +9,7 @@ import datasets
 import pytest
 
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation.predict import to_record
+from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
 from spatialvlm.tasks.vsi import data as vsibench

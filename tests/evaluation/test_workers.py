@@ -9,8 +9,7 @@ import tiny
 import torch
 
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation.predict import by_length, predict
-from spatialvlm.evaluation.prepare import prepared
+from spatialvlm.evaluation.evaluate import by_length, predict, prepared
 from spatialvlm.example import Example
 
 
