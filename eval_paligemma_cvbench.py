@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
+from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 
@@ -33,11 +34,11 @@ class Args(evaluate.Args):
 def main(args: Args) -> dict:
     profile, _ = loading.resolve_profile(args)
     args.data = args.data or {"paper": cvbench.HUB_ID, "embedded": "embedded"}[profile]
-    examples = cvbench.load(args.data, split=args.split or "test", limit=args.limit)
+    rows = {"path": args.data, "split": args.split or "test", "limit": args.limit, "flipped": args.ood}
+    examples = cvbench.load(**rows)
     model, processor = loading.load(args)
-    if args.ood:
-        examples = cvbench.flip_polarity(examples)
-    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args)
+    data = DataSource("cvbench", rows)
+    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args, data=data)
     return summary
 
 

@@ -20,6 +20,7 @@ from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
+from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.sat import data as sat
 from spatialvlm.tasks.sat.scoring import BENCHMARK, arrange
 
@@ -47,11 +48,11 @@ def main(args: Args) -> dict:
     args.data = args.data or {"paper": sat.HUB_ID, "embedded": "embedded"}[profile]
     args.split = args.split or "test"
     args.circular = args.split == "test" if args.circular is None else args.circular
-    examples = arrange(
-        args.data, args.split, args.limit, args.answer_form, args.max_images, args.circular, args.seed
-    )
+    named = ("split", "limit", "answer_form", "max_images", "circular", "seed")
+    rows = {"path": args.data} | {name: getattr(args, name) for name in named}
+    examples = arrange(**rows)
     model, processor = loading.load(args)
-    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args)
+    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args, data=DataSource("sat", rows))
     return summary
 
 

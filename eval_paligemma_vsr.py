@@ -25,6 +25,7 @@ from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.models import loading
+from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.vsr import data as vsr
 from spatialvlm.tasks.vsr.overlap import shared_with_training
 from spatialvlm.tasks.vsr.scoring import BENCHMARK, by_relation, relation_table
@@ -47,7 +48,9 @@ def overlap(adapter: str, examples: Sequence[Example]) -> list[dict]:
 def main(args: Args) -> dict:
     profile, _ = loading.resolve_profile(args)
     args.data = args.data or {"paper": vsr.HUB_ID, "embedded": "embedded"}[profile]
-    examples = vsr.load(args.data, args.split or "test", args.limit, args.image_folder)
+    rows = {"path": args.data, "split": args.split or "test", "limit": args.limit}
+    rows["image_folder"] = args.image_folder
+    examples = vsr.load(**rows)
     model, processor = loading.load(args)
     trained_on = distributed.on_main(lambda: overlap(args.adapter, examples) if args.adapter else [])
 
@@ -55,7 +58,8 @@ def main(args: Args) -> dict:
         relations = {example.id: example.meta["relation"] for example in examples}
         return {"relations": by_relation(records, relations), "trained_on": trained_on}
 
-    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args, facts)
+    data = DataSource("vsr", rows)
+    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args, facts, data)
     distributed.on_main(lambda: print(f"\n{relation_table(summary['relations'])}", flush=True))
     return summary
 

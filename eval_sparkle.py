@@ -27,11 +27,10 @@ from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.papers import sparkle as report
 from spatialvlm.papers.sparkle import MODELS
-from spatialvlm.tasks.sparkle import composite as sparkle_composite
-from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.run_folder import DataSource
+from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.sparkle.questions import FAMILIES
 from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE, routes_by_task, with_vocabulary
-from spatialvlm.tasks.whatsup import data as whatsup
 from spatialvlm.tasks.whatsup import scoring as whatsup_scoring
 
 BENCHMARKS = {"basic": BASIC, "composite": COMPOSITE, "real": whatsup_scoring.BENCHMARK}
@@ -77,14 +76,20 @@ class Args(evaluate.Args):
                 raise UserError(f"--rule {self.rule}: block {block} has {rules}; leave it out of --blocks")
 
 
-def questions(block: str, args: Args) -> Sequence[Example]:
-    """A block's questions; of made ones each basic family once a picture."""
-    if block == "basic":
-        pairs = len(FAMILIES)
-        return with_vocabulary(sparkle.load(args.data, args.split or "test", args.limit, pairs=pairs))
+def source(block: str, args: Args) -> DataSource:
+    """Where a block's questions come from; each basic family is asked once per rendered image."""
+    if block == "real":
+        rows = {"path": args.whatsup or "embedded", "limit": args.limit, "coco": args.coco, "gqa": args.gqa}
+        return DataSource("whatsup", rows)
+    rows = {"path": args.data, "limit": args.limit}
     if block == "composite":
-        return sparkle_composite.load(args.data, args.limit)
-    return whatsup.load(args.whatsup or "embedded", args.limit, args.coco, args.gqa)
+        return DataSource("sparkle_composite", rows)
+    return DataSource("sparkle", rows | {"split": args.split or "test", "pairs": len(FAMILIES)})
+
+
+def questions(block: str, args: Args) -> Sequence[Example]:
+    examples = load_rows(source(block, args))
+    return with_vocabulary(examples) if block == "basic" else examples
 
 
 def main(args: Args) -> dict[str, dict]:
@@ -103,7 +108,8 @@ def main(args: Args) -> dict[str, dict]:
         data = (args.whatsup or "embedded") if block == "real" else args.data
         part = replace(args, output_dir=str(whole.folder / block), data=data, max_new_tokens=tokens)
         facts = routes if block == "composite" and args.num_samples == 1 else None
-        _, summaries[block] = evaluate.run(model, processor, examples, BENCHMARKS[block], part, facts)
+        benchmark, origin = BENCHMARKS[block], source(block, args)
+        _, summaries[block] = evaluate.run(model, processor, examples, benchmark, part, facts, origin)
 
     def finish() -> None:
         found = list(summaries.values())

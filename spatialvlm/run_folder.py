@@ -23,6 +23,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,41 @@ LIBRARIES = (
 )
 
 
+@dataclass(frozen=True)
+class DataSource:
+    """Where the rows of a run come from: `data` in config.json, enough to load them again.
+
+    Args:
+        loader: a name in `spatialvlm.tasks.registry.LOADERS`; `registry.load_rows(source)` calls it.
+        arguments: its keyword arguments (path, split, limit, seed, ...), as JSON can hold them.
+    """
+
+    loader: str
+    arguments: Mapping[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """The entry in config.json; `revision` is the `fingerprint` of the path where there is one."""
+        path = self.arguments.get("path")
+        revision = fingerprint(path) if path else None
+        return {"loader": self.loader, "arguments": plain(self.arguments), "revision": revision}
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], name: str | Path) -> DataSource:
+        """The source that a run recorded.
+
+        Args:
+            config: the content of its config.json.
+            name: of that file, for the message.
+
+        Raises:
+            UserError: it records none, or not in this form.
+        """
+        match config.get("data"):
+            case {"loader": str(loader), "arguments": dict(arguments)}:
+                return cls(loader, arguments)
+        raise UserError(f"{name} does not record where its rows came from ('data'); run it again")
+
+
 class Run:
     """A run folder, new or gone on with.
 
@@ -49,7 +85,8 @@ class Run:
         config: all arguments of the run. A folder that holds a run already is gone on with where its
             arguments are the same, and refused where not.
         may_differ: arguments that change no result, and so may differ when a run goes on.
-        facts: more to record that does not decide about going on (device, data revision).
+        facts: more to record that does not decide about going on (the model's device).
+        data: where the rows come from.
 
     Raises:
         UserError: the folder holds a run with other arguments (the message names them) or a damaged file, or
@@ -62,6 +99,7 @@ class Run:
         config: Mapping[str, Any],
         may_differ: Sequence[str] = ("output_dir", "run_name", "batch_size"),
         facts: Mapping[str, Any] | None = None,
+        data: DataSource | None = None,
     ):
         self.folder = Path(folder)
         arguments = plain(config)
@@ -71,7 +109,8 @@ class Run:
             self._check_same(arguments, may_differ)
             self.predictions(), self.metrics()  # mends what a stop tore, before anything is appended
         else:
-            self._write_json("config.json", {"arguments": arguments, **environment(), **(facts or {})})
+            recorded = {"arguments": arguments} | ({"data": data.record()} if data else {})
+            self._write_json("config.json", recorded | environment() | dict(facts or {}))
         self._columns: list[str] | None = None
 
     def _check_same(self, arguments: dict, may_differ: Sequence[str]) -> None:

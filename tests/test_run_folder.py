@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spatialvlm.errors import UserError
-from spatialvlm.run_folder import Run, environment, fingerprint, fresh_folder
+from spatialvlm.run_folder import DataSource, Run, environment, fingerprint, fresh_folder
 
 CONFIG = {"model": "embedded", "seed": 0, "batch_size": 4}
 ROWS = [{"id": "a", "correct": True}, {"id": "b", "correct": False}]
@@ -22,6 +22,18 @@ def test_config_holds_arguments_and_environment(tmp_path):
     assert written["data_revision"] == "abc"
     assert {"torch", "transformers", "python"} <= written["versions"].keys()
     assert written["device"] and written["command"]
+
+
+def test_config_holds_where_the_rows_came_from(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    source = DataSource("cvbench", {"path": str(tmp_path / "rows.jsonl"), "split": "test", "limit": None})
+    Run(tmp_path / "run", CONFIG, data=source)
+    written = json.loads((tmp_path / "run/config.json").read_text())
+    assert written["data"]["revision"] == fingerprint(tmp_path / "rows.jsonl")
+    assert DataSource.of(written, "config.json") == source
+    for other in ({}, {"data": None}, {"data": {"loader": 3, "arguments": {}}}, {"data": {"loader": "x"}}):
+        with pytest.raises(UserError, match="config.json does not record where its rows came from"):
+            DataSource.of(other, "config.json")
 
 
 def test_environment_names_the_commit_it_runs_from():

@@ -36,7 +36,7 @@ from spatialvlm.models import rollout
 from spatialvlm.models.inputs import Batch
 from spatialvlm.models.loading import ModelArgs
 from spatialvlm.models.sharding import in_step
-from spatialvlm.run_folder import Run, fingerprint
+from spatialvlm.run_folder import DataSource, Run, fingerprint
 
 MAY_DIFFER = ("output_dir", "run_name", "batch_size", "num_workers")  # arguments that change no score
 SAMPLING_TEMPERATURE = 1.0  # of several samples per question, as published
@@ -139,12 +139,14 @@ def run(
     benchmark: Benchmark,
     args: Args,
     facts: Facts | None = None,
+    data: DataSource | None = None,
 ) -> tuple[list[Record], dict]:
     """Evaluates all examples into the run folder of `args` and prints the table.
 
     Args:
         benchmark: its rules, of which `args.rule` names one, and its totals.
         facts: further entries of the summary, or a function of the records that returns them.
+        data: where the examples come from, for config.json.
 
     Returns:
         (records in the order of `examples`, summary), the same on every process; the main one alone writes.
@@ -171,7 +173,7 @@ def run(
     )
 
     gold = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
-    folder = distributed.on_main(lambda: open_run(model, args, benchmark.title))
+    folder = distributed.on_main(lambda: open_run(model, args, benchmark.title, data))
     records, summary = answer_into(folder, model, processor, examples, gold, benchmark, settings, facts=facts)
     distributed.on_main(lambda: print(f"{table(summary)}\nwritten to {folder.folder}", flush=True))
     return records, summary
@@ -267,7 +269,7 @@ def default_workers(device: torch.device) -> int:
     return min(8, os.cpu_count() or 1) if torch.device(device).type == "cuda" else 0
 
 
-def open_run(model, args: Args, benchmark: str) -> Run:
+def open_run(model, args: Args, benchmark: str, data: DataSource | None = None) -> Run:
     """The run's folder: --output_dir, or results/<script>/<run name>, which follows from the arguments.
 
     The same command comes back to the same folder; other arguments, weights or data lead to another one.
@@ -285,7 +287,7 @@ def open_run(model, args: Args, benchmark: str) -> Run:
     model_name = Path(args.adapter).resolve().parent.name if args.adapter else Path(weights).name
     name = args.run_name or f"{model_name}-{code}"
     folder = args.output_dir or Path("results", Path(sys.argv[0]).stem, name)
-    return Run(folder, config, may_differ=MAY_DIFFER, facts={"model_device": str(model.device)})
+    return Run(folder, config, may_differ=MAY_DIFFER, facts={"model_device": str(model.device)}, data=data)
 
 
 def records_done(folder: Run, examples: Sequence[Example], rule: Rule, gold: dict) -> dict[str, Record]:

@@ -10,6 +10,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.reporting.comparison import Questions, Score, difference, markdown, mean, percent, verdict
+from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench import published
@@ -60,17 +61,20 @@ class SATExperiment(Experiment):
     """Tested on CV-Bench; with `--full_test` in three more ways."""
 
     def __init__(self, script: str, args, model) -> None:
-        test_set = cvbench.load(args.eval_data, limit=args.eval_limit)
-        super().__init__(script, args, model, test_set, BENCHMARK)
+        rows = {"path": args.eval_data, "limit": args.eval_limit}
+        test_set = cvbench.load(**rows)
+        super().__init__(script, args, model, test_set, BENCHMARK, test_data=DataSource("cvbench", rows))
 
     def test(self, name: str, model, processor) -> list[Record]:
         """Greedy answers to the test, in the run folder's part `name`; with `--full_test` the others too."""
         records = super().test(name, model, processor)
         if self.args.full_test:
+            rows = {**self.test_data.arguments, "flipped": True}
+            flipped = DataSource("cvbench", rows)
             turned = [e for e in cvbench.flip_polarity(self.test_set) if e.task in cvbench.TASKS_3D]
-            self.part(f"{name}-ood", model, processor, turned)
+            self.part(f"{name}-ood", model, processor, turned, data=flipped)
             self.part(f"{name}-pass4", model, processor, self.test_set, num_samples=4)
-            self.part(f"{name}-pass4-ood", model, processor, turned, num_samples=4)
+            self.part(f"{name}-pass4-ood", model, processor, turned, num_samples=4, data=flipped)
         return records
 
 

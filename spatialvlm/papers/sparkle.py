@@ -13,6 +13,8 @@ from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.reporting.comparison import markdown, percent
+from spatialvlm.run_folder import DataSource
+from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.data import MADE
 from spatialvlm.tasks.sparkle.published import COMPOSITE
@@ -101,9 +103,13 @@ def training_set(args: SparkleArgs) -> Sequence[Example]:
 
 def test_set(args: SparkleArgs) -> Sequence[Example]:
     """The basic questions of the test split, each family once a picture, whatever is trained on."""
-    source = args.form if args.eval_data == MADE else args.eval_data
-    found = sparkle.load(source, "test", args.eval_limit, pairs=len(FAMILIES))
-    return _in_memory(with_vocabulary(found), args)
+    return _in_memory(with_vocabulary(load_rows(test_data(args))), args)
+
+
+def test_data(args: SparkleArgs) -> DataSource:
+    path = args.form if args.eval_data == MADE else args.eval_data
+    rows = {"path": path, "split": "test", "limit": args.eval_limit, "pairs": len(FAMILIES)}
+    return DataSource("sparkle", rows)
 
 
 def _in_memory(examples: Sequence[Example], args: SparkleArgs) -> Sequence[Example]:
@@ -116,7 +122,13 @@ class SparkleExperiment(Experiment):
 
     def __init__(self, script: str, args: SparkleArgs, model) -> None:
         super().__init__(
-            script, args, model, test_set(args), BASIC, group=lambda task: FAMILIES[task].capability
+            script,
+            args,
+            model,
+            test_set(args),
+            BASIC,
+            group=lambda task: FAMILIES[task].capability,
+            test_data=test_data(args),
         )
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.example import Example
+from spatialvlm.run_folder import DataSource
 
 BENCHMARKS = {  # name -> where its Benchmark is, within spatialvlm.tasks
     "cvbench": "cvbench.scoring.BENCHMARK",
@@ -50,3 +52,26 @@ def load(
         UserError: as the benchmark's own `load`.
     """
     return benchmark(name).load(source, split=split, limit=limit, **options)
+
+
+# What a run folder records as the `loader` of its rows: module and function, called by keyword.
+LOADERS = {
+    "cvbench": "spatialvlm.tasks.cvbench.data:load",
+    "sat": "spatialvlm.tasks.sat.scoring:arrange",
+    "vsr": "spatialvlm.tasks.vsr.data:load",
+    "whatsup": "spatialvlm.tasks.whatsup.data:load",
+    "sparkle": "spatialvlm.tasks.sparkle.data:load",
+    "sparkle_composite": "spatialvlm.tasks.sparkle.composite:load",
+}
+
+
+def load_rows(source: DataSource) -> Sequence[Example]:
+    """The rows that a run recorded as its own.
+
+    Raises:
+        UserError: no such loader, or it takes no such arguments; and as the loader does.
+    """
+    if source.loader not in LOADERS:
+        raise UserError(f"no loader is called {source.loader!r}; there are {', '.join(LOADERS)}")
+    module, function = LOADERS[source.loader].split(":")
+    return getattr(import_module(module), function)(**source.arguments)

@@ -20,7 +20,7 @@ from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.reporting.cards import write_adapter_card
-from spatialvlm.run_folder import Run, fingerprint, fresh_folder, newest_folder
+from spatialvlm.run_folder import DataSource, Run, fingerprint, fresh_folder, newest_folder
 from spatialvlm.training import tracking
 from spatialvlm.training.checkpoints import PREFIX, Checkpoints
 
@@ -90,6 +90,7 @@ class Experiment:
         benchmark: reads and scores the answers to them, by its `rule`, and names the table.
         max_new_tokens: longest answer to the test.
         group: a task's row in the table; the task itself where None.
+        test_data: where the questions of the test come from, for config.json.
 
     Raises:
         UserError: a run to go on with that is not there, or was made with other arguments.
@@ -105,7 +106,9 @@ class Experiment:
         rule: str = "strict",
         max_new_tokens: int = 16,
         group: Callable[[str], str] | None = None,
+        test_data: DataSource | None = None,
     ) -> None:
+        self.test_data = test_data
         self.test_set, self.benchmark, self.rule = test_set, benchmark, rule
         self.max_new_tokens, self.group = max_new_tokens, group
         self.args = args
@@ -151,10 +154,13 @@ class Experiment:
         """Greedy answers to the test, in the run folder's part `name`."""
         return self.part(name, model, processor, self.test_set)
 
-    def part(self, name: str, model, processor, examples, num_samples: int = 1) -> list[Record]:
-        """Answers to `examples`, in the run folder's part `name`."""
+    def part(
+        self, name: str, model, processor, examples, num_samples: int = 1, data: DataSource | None = None
+    ) -> list[Record]:
+        """Answers to `examples`, in the run folder's part `name`; they are the test's where no `data` is."""
+        data = data or self.test_data
         arguments = asdict(self.args) | {"evaluated": name}
-        folder = distributed.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER))
+        folder = distributed.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER, data=data))
         settings = evaluate.Settings(
             self.benchmark.rules[self.rule],
             batch_size=self.args.eval_batch_size,

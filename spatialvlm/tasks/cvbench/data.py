@@ -31,6 +31,7 @@ def load(
     split: str = "test",
     limit: int | None = None,
     tasks: Sequence[str] | None = None,
+    flipped: bool = False,
 ) -> Sequence[Example]:
     """CV-Bench's questions in their order, answers as the benchmark has them: `(C)`.
 
@@ -41,6 +42,7 @@ def load(
         limit: at most this many questions. Of rows, which lie sorted by task, they are taken evenly from
             first to last, so that all tasks stay in.
         tasks: only these of Count, Relation, Depth and Distance.
+        flipped: with Depth and Distance polarity-flipped (`flip_polarity`).
 
     Returns: Examples that are made when looked at; `meta["source"]` is ADE20K, COCO or Omni3D, and absent for
     embedded and CLEVR scenes.
@@ -49,6 +51,8 @@ def load(
         UserError: nothing at `path`, a column that is missing, a row whose fields do not fit together; the
             message names it.
     """
+    if flipped:
+        return flip_polarity(load(path, split, limit, tasks))
     if unknown := set(tasks or ()) - set(CVBENCH_TASKS):
         raise UserError(
             f"CV-Bench has the tasks {', '.join(CVBENCH_TASKS)}, not {', '.join(sorted(unknown))}"

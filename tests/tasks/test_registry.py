@@ -1,0 +1,30 @@
+"""The rows that a run recorded come back by its config.json alone."""
+
+import pytest
+
+from spatialvlm.errors import UserError
+from spatialvlm.run_folder import DataSource
+from spatialvlm.tasks import registry
+
+
+@pytest.mark.parametrize(
+    ("loader", "arguments"),
+    [
+        ("cvbench", {"path": "embedded", "split": "test", "limit": 4}),
+        ("cvbench", {"path": "embedded", "limit": 4, "flipped": True}),
+        ("sat", {"path": "embedded", "split": "test", "limit": 2, "circular": True}),
+        ("vsr", {"path": "embedded", "split": "test", "limit": 2, "image_folder": None}),
+        ("sparkle", {"path": "embedded", "split": "test", "limit": 2, "pairs": 2}),
+        ("sparkle_composite", {"path": "embedded", "limit": 2}),
+        ("whatsup", {"path": "embedded", "limit": 2, "coco": None, "gqa": None}),
+    ],
+)
+def test_every_loader_takes_what_runs_record(loader, arguments):
+    source = DataSource.of({"data": DataSource(loader, arguments).record()}, "config.json")
+    rows, again = registry.load_rows(source), registry.load_rows(source)
+    assert len(rows) and [row.id for row in rows] == [row.id for row in again]
+
+
+def test_a_loader_that_is_not_there_is_one_line():
+    with pytest.raises(UserError, match="no loader is called 'imagenet'; there are cvbench"):
+        registry.load_rows(DataSource("imagenet", {}))
