@@ -17,7 +17,7 @@ close_call, the share of the wrong counts that are off by exactly one. Answers a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
@@ -33,6 +33,7 @@ EMBEDDED_SIZE = 800  # questions over rendered scenes, where no limit is given
 
 @dataclass
 class Args(evaluate.Args):
+    BY_PROFILE: ClassVar = {"data": {"paper": HUB_ID, "embedded": "embedded"}}
     form: Literal["official", "free"] = field(
         default="official", metadata={"help": "the official questions, or our own short ones over the scenes"}
     )
@@ -47,8 +48,7 @@ def load(args: Args) -> Sequence[Example]:
 
 
 def main(args: Args) -> dict:
-    profile, _ = loading.resolve_profile(args)
-    args.data = args.data or {"paper": HUB_ID, "embedded": "embedded"}[profile]
+    loading.fill_defaults(args, "data")
     examples = load(args)
     model, processor = loading.load(args)
     examples = with_vocabulary(examples)

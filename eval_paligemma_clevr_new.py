@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
@@ -31,11 +31,13 @@ from spatialvlm.papers import descriptions as report
 from spatialvlm.tasks.clevr import described
 from spatialvlm.tasks.clevr.scoring import BENCHMARK, with_vocabulary
 
-PUBLISHED = "google/paligemma2-3b-mix-448"
-
 
 @dataclass
 class Args(evaluate.Args):
+    BY_PROFILE: ClassVar = {
+        "data": {"paper": None, "embedded": "embedded"},
+        "model": {"paper": "google/paligemma2-3b-mix-448", "embedded": str(loading.EMBEDDED)},
+    }
     description: Literal["none", "structured", "ordered", "nlp"] = field(
         default="structured", metadata={"help": "the scene as a list, as an ordered list, or in sentences"}
     )
@@ -67,15 +69,12 @@ class Args(evaluate.Args):
 
 
 def main(args: Args) -> dict:
-    profile, _ = loading.resolve_profile(args)
-    if profile == "paper":
-        args.model = args.model or PUBLISHED
-        if args.data is None:
-            raise UserError(
-                "no data set with descriptions is published; give --data: CLEVR's official folder (CoGenT's, "
-                "with --split valB), or what clevr_desc/merge_clevr_w_depth_desc.py wrote"
-            )
-    args.data = args.data or "embedded"
+    loading.fill_defaults(args, "data")
+    if args.data is None:
+        raise UserError(
+            "no data set with descriptions is published; give --data: CLEVR's official folder (CoGenT's, "
+            "with --split valB), or what clevr_desc/merge_clevr_w_depth_desc.py wrote"
+        )
     other = report.read_grid(args.against) if args.against else None
     axes = "world" if args.world_axes else "camera"
     examples = described.load(args.data, args.split, args.limit, axes, images=not args.blank_image)

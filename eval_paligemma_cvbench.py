@@ -15,6 +15,7 @@ the k gets right (the paper's Pass@k) beside the chance of k guesses, then unbia
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
@@ -26,14 +27,14 @@ from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 
 @dataclass
 class Args(evaluate.Args):
+    BY_PROFILE: ClassVar = {"data": {"paper": cvbench.HUB_ID, "embedded": "embedded"}}
     ood: bool = field(
         default=False, metadata={"help": "turn closer into far away and swap the answers (Depth, Distance)"}
     )
 
 
 def main(args: Args) -> dict:
-    profile, _ = loading.resolve_profile(args)
-    args.data = args.data or {"paper": cvbench.HUB_ID, "embedded": "embedded"}[profile]
+    loading.fill_defaults(args, "data")
     rows = {"path": args.data, "split": args.split or "test", "limit": args.limit, "flipped": args.ood}
     examples = cvbench.load(**rows)
     model, processor = loading.load(args)

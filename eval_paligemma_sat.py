@@ -14,7 +14,7 @@ pixels. The embedded model, which has one image a question, takes about a minute
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
@@ -27,6 +27,7 @@ from spatialvlm.tasks.sat.scoring import BENCHMARK, arrange
 
 @dataclass
 class Args(evaluate.Args):
+    BY_PROFILE: ClassVar = {"data": {"paper": sat.HUB_ID, "embedded": "embedded"}}
     max_new_tokens: int = field(default=24, metadata={"help": "longest answer, in tokens"})
     circular: bool | None = field(
         default=None,
@@ -44,8 +45,7 @@ class Args(evaluate.Args):
 
 
 def main(args: Args) -> dict:
-    profile, _ = loading.resolve_profile(args)
-    args.data = args.data or {"paper": sat.HUB_ID, "embedded": "embedded"}[profile]
+    loading.fill_defaults(args, "data")
     args.split = args.split or "test"
     args.circular = args.split == "test" if args.circular is None else args.circular
     named = ("split", "limit", "answer_form", "max_images", "circular", "seed")

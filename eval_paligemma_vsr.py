@@ -19,6 +19,7 @@ takes 1 to 2 minutes on 2 CPU cores. It was never taught this form, and scores a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from spatialvlm import cli, distributed
 from spatialvlm.evaluation import evaluate
@@ -33,6 +34,7 @@ from spatialvlm.tasks.vsr.scoring import BENCHMARK, by_relation, relation_table
 
 @dataclass
 class Args(evaluate.Args):
+    BY_PROFILE: ClassVar = {"data": {"paper": vsr.HUB_ID, "embedded": "embedded"}}
     image_folder: str | None = field(
         default=None,
         metadata={"help": "folder of the images, or of train2017/ and val2017/; fetched where not given"},
@@ -46,8 +48,7 @@ def overlap(adapter: str, examples: Sequence[Example]) -> list[dict]:
 
 
 def main(args: Args) -> dict:
-    profile, _ = loading.resolve_profile(args)
-    args.data = args.data or {"paper": vsr.HUB_ID, "embedded": "embedded"}[profile]
+    loading.fill_defaults(args, "data")
     rows = {"path": args.data, "split": args.split or "test", "limit": args.limit}
     rows["image_folder"] = args.image_folder
     examples = vsr.load(**rows)

@@ -17,7 +17,7 @@ intervals beside chance, and composite beside the published changes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
@@ -39,6 +39,7 @@ ROUTE_TOKENS = {"paper": 64, "embedded": 48}
 
 @dataclass
 class Args(evaluate.Args):
+    BY_PROFILE: ClassVar = {"data": {"paper": "paper", "embedded": "embedded"}, "model": MODELS}
     data: str | None = field(
         default=None,
         metadata={"help": "a folder of make_data/sparkle.py, or a hub id, instead of a form that is made"},
@@ -95,10 +96,9 @@ def questions(block: str, args: Args) -> Sequence[Example]:
 def main(args: Args) -> dict[str, dict]:
     if args.form and args.data:
         raise UserError("--form is of questions that are made; leave it out, or --data")
-    profile, _ = loading.resolve_profile(args)
-    args.data = args.data or args.form or profile
+    args.data = args.data or args.form
+    loading.fill_defaults(args, "data", "model")
     args.route_tokens = args.route_tokens or ROUTE_TOKENS["embedded" if args.data == "embedded" else "paper"]
-    args.model = args.model or MODELS[profile]
     asked = {block: questions(block, args) for block in args.blocks}  # bad rows are found before weights load
     model, processor = loading.load(args)
     whole = distributed.on_main(lambda: evaluate.open_run(model, args, "Sparkle"))

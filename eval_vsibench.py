@@ -22,7 +22,7 @@ ids, `pruned_ids.txt`.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
@@ -38,13 +38,16 @@ from spatialvlm.tasks.vsi.data import Subset
 from spatialvlm.tasks.vsi.prompts import Mode
 from spatialvlm.tasks.vsi.scoring import TAGGED, VSIBENCH
 
-MODELS = {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.ROOMS)}
-NUM_FRAMES = {"paper": 16, "embedded": 4}
 NEW_TOKENS = {"paper": {"short": 16, "long": 512}, "embedded": {"short": 16, "long": 128}}
 
 
 @dataclass
 class Args(evaluate.Args):
+    BY_PROFILE: ClassVar = {
+        "data": {"paper": vsibench.HUB_ID, "embedded": "embedded"},
+        "model": {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.ROOMS)},
+        "num_frames": {"paper": 16, "embedded": 4},
+    }
     max_new_tokens: int | None = field(
         default=None,
         metadata={"help": "longest answer, in tokens; 16, for think and observe 512 (embedded: 128)"},
@@ -77,10 +80,7 @@ class Args(evaluate.Args):
 
     def fill(self) -> None:
         """What was not given, by profile."""
-        profile, _ = loading.resolve_profile(self)
-        self.data = self.data or {"paper": vsibench.HUB_ID, "embedded": "embedded"}[profile]
-        self.model = self.model or MODELS[profile]
-        self.num_frames = self.num_frames or NUM_FRAMES[profile]
+        profile = loading.fill_defaults(self, "data", "model", "num_frames")
         tokens = NEW_TOKENS[profile]["short" if self.prompt == "vanilla" else "long"]
         self.max_new_tokens = self.max_new_tokens or tokens
         rooms = self.data == "embedded"

@@ -15,7 +15,7 @@ again. The embedded model took 2.5 minutes for its 800 questions on 2 CPU cores 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
@@ -36,6 +36,10 @@ LEAST |= {"start_sample": 0, "threshold": 0}
 
 @dataclass
 class Args(loading.ModelArgs):
+    BY_PROFILE: ClassVar = {
+        "data": {"paper": None, "embedded": "embedded"},
+        "model": {"paper": QWEN, "embedded": str(loading.EMBEDDED)},
+    }
     model: str | None = field(
         default=None, metadata={"help": "hub id or folder: Qwen2-VL, Qwen2.5-VL or PaliGemma; by profile"}
     )
@@ -93,7 +97,7 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
     gold = evaluate.gold_answers(examples, settings, scored.title)  # before there is a folder
     folder = distributed.on_main(lambda: evaluate.open_run(model, args, scored.title))
     comparable = loading.resolve_profile(args)[0] == "paper" and not args.adapter
-    published = ACCURACY_AND_CLOSE_CALL.get(args.model) if comparable else None
+    published = ACCURACY_AND_CLOSE_CALL.get(loading.model_name(args)) if comparable else None
 
     def facts(records: list[Record]) -> dict:
         by_source = {
@@ -130,10 +134,7 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
 
 
 def main(args: Args) -> dict:
-    if loading.resolve_profile(args)[0] == "embedded":
-        args.data = args.data or "embedded"
-    else:
-        args.model = args.model or QWEN
+    loading.fill_defaults(args, "data")
     where = (args.data, args.split, args.counting_only, args.start_sample, args.samples, args.image_cache)
     examples = counting.joined([counting.load(name, *where) for name in args.dataset])
     model, processor = loading.load(args)

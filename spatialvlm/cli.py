@@ -14,6 +14,17 @@ from spatialvlm.errors import UserError
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
+def defaults_by_profile(args_class: type) -> dict[str, dict[str, Any]]:
+    """Defaults that --profile decides, {flag: {"paper": ..., "embedded": ...}}: each class's `BY_PROFILE`.
+
+    A subclass's entries take precedence over those of its bases.
+    """
+    defaults: dict[str, dict[str, Any]] = {}
+    for each in reversed(args_class.__mro__):
+        defaults |= vars(each).get("BY_PROFILE", {})
+    return defaults
+
+
 def _split_equals(argv: list[str]) -> list[str]:
     """`--config=x` as `--config x`, which is how the parser looks for it; likewise for --profile."""
     split: list[str] = []

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from accelerate import PartialState
@@ -32,6 +32,7 @@ from transformers import (
 )
 
 from spatialvlm import distributed
+from spatialvlm.cli import defaults_by_profile
 from spatialvlm.errors import UserError, first_line
 from spatialvlm.models import qwen, sharding
 
@@ -51,8 +52,13 @@ SKIPPED_IN_4BIT = ["lm_head", "vision_tower", "multi_modal_projector", "visual"]
 
 @dataclass
 class ModelArgs:
-    """Which model, and how it is held in memory."""
+    """Which model, and how it is held in memory.
 
+    A flag whose default depends on the profile is None in the dataclass and stands in `BY_PROFILE`, here or in
+    a subclass; `fill_defaults` sets it, and --help shows both values.
+    """
+
+    BY_PROFILE: ClassVar = {"model": {"paper": PUBLISHED, "embedded": str(EMBEDDED)}}
     profile: Literal["auto", "embedded", "paper"] = field(
         default="auto",
         metadata={"help": "paper = published model and data; embedded = ours; auto = paper where CUDA is"},
@@ -79,6 +85,21 @@ class ModelArgs:
 def resolve_profile(args: ModelArgs) -> tuple[str, str]:
     """(`paper` or `embedded`, the reason in words)."""
     return _resolve(args.profile)
+
+
+def fill_defaults(args: ModelArgs, *names: str) -> str:
+    """Set the named flags that were not given to the profile's defaults; returns the profile."""
+    profile, _ = resolve_profile(args)
+    defaults = defaults_by_profile(type(args))
+    for name in names:
+        if getattr(args, name) is None:
+            setattr(args, name, defaults[name][profile])
+    return profile
+
+
+def model_name(args: ModelArgs) -> str:
+    """The model asked for by --model, or the profile's."""
+    return args.model or defaults_by_profile(type(args))["model"][resolve_profile(args)[0]]
 
 
 def config_for(name: str, profile: str = "auto") -> Path:
@@ -118,7 +139,7 @@ def load(
         print(f"profile: {profile} ({reason})", flush=True)
     set_seed(args.seed)
     _check_launch(args, state)
-    name = args.model or (PUBLISHED if profile == "paper" else str(EMBEDDED))
+    name = model_name(args)
     options = {"dtype": resolve_dtype(args.dtype, state.device), "device_map": {"": state.device}}
     if args.load_in_4bit:
         options["quantization_config"] = _four_bits(options["dtype"], state.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Literal
+from typing import ClassVar, Literal
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
@@ -33,6 +33,7 @@ MODELS = {
 class SparkleArgs(RunArgs):
     """Data, tests and the run folder; the defaults are the published ones."""
 
+    BY_PROFILE: ClassVar = {"model": MODELS}
     data: str = field(
         default=MADE,
         metadata={"help": "made = in --form, as they are looked at; or a folder of make_data/sparkle.py"},
@@ -74,7 +75,7 @@ class SparkleArgs(RunArgs):
                 f"--eval_limit {self.eval_limit}: the test needs two pictures, that is {2 * len(FAMILIES)} "
                 "questions, so that images can be shuffled among them"
             )
-        self.model = self.model or MODELS[loading.resolve_profile(self)[0]]
+        loading.fill_defaults(self, "model")
 
 
 def training_set(args: SparkleArgs) -> Sequence[Example]:

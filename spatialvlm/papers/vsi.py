@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
@@ -31,7 +32,6 @@ from spatialvlm.tasks.vsi.questions import FAMILIES, family
 from spatialvlm.tasks.vsi.scoring import VSIBENCH, score
 from spatialvlm.training.experiment import Experiment, RunArgs
 
-MODEL = loading.ROOMS  # of the embedded profile
 KEPT = 64  # examples that stay in memory, with their frames
 
 
@@ -39,6 +39,7 @@ KEPT = 64  # examples that stay in memory, with their frames
 class VSIArgs(RunArgs):
     """Data, tests and the run folder; the defaults are the published ones."""
 
+    BY_PROFILE: ClassVar = {"model": {"paper": loading.PUBLISHED, "embedded": str(loading.ROOMS)}}
     data: str = field(
         default="results/vsi_100k/scans-0",
         metadata={"help": "folder that make_data/vsi_100k.py wrote, or 'embedded': rendered rooms"},
@@ -75,9 +76,7 @@ class VSIArgs(RunArgs):
 
 
 def load_model(args: VSIArgs):
-    """(model, processor), as `models.load`; where nothing else is asked for, the one that knows rooms."""
-    if args.model is None and loading.resolve_profile(args)[0] == "embedded":
-        args = replace(args, model=str(MODEL))
+    """Load the model; returns (model, processor)."""
     return loading.load(args, train_adapter=True, pixels=(args.min_pixels, args.max_pixels))
 
 

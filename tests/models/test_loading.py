@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import tiny
@@ -196,3 +198,22 @@ def test_bad_adapters(folder, tmp_path):
 def test_four_bits_need_a_gpu(folder):
     with pytest.raises(UserError, match="--load_in_4bit needs a CUDA device"):
         loading.load(arguments(model=str(folder), load_in_4bit=True))
+
+
+@dataclass
+class Twins(loading.ModelArgs):
+    BY_PROFILE: ClassVar = {"data": {"paper": "owner/photographs", "embedded": "embedded"}}
+    data: str | None = None
+
+
+def test_what_was_not_given_follows_from_the_profile():
+    for profile, data, model in (
+        ("paper", "owner/photographs", loading.PUBLISHED),
+        ("embedded", "embedded", str(loading.EMBEDDED)),
+    ):
+        args = Twins(profile=profile)
+        assert loading.fill_defaults(args, "data") == profile
+        assert (args.data, args.model, loading.model_name(args)) == (data, None, model)
+    given = Twins(profile="paper", data="rows.jsonl", model="elsewhere")
+    loading.fill_defaults(given, "data", "model")
+    assert (given.data, loading.model_name(given)) == ("rows.jsonl", "elsewhere")
