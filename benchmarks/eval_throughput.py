@@ -38,6 +38,7 @@ from workload import processor as word_processor
 from spatialvlm import cli, run_folder
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
+from spatialvlm.evaluation.tables import text_table
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.models import loading
@@ -46,7 +47,6 @@ from spatialvlm.worlds.clevr import scenes, series
 
 PLAIN_BATCH = 10
 PICTURES = 50  # different ones; questions take them in turn, and each is read anew every time
-TABLE = "{:<7}{:>10}{:>20}{:>14}{:>14}{:>12}"
 
 
 @dataclass
@@ -169,12 +169,13 @@ def measure(model, processor, examples: Sequence[Example], args: Args, rate: flo
         way["median"] = median(way["seconds"])
         way["questions_per_second"] = len(examples) / way["median"]
         way["matrix_share"] = way["flops"] / way["median"] / rate
-    print(TABLE.format("way", "seconds", "least to most", "questions/s", "matrix share", "over plain"))
+    rows = [("way", "seconds", "least to most", "questions/s", "matrix share", "over plain")]
     for name, way in found.items():
         way["speedup"] = found["plain"]["median"] / way["median"]
         spread = f"{min(way['seconds']):.2f} to {max(way['seconds']):.2f}"
         rates = f"{way['questions_per_second']:.1f}", f"{way['matrix_share']:.1%}", f"{way['speedup']:.2f}"
-        print(TABLE.format(name, f"{way['median']:.2f}", spread, *rates))
+        rows.append((name, f"{way['median']:.2f}", spread, *rates))
+    print(text_table(rows))
     return found
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
+from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.models import loading
 from spatialvlm.papers import vsi
 from spatialvlm.papers.commands import ROOT, Job, run, select
@@ -130,7 +131,7 @@ def open_questions(folder: Path, ways: dict[str, vsi.Answers], base: vsi.Answers
         parts.append(vsi.ways_table({"T, base": vsi.answers(folder / "t/base"), **thinking}))
     parts.append(vsi.habits_table(course))
     if mra := ways.get("V, MRA as reward"):
-        gain = comparison.percent(vsi.change(published, mra), sign=True)
+        gain = percent(vsi.change(published, mra), sign=True)
         parts += [
             "Which reward of numbers does better on mean relative accuracy? The change of the mean from the "
             f"relative error's to MRA's: {gain} points.",
@@ -140,11 +141,11 @@ def open_questions(folder: Path, ways: dict[str, vsi.Answers], base: vsi.Answers
         rows = []
         for name, families in (("the four trained on", KEPT), ("the two held out", HELD_OUT)):
             gains = [vsi.change(base, records, families) for records in (published, kept)]
-            rows.append([name, *(comparison.percent(gain, sign=True) for gain in gains)])
+            rows.append([name, *(percent(gain, sign=True) for gain in gains)])
         parts += [
             "Do families that are held out gain? Gains over the untrained model, in points; held out: "
             f"{', '.join(vsi.SHORT[name] for name in HELD_OUT)}.",
-            comparison.markdown(("", "trained on all six", "trained on four"), rows),
+            markdown(("", "trained on all six", "trained on four"), rows),
         ]
     return parts
 

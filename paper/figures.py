@@ -14,7 +14,8 @@ from pathlib import Path
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate
-from spatialvlm.reporting.comparison import percent, verdict
+from spatialvlm.evaluation.tables import percent
+from spatialvlm.reporting.comparison import verdict
 
 Figure = dict | int | str
 PLACES = 6  # decimals kept of a share

@@ -18,8 +18,9 @@ from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import Rule
 from spatialvlm.evaluation.metrics import group
+from spatialvlm.evaluation.tables import markdown
 from spatialvlm.example import Example
-from spatialvlm.reporting.comparison import markdown, replace_section
+from spatialvlm.reporting.comparison import replace_section
 from spatialvlm.tasks.registry import benchmark
 
 ROOT = Path(__file__).resolve().parents[1]

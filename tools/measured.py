@@ -18,8 +18,9 @@ import yaml
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
+from spatialvlm.evaluation.tables import markdown
 from spatialvlm.models import loading
-from spatialvlm.reporting.comparison import markdown, replace_section
+from spatialvlm.reporting.comparison import replace_section
 
 ROOT = Path(__file__).resolve().parents[1]
 PLANNED = {  # row of the table: published configuration, and what is changed in it

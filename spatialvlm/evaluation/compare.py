@@ -20,6 +20,7 @@ from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Record
+from spatialvlm.evaluation.tables import interval, text_table
 from spatialvlm.run_folder import disk_errors
 
 SHOWN = 10  # changed items of each kind that are printed
@@ -97,20 +98,15 @@ def table(pairs: Sequence[tuple[Record, Record]]) -> str:
         | {"mean_of_tasks": metrics.mean_of_tasks(side), "micro": metrics.accuracy(side)}
         for side in (a, b)
     ]
-    width = max(map(len, names))
-    lines = [f"{'':<{width}}  {'n':>6}  {'A':>6}  {'B':>6}  {'B - A':>6}  {'95 % interval':<16}{'p':>8}"]
+    rows = [("", "n", "A", "B", "B - A", "95 % interval", "p")]
     for name in names:
         chosen = [pair for pair in pairs if name not in tasks or pair[0]["task"] == name]
         p = metrics.mcnemar([one["correct"] for one, _ in chosen], [other["correct"] for _, other in chosen])
-        found = differences[name]
-        low, high = found.interval
-        shown = "" if name == "mean_of_tasks" else f"{p:>8.2g}"
-        lines.append(
-            f"{name:<{width}}  {found.n:>6}  {100 * values[0][name].value:>6.1f}  "
-            f"{100 * values[1][name].value:>6.1f}  {100 * found.value:>+6.1f}  "
-            f"{f'{100 * low:+.1f} to {100 * high:+.1f}':<16}{shown}".rstrip()
-        )
-    return "\n".join(lines)
+        difference = differences[name]
+        figures = [f"{100 * side[name].value:.1f}" for side in values]
+        figures += [f"{100 * difference.value:+.1f}", interval(difference.interval, sign=True)]
+        rows.append((name, str(difference.n), *figures, "" if name == "mean_of_tasks" else f"{p:.2g}"))
+    return text_table(rows)
 
 
 def main(args: Args) -> None:

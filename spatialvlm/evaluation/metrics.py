@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
@@ -28,6 +28,11 @@ class Estimate:
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+    @classmethod
+    def of(cls, part: Mapping) -> Estimate:
+        """The estimate of a task or an aggregate in a summary."""
+        return cls(part.get("value", part.get("accuracy")), tuple(part["interval"]), part["n"])
 
 
 def proportion(correct: int, n: int) -> Estimate:

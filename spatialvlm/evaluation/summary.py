@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import Aggregate, Rule
 from spatialvlm.evaluation.metrics import Estimate, Record
+from spatialvlm.evaluation.tables import interval, percent, text_table
 
 
 def summarize(records: Sequence[Record], aggregate: Aggregate, rule: Rule, benchmark: str) -> dict:
@@ -76,38 +77,28 @@ def table(summary: dict) -> str:
         for name, part in summary["aggregates"].items()
         if name.startswith(prefix)
     }
-    rows = [
-        (task, part["n"], part["accuracy"], part["interval"], f"{100 * part['chance']:.1f}")
-        for task, part in summary["tasks"].items()
-    ]
-    rows += [(name, part["n"], part["value"], part["interval"], "") for name, part in totals.items()]
-    title, score = summary["benchmark"], f"any of {k}" if k > 1 else "accuracy"
-    width = max(len(name) for name in (title, *(row[0] for row in rows)))
-    lines = [f"{title:<{width}}  {'n':>6}  {score:>8}  95 % interval  chance"]
-    for name, n, value, interval, chance in rows:
-        cells = f"{n:>6}  {100 * value:>8.1f}  {_percent(interval):>13}  {chance:>6}"
-        lines.append(f"{name:<{width}}  {cells}".rstrip())
+    rows = [(summary["benchmark"], "n", f"any of {k}" if k > 1 else "accuracy", "95 % interval", "chance")]
+    for name, part in [*summary["tasks"].items(), *totals.items()]:
+        estimate = Estimate.of(part)
+        chance = f"{100 * part['chance']:.1f}" if "chance" in part else ""
+        rows.append(
+            (name, str(estimate.n), f"{100 * estimate.value:.1f}", interval(estimate.interval), chance)
+        )
+    parts = [text_table(rows)]
     if k > 1:
-        lines += ["", *_unbiased(summary, list(totals), width)]
-    answers = "" if k == 1 else f" answers, {k} a question"
-    unread = f"unread, and counted wrong: {summary['unread']} of {summary['n'] * k}{answers}"
-    return "\n".join([*lines, unread])
+        parts += ["", _unbiased(summary, list(totals))]
+    answers = "" if k == 1 else f" answers, {k} per question"
+    unparsed = f"unparsed, and counted as wrong: {summary['unread']} of {summary['n'] * k}{answers}"
+    return "\n".join([*parts, unparsed])
 
 
-def _unbiased(summary: dict, totals: Sequence[str], width: int) -> list[str]:
-    """Lines with Pass@1, 2, 4, ..., k of every task and total, from all answers."""
+def _unbiased(summary: dict, totals: Sequence[str]) -> str:
+    """Pass@1, 2, 4, ..., k of every task and total, from all answers."""
     k = summary["num_samples"]
     shown = [f"pass@{draws}" for draws in sorted({2**power for power in range(k.bit_length())} | {k})]
-    lines = [f"{'unbiased':<{width}}" + "".join(f"  {name:>18}" for name in shown)]
+    rows = [("unbiased", *shown)]
     for name in (*summary["tasks"], *totals):
-        part = summary["tasks"].get(name) or {
-            score: summary["aggregates"][f"{score} {name}"] for score in shown
-        }
-        cells = [f"{100 * part[score]['value']:.1f} ({_percent(part[score]['interval'])})" for score in shown]
-        lines.append(f"{name:<{width}}" + "".join(f"  {cell:>18}" for cell in cells))
-    return lines
-
-
-def _percent(interval: Sequence[float]) -> str:
-    low, high = interval
-    return f"{100 * low:.1f} - {100 * high:.1f}"
+        part = summary["tasks"].get(name)
+        scores = [part[score] if part else summary["aggregates"][f"{score} {name}"] for score in shown]
+        rows.append((name, *(percent(Estimate(each["value"], each["interval"], 0)) for each in scores)))
+    return text_table(rows)

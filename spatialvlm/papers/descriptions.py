@@ -16,7 +16,7 @@ from pathlib import Path
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
-from spatialvlm.reporting.comparison import percent
+from spatialvlm.evaluation.tables import percent, text_table
 from spatialvlm.run_folder import disk_errors, read_lines
 from spatialvlm.tasks.clevr.descriptions import STYLES
 from spatialvlm.tasks.clevr.published import DESCRIBED
@@ -90,16 +90,15 @@ def _difference(before: Sequence[Record], after: Sequence[Record]) -> Estimate:
 
 def table(title: str, columns: Sequence[str], rows: Rows) -> str:
     """Lines of percentages with their 95 % intervals; differences bear a sign."""
-    width = max(len(name) for name in (title, *(name for name, _ in rows)))
-    lines = [f"{title:<{width}}" + "".join(f"  {name:<23}" for name in columns)]
+    lines = [(title, *columns)]
     for name, cells in rows:
         signs = [" - " in name or column not in IMAGES for column in columns]
         texts = [
             percent(cells[column], sign) if column in cells else ""
             for column, sign in zip(columns, signs, strict=True)
         ]
-        lines.append(f"{name:<{width}}" + "".join(f"  {text:<23}" for text in texts))
-    return "\n".join(line.rstrip() for line in lines)
+        lines.append((name, *texts))
+    return text_table(lines, "<")
 
 
 def grid_table(rows: Rows, n: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from spatialvlm.evaluation.tables import text_table
 from spatialvlm.reporting.tables import PROMPTING
 from spatialvlm.tasks.cvbench.published import COLUMNS
 
@@ -24,12 +25,7 @@ def beside(benchmark: str, model: str, summary: Mapping[str, Any]) -> str:
         mark = "> " if name == strategy["name"] else "  "
         rows.append((f"{mark}paper A", published_model, title, [f"{figure:.2f}" for figure in figures]))
     rows.insert(0, ("  percent", "model", "strategy", list(columns)))
-    widths = [max(len(row[at]) for row in rows) for at in range(3)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True))
-        + "".join(f"{cell:>10}" for cell in row[3])
-        for row in rows
-    )
+    return text_table([(*row[:3], *row[3]) for row in rows], "<<<>")
 
 
 def _has(summary: Mapping[str, Any], column: str) -> bool:

@@ -8,8 +8,9 @@ from typing import Literal
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate, Record
+from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
-from spatialvlm.reporting.comparison import Questions, Score, difference, markdown, mean, percent, verdict
+from spatialvlm.reporting.comparison import Questions, Score, difference, mean, verdict
 from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.cvbench import data as cvbench

@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate
+from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.reporting.comparison import markdown, percent
 from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.sparkle import data as sparkle
@@ -140,11 +140,6 @@ Summary = Mapping  # what evaluate.run returns, of composite with `routes` added
 ROUTES = ("optimal", "exact", "valid")
 
 
-def estimate(part: Mapping) -> Estimate:
-    """An aggregate's or a task's figure, as a summary has it."""
-    return Estimate(part.get("value", part.get("accuracy")), tuple(part["interval"]), part["n"])
-
-
 def chance(basic: Summary, capabilities: Sequence[str] = tuple(CAPABILITIES)) -> float:
     """What answers without looking score, the mean over some capabilities' families."""
     tasks = basic["tasks"].items()
@@ -198,13 +193,13 @@ def _real(summary: Summary) -> str:
 
 def _row(name: str, part: Mapping, chance: float | None = None) -> list[str]:
     shown = "" if chance is None else f"{100 * chance:.1f}"
-    return [name, str(part["n"]), percent(estimate(part)), shown]
+    return [name, str(part["n"]), percent(Estimate.of(part)), shown]
 
 
 def _composite(summary: Summary) -> str:
     rows = []
     for task, found in summary["routes"].items():
-        scores = [percent(estimate(found[name])) for name in ROUTES]
+        scores = [percent(Estimate.of(found[name])) for name in ROUTES]
         rows.append([task, str(found["optimal"]["n"]), *scores, _length(found), published(task)])
     return markdown(("", "n", *ROUTES, "length", "published"), rows)
 
@@ -217,7 +212,7 @@ def published(task: str) -> str:
 def _length(found: Mapping) -> str:
     if "length_ratio" not in found:
         return "none valid"
-    part = estimate(found["length_ratio"])
+    part = Estimate.of(found["length_ratio"])
     return f"{part.value:.2f} ({part.interval[0]:.2f} to {part.interval[1]:.2f}), n {part.n}"
 
 
@@ -241,7 +236,7 @@ def compared(ways: Mapping[str, Mapping[str, Summary]], records: Mapping[str, Ma
         rows = []
         for way, found in ways.items():
             routes = found["composite"]["routes"]
-            rows.append([way, *(percent(estimate(routes[task][name])) for task in tasks)])
+            rows.append([way, *(percent(Estimate.of(routes[task][name])) for task in tasks)])
         parts += [f"Composite, never trained on; {name}, {words}:", markdown(("", *tasks), rows)]
     rows = []
     for way in trained:
@@ -255,4 +250,4 @@ def compared(ways: Mapping[str, Mapping[str, Summary]], records: Mapping[str, Ma
 
 
 def _figures(aggregates: Mapping, names: Sequence[str]) -> list[str]:
-    return [percent(estimate(aggregates[name])) for name in names]
+    return [percent(Estimate.of(aggregates[name])) for name in names]

@@ -16,10 +16,10 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
+from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import mapped
 from spatialvlm.models import loading
-from spatialvlm.reporting.comparison import markdown, percent
 from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import prompts as vsi_prompts

@@ -39,6 +39,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.benchmark import STRICT_FREE
 from spatialvlm.evaluation.metrics import Estimate
+from spatialvlm.evaluation.tables import percent, text_table
 from spatialvlm.example import Example
 from spatialvlm.models import loading, paligemma, rollout
 from spatialvlm.models.inputs import Batch
@@ -277,25 +278,20 @@ def right_minus_wrong(rows: Sequence[dict]) -> Estimate | None:
 def table(found: dict) -> str:
     """The study in percent as lines of text."""
     columns = ("attention", "area", "attention - area")
-    lines = [f"{'counted objects':<16}{'n':>6}" + "".join(f"  {name:<24}" for name in columns)]
+    rows = [("counted objects", "n", *columns)]
     for prefix in ("", "of objects: "):
-        lines += ["of what falls on any object"] if prefix else []
+        rows += [("of what falls on any object",)] if prefix else []
         for name, part in found["outcomes"].items():
-            cells = [_percent(part[prefix + column], "-" in column) for column in columns]
-            lines.append(f"{name:<16}{part['n']:>6}" + "".join(f"  {cell:<24}" for cell in cells))
+            cells = [percent(Estimate.of(part[prefix + column]), "-" in column) for column in columns]
+            rows.append((name, str(part["n"]), *cells))
+    lines = [text_table(rows, "<><")]
     if found["right - wrong"]:
-        difference = _percent(found["right - wrong"], True)
+        difference = percent(Estimate.of(found["right - wrong"]), True)
         lines.append(f"right - wrong, at the same count: {difference} (n = {found['right - wrong']['n']})")
     zero = found["left_out_with_count_0"]
     lines.append(f"percent of the attention that falls on the image, and of its area; 95 % intervals; {zero}")
     lines[-1] += f" of {found['questions']} questions count nothing and are left out"
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _percent(part: dict, sign: bool) -> str:
-    low, high = part["interval"]
-    form = "+.1f" if sign else ".1f"
-    return f"{100 * part['value']:{form}} ({100 * low:{form}} to {100 * high:{form}})"
 
 
 def overlay(image: Image.Image, grid: np.ndarray, covered: np.ndarray, scale: int = 3) -> Image.Image:

@@ -26,9 +26,9 @@ from huggingface_hub import (
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError, first_line
+from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.models.loading import EMBEDDED
 from spatialvlm.reporting import runs, tables
-from spatialvlm.reporting.comparison import markdown, percent
 from spatialvlm.reporting.runs import Test, json_object
 from spatialvlm.run_folder import disk_errors
 

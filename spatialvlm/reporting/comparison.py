@@ -95,28 +95,6 @@ def verdict(estimate: Estimate) -> str:
 # ---- in words
 
 
-def percent(estimate: Estimate, sign: bool = False) -> str:
-    """Format a fraction as `73.2 (70.8 to 75.4)`; with `sign` a difference, `+3.1 (-0.4 to +6.6)`."""
-    low, high = estimate.interval
-    if not sign:  # Student's interval does not know that fractions end at 0 and 1
-        low, high = max(low, 0), min(high, 1)
-    form = "+.1f" if sign else ".1f"
-    # Rounded first, since two orders of one float sum may differ in how 16.25 is shown.
-    value, low, high = (100 * round(each, 6) for each in (estimate.value, low, high))
-    return f"{value:{form}} ({low:{form}} to {high:{form}})"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a Markdown table with aligned columns."""
-    table = [list(header), ["---"] * len(header), *map(list, rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    table[1] = ["-" * width for width in widths]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in table
-    )
-
-
 def replace_section(text: str, name: str, content: str) -> str:
     """Return `text` with section `name` replaced, or appended if missing."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"

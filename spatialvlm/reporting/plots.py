@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from spatialvlm.evaluation.metrics import Estimate
+from spatialvlm.evaluation.tables import interval
 from spatialvlm.reporting import tables
 from spatialvlm.reporting.runs import Test, Training
 from spatialvlm.reporting.tables import MEAN, Row
@@ -174,7 +175,7 @@ def pass_at_k(tests: Sequence[Test]) -> Plot:
             parts.append(f'<g class="s{number}"><path class="curve" d="{_path(points)}"/>')
             for (x, y), part in zip(points, curve, strict=True):
                 bottom, top = (up(min(max(end, 0), 1)) for end in part["interval"])
-                label = f"{name}: {100 * part['value']:.1f} % ({_range(part['interval'])})"
+                label = f"{name}: {100 * part['value']:.1f} % ({interval(part['interval'])})"
                 parts.append(
                     f"<g><title>{escape(label)}</title>"
                     f'<path class="thin" d="M{x:.1f} {bottom:.1f}V{top:.1f}"/>'
@@ -298,8 +299,4 @@ def _path(points: Sequence[Point]) -> str:
 
 
 def _percent(score: Estimate) -> str:
-    return f"{100 * score.value:.1f} % ({_range(score.interval)}), n = {score.n:,}"
-
-
-def _range(interval: Sequence[float]) -> str:
-    return " to ".join(f"{100 * min(max(end, 0), 1):.1f}" for end in interval)
+    return f"{100 * score.value:.1f} % ({interval(score.interval)}), n = {score.n:,}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from spatialvlm.evaluation.metrics import Estimate
+from spatialvlm.evaluation.tables import interval
 from spatialvlm.reporting import comparison
 from spatialvlm.reporting.runs import Test
 from spatialvlm.run_folder import differences
@@ -137,8 +138,7 @@ def _line(line: Row, columns: Sequence[str]) -> str:
 def cell(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
-    low, high = (100 * min(max(end, 0), 1) for end in estimate.interval)
-    return f"{100 * estimate.value:.1f} <small>{low:.1f} to {high:.1f}</small>"
+    return f"{100 * estimate.value:.1f} <small>{interval(estimate.interval)}</small>"
 
 
 def _chance(test: Test, columns: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.evaluation.metrics import Record
+from spatialvlm.evaluation.tables import percent, text_table
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.reporting.cards import write_adapter_card
@@ -208,10 +209,6 @@ def comparison(
     def rows(records: list[Record]) -> dict[str, metrics.Estimate]:
         return metrics.by_task(records) | {"Total": metrics.mean_of_tasks(records)}
 
-    def percent(estimate: metrics.Estimate, sign: str = "") -> str:
-        low, high = estimate.interval
-        return f"{100 * estimate.value:{sign}.1f} ({100 * low:{sign}.1f} to {100 * high:{sign}.1f})"
-
     trained, shuffled = regrouped(trained), regrouped(shuffled)
     after, blind = rows(trained), rows(shuffled)
     columns: dict[str, dict[str, str]] = {"trained": {task: percent(after[task]) for task in after}}
@@ -220,19 +217,16 @@ def comparison(
         gains = metrics.compare(base, trained)
         gains["Total"] = gains["mean_of_tasks"]
         columns = {"base": {task: percent(part) for task, part in rows(base).items()}} | columns
-        columns["difference"] = {task: percent(gains[task], "+") for task in after}
-    width = 2 + max(map(len, (title, *after)))
-    line = f"{{:<{width}}}{{:>6}}  " + "{:<22}" * len(columns)
-    lines = [line.format(title, "n", *columns)]
-    lines += [line.format(t, after[t].n, *(cells[t] for cells in columns.values())) for t in after]
-    hidden = {**dict.fromkeys(columns, ""), "trained": "trained"}
-    lines += ["", line.format("images shuffled", "", *hidden.values())]
-    for task, part in blind.items():
-        lines.append(line.format(task, part.n, *({**hidden, "trained": percent(part)}.values())))
+        columns["difference"] = {task: percent(gains[task], sign=True) for task in after}
+    lines = [(title, "n", *columns)]
+    lines += [(task, str(after[task].n), *(cells[task] for cells in columns.values())) for task in after]
+    before = [""] * list(columns).index("trained")
+    lines += [(), ("images shuffled", "", *before, "trained")]
+    lines += [(task, str(part.n), *before, percent(part)) for task, part in blind.items()]
     tasks = len(after) - 1
     number = NUMBERS[tasks] if tasks < len(NUMBERS) else str(tasks)
-    lines.append(f"percent, 95 % intervals; Total is the mean of the {number} tasks")
-    return "\n".join(text.rstrip() for text in lines)
+    note = f"percent, 95 % intervals; Total is the mean of the {number} tasks"
+    return f"{text_table(lines, '<><')}\n{note}"
 
 
 # ---- which folder

@@ -279,10 +279,10 @@ def test_the_summary_of_several_samples_names_both_kinds_of_pass_at_k(scripted, 
 
     lines = table(summary).splitlines()
     assert lines[0].split()[:5] == ["bench", "n", "any", "of", "4"]
-    assert lines[1].split() == ["Depth", "3", "66.7", "20.8", "-", "93.9", "93.8"]
+    assert lines[1].split() == ["Depth", "3", "66.7", "20.8", "to", "93.9", "93.8"]
     assert lines[6].split() == ["unbiased", "pass@1", "pass@2", "pass@4"]
     assert [cell.split()[0] for cell in lines[7].split("  ") if cell] == ["Depth", "41.7", "50.0", "66.7"]
-    assert lines[-1] == "unread, and counted wrong: 4 of 32 answers, 4 a question"
+    assert lines[-1] == "unparsed, and counted as wrong: 4 of 32 answers, 4 per question"
 
 
 def test_greedy_and_sampled_runs_are_different_runs(scripted, tmp_path):
@@ -400,6 +400,6 @@ def test_the_table_shows_percent_and_chance(scripted, tmp_path):
     model, _ = scripted(lambda prompt, images: "A")
     lines = table(run(model, choice_examples(10), arguments(tmp_path))).splitlines()
     assert lines[0].split() == ["bench", "n", "accuracy", "95", "%", "interval", "chance"]
-    assert lines[1].split() == ["Depth", "4", "50.0", "15.0", "-", "85.0", "50.0"]
+    assert lines[1].split() == ["Depth", "4", "50.0", "15.0", "to", "85.0", "50.0"]
     assert lines[3].split()[:3] == ["micro", "10", "50.0"]
-    assert lines[-1] == "unread, and counted wrong: 0 of 10"
+    assert lines[-1] == "unparsed, and counted as wrong: 0 of 10"

@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import t as student
 
 from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.tables import percent
 from spatialvlm.papers import sat
 from spatialvlm.reporting import comparison
 from spatialvlm.reporting.comparison import Questions
@@ -117,4 +118,4 @@ def test_a_share_is_written_one_way_however_it_was_added_up():
     """A mean over tasks of 0.1625 can come out as 0.16250000000000003: tables and paper must agree."""
     added = metrics.Estimate(0.16250000000000003, (0.1, 0.2), 640)
     whole = metrics.Estimate(0.1625, (0.1, 0.2), 640)
-    assert comparison.percent(added) == comparison.percent(whole) == "16.2 (10.0 to 20.0)"
+    assert percent(added) == percent(whole) == "16.2 (10.0 to 20.0)"

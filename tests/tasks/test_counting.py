@@ -352,7 +352,7 @@ def test_table_has_n_intervals_and_what_is_published():
     found = shares(records("SAT", PAIRS) + records("CLEVR", [(1, 1)]))
     head, sat, clevr = table(found).splitlines()
     assert "within 1" in head and "published" not in head
-    assert sat.split()[:3] == ["SAT", "8", "37.5"] and "40.0 (11.8 - 76.9)" in sat and clevr.endswith("-")
+    assert sat.split()[:3] == ["SAT", "8", "37.5"] and "40.0 (11.8 to 76.9)" in sat and clevr.endswith("-")
     _, sat, clevr = table(found, published=ACCURACY_AND_CLOSE_CALL[QWEN]).splitlines()
     assert sat.endswith("70.49 (91.11)") and clevr.endswith("81.10 (96.81)")
 

@@ -15,6 +15,7 @@ from functools import partial
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import STRICT_FREE, Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
+from spatialvlm.evaluation.tables import percent, text_table
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import mapped
 from spatialvlm.tasks.clevr import scoring as clevr
@@ -94,26 +95,16 @@ def table(
     published: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
     """`shares` in percent as lines of text, each with its n and 95 % interval, beside what is published."""
-    head = (
-        f"{'counting':<12}  {'n':>5}  {'accuracy':<20}  {f'within {threshold}':<20}  {'wrong':>5}  close-call"
-    )
-    lines = [head + (f"{'':<12}published accuracy (close-call)" if published else "")]
+    header = ["counting", "n", "accuracy", f"within {threshold}", "wrong", "close-call"]
+    rows = [header + (["published accuracy (close-call)"] if published else [])]
     for source, part in found.items():
-        cells = [_percent(part.get(name)) for name in ("accuracy", "within", "close_call")]
         wrong = part["close_call"].n if "close_call" in part else 0
-        n = part["accuracy"].n
-        line = f"{source:<12}  {n:>5}  {cells[0]:<20}  {cells[1]:<20}  {wrong:>5}  {cells[2]:<20}"
+        close_call = percent(part["close_call"]) if wrong else "-"
+        accuracy, within = percent(part["accuracy"]), percent(part["within"])
+        rows.append([source, str(part["accuracy"].n), accuracy, within, str(wrong), close_call])
         if published and source in published:
-            line += "  {:.2f} ({:.2f})".format(*published[source])
-        lines.append(line.rstrip())
-    return "\n".join(lines)
-
-
-def _percent(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "-"
-    low, high = estimate.interval
-    return f"{100 * estimate.value:.1f} ({100 * low:.1f} - {100 * high:.1f})"
+            rows[-1].append("{:.2f} ({:.2f})".format(*published[source]))
+    return text_table(rows, "<><<><")
 
 
 # ---- the benchmark

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from spatialvlm.evaluation.tables import interval, text_table
 from spatialvlm.tasks.vsi.scoring import TASKS
 
 # The mean of the eight tasks, then each. T, O and V: think, observe and vanilla prompts, in training and test
@@ -43,17 +44,12 @@ def comparison(summary: Mapping[str, Any], name: str) -> str:
     Args:
         name: of the measured row.
     """
-    lines = ["", f"{'source':<14}{'n':>6}  accuracy  95 % interval"]
+    sources = [("source", "n", "accuracy", "95 % interval")]
     for source, part in summary["sources"].items():
-        low, high = part["interval"]
-        lines.append(
-            f"{source:<14}{part['n']:>6}  {100 * part['accuracy']:>8.1f}  {100 * low:.1f} - {100 * high:.1f}"
-        )
-    lines += ["", f"{'VSI-Bench':<14}" + "".join(f"{column:>9}" for column in COLUMNS)]
-    lines += [_row(model, row) for model, row in FIGURES.items()]
-    lines.append(_row(name, measured(summary).values()))
-    return "\n".join([*lines, "percent; published by vsGRPO, but for the last row"])
-
-
-def _row(name: str, values: Any) -> str:
-    return f"{name:<14}" + "".join(f"{'-' if value is None else f'{value:.1f}':>9}" for value in values)
+        figures = f"{100 * part['accuracy']:.1f}", interval(part["interval"])
+        sources.append((source, str(part["n"]), *figures))
+    rows = [("VSI-Bench", *COLUMNS)]
+    for model, values in (FIGURES | {name: measured(summary).values()}).items():
+        rows.append((model, *("-" if value is None else f"{value:.1f}" for value in values)))
+    note = "percent; published by vsGRPO, but for the last row"
+    return "\n".join(["", text_table(sources), "", text_table(rows), note])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Record
+from spatialvlm.evaluation.tables import interval, text_table
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
 from spatialvlm.tasks.vsr import data as vsr
@@ -51,16 +52,11 @@ def by_relation(records: Sequence[Record], relations: Mapping[str, str]) -> dict
 
 def relation_table(relations: Mapping[str, Mapping]) -> str:
     """`by_relation` in percent as lines of text, with the group of each relation."""
-    width = max(len(name) for name in ("by relation", *relations))
-    lines = [f"{'by relation':<{width}}  {'group':<12}  {'n':>6}  accuracy  95 % interval  chance"]
+    rows = [("by relation", "group", "n", "accuracy", "95 % interval", "chance")]
     for name, part in relations.items():
-        low, high = part["interval"]
-        interval = f"{100 * low:.1f} - {100 * high:.1f}"
-        lines.append(
-            f"{name:<{width}}  {vsr.group(name):<12}  {part['n']:>6}  {100 * part['accuracy']:>8.1f}"
-            f"  {interval:>13}  {100 * part['chance']:>6.1f}"
-        )
-    return "\n".join(lines)
+        figures = f"{100 * part['accuracy']:.1f}", interval(part["interval"]), f"{100 * part['chance']:.1f}"
+        rows.append((name, vsr.group(name), str(part["n"]), *figures))
+    return text_table(rows, "<<>")
 
 
 def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
