@@ -29,12 +29,11 @@ from spatialvlm.evaluation.evaluate import MAY_DIFFER
 from spatialvlm.evaluation.summary import table
 from spatialvlm.models import loading
 from spatialvlm.papers import prompting_study
-from spatialvlm.prompting import exemplars, sources, study
+from spatialvlm.prompting import exemplars, study
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.server import Cache, ServerArgs, ServerClient
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Strategy
-from spatialvlm.prompting.views import depth_maps
 from spatialvlm.run_folder import Run, fingerprint
 
 # What changes no answer: a study may go on with another of these.
@@ -127,18 +126,18 @@ def main(args: Args) -> dict:
         raise UserError("a prompting study runs as one process; start it without a launcher")
     profile, reason = loading.resolve_profile(args)
     strategy = STRATEGIES[args.strategy]
-    args.data = args.data or {"paper": sources.HUB_IDS[args.benchmark], "embedded": "embedded"}[profile]
+    args.data = args.data or {"paper": study.HUB_IDS[args.benchmark], "embedded": "embedded"}[profile]
     size = "embedded" if profile == "embedded" and not (args.base_url or args.model) else "large"
     args.max_new_tokens = args.max_new_tokens or LENGTH[size]
     if args.base_url:
         print(f"profile: {profile} ({reason}); asking {args.model} at {args.base_url}", flush=True)
     shown = worked_examples(args, strategy, size)
-    examples, benchmark = sources.load(
+    examples, benchmark = study.load(
         args.benchmark, strategy, args.data, args.split, args.limit, args.image_folder
     )
     rule = benchmark.rules[args.rule]
-    known = study.gold(examples, rule, benchmark.title)  # before there is a folder: bad rows leave none
-    aids = Aids(shown, depth_maps(args.depth) if strategy.depth else None)
+    known = study.parse_gold(examples, rule, benchmark.title)  # before there is a folder: bad rows leave none
+    aids = Aids(shown, exemplars.depth_maps(args.depth) if strategy.depth else None)
     if args.base_url:
         folder, name = open_run(args, args.model), args.model
         cache = Cache(args.cache_dir or folder.folder / "cache")

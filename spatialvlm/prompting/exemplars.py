@@ -1,34 +1,39 @@
-"""Worked examples for k-shot prompting, with right scene graphs; never of a question that is tested on.
+"""What strategies show besides the question: worked examples with their scene graphs, and depth maps.
 
-In the embedded profile they are questions of the rendered training split, whose scenes are no test's, and
-their graphs are exact. Elsewhere a file is given: rows (jsonl, json or parquet) with `id`, `image` (a file
-beside the rows, or several), `prompt` (the whole question as the model is shown it), `answer` and `graph`
-(a JSON object, or the text of one).
+Examples never come from a tested question. In the embedded profile they are questions of the rendered training
+split, with exact graphs. Elsewhere a file is given: rows (jsonl, json or parquet) with `id`, `image` (a file
+beside the rows, or a list of them), `prompt` (the whole question as the model is shown it), `answer` and
+`graph` (a JSON object, or its text).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.prompting import graph
 from spatialvlm.prompting.strategy import Exemplar
-from spatialvlm.prompting.views import scene_of, two_views
-from spatialvlm.worlds.clevr import series
-from spatialvlm.worlds.clevr.facts import matches
-from spatialvlm.worlds.clevr.scenes import HEIGHT, WIDTH
+from spatialvlm.worlds.clevr import scenes, series
+from spatialvlm.worlds.clevr.facts import Scene, matches
+from spatialvlm.worlds.clevr.two_views import two_views
 
 SPLIT = "train"
-LARGEST = 3  # objects in an example's graph: longer ones say no more, and fill a small model's window
-_SAID = {"left": "left of", "front": "in front of"}  # one of each pair of opposite relations is enough
+MAX_OBJECTS = 3  # in an example's graph: longer ones say no more, and fill a small model's context
+_RELATIONS = {"left": "left of", "front": "in front of"}  # one of each pair of opposites is enough
 _BOXES = {"Depth": ("red", "blue"), "Distance": ("red", "blue", "green")}
+
+
+# ---- worked examples
 
 
 def embedded(benchmark: str, shots: int, two_images: bool = False) -> tuple[Exemplar, ...]:
@@ -36,27 +41,22 @@ def embedded(benchmark: str, shots: int, two_images: bool = False) -> tuple[Exem
 
     Args:
         benchmark: `cvbench`, `sat`, `vsr` or `clevr`.
-        two_images: questions about two pictures, whose graphs hold shifts.
+        two_images: take questions about two images, whose graphs hold shifts.
     """
-    makers = {
-        "cvbench": series.cvbench,
-        "sat": two_views if two_images else series.sat,
-        "vsr": series.vsr,
-        "clevr": series.clevr,
-    }
+    make = two_views if two_images else getattr(series, benchmark)
     found: list[Exemplar] = []
     size = 0
     while len(found) < shots:
         size += 1
-        example = makers[benchmark](SPLIT, size)[size - 1]
+        example = make(SPLIT, size)[size - 1]
         value = shift_graph(example) if two_images else scene_graph(example)
-        if len(value["objects"]) <= LARGEST:
+        if len(value["objects"]) <= MAX_OBJECTS:
             found.append(Exemplar(example, json.dumps(value)))
     return tuple(found)
 
 
 def scene_graph(example: Example) -> dict[str, Any]:
-    """The exact graph of a rendered scene: the objects that its question is about, and how they stand."""
+    """The exact graph of a rendered scene: the objects that its question is about, and their relations."""
     scene, meta = scene_of(example), example.meta
     chosen = meta.get("objects")
     if chosen is None:
@@ -68,88 +68,132 @@ def scene_graph(example: Example) -> dict[str, Any]:
         column, row, _ = thing["pixel_coords"]
         attributes = [thing[name] for name in ("size", "color", "material")]
         attributes += [f"{boxes[index]} box"] if index in boxes else []
-        center = [round(column / WIDTH, 2), round(row / HEIGHT, 2)]
+        center = [round(column / scenes.WIDTH, 2), round(row / scenes.HEIGHT, 2)]
         objects.append(
             {"id": f"o{index + 1}", "name": thing["shape"], "attributes": attributes, "center": center}
         )
-    relations = []
-    for one, other in combinations(chosen, 2):
-        for side, words in _SAID.items():
-            for first, second in ((one, other), (other, one)):
-                if first in scene["relationships"][side][second]:
-                    relations.append([f"o{first + 1}", words, f"o{second + 1}"])
+    relations = [
+        [f"o{first + 1}", words, f"o{second + 1}"]
+        for one, other in combinations(chosen, 2)
+        for side, words in _RELATIONS.items()
+        for first, second in ((one, other), (other, one))
+        if first in scene["relationships"][side][second]
+    ]
     return {"objects": objects, "relations": relations}
 
 
 def shift_graph(example: Example) -> dict[str, Any]:
     """The exact graph of two views: every object with its shift."""
-    things = scene_of(example)["objects"]
-    names = [" ".join(thing[name] for name in ("size", "color", "material", "shape")) for thing in things]
+    shifts = zip(scene_of(example)["objects"], example.meta["shifts"], strict=True)
     return {
         "objects": [
-            {"id": f"o{number}", "name": name, "shift": shift}
-            for number, (name, shift) in enumerate(zip(names, example.meta["shifts"], strict=True), start=1)
+            {
+                "id": f"o{number}",
+                "name": " ".join(thing[name] for name in ("size", "color", "material", "shape")),
+                "shift": shift,
+            }
+            for number, (thing, shift) in enumerate(shifts, start=1)
         ]
     }
 
 
-def from_file(path: str | Path, shots: int, pictures: int | None = None) -> tuple[Exemplar, ...]:
+def from_file(path: str | Path, shots: int, images: int | None = None) -> tuple[Exemplar, ...]:
     """The first `shots` rows of a file.
 
     Args:
-        pictures: how many each must have; any number where None.
+        images: number of images that each must have; any number where None.
 
     Raises:
-        UserError: nothing there, too few rows, an id twice, a row without a field or with a picture or a
-            graph that is broken, or with another number of pictures; the message names the row.
+        UserError: no such file, too few rows, a repeated id, a row without a field, with a broken image or
+            graph, or with another number of images; the message names the row.
     """
     table, folder = rows.read(path, SPLIT), rows.beside(path)
     if len(table) < shots:
         raise UserError(f"--exemplars {path} has {len(table)} rows, --shots {shots} needs as many; add rows")
-    found = [_row(*table[number], folder, pictures) for number in range(shots)]
+    found = [_from_row(*table[number], folder, images) for number in range(shots)]
     ids = [exemplar.example.id for exemplar in found]
-    if again := sorted({id for id in ids if ids.count(id) > 1}):
-        raise UserError(f"--exemplars {path}: two rows have the id {again[0]!r}; make the ids unique")
+    if repeated := sorted({id for id in ids if ids.count(id) > 1}):
+        raise UserError(f"--exemplars {path}: two rows have the id {repeated[0]!r}; make the ids unique")
     return tuple(found)
 
 
-def _row(where: str, row: dict[str, Any], folder: Path | None, pictures: int | None) -> Exemplar:
+def _from_row(where: str, row: dict[str, Any], folder: Path | None, images: int | None) -> Exemplar:
     value = rows.need(row, "image", where)
-    images = tuple(
-        rows.picture(each, where, folder) for each in (value if isinstance(value, list | tuple) else [value])
-    )
-    if pictures not in (None, len(images)):
-        raise UserError(
-            f"{where} has {len(images)} picture(s), and {pictures} are needed; give other examples"
-        )
-    for image in images:
-        open_image(image)
+    files = value if isinstance(value, list | tuple) else [value]
+    opened = tuple(rows.picture(each, where, folder) for each in files)
+    if images not in (None, len(opened)):
+        raise UserError(f"{where} has {len(opened)} image(s), and {images} are needed; give other examples")
+    for image in opened:
+        open_image(image)  # a broken one is named before the study begins
     prompt, answer, id = (rows.text(row, name, where) for name in ("prompt", "answer", "id"))
-    said = rows.need(row, "graph", where)
-    text = said if isinstance(said, str) else json.dumps(said)
+    value = rows.need(row, "graph", where)
+    text = value if isinstance(value, str) else json.dumps(value)
     if graph.parse(text) is None:
-        raise UserError(f"{where}: 'graph' is no JSON object or list; mend or remove the row")
-    return Exemplar(Example(id, images, prompt, answer, task="exemplar", prompt=prompt), text)
+        raise UserError(f"{where}: 'graph' is no JSON object or list; correct or remove the row")
+    return Exemplar(Example(id, opened, prompt, answer, task="exemplar", prompt=prompt), text)
 
 
-class Apart:
-    """Sees to it that no question is tested that is an example as well."""
+class Overlap:
+    """Check that no tested question is also a worked example."""
 
     def __init__(self, exemplars: Sequence[Exemplar]):
         self.ids = {exemplar.example.id for exemplar in exemplars}
-        self.pictures = {name for exemplar in exemplars for name in _pictures(exemplar.example)}
+        self.images = {digest for exemplar in exemplars for digest in _digests(exemplar.example)}
 
     def check(self, example: Example) -> None:
-        """Raises UserError where an example has the id of this question, or one of its pictures."""
+        """Raise UserError where an example has the id of this question, or one of its images."""
         if not self.ids:
             return
         if example.id in self.ids or example.meta.get("cluster") in self.ids:
             raise UserError(f"question {example.id!r} is one of the examples; take them from another split")
-        if self.pictures & _pictures(example):
+        if self.images & _digests(example):
             raise UserError(
-                f"question {example.id!r} has a picture of one of the examples; take them from another split"
+                f"question {example.id!r} has an image of one of the examples; take them from another split"
             )
 
 
-def _pictures(example: Example) -> set[str]:
+def _digests(example: Example) -> set[str]:
     return {hashlib.sha256(image.tobytes()).hexdigest() for image in example.open_images()}
+
+
+# ---- depth maps
+
+
+def depth_maps(folder: str | Path | None) -> Callable[[Example], Image.Image]:
+    """Return a function from an example to its depth map, grey in RGB, near objects bright.
+
+    Args:
+        folder: holds `<id>.png` for every question, with `_` for `/` in the id (one for all orders of a SAT
+            question's choices); where None, the map is rendered.
+
+    Raises:
+        UserError: no such folder; on a call, the file is missing or broken, or the scene is not rendered.
+    """
+    if folder is None:
+        return rendered_depth
+    if not Path(folder).is_dir():
+        raise UserError(f"--depth {folder}: no such folder")
+
+    def from_file(example: Example) -> Image.Image:
+        name = example.meta.get("cluster", example.id).replace("/", "_")
+        return open_image(Path(folder) / f"{name}.png")
+
+    return from_file
+
+
+def rendered_depth(example: Example) -> Image.Image:
+    """The renderer's depth buffer, scaled from nearest (255) to farthest (0)."""
+    depth = scenes.picture(scene_of(example), series.WIDTH, series.HEIGHT, samples=1).depth
+    near, far = float(depth.min()), float(depth.max())
+    grey = np.rint(255 * (far - depth) / max(far - near, 1e-6)).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def scene_of(example: Example) -> Scene:
+    """The scene of a rendered question. Raises UserError for a question about any other image."""
+    place = example.meta.get("scene")
+    if not isinstance(place, list):
+        raise UserError(
+            f"question {example.id!r} is not of a rendered scene; give its depth map with --depth"
+        )
+    return scenes.make(*place)

@@ -1,4 +1,4 @@
-"""A prompting study: conversations about all questions into a run folder, with their scores and counts."""
+"""A prompting study: its questions, and the conversations about them into a run folder, with scores and counts."""
 
 from __future__ import annotations
 
@@ -10,27 +10,113 @@ from typing import Any
 
 from tqdm import tqdm
 
+from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, to_record
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
-from spatialvlm.prompting.exemplars import Apart
+from spatialvlm.files.lazy import LazyExamples, prefetch
+from spatialvlm.prompting.exemplars import Overlap
 from spatialvlm.prompting.strategy import Aids, Client, Conversation, Dialogue, Strategy
 from spatialvlm.run_folder import Run
+from spatialvlm.tasks import registry
+from spatialvlm.tasks.clevr import scoring as clevr
+from spatialvlm.tasks.cvbench import data as cvbench
+from spatialvlm.tasks.sat import data as sat
+from spatialvlm.tasks.sat import scoring as sat_scoring
+from spatialvlm.tasks.vsr import data as vsr
+from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.two_views import two_views
 
-KEPT = ("strategy", "notes", "replies", "finish", "usage")  # of a record, beside what every evaluation has
+HUB_IDS = {
+    "cvbench": cvbench.HUB_ID,
+    "sat": sat.HUB_ID,
+    "vsr": vsr.HUB_ID,
+    "clevr": "MMInstruction/Clevr_CoGenT_ValB",
+}
+EMBEDDED_SIZE = 200  # rendered questions, where no limit is given
+KEPT = ("strategy", "notes", "replies", "finish", "usage")  # of a record, besides what every evaluation has
+CATEGORIES = ("program_status", "graph_source")  # notes that name one of a few kinds; other texts are content
 
 
-def gold(examples: Sequence[Example], rule: Rule, title: str) -> dict[str, Parsed]:
-    """The right answers by id. Raises UserError for no questions, an id twice, an unreadable gold answer."""
+# ---- questions
+
+
+def load(
+    name: str,
+    strategy: Strategy,
+    path: str,
+    split: str | None = None,
+    limit: int | None = None,
+    image_folder: str | None = None,
+) -> tuple[Sequence[Example], Benchmark]:
+    """Load the questions of a study and their benchmark.
+
+    Args:
+        name: one of `HUB_IDS`.
+        strategy: questions with another number of images than it takes are left out, and counted in print.
+        path: as the evaluation of that benchmark takes it; `embedded` for rendered scenes.
+        limit: maximum number of questions (of SAT: before each is asked in all orders of its choices).
+
+    Raises:
+        UserError: as the benchmark's own loader; no question has as many images as the strategy needs.
+    """
+    if path == "embedded":
+        limit = limit or EMBEDDED_SIZE
+    if name == "sat":
+        examples = _sat(path, split or "test", limit, strategy.images)
+    elif name == "cvbench":
+        examples = cvbench.load(path, split or "test", limit)
+    elif name == "vsr":
+        examples = vsr.load(path, split or "test", limit, image_folder)
+    elif path == "embedded":
+        examples = clevr.with_vocabulary(series.clevr(split or "test", limit))
+    else:
+        examples = clevr.load(path, split, limit)
+    benchmark = clevr.benchmark(path) if name == "clevr" else registry.benchmark(name)
+    if strategy.images is None:
+        return examples, benchmark
+    fitting = examples if name == "sat" else _with_images(examples, strategy.images)
+    if not len(fitting):
+        raise UserError(
+            f"--strategy {strategy.name} takes questions about {strategy.images} image(s), and there are "
+            "none here; SAT has some about two (--benchmark sat)"
+        )
+    if len(fitting) < len(examples):
+        print(f"left out: {len(examples) - len(fitting)} questions with another number of images")
+    return fitting, benchmark
+
+
+def _sat(path: str, split: str, limit: int | None, images: int | None) -> Sequence[Example]:
+    """SAT's questions, with the number of images needed; the limit counts those alone."""
+    if images is None:
+        return sat_scoring.arrange(path, split, limit)
+    if path == "embedded":
+        examples = two_views(split, limit) if images == 2 else series.sat(split, limit)
+    else:
+        examples = _with_images(sat.load(path, split, max_images=images), images)[:limit]
+    return sat.circular(examples) if split == "test" else examples
+
+
+def _with_images(examples: Sequence[Example], images: int) -> LazyExamples:
+    prefetch(examples)
+    fitting = [number for number, example in enumerate(examples) if len(example.images) == images]
+    return LazyExamples(lambda number: examples[number], fitting)
+
+
+def parse_gold(examples: Sequence[Example], rule: Rule, title: str) -> dict[str, Parsed]:
+    """The gold answers by id. Raises UserError for no questions, a repeated id, an unparsed gold answer."""
     return evaluate.gold_answers(examples, evaluate.Settings(rule), title).answers
+
+
+# ---- answers
 
 
 def run(
     client: Client,
     examples: Sequence[Example],
-    known: Mapping[str, Parsed],
+    gold: Mapping[str, Parsed],
     strategy: Strategy,
     aids: Aids,
     benchmark: Benchmark,
@@ -38,135 +124,130 @@ def run(
     folder: Run,
     prices: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any]:
-    """Asks what the folder has no answer to yet, one record a question as they end; writes the summary.
+    """Ask what the folder has no answer to yet, record by record; write and return the summary.
 
     Args:
-        known: the right answers by id, in the order of `examples` (`gold`).
-        prices: of a million tokens of prompts and of replies.
+        gold: the gold answers by id, in the order of `examples` (`parse_gold`).
+        prices: per million prompt tokens and completion tokens.
 
-    Returns: the summary, as `summarize` makes it, with `strategy` (`counts`).
+    Returns:
+        The summary of `summarize`, with `strategy` (`counts`) and `session`.
 
     Raises:
-        UserError: as the client and the strategy; a question that is an example too; answers to other
+        UserError: as the client and the strategy; a question that is a worked example too; answers to other
             questions in the folder.
     """
-    before = {row["id"]: row for row in folder.predictions()}
+    rows = {row["id"]: row for row in folder.predictions()}
     done = {
-        id: {**record, **{name: before[id][name] for name in KEPT}}
-        for id, record in evaluate.records_done(folder, examples, rule, known).items()
+        id: record | {name: rows[id][name] for name in KEPT}
+        for id, record in evaluate.records_done(folder, examples, rule, gold).items()
     }
-    apart, asked = Apart(aids.exemplars), {}
+    overlap, open_examples = Overlap(aids.exemplars), {}
 
     def conversations() -> Iterator[tuple[str, Conversation]]:
-        for index, id in enumerate(known):
+        for index, id in enumerate(gold):
             if id not in done:
                 example = examples[index]
-                apart.check(example)
-                asked[id] = example.without_images()
+                overlap.check(example)
+                open_examples[id] = example.without_images()
                 yield id, strategy.converse(example, aids)
 
-    started, from_before = time.monotonic(), len(done)
-    right = sum(record["correct"] for record in done.values())
+    started, resumed = time.monotonic(), len(done)
+    correct = sum(record["correct"] for record in done.values())
     with (
-        closing(client.talk(conversations())) as talks,
-        tqdm(total=len(known), initial=len(done), desc=strategy.name, unit="q") as bar,
+        closing(client.talk(conversations())) as dialogues,
+        tqdm(total=len(gold), initial=len(done), desc=strategy.name, unit="q") as bar,
     ):
-        for id, talk in talks:
-            record = to_record(asked.pop(id), [talk.outcome.text], rule, known[id])
-            done[id] = record | of_talk(strategy, talk)
+        for id, dialogue in dialogues:
+            record = to_record(open_examples.pop(id), [dialogue.outcome.text], rule, gold[id])
+            done[id] = record | dialogue_entries(strategy, dialogue)
             folder.add_predictions([done[id]])
-            right += done[id]["correct"]
-            bar.set_postfix(accuracy=f"{100 * right / len(done):.1f}", refresh=False)
+            correct += done[id]["correct"]
+            bar.set_postfix(accuracy=f"{100 * correct / len(done):.1f}", refresh=False)
             bar.update()
-    records = [done[id] for id in known]
-    summary = summarize(records, benchmark.aggregate, rule, benchmark.title)
-    session = {"seconds": time.monotonic() - started, "answers_from_before": from_before, **client.facts()}
+    records = [done[id] for id in gold]
+    session = {"seconds": time.monotonic() - started, "answers_from_before": resumed, **client.facts()}
     finished = folder.summary()
-    if finished and from_before == len(known):  # nothing was left to do: what it took is what it took then
+    if finished and resumed == len(gold):  # nothing was left to do: keep what the answers took
         session = finished["session"]
+    summary = summarize(records, benchmark.aggregate, rule, benchmark.title)
     summary |= {"strategy": counts(strategy, len(aids.exemplars), records, prices), "session": session}
     folder.write_summary(summary)
     return summary
 
 
-def of_talk(strategy: Strategy, talk: Dialogue) -> dict[str, Any]:
-    """What a record holds of its conversation."""
+def dialogue_entries(strategy: Strategy, dialogue: Dialogue) -> dict[str, Any]:
+    """The entries of a record about its conversation."""
     return {
         "strategy": strategy.name,
-        "notes": talk.outcome.record,
-        "replies": [reply.text for reply in talk.replies],
-        "finish": [reply.finish for reply in talk.replies],
+        "notes": dialogue.outcome.record,
+        "replies": [reply.text for reply in dialogue.replies],
+        "finish": [reply.finish for reply in dialogue.replies],
         "usage": {
-            "requests": len(talk.replies),
-            "prompt_tokens": sum(reply.prompt_tokens for reply in talk.replies),
-            "completion_tokens": sum(reply.completion_tokens for reply in talk.replies),
+            "requests": len(dialogue.replies),
+            "prompt_tokens": sum(reply.prompt_tokens for reply in dialogue.replies),
+            "completion_tokens": sum(reply.completion_tokens for reply in dialogue.replies),
         },
     }
+
+
+# ---- counts
 
 
 def counts(
     strategy: Strategy, shots: int, records: Sequence[Record], prices: tuple[float, float] = (0.0, 0.0)
 ) -> dict[str, Any]:
-    """What a strategy's replies were like, over all records.
+    """Count what a strategy's replies were like, over all records.
 
     `requests`, tokens and `cost` are those of the whole study, each request once, whether it was answered in
-    this session, an earlier one, or out of the cache. `cut_off` counts replies that ended at the greatest
-    length, `too_long` queries that left no room for one. `notes` adds up what the strategy records: yes or no
-    and whole numbers are summed (`graph_broken`: how many graphs were), words are counted by kind
-    (`program_status`), shares are averaged.
+    this session, an earlier one, or from the cache. `cut_off` counts replies that ended at the maximum length,
+    `too_long` queries that left no context for one. `notes` adds up what the strategy records: booleans and
+    integers are summed (`graph_broken`), categories counted by name (`program_status`), fractions averaged.
     """
     total = {
         name: sum(record["usage"][name] for record in records)
         for name in ("requests", "prompt_tokens", "completion_tokens")
     }
-    cost = (total["prompt_tokens"] * prices[0] + total["completion_tokens"] * prices[1]) / 1e6
-    cut_off, too_long = (
-        sum(record["finish"].count(finish) for record in records) for finish in ("length", "too long")
-    )
+    finish = Counter(finish for record in records for finish in record["finish"])
     return {
         "name": strategy.name,
         "shots": shots,
         **total,
-        "cost": cost,
-        "cut_off": cut_off,
-        "too_long": too_long,
-        "notes": _added([record["notes"] for record in records]),
+        "cost": (total["prompt_tokens"] * prices[0] + total["completion_tokens"] * prices[1]) / 1e6,
+        "cut_off": finish["length"],
+        "too_long": finish["too long"],
+        "notes": _total_notes([record["notes"] for record in records]),
     }
 
 
-WORDS = ("program_status", "graph_source")  # notes that say which of a few kinds; other texts are content
-
-
-def _added(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _total_notes(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
     for name in dict.fromkeys(name for each in notes for name in each):
         values = [each[name] for each in notes if each.get(name) is not None]
         if not values:
             continue
         if isinstance(values[0], dict):
-            found[name] = {key: sum(value[key] for value in values) for key in values[0]}
-        elif name in WORDS:
-            found[name] = dict(sorted(Counter(values).items()))
+            total[name] = {key: sum(value[key] for value in values) for key in values[0]}
+        elif name in CATEGORIES:
+            total[name] = dict(sorted(Counter(values).items()))
         elif isinstance(values[0], float):
-            found[name] = sum(values) / len(values)
+            total[name] = sum(values) / len(values)
         elif isinstance(values[0], int):
-            found[name] = sum(values)
-    return found
+            total[name] = sum(values)
+    return total
 
 
-def counts_text(found: Mapping[str, Any]) -> str:
+def counts_text(counted: Mapping[str, Any]) -> str:
     """`counts` as two lines of text."""
-    spent = (
-        f"{found['requests']} requests, {found['prompt_tokens']:,} + {found['completion_tokens']:,} tokens"
-    )
-    spent += f", cost {found['cost']:.4f}" if found["cost"] else ""
-    spent += f"; cut off: {found['cut_off']} replies"
-    spent += f"; too long to be asked: {found['too_long']} queries" if found["too_long"] else ""
-    said = [f"{name.replace('_', ' ')}: {_value(value)}" for name, value in found["notes"].items()]
-    return "\n".join([spent, *([", ".join(said)] if said else [])])
+    line = "{requests} requests, {prompt_tokens:,} + {completion_tokens:,} tokens".format(**counted)
+    line += f", cost {counted['cost']:.4f}" if counted["cost"] else ""
+    line += f"; cut off: {counted['cut_off']} replies"
+    line += f"; too long for the context: {counted['too_long']} queries" if counted["too_long"] else ""
+    notes = [f"{name.replace('_', ' ')}: {_note_text(value)}" for name, value in counted["notes"].items()]
+    return "\n".join([line, ", ".join(notes)] if notes else [line])
 
 
-def _value(value: Any) -> str:
+def _note_text(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key} {count}" for key, count in value.items())
     return f"{value:.2f}" if isinstance(value, float) else str(value)

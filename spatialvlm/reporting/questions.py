@@ -8,7 +8,7 @@ from typing import Any
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
-from spatialvlm.prompting import sources
+from spatialvlm.prompting import study
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.reporting.runs import Test
 from spatialvlm.tasks import registry
@@ -54,7 +54,7 @@ def questions(test: Test) -> Sequence[Example]:
     split = None if test.stage else given.get("split")
     if given.get("strategy") in STRATEGIES:
         strategy = STRATEGIES[given["strategy"]]
-        return sources.load(given["benchmark"], strategy, data, split, limit, given.get("image_folder"))[0]
+        return study.load(given["benchmark"], strategy, data, split, limit, given.get("image_folder"))[0]
     if name in ("CLEVR", "Super-CLEVR"):
         return _clevr(data, split, limit, given, len(test.records))
     if name == "SAT" and "circular" in given:

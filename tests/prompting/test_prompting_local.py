@@ -13,13 +13,14 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example
 from spatialvlm.models import loading, qwen, rollout
-from spatialvlm.prompting import exemplars, local, sources, study, views
+from spatialvlm.prompting import exemplars, local, study
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Dialogue, Outcome, assistant, user
 from spatialvlm.tasks.clevr.scoring import with_vocabulary
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.two_views import two_views
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def questions():
 def aids(strategy, benchmark: str = "cvbench") -> Aids:
     needed = strategy.exemplars == "needed"
     shown = exemplars.embedded(benchmark, 1, strategy.images == 2) if needed else ()
-    return Aids(shown, views.depth_maps(None) if strategy.depth else None)
+    return Aids(shown, exemplars.depth_maps(None) if strategy.depth else None)
 
 
 def talks(client, strategy, examples, given: Aids | None = None) -> dict:
@@ -56,7 +57,7 @@ def test_direct_answers_as_the_evaluation_does(embedded, questions):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_runs_on_the_embedded_model(name, embedded, questions):
     strategy = STRATEGIES[name]
-    asked = list(views.two_views("test", 2)) if strategy.images == 2 else questions[:2]
+    asked = list(two_views("test", 2)) if strategy.images == 2 else questions[:2]
     client = LocalClient(*embedded, max_new_tokens=4)
     found = talks(client, strategy, asked)
     assert set(found) == {each.id for each in asked}
@@ -95,9 +96,9 @@ def test_a_query_that_is_too_long_among_others_is_counted_and_changes_no_other(e
     one, none, again = client.reply([fits, beyond, fits])
     assert one == again == alone and (none.text, none.finish) == ("", "too long")
     assert none.prompt_tokens > 1024 - 4 and none.completion_tokens == 0
-    counted = study.of_talk(STRATEGIES["direct"], Dialogue(Outcome(none.text, {}), (none,)))
+    counted = study.dialogue_entries(STRATEGIES["direct"], Dialogue(Outcome(none.text, {}), (none,)))
     found = study.counts(STRATEGIES["direct"], 0, [counted])
-    assert found["too_long"] == 1 and "too long to be asked: 1 queries" in study.counts_text(found)
+    assert found["too_long"] == 1 and "too long for the context: 1 queries" in study.counts_text(found)
 
 
 def test_too_little_memory_names_the_flag_that_helps(embedded, questions, monkeypatch):
@@ -145,26 +146,26 @@ def test_qwen_gets_turns_by_its_template(kind, tmp_path):
 # ---- worked examples
 
 
-@pytest.mark.parametrize("benchmark", sources.NAMES)
+@pytest.mark.parametrize("benchmark", study.HUB_IDS)
 def test_examples_are_of_a_split_that_is_never_tested_on(benchmark):
     shown = exemplars.embedded(benchmark, 3)
-    asked, _ = sources.load(benchmark, STRATEGIES["scene_graph"], "embedded", limit=6)
+    asked, _ = study.load(benchmark, STRATEGIES["scene_graph"], "embedded", limit=6)
     ids = {each.example.id for each in shown}
     assert len(ids) == 3 and not ids & {each.id for each in asked}
     assert not ids & {each.meta.get("cluster") for each in asked}
-    apart = exemplars.Apart(shown)
+    apart = exemplars.Overlap(shown)
     for example in asked[:3]:
         apart.check(example)
 
 
 def test_a_tested_question_among_the_examples_is_refused(questions):
     shown = exemplars.embedded("cvbench", 1)
-    apart = exemplars.Apart(shown)
+    apart = exemplars.Overlap(shown)
     with pytest.raises(UserError, match="is one of the examples"):
         apart.check(shown[0].example)
     with pytest.raises(UserError, match="is one of the examples"):
         apart.check(replace(questions[0], meta={"cluster": shown[0].example.id}))
-    with pytest.raises(UserError, match=f"{questions[0].id}' has a picture of one of the examples"):
+    with pytest.raises(UserError, match=f"{questions[0].id}' has an image of one of the examples"):
         apart.check(replace(questions[0], images=shown[0].example.images))
 
 
@@ -174,7 +175,7 @@ def test_graphs_of_examples_are_what_their_scenes_are():
     for number in range(12):
         example = series.cvbench("train", 12)[number]
         found = exemplars.scene_graph(example)
-        scene = views.scene_of(example)
+        scene = exemplars.scene_of(example)
         things = {f"o{at + 1}": thing for at, thing in enumerate(scene["objects"])}
         for each in found["objects"]:
             thing = things[each["id"]]
@@ -225,7 +226,7 @@ def test_a_bad_example_is_named(changed, message, tmp_path):
 
 
 def test_examples_have_as_many_pictures_as_the_strategy_takes(tmp_path):
-    with pytest.raises(UserError, match=r"has 1 picture\(s\), and 2 are needed"):
+    with pytest.raises(UserError, match=r"has 1 image\(s\), and 2 are needed"):
         exemplars.from_file(worked(tmp_path), 2, STRATEGIES["optical_flow"].images)
 
 
@@ -238,14 +239,14 @@ def test_too_few_examples(tmp_path):
 
 
 def test_the_nearest_thing_is_the_brightest(questions):
-    grey = np.array(views.rendered_depth(questions[2]))[..., 0].astype(int)
+    grey = np.array(exemplars.rendered_depth(questions[2]))[..., 0].astype(int)
     assert (grey.min(), grey.max()) == (0, 255)
     # The ground in the lowest row is nearer than in the highest.
     assert grey[-1].mean() > grey[0].mean() + 50
 
 
 def test_depth_maps_from_a_folder(questions, tmp_path):
-    given = views.depth_maps(tmp_path)
+    given = exemplars.depth_maps(tmp_path)
     with pytest.raises(UserError, match=f"{questions[0].id}.png does not exist"):
         given(questions[0])
     tiny.image(3).save(tmp_path / f"{questions[0].id}.png")
@@ -253,28 +254,28 @@ def test_depth_maps_from_a_folder(questions, tmp_path):
     turned = replace(questions[0], id=f"{questions[0].id}/1", meta={"cluster": questions[0].id})
     assert given(turned).tobytes() == tiny.image(3).tobytes()
     with pytest.raises(UserError, match="no such folder"):
-        views.depth_maps(tmp_path / "gone")
+        exemplars.depth_maps(tmp_path / "gone")
 
 
 def test_a_photograph_has_no_rendered_depth_map():
     photograph = Example("p", (tiny.image(0),), "How many?", "2", "Count")
     with pytest.raises(UserError, match="give its depth map with --depth"):
-        views.rendered_depth(photograph)
+        exemplars.rendered_depth(photograph)
 
 
 def test_two_views_shift_as_the_camera_moves():
     """Seen from farther right, things behind the middle of the scene lie farther right than before."""
-    for example in views.two_views("test", 4):
+    for example in two_views("test", 4):
         assert len(example.images) == 2 and example.images[0].tobytes() != example.images[1].tobytes()
-        objects = views.scene_of(example)["objects"]
+        objects = exemplars.scene_of(example)["objects"]
         assert len(example.meta["shifts"]) == len(objects)
-        behind = np.array(views.scene_of(example)["directions"]["behind"])
+        behind = np.array(exemplars.scene_of(example)["directions"]["behind"])
         depth = np.array([thing["3d_coords"] @ behind for thing in map(_as_array, objects)])
         sign = 1 if example.answer == "right" else -1
         for at, shift in zip(depth, example.meta["shifts"], strict=True):
             if abs(at) > 1.5:
                 assert shift in (0, sign * np.sign(at))
-    answers = [example.answer for example in views.two_views("test", 12)]
+    answers = [example.answer for example in two_views("test", 12)]
     assert {"left", "right"} == set(answers)
 
 
@@ -283,10 +284,10 @@ def _as_array(thing: dict) -> dict:
 
 
 def test_two_views_of_other_splits_are_other_scenes():
-    ids = [each.id for split in ("train", "test") for each in views.two_views(split, 2)]
+    ids = [each.id for split in ("train", "test") for each in two_views(split, 2)]
     assert len(set(ids)) == 4
     with pytest.raises(UserError, match="has the splits"):
-        views.two_views("val", 2)
+        two_views("val", 2)
 
 
 # ---- questions by benchmark
@@ -295,16 +296,16 @@ def test_two_views_of_other_splits_are_other_scenes():
 def test_questions_of_another_number_of_pictures_are_left_out(questions, tmp_path, monkeypatch, capsys):
     two = replace(questions[0], id="two", images=questions[0].images * 2)
     monkeypatch.setattr(cvbench, "load", lambda *_: [*questions, two])
-    found, _ = sources.load("cvbench", STRATEGIES["optical_flow"], "rows.parquet")
+    found, _ = study.load("cvbench", STRATEGIES["optical_flow"], "rows.parquet")
     assert [each.id for each in found] == ["two"]
     assert "left out: 3 questions" in capsys.readouterr().out
     monkeypatch.setattr(cvbench, "load", lambda *_: questions)
-    with pytest.raises(UserError, match="takes questions about 2 picture"):
-        sources.load("cvbench", STRATEGIES["optical_flow"], "rows.parquet")
+    with pytest.raises(UserError, match="takes questions about 2 image"):
+        study.load("cvbench", STRATEGIES["optical_flow"], "rows.parquet")
 
 
 def test_clevr_questions_come_with_their_vocabulary():
-    found, benchmark = sources.load("clevr", STRATEGIES["describe"], "embedded", limit=2)
+    found, benchmark = study.load("clevr", STRATEGIES["describe"], "embedded", limit=2)
     assert [each.meta["vocabulary"] for each in found] == [
         each.meta["vocabulary"] for each in with_vocabulary(series.clevr("test", 2))
     ]

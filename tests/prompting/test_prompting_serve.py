@@ -19,13 +19,14 @@ import urllib.request
 import pytest
 
 from spatialvlm.models import loading
-from spatialvlm.prompting import exemplars, views
+from spatialvlm.prompting import exemplars
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.server import Cache, ServerArgs, ServerClient
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids
 from spatialvlm.tasks.registry import benchmark
 from spatialvlm.worlds.clevr import series
+from spatialvlm.worlds.clevr.two_views import two_views
 
 TEXT = "{{ turn.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join('\\n') }}"
 TEMPLATE = (
@@ -79,11 +80,9 @@ def test_a_server_says_what_the_local_model_says(served, tmp_path):
     requests, others = 0, []
     for strategy in STRATEGIES.values():
         two = strategy.images == 2
-        asked = list(
-            views.two_views("test", (QUESTIONS + 1) // 2) if two else series.cvbench("test", QUESTIONS)
-        )
+        asked = list(two_views("test", (QUESTIONS + 1) // 2) if two else series.cvbench("test", QUESTIONS))
         shown = exemplars.embedded("cvbench", 1) if strategy.exemplars == "needed" else ()
-        aids = Aids(shown, views.depth_maps(None))
+        aids = Aids(shown, exemplars.depth_maps(None))
         rule = benchmark("sat" if two else "cvbench").rules["strict"]
 
         def talks(client, strategy=strategy, asked=asked, aids=aids):

@@ -23,7 +23,7 @@ from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.papers.vsi import WORDS
-from spatialvlm.prompting import sources
+from spatialvlm.prompting import study
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.reporting import __main__ as report
 from spatialvlm.reporting import comparison, explorer, plots, tables
@@ -399,7 +399,7 @@ def test_what_trainings_and_prompting_studies_asked_is_found_with_its_pictures(t
     """Rooms of vsGRPO's test, Sparkle's made questions, and two views of a scene."""
     words = vsi_rooms.load("test", 2, num_frames=2, form="words", mode="think")
     made = with_vocabulary(sparkle.load("embedded", "test", 3, pairs=len(FAMILIES)))
-    two = sources.load("sat", STRATEGIES["optical_flow"], "embedded", limit=2)[0]
+    two = study.load("sat", STRATEGIES["optical_flow"], "embedded", limit=2)[0]
     strict = BASIC.rules["strict"]
     tests = [
         answered(tmp_path / "vsi", words, WORDS.rules["strict"], WORDS, ROOMS | {"prompt": "think"}),

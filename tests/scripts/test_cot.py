@@ -129,7 +129,7 @@ def test_another_strategy_does_not_go_into_the_same_folder(tmp_path, monkeypatch
         ("--base_url localhost --model m", "is no address"),
         ("--base_url http://localhost:1/v1 --model m --adapter a", "are for local models"),
         ("--strategy depth_map --depth gone --limit 1", "--depth gone: no such folder"),
-        ("--strategy optical_flow --limit 1", "takes questions about 2 picture"),
+        ("--strategy optical_flow --limit 1", "takes questions about 2 image"),
         ("--split nowhere --limit 1", "has the splits"),
     ],
     ids=lambda value: value.split(" --limit")[0] if value.startswith("--") else "",
