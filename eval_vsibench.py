@@ -33,9 +33,7 @@ from spatialvlm.models import context_length, loading
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import published
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
-from spatialvlm.tasks.vsi import videos as vsibench_videos
-from spatialvlm.tasks.vsi.data import Subset
-from spatialvlm.tasks.vsi.prompts import Mode
+from spatialvlm.tasks.vsi.data import Mode, Subset
 from spatialvlm.tasks.vsi.scoring import TAGGED, VSIBENCH
 
 NEW_TOKENS = {"paper": {"short": 16, "long": 512}, "embedded": {"short": 16, "long": 128}}
@@ -97,7 +95,7 @@ def questions(args: Args) -> Sequence[Example]:
     if args.data != "embedded":
         split, ids = args.split or "test", args.pruned_ids
         rows = vsibench.load(args.data, split, args.limit, args.subset, args.prompt, ids)
-        return vsibench_videos.with_frames(rows, args.frames, args.num_frames, vsibench.HUB_ID)
+        return vsibench.with_frames(rows, args.frames, args.num_frames, vsibench.HUB_ID)
     return vsi_rooms.load(
         args.split or "test",
         args.limit or vsi_rooms.QUESTIONS,

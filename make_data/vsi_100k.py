@@ -2,39 +2,45 @@
 
 python make_data/vsi_100k.py                                          # rendered rooms with their frames
 python make_data/vsi_100k.py --data scans --frames frames --label_map scannetv2-labels.combined.tsv
-python make_data/vsi_100k.py --data scannet_meta_info_train.json      # annotation in VSI-Bench's form
+python make_data/vsi_100k.py --data scannet_meta_info_train.json      # annotation in VSI-Bench's format
 python make_data/vsi_100k.py --data scans --frames frames --leave_out nyu-visionx/VSI-Bench
 
 `scans` is ScanNet's own folder of scans; `frames` holds `<scene>/` with images, or `<scene>.mp4`. ScanNet has
-the rooms that VSI-Bench asks about: what is trained on these data is tested on VSI-Bench only where they are
-left out (--leave_out). The answer is a number, or a word where VSI-Bench gives options. Families are in the
-paper's proportions: where scenes allow too few questions of one, all are lowered alike (--proportions
-available takes what there is). No room is in both splits. The folder then holds train.parquet,
-validation.parquet, README.md (its card), summary.json and meta_info.json, all annotation, which
-`python -m spatialvlm.tasks.vsi.vsi_100k verify` reads. It is there whole or not at all; a run that was
-stopped goes on with the scans and frames that it had.
+VSI-Bench's rooms: exclude them from training (--leave_out) if you test on VSI-Bench. Answers are numbers, or
+words where VSI-Bench gives options. Families are in the paper's proportions: where scenes allow too few
+questions of one, all are lowered alike. No room is in both splits.
 
-On 2 CPU cores, shared with other work: 1,500 scenes of annotation (71,564 questions) took 53 seconds and
-0.5 GB, reading a scan of 200,000 vertices half a second to one, a rendered room with 16 frames two seconds.
+The folder then holds train.parquet, validation.parquet, README.md (its card), summary.json and meta_info.json,
+all annotation, for `python -m spatialvlm.tasks.vsi.verify`. It is there whole or not at all; run the same
+command again to resume a stopped run with the scans and frames that it had.
+
+On 2 CPU cores: 1,500 scenes of annotation (71,564 questions) take 53 seconds and 0.5 GB, a scan of 200,000
+vertices half a second to one, a rendered room with 16 frames two seconds.
 """
 
+import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
+from spatialvlm.files import video
 from spatialvlm.reporting.cards import vsi_card
+from spatialvlm.run_folder import differences, disk_errors, plain
 from spatialvlm.tasks.vsi import data as vsibench
-from spatialvlm.tasks.vsi import files as vsi_files
 from spatialvlm.tasks.vsi import questions as vsi_questions
+from spatialvlm.tasks.vsi import scannet
 from spatialvlm.tasks.vsi import vsi_100k as vsi
-from spatialvlm.tasks.vsi.questions import FAMILIES, PAPER, PAPER_SCENES, Candidate
+from spatialvlm.tasks.vsi.questions import FAMILIES, PAPER, PAPER_SCENES, Candidate, room_of
 from spatialvlm.worlds.rooms import annotation, rooms
 from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 
@@ -48,29 +54,34 @@ class Args:
         metadata={"help": "folder of ScanNet scans, *_meta_info*.json, or 'embedded': rendered rooms"},
     )
     frames: str | None = field(
-        default=None,
-        metadata={"help": "folder with each scene's frames or video; rendered rooms draw theirs"},
+        default=None, metadata={"help": "folder with each scene's frames or video; not of rendered rooms"}
     )
-    num_frames: int = field(default=16, metadata={"help": "frames of a scene, spread from first to last"})
+    num_frames: int = field(
+        default=16, metadata={"help": "frames per scene, spread from first to last; 16 as in the paper"}
+    )
     label_map: str | None = field(
-        default=None, metadata={"help": "scannetv2-labels.combined.tsv; without, annotators' words stay"}
+        default=None, metadata={"help": "scannetv2-labels.combined.tsv; without it annotators' words stay"}
     )
-    limit: int | None = field(default=None, metadata={"help": "at most this many scenes, the first by name"})
+    limit: int | None = field(
+        default=None, metadata={"help": "maximum number of scenes, the first by name; 60 rendered rooms"}
+    )
     leave_out: str | None = field(
         default=None,
-        metadata={"help": "VSI-Bench rows (hub id or file) whose rooms are not to be trained on"},
+        metadata={"help": "VSI-Bench rows (hub id or file) whose rooms are excluded from training"},
     )
     distance: Literal["centers", "closest"] = field(
         default="centers", metadata={"help": "between centers (the paper's), or closest points (VSI-Bench's)"}
     )
     proportions: Literal["paper", "available"] = field(
-        default="paper", metadata={"help": "of the families: the paper's, or as many as scenes allow"}
+        default="paper", metadata={"help": "of the families: the paper's, or all that scenes allow"}
     )
-    validation_share: float = field(default=0.05, metadata={"help": "of the rooms, for validation.parquet"})
-    seed: int = field(default=0, metadata={"help": "of the choice of questions and of the split"})
-    workers: int = field(default=2, metadata={"help": "processes; the data does not depend on it"})
+    validation_share: float = field(
+        default=0.05, metadata={"help": "fraction of the rooms for validation.parquet"}
+    )
+    seed: int = field(default=0, metadata={"help": "random seed of the questions and of the split"})
+    workers: int = field(default=2, metadata={"help": "number of processes; the data does not depend on it"})
     output_dir: str | None = field(
-        default=None, metadata={"help": "new folder; results/vsi_100k/<data>-<seed>"}
+        default=None, metadata={"help": "new folder; by default results/vsi_100k/<data>-<seed>"}
     )
 
     def __post_init__(self) -> None:
@@ -79,57 +90,98 @@ class Args:
         if not 0 <= self.validation_share < 1:
             raise UserError(f"--validation_share must be from 0 to below 1, not {self.validation_share}")
         if self.data == "embedded" and self.frames:
-            raise UserError("rendered rooms draw their own frames; leave out --frames")
+            raise UserError("rendered rooms come with their own frames; leave out --frames")
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that decide about the data."""
+        return {name: value for name, value in asdict(self).items() if name not in ("output_dir", "workers")}
 
 
 def main(args: Args) -> Path:
     final = Path(
         args.output_dir or Path("results", Path(__file__).stem, f"{Path(args.data).stem}-{args.seed}")
     )
-    arguments = {name: value for name, value in asdict(args).items() if name not in ("output_dir", "workers")}
-    with vsi_files.resumable_folder(final, arguments) as folder:
+    with resumable_folder(final, args.settings()) as folder:
         scenes = read_scenes(args, folder)
-        frames = find_frames(args, scenes, folder, final)
+        frames = frames_of(args, scenes, folder, final)
         chosen = choose(args, scenes)
         summary = write(args, scenes, chosen, frames, folder)
     print(table(summary), f"written to {final}", sep="\n", flush=True)
     return final
 
 
+@contextmanager
+def resumable_folder(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` at the end and is kept after a stop.
+
+    Raises:
+        UserError: `folder` exists, or its unfinished version has other arguments.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already; give another --output_dir, or delete it")
+    partial_folder, settings = folder.with_name(f"{folder.name}.partial"), plain(settings)
+    with disk_errors(folder):
+        if (partial_folder / "arguments.json").is_file():
+            before = json.loads((partial_folder / "arguments.json").read_text(encoding="utf-8"))
+            if changed := differences(before, settings):
+                raise UserError(
+                    f"{partial_folder} was begun with other arguments ({'; '.join(changed)}); give another "
+                    "--output_dir, or delete it"
+                )
+            print(f"{folder} was not finished when it was stopped; resuming", flush=True)
+        write_json(partial_folder / "arguments.json", settings)
+        yield partial_folder
+        os.rename(partial_folder, folder)
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write a file, which is there whole or not at all, and its folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside.write_text(json.dumps(content), encoding="utf-8")
+    aside.replace(file)
+
+
+# ---- scenes
+
+
 def read_scenes(args: Args, folder: Path) -> list[SceneAnnotation]:
     if args.data == "embedded":
         numbers = range(args.limit or EMBEDDED_ROOMS)
-        named = partial(rooms.make, "train", args.seed)
-        scenes = [rooms.annotation(room) for room in in_parallel(args, named, numbers, "rooms")]
+        make = partial(rooms.make, "train", args.seed)
+        scenes = [rooms.annotation(room) for room in in_parallel(args, make, numbers, "rooms")]
+    elif Path(args.data).is_file():
+        by_name = annotation.read(args.data)
+        scenes = [by_name[scene] for scene in sorted(by_name)[: args.limit]]
     else:
-        kept = folder / "scans"
-        scenes = vsi_files.annotations(args.data, kept, args.label_map, args.limit, args.workers)
+        scenes = read_scans(args, folder / "scans")
     if args.leave_out:
-        tested = {vsi_questions.room(scene) for scene in vsibench.scenes(args.leave_out)}
-        kept_scenes = [scene for scene in scenes if vsi_questions.room(scene.scene) not in tested]
-        print(
-            f"{len(scenes) - len(kept_scenes)} of {len(scenes)} scenes are left out (--leave_out)", flush=True
-        )
-        scenes = kept_scenes
+        tested = {room_of(scene) for scene in vsibench.scenes(args.leave_out)}
+        kept = [scene for scene in scenes if room_of(scene.scene) not in tested]
+        print(f"{len(scenes) - len(kept)} of {len(scenes)} scenes are left out (--leave_out)", flush=True)
+        scenes = kept
     if not scenes:
         raise UserError("no scene is left to ask about")
     return scenes
 
 
-def find_frames(
-    args: Args, scenes: Sequence[SceneAnnotation], folder: Path, final: Path
-) -> dict[str, list[str]]:
-    """Names of each scene's frames, relative to the data's folder; none where no --frames are given."""
-    names = [scene.scene for scene in scenes]
-    if args.data == "embedded":
-        draw = partial(vsi_files.draw_frames, num_frames=args.num_frames, folder=folder / "frames")
-        in_parallel(args, draw, names, "frames")
-        return {
-            name: vsi_files.frame_files(folder / "frames", name, args.num_frames, folder) for name in names
-        }
-    if args.frames is None:
-        return {name: [] for name in names}
-    return {name: vsi_files.frame_files(Path(args.frames), name, args.num_frames, final) for name in names}
+def read_scans(args: Args, folder: Path) -> list[SceneAnnotation]:
+    """ScanNet's scans by name, each kept in the folder once it is read, for a resumed run."""
+    scans = scannet.scans(args.data)[: args.limit]
+    labels = scannet.read_label_map(args.label_map) if args.label_map else None
+    missing = [scan for scan in scans if not (folder / f"{scan.name}.json").is_file()]
+    with (
+        ProcessPoolExecutor(args.workers) as pool,
+        tqdm(total=len(scans), initial=len(scans) - len(missing), desc="scans", unit="scan") as bar,
+    ):
+        for _ in pool.map(partial(read_scan, folder, labels), missing):
+            bar.update()
+    return [annotation.read(folder / f"{scan.name}.json")[scan.name] for scan in scans]
+
+
+def read_scan(folder: Path, labels: Mapping[str, str] | None, scan: Path) -> None:
+    scene = replace(scannet.read(scan, labels), points=None)
+    write_json(folder / f"{scan.name}.json", annotation.to_meta_info([scene]))
 
 
 def in_parallel(args: Args, function, items: Sequence, title: str) -> list:
@@ -138,19 +190,72 @@ def in_parallel(args: Args, function, items: Sequence, title: str) -> list:
         return list(tqdm(done, title, len(items), unit="scene", dynamic_ncols=True))
 
 
-def choose(args: Args, scenes: Sequence[SceneAnnotation]) -> dict[str, dict[str, list[Candidate]]]:
-    """By scene and family, the questions that are asked."""
-    ask = partial(vsi_questions.candidates, seed=args.seed, distance=args.distance)
-    found = dict(
-        zip([scene.scene for scene in scenes], in_parallel(args, ask, scenes, "scenes"), strict=True)
+# ---- frames
+
+
+def frames_of(
+    args: Args, scenes: Sequence[SceneAnnotation], folder: Path, final: Path
+) -> dict[str, list[str]]:
+    """Names of each scene's frames, relative to the data's folder; none without --frames."""
+    names = [scene.scene for scene in scenes]
+    if args.data == "embedded":
+        render = partial(render_frames, num_frames=args.num_frames, folder=folder / "frames")
+        in_parallel(args, render, names, "frames")
+        return {name: frame_files(folder / "frames", name, args.num_frames, folder) for name in names}
+    if args.frames is None:
+        return {name: [] for name in names}
+    return {name: frame_files(Path(args.frames), name, args.num_frames, final) for name in names}
+
+
+def render_frames(scene: str, num_frames: int, folder: Path) -> None:
+    """Render a room's frames into `folder/<scene>/`, which is there whole or not at all."""
+    if (folder / scene).is_dir():
+        return
+    film, aside = rooms.Film(rooms.named(scene)), folder / f".{scene}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for number in video.uniform(len(film), num_frames):
+        film[number].save(aside / f"{number:02}.png")
+    aside.rename(folder / scene)
+
+
+def frame_files(folder: Path, scene: str, num_frames: int, beside: Path) -> list[str]:
+    """Names of a scene's frames, relative to the folder `beside`.
+
+    They are `num_frames` of the images in `folder/<scene>/color/` or `folder/<scene>/`, spread from first to
+    last; or `folder/<scene>.mp4`.
+
+    Raises:
+        UserError: none of those is there.
+    """
+    for place in (folder / scene / "color", folder / scene):
+        images = video.in_folder(place) if place.is_dir() else []
+        if images:
+            chosen = [images[number] for number in video.uniform(len(images), num_frames)]
+            return [os.path.relpath(image, beside) for image in chosen]
+    for suffix in video.VIDEO_SUFFIXES:
+        if (file := folder / f"{scene}{suffix}").is_file():
+            return [os.path.relpath(file, beside)]
+    raise UserError(
+        f"--frames {folder} has no frames of scene {scene}: neither images in {scene}/ nor {scene}.mp4; add "
+        "them, or leave out --frames"
     )
-    counts = {name: {scene: len(listed[name]) for scene, listed in found.items()} for name in FAMILIES}
+
+
+# ---- questions
+
+
+def choose(args: Args, scenes: Sequence[SceneAnnotation]) -> dict[str, dict[str, list[Candidate]]]:
+    """The questions, by scene and family."""
+    ask = partial(vsi_questions.candidates, seed=args.seed, distance=args.distance)
+    names = [scene.scene for scene in scenes]
+    candidates = dict(zip(names, in_parallel(args, ask, scenes, "scenes"), strict=True))
+    counts = {name: {scene: len(of[name]) for scene, of in candidates.items()} for name in FAMILIES}
     available = {name: sum(counts[name].values()) for name in FAMILIES}
     wanted = vsi_questions.targets(len(scenes), available, args.proportions)
-    shares = {name: vsi_questions.evenly(counts[name], wanted[name], args.seed) for name in FAMILIES}
+    taken = {name: vsi_questions.evenly(counts[name], wanted[name], args.seed) for name in FAMILIES}
     return {
-        scene: {name: listed[name][: shares[name][scene]] for name in FAMILIES}
-        for scene, listed in found.items()
+        scene: {name: of[name][: taken[name][scene]] for name in FAMILIES} for scene, of in candidates.items()
     }
 
 
@@ -161,23 +266,21 @@ def write(
     frames: Mapping[str, list[str]],
     folder: Path,
 ) -> dict:
-    """Writes both splits, the annotation and summary.json, and returns what that holds."""
+    """Write both splits, the annotation, the card and summary.json; return the summary."""
     held = vsi_questions.validation_rooms([scene.scene for scene in scenes], args.validation_share, args.seed)
     splits: dict[str, list[SceneAnnotation]] = {"train": [], "validation": []}
     for scene in scenes:
-        splits["validation" if vsi_questions.room(scene.scene) in held else "train"].append(scene)
+        splits["validation" if room_of(scene.scene) in held else "train"].append(scene)
     counts = {name: sum(len(listed[name]) for listed in chosen.values()) for name in FAMILIES}
     summary = {"scenes": len(scenes), "families": counts, "splits": {}}
     for split, of in splits.items():
         if of:
-            count = vsi_files.write_parquet(
-                folder / f"{split}.parquet", rows(args, of, chosen, frames, split)
-            )
+            count = vsi.write_parquet(folder / f"{split}.parquet", rows(args, of, chosen, frames, split))
             summary["splits"][split] = {"scenes": len(of), "rows": count}
-    vsi_files.write_json(folder / vsi_files.META_INFO, annotation.to_meta_info(scenes))
-    vsi_files.write_json(folder / "summary.json", summary)
-    made = {name: value for name, value in asdict(args).items() if name not in ("output_dir", "workers")}
-    vsi_card(summary["splits"], made, rendered=args.data == "embedded").save(folder / "README.md")
+    write_json(folder / "meta_info.json", annotation.to_meta_info(scenes))
+    write_json(folder / "summary.json", summary)
+    rendered = args.data == "embedded"
+    vsi_card(summary["splits"], args.settings(), rendered).save(folder / "README.md")
     return summary
 
 
@@ -192,8 +295,8 @@ def table(summary: dict) -> str:
     total, paper = sum(summary["families"].values()), sum(PAPER.values())
     lines = [f"{'family':<24}{'rows':>8}{'%':>7}{'paper':>8}{'%':>7}   (paper: at {PAPER_SCENES:,} scenes)"]
     for name, count in summary["families"].items():
-        shares = 100 * count / total, 100 * PAPER[name] / paper
-        lines.append(f"{name:<24}{count:>8}{shares[0]:>7.1f}{PAPER[name]:>8}{shares[1]:>7.1f}")
+        here, there = 100 * count / total, 100 * PAPER[name] / paper
+        lines.append(f"{name:<24}{count:>8}{here:>7.1f}{PAPER[name]:>8}{there:>7.1f}")
     splits = ", ".join(f"{split} {of['rows']} of {of['scenes']}" for split, of in summary["splits"].items())
     return "\n".join([*lines, f"{'all':<24}{total:>8}{'':>7}{paper:>8}", f"rows of scenes: {splits}"])
 

@@ -7,7 +7,7 @@ python model/vsi_dpo.py --resume                       # goes on with the newest
 accelerate launch model/vsi_dpo.py                     # several GPUs; runs/accelerate/ has more
 
 The vanilla prompt asks. The wrong answer is another word that could have been the answer, or the right number
-more than 20 % off (spatialvlm/tasks/vsi/dpo_pairs.py). Same data, adapter, tests and run folder as
+more than 20 % off (spatialvlm/tasks/vsi/vsi_100k.py). Same data, adapter, tests and run folder as
 model/vsi_grpo.py.
 """
 
@@ -20,7 +20,7 @@ from spatialvlm import cli
 from spatialvlm.models import loading
 from spatialvlm.papers import vsi
 from spatialvlm.papers.vsi import VSIArgs, VSIExperiment
-from spatialvlm.tasks.vsi import dpo_pairs as vsi_pairs
+from spatialvlm.tasks.vsi import vsi_100k
 from spatialvlm.training import dpo, loop
 
 
@@ -38,7 +38,7 @@ def main(args: Args) -> None:
     base = experiment.test_base(model, processor)
 
     model = loop.add_adapter(model, args)
-    rejected = partial(vsi_pairs.rejected, seed=args.seed)
+    rejected = partial(vsi_100k.rejected, seed=args.seed)
     saving = experiment.checkpoints, experiment.resume
     dpo.train(model, processor, train_set, rejected, args, lambda row, _: experiment.log(row), *saving)
     experiment.finish(base, model, processor)

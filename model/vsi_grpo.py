@@ -30,7 +30,7 @@ from spatialvlm.models import loading
 from spatialvlm.papers import vsi
 from spatialvlm.papers.vsi import VSIArgs, VSIExperiment
 from spatialvlm.tasks.vsi import reward as rewards_vsi
-from spatialvlm.tasks.vsi.prompts import Mode
+from spatialvlm.tasks.vsi.data import Mode
 from spatialvlm.training import grpo, loop
 
 IN_TAGS = 24  # tokens: four tags take some 15, and something should stand in them

@@ -100,7 +100,7 @@ def memory(report: Mapping) -> dict:
 
 
 def verify(report: Mapping) -> dict:
-    """Agreement of recomputed answers by type of question (`spatialvlm.tasks.vsi.vsi_100k verify --json`)."""
+    """Agreement of recomputed answers by type of question (`spatialvlm.tasks.vsi.verify --json`)."""
     rows = {kind: part for kind, part in report.items() if part["answerable"]}
     totals = {name: sum(part[name] for part in rows.values()) for name in ("answerable", "agree")}
     return {"types": rows, **totals}

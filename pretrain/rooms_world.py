@@ -19,13 +19,12 @@ import numpy as np
 from pretrain.build import IMAGE_SIZE, PATCH_SIZE
 from pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
 from spatialvlm.files.video import uniform
-from spatialvlm.tasks.vsi import prompts as vsi_prompts
+from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import questions as vsi_questions
-from spatialvlm.tasks.vsi.vsi_100k import DIRECTIONS
+from spatialvlm.tasks.vsi.questions import DIRECTION_WORDS
 from spatialvlm.worlds.rooms import render, rooms
-from spatialvlm.worlds.rooms.annotation import SceneAnnotation
+from spatialvlm.worlds.rooms.annotation import SceneAnnotation, between_centres
 from spatialvlm.worlds.rooms.furniture import KINDS
-from spatialvlm.worlds.rooms.geometry import between_centres
 
 FRAMES = 4
 ORDINALS = ("first", "second", "third", "last")
@@ -278,7 +277,7 @@ def _meaningless(candidate: vsi_questions.Candidate, rng: Random) -> str:
         return str(rng.randint(10, 300))
     if kind == "room_size_estimation":
         return f"{rng.uniform(5, 80):.1f}"
-    words: Sequence[str] = DIRECTIONS.get(kind) or candidate.labels[1:]
+    words: Sequence[str] = DIRECTION_WORDS.get(kind) or candidate.labels[1:]
     return rng.choice(words)
 
 
@@ -298,7 +297,7 @@ def thought(item: Item, rng: Random) -> Asked | None:
     whole = f"<{mode}> {said} </{mode}> <answer> {answer} </answer>"
     spoilt = (answer, f"<{mode}> {said} {answer}", f"<answer> {answer} </answer>")
     text = whole if rng.random() < 0.75 else rng.choice(spoilt)
-    return Asked(f"thought-{family}", vsi_prompts.training(candidate.question, mode), text)
+    return Asked(f"thought-{family}", vsibench.training_prompt(candidate.question, mode), text)
 
 
 WORLD = World(

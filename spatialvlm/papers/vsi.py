@@ -22,12 +22,10 @@ from spatialvlm.files.lazy import mapped
 from spatialvlm.models import loading
 from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.vsi import data as vsibench
-from spatialvlm.tasks.vsi import prompts as vsi_prompts
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi import reward as rewards_vsi
-from spatialvlm.tasks.vsi import videos as vsibench_videos
 from spatialvlm.tasks.vsi import vsi_100k as vsi
-from spatialvlm.tasks.vsi.prompts import Mode
+from spatialvlm.tasks.vsi.data import Mode
 from spatialvlm.tasks.vsi.questions import FAMILIES, family
 from spatialvlm.tasks.vsi.scoring import VSIBENCH, score
 from spatialvlm.training.experiment import Experiment, RunArgs
@@ -93,14 +91,14 @@ def training_set(args: VSIArgs) -> Sequence[Example]:
     if args.data == "embedded":
         return vsi_rooms.load("train", limit, args.seed, frames, "words", args.families)
     tested = () if args.eval_data == "embedded" else vsibench.scenes(args.eval_data)
-    return vsi.load(args.data, "train", limit, args.families, frames, shown=True, tested=tested)
+    return vsi.load(args.data, "train", limit, args.families, frames, need_frames=True, tested=tested)
 
 
 def asked(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:
     """The examples with the prompt of training."""
     return mapped(
         examples,
-        lambda example: replace(example, prompt=vsi_prompts.training(example.question, mode)),
+        lambda example: replace(example, prompt=vsibench.training_prompt(example.question, mode)),
         KEPT,
     )
 
@@ -112,7 +110,7 @@ def read_words(text: str, example: Example) -> Parsed:
     """A word of the example's vocabulary, or a number, read as the rewards read them."""
     vocabulary = example.meta.get("vocabulary")
     if vocabulary is None:
-        return rewards_vsi.read_number(text)
+        return rewards_vsi.parse_number(text)
     return next((word for word in vocabulary if rewards_vsi.same_word(text, word)), None)
 
 
@@ -150,13 +148,13 @@ def test_set(args: VSIArgs, mode: Mode) -> Sequence[Example]:
     """The questions of the test with their frames, and the prompt of evaluation.
 
     Raises:
-        UserError: as `vsi_rooms.load`, or as `vsibench.load` and `vsibench_videos.with_frames`.
+        UserError: as `vsi_rooms.load`, or as `vsibench.load` and `vsibench.with_frames`.
     """
     if args.eval_data == "embedded":
         limit, frames = args.eval_limit or vsi_rooms.QUESTIONS, args.num_frames
         return vsi_rooms.load("test", limit, vsi_rooms.TEST_SEED, frames, "words", mode=mode)
     rows = vsibench.load(args.eval_data, limit=args.eval_limit, mode=mode)
-    return vsibench_videos.with_frames(rows, args.eval_frames, args.num_frames, vsibench.HUB_ID)
+    return vsibench.with_frames(rows, args.eval_frames, args.num_frames, vsibench.HUB_ID)
 
 
 class VSIExperiment(Experiment):

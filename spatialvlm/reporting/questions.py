@@ -22,7 +22,6 @@ from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import FAMILIES
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
-from spatialvlm.tasks.vsi import videos as vsibench_videos
 from spatialvlm.tasks.vsr import data as vsr
 from spatialvlm.tasks.whatsup import data as whatsup
 from spatialvlm.worlds.clevr import series
@@ -104,7 +103,7 @@ def _vsi(data: str, split: str | None, limit: int | None, given: Given) -> Seque
     rows = vsibench.load(
         data, split or "test", limit, given.get("subset", "full"), mode, given.get("pruned_ids")
     )
-    return vsibench_videos.with_frames(rows, folder, frames, vsibench.HUB_ID)
+    return vsibench.with_frames(rows, folder, frames, vsibench.HUB_ID)
 
 
 def source(test: Test) -> str:

@@ -12,7 +12,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.example import Example, Video
 from spatialvlm.papers import vsi
 from spatialvlm.papers.vsi import WORDS, VSIArgs
-from spatialvlm.tasks.vsi import prompts as vsi_prompts
+from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
 
@@ -70,7 +70,7 @@ def test_training_asks_for_the_families_and_in_the_mode():
     found = vsi.asked(vsi.training_set(args), "think")
     assert len(found) == 12 and {each.task for each in found} == set(args.families)
     for each in found:
-        assert each.prompt == vsi_prompts.training(each.question, "think")
+        assert each.prompt == vsibench.training_prompt(each.question, "think")
         assert isinstance(each.images, Video) and len(each.images) == 4
 
 
@@ -79,7 +79,7 @@ def test_the_test_is_of_other_rooms_and_all_families():
     trained = vsi.training_set(arguments())
     assert {each.meta["family"] for each in tested} == set(vsi_rooms.FAMILIES[:6])
     assert not {each.meta["scene"] for each in tested} & {each.meta["scene"] for each in trained}
-    assert all(each.prompt.endswith(vsi_prompts.PHRASE) for each in tested)
+    assert all(each.prompt.endswith(vsibench.PHRASE) for each in tested)
     other = vsi.test_set(arguments(seed=3), "vanilla")
     assert [each.id for each in other] == [each.id for each in tested], "whatever the run's seed"
 
@@ -104,9 +104,9 @@ def test_vsibench_with_its_videos(tmp_path):
     number, choice = vsi.test_set(bench(tmp_path, one=9, two=2), "observe")
     assert isinstance(number.images, Video) and len(number.images) == 4 and len(choice.images) == 2
     assert number.open_images()[0].tobytes() == tiny.image(0).tobytes()
-    assert number.prompt.endswith("observe the video first and then " + vsi_prompts.PHRASE)
+    assert number.prompt.endswith("observe the video first and then " + vsibench.PHRASE)
     assert choice.prompt.splitlines()[-3:-1] == ["A. bed", "B. sink"]
-    assert choice.prompt.endswith(vsi_prompts.LETTER) and choice.choices == ("bed", "sink")
+    assert choice.prompt.endswith(vsibench.LETTER) and choice.choices == ("bed", "sink")
 
 
 def test_a_video_that_is_not_there_is_named(tmp_path):
@@ -140,7 +140,7 @@ def test_vsi_100k_from_a_folder_comes_as_videos(tmp_path):
     data = trained_on(tmp_path)
     found = vsi.asked(vsi.training_set(arguments(data=data)), "vanilla")
     assert len(found) == 2 and isinstance(found[0].images, Video) and len(found[0].images) == 4
-    assert found[0].prompt.endswith(vsi_prompts.SHORT)
+    assert found[0].prompt.endswith(vsibench.SHORT)
 
 
 def test_rows_without_frames_are_not_trained_on(tmp_path):

@@ -1,4 +1,4 @@
-"""make_data/vsi_100k.py as a command: from rendered rooms, annotation and scans; stopped and gone on with."""
+"""make_data/vsi_100k.py as a command: from rendered rooms, annotation and scans; stopped and resumed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_annotation_in_the_papers_proportions(meta_info, tmp_path, here):
     assert (tmp_path / "one/train.parquet").read_bytes() != (tmp_path / "other/train.parquet").read_bytes()
 
 
-def test_scans_are_gone_on_with_after_a_stop(tmp_path, here, capsys):
+def test_a_run_resumes_with_the_scans_read_before_a_stop(tmp_path, here, capsys):
     for index in (1, 2, 3):
         scans.write(tmp_path / f"scans/scene000{index}_00", scans.room(index), density=100)
     alignment = tmp_path / "scans/scene0003_00/scene0003_00.txt"
@@ -94,7 +94,7 @@ def test_scans_are_gone_on_with_after_a_stop(tmp_path, here, capsys):
 
     message = refused(SCRIPT, *flags, "--output_dir", "data", "--seed", 5, capsys=capsys)
     assert "data.partial was begun with other arguments (seed was 0, now 5)" in message
-    assert "data was not finished when it was stopped; going on" in here(*flags, "--output_dir", "data")
+    assert "data was not finished when it was stopped; resuming" in here(*flags, "--output_dir", "data")
     assert (tmp_path / "data/scans/scene0001_00.json").stat().st_mtime_ns == before  # not read again
     here(*flags, "--output_dir", "never_stopped")
     for name in ("train.parquet", "meta_info.json"):
@@ -164,7 +164,7 @@ def test_the_check_from_another_folder(meta_info, tmp_path):
     label = next(label for label, count in made(2).object_counts.items() if count == 3)
     row |= {"question": f"How many {label}(s) are in this room?", "ground_truth": "3", "options": None}
     (tmp_path / "test.jsonl").write_text(json.dumps(row))
-    command = [sys.executable, "-m", "spatialvlm.tasks.vsi.vsi_100k", "verify", "--meta_info", "meta.json"]
+    command = [sys.executable, "-m", "spatialvlm.tasks.vsi.verify", "--meta_info", "meta.json"]
     done = subprocess.run(
         [*command, "--questions", "test.jsonl", "--json"], cwd=tmp_path, capture_output=True
     )

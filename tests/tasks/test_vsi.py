@@ -17,11 +17,10 @@ from pytest import approx
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Video
-from spatialvlm.tasks.vsi import files as vsi_files
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.tasks.vsi.questions import FAMILIES, PAPER, candidates
-from spatialvlm.worlds.rooms import annotation, geometry
+from spatialvlm.worlds.rooms import annotation
 from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 
 
@@ -74,7 +73,9 @@ def test_answers_follow_from_the_geometry_in_the_row():
                 }
                 kinds[row["question_type"], row["answer"] if name in vsi_questions.WORDS else ""] += 1
     words = {kind: {word for each, word in kinds if each == kind} for kind, _ in kinds}
-    assert all(words[kind] == set(vsi.DIRECTIONS[kind]) for kind in vsi.DIRECTIONS)
+    assert all(
+        words[kind] == set(vsi_questions.DIRECTION_WORDS[kind]) for kind in vsi_questions.DIRECTION_WORDS
+    )
     assert len(words["object_rel_distance"]) == len(LABELS) and len(words) == 8
 
 
@@ -102,13 +103,13 @@ def test_no_answer_hangs_on_a_hair(distance):
             assert apart[0] >= 0.15 and min(np.diff(apart)) > 0.15
         for each in found["object_rel_direction"]:
             standing, facing, asked = (box[label] for label in each.labels)
-            angle = abs(geometry.bearing(standing, facing, asked))
+            angle = abs(annotation.bearing(standing, facing, asked))
             behind = 90 if each.question_type.endswith("hard") else 135
             assert angle >= 10 and abs(angle - behind) >= 10
             assert not each.question_type.endswith("hard") or angle <= 170
             assert not each.question_type.endswith("easy") or angle < 135
             for one, other in ((standing, facing), (standing, asked), (facing, asked)):
-                assert 0.3 <= geometry.gap(one, other) <= 5
+                assert 0.3 <= annotation.gap(one, other) <= 5
 
 
 def test_a_mirrored_room_swaps_left_and_right_and_nothing_else():
@@ -174,7 +175,7 @@ def test_the_wording_is_vsibenchs(real_data):
                 met[each.question_type, (scene.scene, each.question) in real] += 1
     for kind in ("object_counting", "object_size_estimation", "room_size_estimation"):
         assert met[kind, True] > 80 and met[kind, False] <= 2  # they ask nearly all that can be asked
-    for kind in ("object_abs_distance", *vsi.DIRECTIONS):  # they ask some of all that can be
+    for kind in ("object_abs_distance", *vsi_questions.DIRECTION_WORDS):  # they ask some of all that can be
         assert met[kind, True] >= 10
 
 
@@ -207,7 +208,7 @@ def test_scans_of_one_room_stay_together():
     scenes = [f"scene{number:04}_{scan:02}" for number in range(40) for scan in range(3)] + [
         "room-train-0-000001"
     ]
-    rooms = {vsi_questions.room(scene) for scene in scenes}
+    rooms = {vsi_questions.room_of(scene) for scene in scenes}
     assert len(rooms) == 41
     held = vsi_questions.validation_rooms(scenes, 0.1)
     assert held < rooms and len(held) == 4 and held == vsi_questions.validation_rooms(scenes[::-1], 0.1)
@@ -241,7 +242,7 @@ def rows(tmp_path, **changed) -> list[dict]:
 
 
 def as_parquet(tmp_path, rows: list[dict]):
-    assert vsi_files.write_parquet(tmp_path / "train.parquet", rows) == len(rows)
+    assert vsi.write_parquet(tmp_path / "train.parquet", rows) == len(rows)
     return tmp_path
 
 

@@ -170,4 +170,4 @@ def test_every_right_answer_is_worth_all_and_none_more():
                 found = reward(str(guess), number(text), "vanilla", kind)
                 assert 0 <= found <= 1 and math.isfinite(found)
                 assert found < 1 or abs(guess / float(text) - 1) <= (0.05 if kind == "mra" else 0)
-    assert rewards_vsi.read_number("1,000") == 1000
+    assert rewards_vsi.parse_number("1,000") == 1000

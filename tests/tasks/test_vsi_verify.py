@@ -1,13 +1,14 @@
 """VSI-Bench's answers from its own annotation: all of the real sample, and single questions by hand."""
 
 import json
+import runpy
+import sys
 
 import pytest
 
 from spatialvlm.errors import UserError
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import verify as vsi_verify
-from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.worlds.rooms import annotation
 from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 
@@ -18,7 +19,12 @@ def test_vsibenchs_answers_follow_from_its_annotation(real_data):
         str(folder / "scannet_meta_info_val.json"), str(folder / "vsi_bench_scannet.jsonl")
     )
     assert sum(count["n"] for count in found.values()) == 2071 and found[vsi_verify.UNKNOWN]["n"] == 0
-    for kind in ("object_size_estimation", "room_size_estimation", *vsi.DIRECTIONS, "object_rel_distance"):
+    for kind in (
+        "object_size_estimation",
+        "room_size_estimation",
+        *vsi_questions.DIRECTION_WORDS,
+        "object_rel_distance",
+    ):
         assert found[kind]["agree"] == found[kind]["answerable"] >= 0.9 * found[kind]["n"] > 50
     assert found["object_counting"]["agree"] >= 0.98 * found["object_counting"]["answerable"] > 200
     assert found["object_abs_distance"]["agree"] >= 0.97 * found["object_abs_distance"]["answerable"] > 300
@@ -88,14 +94,21 @@ def test_one_question_answered_anew(bench, kind, truth, labels, options, agrees)
     assert counts == {"n": 1, "answerable": int(agrees is not None), "agree": int(agrees is True)}
 
 
-def test_the_check_as_a_command(bench, capsys):
+def command(monkeypatch, *flags: str) -> None:
+    """Run `python -m spatialvlm.tasks.vsi.verify` in this process."""
+    monkeypatch.setattr(sys, "argv", ["verify", *flags])
+    monkeypatch.delitem(sys.modules, vsi_verify.__name__, raising=False)
+    runpy.run_module(vsi_verify.__name__, run_name="__main__")
+
+
+def test_the_check_as_a_command(bench, monkeypatch, capsys):
     row = asked(0, "object_counting", "2", ("cup",))
     files = bench(row, asked(1, "object_counting", "9", ("cup",), scene="scene0009_00"))
-    flags = ["verify", "--meta_info", files[0], "--questions", files[1]]
-    vsi.main([*flags, "--json"])
+    flags = ["--meta_info", files[0], "--questions", files[1]]
+    command(monkeypatch, *flags, "--json")
     one, none = {"n": 1, "answerable": 1, "agree": 1}, {"n": 1, "answerable": 0, "agree": 0}
     assert json.loads(capsys.readouterr().out) == {"object_counting": one, "unknown_scene": none}
-    vsi.main(flags)
+    command(monkeypatch, *flags)
     printed = capsys.readouterr().out
     assert (
         "object_counting" in printed and "100.0" in printed and "of scenes without annotation: 1" in printed
@@ -110,13 +123,13 @@ def test_the_check_as_a_command(bench, capsys):
         ({"scene_name": "scene0009_00"}, "has no question about a scene of .*meta.json"),
     ],
 )
-def test_questions_that_cannot_be_checked_are_named(bench, change, message, capsys):
+def test_questions_that_cannot_be_checked_are_named(bench, change, message, monkeypatch, capsys):
     files = bench(asked(0, "object_counting", "2", ("cup",)) | change)
     with pytest.raises(UserError, match=message):
         vsi_verify.verify(*files)
     with pytest.raises(SystemExit, match="2"):
-        vsi.main(["verify", "--meta_info", files[0], "--questions", files[1]])
+        command(monkeypatch, "--meta_info", files[0], "--questions", files[1])
     assert len(capsys.readouterr().err.splitlines()) == 1
     with pytest.raises(SystemExit, match="2"):
-        vsi.main(["check"])
-    assert "vsi verify --meta_info" in capsys.readouterr().err
+        command(monkeypatch, "--meta_info", files[0])
+    assert "--questions" in capsys.readouterr().err

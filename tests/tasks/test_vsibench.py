@@ -13,7 +13,6 @@ from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
 from spatialvlm.tasks.vsi import data as vsibench
-from spatialvlm.tasks.vsi import prompts as vsi_prompts
 from spatialvlm.tasks.vsi.scoring import DIRECTION, TAGGED, TASKS, VSIBENCH
 
 TYPES = vsibench.CHOICE_TYPES + vsibench.NUMBER_TYPES
@@ -95,7 +94,7 @@ def test_limit_keeps_every_type(tmp_path):
         ({"options": math.nan}, "row 1: 'options' must be a list"),
         ({"options": ["A. left"]}, "row 1: 'options' must be a list of two or more"),
         ({"options": ["left", "right"]}, "row 1: option 'left' must begin with 'A. '"),
-        ({"options": ["A. left", "B. "]}, "row 1: option 'B. ' must begin with 'B. ' and say something"),
+        ({"options": ["A. left", "B. "]}, "row 1: option 'B. ' must begin with 'B. ' and have a text"),
         ({"question_type": "object_counting"}, "row 1: object_counting asks for a number, but 'options' are"),
     ]
     + [
@@ -186,7 +185,7 @@ def test_a_subset_without_rows_is_named(tmp_path):
 
 def test_prompts_change_the_last_line_alone(tmp_path):
     path = as_jsonl(tmp_path, [row(0), row(1, "route_planning")])
-    prompts = {mode: [each.prompt for each in vsibench.load(path, mode=mode)] for mode in vsi_prompts.MODES}
+    prompts = {mode: [each.prompt for each in vsibench.load(path, mode=mode)] for mode in vsibench.MODES}
     assert prompts["vanilla"][0].endswith("\nPlease answer the question using a single word or phrase.")
     assert prompts["vanilla"][1].endswith(
         "\nAnswer with the option's letter from the given choices directly."

@@ -15,7 +15,6 @@ from PIL import Image
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example, Video
 from spatialvlm.tasks.vsi import data as vsibench
-from spatialvlm.tasks.vsi import videos as vsibench_videos
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +44,7 @@ def greys(example: Example) -> list[int]:
 
 
 def shown(examples, folder, num_frames: int = 4) -> list[Example]:
-    return vsibench_videos.with_frames(examples, folder, num_frames, vsibench.HUB_ID)
+    return vsibench.with_frames(examples, folder, num_frames, vsibench.HUB_ID)
 
 
 @pytest.mark.parametrize("place", ["scannet/scene0001_00.mp4", "scene0001_00.mp4"])

@@ -17,7 +17,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.files import video
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import scannet
-from spatialvlm.worlds.rooms import annotation, geometry, render, rooms
+from spatialvlm.worlds.rooms import annotation, render, rooms
 from spatialvlm.worlds.rooms.furniture import KINDS
 from spatialvlm.worlds.rooms.render import Room
 
@@ -177,7 +177,7 @@ def test_boxes_are_exact(made):
             own = cloud.points[cloud.instances == number].astype(float)
             np.testing.assert_allclose(own.min(0), box.minimum, atol=1e-5)
             np.testing.assert_allclose(own.max(0), box.maximum, atol=1e-5)
-            found = geometry.upright_box(own)
+            found = scannet.upright_box(own)
             np.testing.assert_allclose(found.centroid, box.centroid, atol=1e-5)
             np.testing.assert_allclose(sorted(found.axes_lengths), sorted(box.axes_lengths), atol=1e-5)
             listed.append((thing.label, box))
@@ -196,7 +196,7 @@ def test_annotation_is_vsi_benchs(made):
 
 def test_floor_area_is_that_of_the_points(made):
     told = rooms.annotation(made[0], density=100)
-    assert geometry.floor_area(told.points) == pytest.approx(told.room_size, rel=2e-3)
+    assert scannet.floor_area(told.points) == pytest.approx(told.room_size, rel=2e-3)
 
 
 def test_points_lie_on_surfaces_as_dense_as_asked(made):

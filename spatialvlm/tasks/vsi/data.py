@@ -1,38 +1,72 @@
 """VSI-Bench (Yang et al., "Thinking in Space", arXiv 2412.14171): 5,130 questions about videos of rooms.
 
 Rows hold `id, dataset, scene_name, question_type, question, ground_truth, options`; `options` are lettered
-("A. left") or null, where a number is asked for. `load` reads the text; an example's image is the path of the
-video in the benchmark's own layout (`scannet/scene0277_02.mp4`), which cannot be opened as a picture, so that
-no model can be asked without frames unnoticed. `vsibench_videos.with_frames` puts the frames there.
+("A. left"), or null for numbers. `load` reads the text alone: an example's image is then the path of its video
+in the benchmark's layout (`scannet/scene0277_02.mp4`), which cannot be opened as an image, so that no model
+answers without frames unnoticed. `with_frames` puts the frames there.
 
-VSI-Bench-Debiased (Brown et al., arXiv 2511.04655) are the questions that its authors did not prune; the
-hub's `pruned_ids.txt` names those that they did, and its newer files say it in a column `pruned`.
+VSI-Bench-Debiased (Brown et al., arXiv 2511.04655) are the questions that its authors did not prune: the hub's
+`pruned_ids.txt`, or the column `pruned` of newer files.
+
+Prompts are vsGRPO's (arXiv 2504.00883), three for training and three for evaluation. It published the
+sentences of vanilla, think's and the beginning of observe's for evaluation, and that in training the reasoning
+stands in `<think>`, the observation in `<observe>` and the short answer in `<answer>`; the rest of the wording
+is ours.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Sequence
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from spatialvlm.errors import UserError
-from spatialvlm.example import Example
-from spatialvlm.files import rows
-from spatialvlm.tasks.vsi import prompts as vsi_prompts
-from spatialvlm.tasks.vsi.prompts import Mode
-from spatialvlm.worlds.clevr.questions import LETTERS
+from tqdm import tqdm
+
+from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.example import Example, Video
+from spatialvlm.files import rows, video
 
 HUB_ID = "nyu-visionx/VSI-Bench"
 DIRECTIONS = ("object_rel_direction_easy", "object_rel_direction_medium", "object_rel_direction_hard")
 CHOICE_TYPES = ("object_rel_distance", *DIRECTIONS, "route_planning", "obj_appearance_order")
 NUMBER_TYPES = ("object_counting", "object_abs_distance", "object_size_estimation", "room_size_estimation")
 COLUMNS = ("id", "dataset", "scene_name", "question_type", "question", "ground_truth")  # and `options`
+LETTERS = "ABCDEFGH"  # of options
 
 Subset = Literal["full", "debiased", "pruned"]
 PRUNED_IDS = "pruned_ids.txt"
 
 FRAMES = "These are frames of a video."  # as the authors' evaluation begins (lmms_eval/tasks/vsibench)
+FRAME_LIST = "frames.json"  # beside a video's cached frames
+
+Mode = Literal["vanilla", "think", "observe"]
+MODES: tuple[Mode, ...] = ("vanilla", "think", "observe")
+SHORT = "Please provide the short answer with one or two words or a number."  # published
+TRAINING = {
+    "vanilla": SHORT,
+    "think": "Please think about the question first. Give your thoughts in <think> </think> and then the "
+    "short answer, one or two words or a number, in <answer> </answer>.",
+    "observe": "Please observe the video first. Give your observation in <observe> </observe> and then the "
+    "short answer, one or two words or a number, in <answer> </answer>.",
+}
+PHRASE = "answer the question using a single word or phrase."
+LETTER = "answer with the option's letter from the given choices directly."
+EVALUATION = {  # what comes before PHRASE or LETTER
+    "vanilla": "Please ",
+    "think": "Let's think step by step and then ",
+    "observe": "Please observe the video first and then ",
+}
 
 
 def load(
@@ -43,25 +77,27 @@ def load(
     mode: Mode = "vanilla",
     pruned_ids: str | Path | None = None,
 ) -> list[Example]:
-    """The questions in their order; `answer` is a letter or a number as the benchmark writes it, `task` the
-    question type, `choices` the options without their letters.
+    """Load the questions in their order, without frames.
 
     Args:
         path: a parquet, jsonl or json file or a folder of those, with the hub's own columns; or a hub id,
             whose `test.jsonl` is read.
-        limit: at most this many questions. They lie sorted by type and are taken evenly from first to last,
-            so that all types stay in.
-        subset: all, those of VSI-Bench-Debiased, or those that it leaves out.
-        mode: how it is asked for the answer; `vanilla` is the benchmark's own way.
-        pruned_ids: a file of the ids that VSI-Bench-Debiased leaves out, one a line. Where it is not given,
-            the rows' column `pruned` says it, or `pruned_ids.txt` beside them or on the hub.
+        limit: maximum number of questions. Rows are sorted by type; they are taken evenly from first to last,
+            so that every type stays in.
+        subset: all questions, those of VSI-Bench-Debiased, or those that it leaves out.
+        mode: of the prompt; `vanilla` is the benchmark's own.
+        pruned_ids: a file of the ids that VSI-Bench-Debiased leaves out, one per line; by default the rows'
+            column `pruned`, or `pruned_ids.txt` beside them or on the hub.
+
+    Returns:
+        Examples whose `answer` is a letter, or a number as the benchmark writes it, `task` the question type,
+        and `choices` the options without their letters.
 
     Raises:
-        UserError: nothing at `path`, a column that is missing, a row whose fields do not fit together, two
-            rows of one id, a subset that cannot be told from the files; the message names it.
+        UserError: nothing at `path`, a missing column, an invalid row, a duplicate id, or no information on
+            which rows are pruned; the message names it.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
+    require_at_least(1, limit=limit)
     seen: dict[str, str] = {}
     examples = []
     table = read(path, split)
@@ -75,36 +111,66 @@ def load(
             examples.append(example)
     if not examples:
         raise UserError(f"{path} has no VSI-Bench row" + (f" of the subset {subset}" if seen else ""))
-    size = min(limit or len(examples), len(examples))
-    return [examples[number * len(examples) // size] for number in range(size)]
+    return [examples[number] for number in evenly_spaced(len(examples), limit)]
+
+
+def evenly_spaced(size: int, limit: int | None) -> list[int]:
+    """`limit` of the numbers below `size`, evenly from first to last; all where there are fewer."""
+    count = min(limit or size, size)
+    return [number * size // count for number in range(count)]
 
 
 def read(path: str | Path = HUB_ID, split: str = "test") -> rows.Rows:
-    """The rows as they are; of a hub id its `<split>.jsonl`. Raises UserError where there are none."""
+    """Read the rows as they are; of a hub id its `<split>.jsonl`.
+
+    Raises:
+        UserError: no rows there.
+    """
     return rows.read(rows.hub_file(path, f"{split}.jsonl") if rows.on_hub(path) else path, split)
 
 
 def scenes(path: str | Path = HUB_ID) -> set[str]:
-    """The scenes that the rows ask about: not to be trained on by who wants to test on them.
+    """The scenes of the rows, to be excluded from training by whoever tests on them.
 
     Raises:
-        UserError: nothing there, or a row without a scene.
+        UserError: no rows there, or a row without a scene.
     """
     return {rows.text(row, "scene_name", where) for where, row in read(path)}
 
 
+# ---- prompts
+
+
 def prompt(question: str, choices: Sequence[str] | None = None, mode: Mode = "vanilla") -> str:
-    """A question as the authors' evaluation puts it, with lettered options, or for a number; `mode` changes
-    its last line alone."""
+    """The prompt of evaluation, as the authors have it; `mode` changes its last line alone."""
     lines = [FRAMES, question]
     if choices is not None:
         options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
         lines += ["Options:", *options]
-    return vsi_prompts.evaluation("\n".join(lines), mode, letters=choices is not None)
+    return "\n".join([*lines, evaluation_request(mode, letters=choices is not None)])
+
+
+def evaluation_request(mode: Mode, letters: bool = False) -> str:
+    """The last line of an evaluation prompt: a request for a word or number, or for an option's letter.
+
+    Raises:
+        KeyError: another mode.
+    """
+    if letters and mode == "vanilla":
+        return LETTER.capitalize()  # VSI-Bench's own
+    return EVALUATION[mode] + (LETTER if letters else PHRASE)
+
+
+def training_prompt(question: str, mode: Mode) -> str:
+    """The question, and below it how to answer. Raises KeyError for another mode."""
+    return f"{question}\n{TRAINING[mode]}"
+
+
+# ---- rows
 
 
 def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Callable[[str, rows.Row], bool]:
-    """Tells of a row whether VSI-Bench-Debiased leaves it out."""
+    """A test of whether VSI-Bench-Debiased leaves a row out."""
     beside = rows.beside(path)
     file = Path(given) if given else beside / PRUNED_IDS if beside else None
     if given and not file.is_file():
@@ -126,7 +192,9 @@ def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Ca
 
 def _pruned(where: str, row: rows.Row) -> bool:
     if type(row.get("pruned")) is not bool:
-        raise UserError(f"{where}: 'pruned' must be true or false, not {row.get('pruned')!r}; mend the row")
+        raise UserError(
+            f"{where}: 'pruned' must be true or false, not {row.get('pruned')!r}; correct the row"
+        )
     return row["pruned"]
 
 
@@ -136,7 +204,7 @@ def _example(where: str, row: rows.Row, mode: Mode) -> Example:
     for name in COLUMNS:
         value = rows.need(row, name, where)
         if name not in ("id", "ground_truth") and not (isinstance(value, str) and value.strip()):
-            raise UserError(f"{where}: '{name}' must be a text, not {value!r}; mend or remove the row")
+            raise UserError(f"{where}: '{name}' must be a text, not {value!r}; correct or remove the row")
     if type(row["id"]) not in (int, str):
         raise UserError(f"{where}: 'id' must be a whole number or a text, not {row['id']!r}")
     kind = row["question_type"]
@@ -145,7 +213,11 @@ def _example(where: str, row: rows.Row, mode: Mode) -> Example:
         raise UserError(f"{where}: 'question_type' {kind!r} is none of VSI-Bench's: {known}")
     if kind in CHOICE_TYPES:
         choices = _choices(row["options"], where)
-        answer = _letter(row["ground_truth"], len(choices), where)
+        answer = row["ground_truth"]
+        if answer not in tuple(LETTERS[: len(choices)]):
+            raise UserError(
+                f"{where}: 'ground_truth' {answer!r} is not the letter of one of its {len(choices)} options"
+            )
     else:
         if row["options"] is not None:
             raise UserError(f"{where}: {kind} asks for a number, but 'options' are {row['options']!r}")
@@ -168,14 +240,8 @@ def _choices(options: Any, where: str) -> tuple[str, ...]:
         raise UserError(f"{where}: 'options' must be a list of two or more, not {options!r}")
     for letter, option in zip(LETTERS, options, strict=False):
         if not isinstance(option, str) or not option.startswith(f"{letter}. ") or not option[3:].strip():
-            raise UserError(f"{where}: option {option!r} must begin with '{letter}. ' and say something")
+            raise UserError(f"{where}: option {option!r} must begin with '{letter}. ' and have a text")
     return tuple(option[3:].strip() for option in options)
-
-
-def _letter(value: Any, count: int, where: str) -> str:
-    if value not in tuple(LETTERS[:count]):
-        raise UserError(f"{where}: 'ground_truth' {value!r} is not the letter of one of its {count} options")
-    return value
 
 
 def _number(value: Any, where: str) -> str:
@@ -185,5 +251,161 @@ def _number(value: Any, where: str) -> str:
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number > 0):
-        raise UserError(f"{where}: 'ground_truth' must be a number above 0, not {value!r}; mend the row")
+        raise UserError(f"{where}: 'ground_truth' must be a number above 0, not {value!r}; correct the row")
     return str(value)
+
+
+# ---- frames
+
+Name = TypeVar("Name")
+Scene = tuple[str, str]  # data set and name: ("scannet", "scene0277_02")
+
+
+def with_frames(
+    examples: Sequence[Example], folder: str | Path | None, num_frames: int, hub_id: str = HUB_ID
+) -> list[Example]:
+    """The same questions, each with its scene's frames as a `Video` of paths.
+
+    Every video is found and decoded before a model runs, so that a missing or broken one is named then.
+
+    Args:
+        folder: of the videos, laid out as `find` describes; None fetches the hub's.
+        num_frames: per scene, spread from first to last.
+        hub_id: of the data set with `scannet.zip`, `arkitscenes.zip` and `scannetpp.zip`.
+
+    Raises:
+        UserError: a missing or broken video, a number of frames below 1.
+    """
+    from spatialvlm import distributed  # imports torch
+
+    require_at_least(1, num_frames=num_frames)
+    names = sorted({(example.meta["source"], example.meta["scene"]) for example in examples})
+
+    def prepare() -> dict[Scene, Video]:
+        if folder is None:
+            return sampled_frames(fetch(names, hub_id), num_frames)
+        return sampled_frames({scene: find(Path(folder), scene) for scene in names}, num_frames)
+
+    videos = distributed.on_main(prepare)
+    return [
+        replace(example, images=videos[example.meta["source"], example.meta["scene"]]) for example in examples
+    ]
+
+
+def find(folder: Path, scene: Scene) -> Path:
+    """A scene's video `<data set>/<scene>.mp4` or images `<data set>/<scene>/`, with or without data set.
+
+    Raises:
+        UserError: none of those is there.
+    """
+    source, name = scene
+    for place in (folder / source, folder):
+        for path in [place / f"{name}{suffix}" for suffix in video.VIDEO_SUFFIXES] + [place / name]:
+            if path.exists():
+                return path
+    raise UserError(
+        f"--frames {folder} has no video of scene {source}/{name}: neither {source}/{name}.mp4 nor a folder "
+        f"of images {source}/{name}/; add it, or fetch the videos of the data set's page"
+    )
+
+
+def fetch(names: Sequence[Scene], hub_id: str) -> dict[Scene, Path]:
+    """Extract the hub's videos of these scenes from its archives into the user's cache.
+
+    Raises:
+        UserError: an archive that cannot be downloaded, is broken, or lacks a scene's video.
+    """
+    target = _cache() / "vsibench"
+    files = {scene: target / scene[0] / f"{scene[1]}.mp4" for scene in names}
+    for source in sorted({source for source, _ in names}):
+        missing = {name: file for (of, name), file in files.items() if of == source and not file.is_file()}
+        if not missing:
+            continue
+        archive = rows.hub_file(hub_id, f"{source}.zip")
+        try:
+            with zipfile.ZipFile(archive) as opened, _cache_errors(target):
+                members = {Path(member).name: member for member in opened.namelist()}
+                for name, file in missing.items():
+                    if file.name not in members:
+                        raise UserError(f"{archive} holds no video of scene {source}/{name}; fetch it again")
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    aside = file.with_name(f".{file.name}.{os.getpid()}")
+                    with opened.open(members[file.name]) as packed, aside.open("wb") as unpacked:
+                        shutil.copyfileobj(packed, unpacked)
+                    aside.replace(file)
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f"{archive} is no whole archive ({error}); delete it and run again") from None
+    return files
+
+
+def sampled_frames(videos: Mapping[Name, Path], num_frames: int) -> dict[Name, Video]:
+    """The frames of every video or folder of images, by its name.
+
+    Videos are decoded on all cores, once: their frames stay as PNG files in the user's cache.
+
+    Raises:
+        UserError: a broken video, a folder without images.
+    """
+    files = [file for file in videos.values() if not file.is_dir() and not _cached(file, num_frames).is_dir()]
+    decode = partial(_decode, num_frames=num_frames)
+    if len(files) > 2:
+        with ProcessPoolExecutor(min(os.cpu_count() or 1, len(files))) as pool:
+            for _ in tqdm(pool.map(decode, files), "videos", len(files), unit="video"):
+                pass
+    else:
+        for file in files:
+            decode(file)
+    return {name: _frames(file, num_frames) for name, file in videos.items()}
+
+
+def _cache() -> Path:
+    from spatialvlm.files import downloads  # imports torch
+
+    return downloads.cache_folder().parent
+
+
+def _cached(file: Path, num_frames: int) -> Path:
+    """The folder of a video's frames; another one when the video changes."""
+    status = file.stat()
+    state = f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {num_frames}"
+    code = hashlib.sha256(state.encode()).hexdigest()[:16]
+    return _cache() / "frames" / f"{file.stem}-{code}"
+
+
+def _decode(file: Path, num_frames: int) -> None:
+    """Decode a video's frames into their folder, which is there whole or not at all."""
+    folder, frames = _cached(file, num_frames), video.frames(file, num_frames)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    with _cache_errors(folder):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        for index, image in zip(frames.indices, frames.images, strict=True):
+            image.save(aside / f"{index:06}.png", compress_level=1)
+        (aside / FRAME_LIST).write_text(json.dumps({"interval": frames.interval}), encoding="utf-8")
+        if not folder.is_dir():  # two runs at once decode alike
+            aside.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _frames(file: Path, num_frames: int) -> Video:
+    folder = file if file.is_dir() else _cached(file, num_frames)
+    images = video.in_folder(folder)
+    if not images:
+        raise UserError(
+            f"{folder} holds no image ({', '.join(video.IMAGE_SUFFIXES)}); add the scene's frames"
+        )
+    chosen = [images[number] for number in video.uniform(len(images), num_frames)]
+    if file.is_dir():  # nothing states how far apart they were taken
+        return Video(chosen)
+    interval = json.loads((folder / FRAME_LIST).read_text(encoding="utf-8"))["interval"]
+    return Video(chosen, interval) if interval else Video(chosen)
+
+
+@contextmanager
+def _cache_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); free some space, or set XDG_CACHE_HOME elsewhere"
+        ) from None

@@ -1,8 +1,8 @@
 """Questions from a room's annotation: the six families of VSI-100k (vsGRPO, arXiv 2504.00883).
 
-They are VSI-Bench's, in its very words, but for the options: a choice is answered in a word (`left`, `sink`).
-Route planning and appearance order are held out on purpose. Objects are asked about where their label occurs
-once; a question is left out where its answer would hang on a hair:
+They are VSI-Bench's, word for word, but without options: a choice is answered with a word (`left`, `sink`).
+Route planning and appearance order are held out on purpose. Questions are about objects whose label occurs
+once, and only those with a clear answer are kept:
 
     object_counting          labels that occur twice or more, as in VSI-Bench
     object_abs_distance      objects that are at least 0.3 m apart
@@ -31,7 +31,7 @@ from random import Random
 import numpy as np
 
 from spatialvlm.errors import UserError
-from spatialvlm.worlds.rooms import geometry
+from spatialvlm.worlds.rooms import annotation
 from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 
 PAPER_SCENES = 1500
@@ -70,8 +70,13 @@ BEHIND = {
     "object_rel_direction_medium": 135.0,
     "object_rel_direction_hard": 90.0,
 }
+DIRECTION_WORDS = {
+    "object_rel_direction_easy": ("left", "right"),
+    "object_rel_direction_medium": ("left", "right", "back"),
+    "object_rel_direction_hard": ("front-left", "front-right", "back-left", "back-right"),
+}
 Measure = Callable[[str, str], float]  # metres between the objects of two labels
-DISTANCES = {"centers": geometry.between_centres, "closest": geometry.gap}
+DISTANCES = {"centers": annotation.between_centres, "closest": annotation.gap}
 LEAST_APART, NEAREST, TOO_CLOSE = 0.3, 0.15, 0.15  # metres; the last between two candidates' distances
 FARTHEST, ANGLE, STRAY_CORNERS = 5.0, 10.0, 2  # metres, degrees, corners in another sector
 DIRECTIONS_A_ROOM, TRIES = 12, 60  # candidates for questions of direction, and triples looked at for them
@@ -106,7 +111,7 @@ def family(question_type: str) -> str:
 
 
 def direction(question_type: str, angle: float) -> str:
-    """The answer at a bearing in degrees, left being positive; `back` of an easy question is not asked."""
+    """The answer at a bearing in degrees, left being positive; `back` is no answer of easy questions."""
     side, behind = "left" if angle > 0 else "right", abs(angle) >= BEHIND[question_type]
     if question_type == "object_rel_direction_hard":
         return f"{'back' if behind else 'front'}-{side}"
@@ -114,10 +119,11 @@ def direction(question_type: str, angle: float) -> str:
 
 
 def candidates(
-    annotation: SceneAnnotation, seed: int = 0, distance: str = "centers"
+    scene: SceneAnnotation, seed: int = 0, distance: str = "centers"
 ) -> dict[str, list[Candidate]]:
-    """All questions that a room allows, by family, each family in an order drawn from (seed, scene) alone; of
-    directions and relative distances, which there are thousands of, some.
+    """All questions that a room allows, by family; of directions and relative distances a sample.
+
+    The order in a family follows from seed and scene alone.
 
     Args:
         distance: `centers` or `closest`.
@@ -125,9 +131,9 @@ def candidates(
     Raises:
         UserError: a room without any object.
     """
-    if not annotation.objects:
-        raise UserError(f"scene {annotation.scene!r} has no objects to ask about; remove it")
-    single, several = _askable(annotation)
+    if not scene.objects:
+        raise UserError(f"scene {scene.scene!r} has no objects to ask about; remove it")
+    single, several = _unambiguous(scene)
     measure = lru_cache(maxsize=None)(lambda one, other: DISTANCES[distance](single[one], single[other]))
     found = {
         "object_counting": [
@@ -136,10 +142,10 @@ def candidates(
         "object_size_estimation": [_size(label, box) for label, box in single.items()],
         "room_size_estimation": [],
     }
-    if annotation.room_size is not None:
-        size = annotation.room_size
+    if scene.room_size is not None:
+        size = scene.room_size
         found["room_size_estimation"] = [Candidate("room_size_estimation", (), f"{size:.1f}", (size,))]
-    draws = {name: Random(f"vsi-{seed}-{annotation.scene}-{name}") for name in FAMILIES}
+    draws = {name: Random(f"vsi-{seed}-{scene.scene}-{name}") for name in FAMILIES}
     found["object_abs_distance"] = _abs_distances(single, measure, draws["object_abs_distance"])
     found["object_rel_distance"] = _rel_distances(single, measure, draws["object_rel_distance"])
     found["object_rel_direction"] = _directions(single, draws["object_rel_direction"])
@@ -153,13 +159,13 @@ def _is_zero(candidate: Candidate) -> bool:
     return family(candidate.question_type) not in WORDS and float(candidate.answer) == 0
 
 
-def _askable(annotation: SceneAnnotation) -> tuple[dict[str, Box], dict[str, int]]:
+def _unambiguous(scene: SceneAnnotation) -> tuple[dict[str, Box], dict[str, int]]:
     """Boxes of labels that occur once, and counts of those that occur more often.
 
     A label that ends another one is neither, since a coffee table is a table too; nor is one of which there
     are more boxes than counted, or fewer.
     """
-    objects, counts = annotation.objects, annotation.object_counts
+    objects, counts = scene.objects, scene.object_counts
     tails = {" ".join(label.split()[start:]) for label in counts for start in range(1, len(label.split()))}
     clear = [
         label for label in sorted(objects) if label not in tails and counts[label] == len(objects[label])
@@ -204,7 +210,7 @@ def _tells_apart(distances: Iterable[float]) -> bool:
 
 def _directions(single: Mapping[str, Box], draw: Random) -> list[Candidate]:
     near = lru_cache(maxsize=None)(
-        lambda one, other: LEAST_APART <= geometry.gap(single[one], single[other]) <= FARTHEST
+        lambda one, other: LEAST_APART <= annotation.gap(single[one], single[other]) <= FARTHEST
     )
     found: dict[tuple[str, ...], Candidate] = {}
     for _ in range(TRIES if len(single) >= 3 else 0):
@@ -214,37 +220,37 @@ def _directions(single: Mapping[str, Box], draw: Random) -> list[Candidate]:
         if labels in found or answer is None:
             continue
         if all(near(*sorted(pair)) for pair in combinations(labels, 2)):
-            angle = geometry.bearing(*(single[label] for label in labels))
+            angle = annotation.bearing(*(single[label] for label in labels))
             found[labels] = Candidate(kind, labels, answer, (angle,))
         if len(found) == DIRECTIONS_A_ROOM:
             break
     return [*found.values()]
 
 
-def _clear_direction(question_type: str, standing: Box, facing: Box, asked: Box) -> str | None:
-    """The answer, or None where it hangs on a hair."""
-    angle = geometry.bearing(standing, facing, asked)
+def _clear_direction(question_type: str, standing: Box, facing: Box, target: Box) -> str | None:
+    """The answer; None where it is nearly another one."""
+    angle = annotation.bearing(standing, facing, target)
     answer = direction(question_type, angle)
     changes = [0.0, BEHIND[question_type]] + ([180.0] if question_type == "object_rel_direction_hard" else [])
     if min(abs(abs(angle) - change) for change in changes) < ANGLE:
         return None
     if question_type == "object_rel_direction_easy" and answer == "back":
         return None
-    around = geometry.bearings(standing, facing, geometry.corners(asked))
+    around = annotation.bearings(standing, facing, annotation.corners(target))
     stray = sum(direction(question_type, corner) != answer for corner in around)
     return answer if stray <= STRAY_CORNERS else None
 
 
-# ---- how many of each
+# ---- numbers of questions, and splits
 
 
 def targets(scenes: int, available: Mapping[str, int], proportions: str = "paper") -> dict[str, int]:
-    """How many questions of each family to take: the paper's number for as many scenes.
+    """Number of questions to take per family: the paper's, for as many scenes.
 
     Args:
-        available: how many the scenes allow.
-        proportions: `paper` lowers all families alike until every one can be filled; `available` takes of
-            each family what there is, up to the paper's number.
+        available: number of questions that the scenes allow.
+        proportions: `paper` lowers all families alike until every one can be filled; `available` takes
+            everything available of each family, up to the paper's number.
 
     Raises:
         UserError: `paper` where the scenes allow no question of some family.
@@ -257,23 +263,22 @@ def targets(scenes: int, available: Mapping[str, int], proportions: str = "paper
             f"these {scenes} scenes allow no question of {', '.join(none)}, so the paper's proportions "
             "cannot be kept; give more scenes, or --proportions available"
         )
-    share = min(1.0, *(available[name] / wanted[name] for name in FAMILIES))
-    return {name: min(available[name], round(share * wanted[name])) for name in FAMILIES}
+    fraction = min(1.0, *(available[name] / wanted[name] for name in FAMILIES))
+    return {name: min(available[name], round(fraction * wanted[name])) for name in FAMILIES}
 
 
 def evenly(counts: Mapping[str, int], target: int, seed: int = 0) -> dict[str, int]:
-    """How many of a family to take from each scene, so that scenes differ as little as what they have allows.
+    """Number of a family's questions to take from each scene, as equal as the scenes allow.
 
     Args:
-        counts: how many each scene has, together at least `target`.
+        counts: questions of each scene, together at least `target`.
     """
     taken = dict.fromkeys(counts, 0)
     open_scenes = sorted(counts, key=lambda scene: rank(f"{seed}-{scene}"))
     while target:
         open_scenes = [scene for scene in open_scenes if taken[scene] < counts[scene]]
-        turn = max(
-            1, min(target // len(open_scenes), *(counts[scene] - taken[scene] for scene in open_scenes))
-        )
+        left = (counts[scene] - taken[scene] for scene in open_scenes)
+        turn = max(1, min(target // len(open_scenes), *left))
         for scene in open_scenes[:target]:
             taken[scene] += turn
         target -= turn * len(open_scenes[:target])
@@ -281,18 +286,18 @@ def evenly(counts: Mapping[str, int], target: int, seed: int = 0) -> dict[str, i
 
 
 def rank(name: str) -> str:
-    """A place in an order that chance has made, and that is the same in every run."""
+    """A sort key for an order that is random, and the same in every run."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def room(scene: str) -> str:
+def room_of(scene: str) -> str:
     """The room of a scene: ScanNet's `scene0251_00` and `scene0251_01` are two scans of one."""
-    found = re.fullmatch(r"(scene\d{4})_\d{2}", scene)
-    return found[1] if found else scene
+    match = re.fullmatch(r"(scene\d{4})_\d{2}", scene)
+    return match[1] if match else scene
 
 
-def validation_rooms(scenes: Iterable[str], share: float, seed: int = 0) -> set[str]:
-    """The rooms of the validation split: about this share, at least one where it is not 0, never all."""
-    rooms = sorted({room(scene) for scene in scenes}, key=lambda name: rank(f"split-{seed}-{name}"))
-    held = max(1, round(share * len(rooms))) if share else 0
-    return set(rooms[: min(held, len(rooms) - 1)])
+def validation_rooms(scenes: Iterable[str], fraction: float, seed: int = 0) -> set[str]:
+    """The rooms of the validation split: about this fraction, at least one where it is not 0, never all."""
+    rooms = sorted({room_of(scene) for scene in scenes}, key=lambda name: rank(f"split-{seed}-{name}"))
+    size = max(1, round(fraction * len(rooms))) if fraction else 0
+    return set(rooms[: min(size, len(rooms) - 1)])

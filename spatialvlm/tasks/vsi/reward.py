@@ -1,13 +1,13 @@
-"""vsGRPO's rewards (arXiv 2504.00883): the format where one is asked for, plus the right answer.
+"""vsGRPO's rewards (arXiv 2504.00883): for the format where the prompt has one, plus for the answer.
 
 `reward` is 0 to 1 for vanilla prompts, and 0 to 2 for think and observe, whose format counts 1. Answers are
-read from the whole completion for vanilla, else from its only `<answer>`.
+parsed from the whole completion for vanilla, else from its only `<answer>`.
 
-Words are right where they are the very answer but for case, blanks and full stops. Of a number the paper
-gives the relative error alone, |predicted - true| / min(predicted, true); the reward here is 1 minus it, and
-0 from an error of 1 on: twice as much and half are worth nothing alike. `mra` rewards with VSI-Bench's own
-mean relative accuracy instead. A number is read from at most MOST_WORDS words ("about 3.5 square meters"),
-since a reward that finds it in longer texts teaches longer texts.
+Words must equal the answer but for case, blanks and full stops. For numbers the paper gives the relative error
+alone, |predicted - true| / min(predicted, true); the reward here is 1 minus it, and 0 from an error of 1 on:
+twice as much and half earn nothing alike. `mra` rewards with VSI-Bench's own mean relative accuracy instead. A
+number is parsed from at most MAX_WORDS words ("about 3.5 square meters"), since a reward for numbers in longer
+texts teaches longer texts.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from typing import Literal
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
-from spatialvlm.tasks.vsi.prompts import Mode
+from spatialvlm.tasks.vsi.data import Mode
+from spatialvlm.tasks.vsi.scoring import same_word
 
 Numbers = Literal["relative", "mra"]
-MOST_WORDS = 4
-EMPTY = 3  # words; a thought of fewer says nothing
+MAX_WORDS = 4
+EMPTY = 3  # words; a thought of fewer counts as empty
 
 # A tokenizer of whole words puts blanks around what it takes for punctuation: "< / think >", "3 . 5".
 _TAG = re.compile(r"<\s*(/?)\s*(think|observe|answer)\s*>", re.I)
@@ -42,10 +43,10 @@ def reward(completion: str, example: Example, mode: Mode = "vanilla", numbers: N
 
 
 def has_format(completion: str, mode: Mode) -> float:
-    """1.0 for exactly `<mode>...</mode><answer>...</answer>` with blanks around at most, else 0.0.
+    """1.0 for exactly `<mode>...</mode><answer>...</answer>`, blanks around them aside, else 0.0.
 
-    Each of the four tags is there once and no other of them, in this order; the answer is not empty. What is
-    thought may be: whether it is, `habits` counts.
+    Each of the four tags occurs once, in this order, and the answer is not empty. The thought may be; `habits`
+    counts that.
     """
     tags = [(slash, name.lower()) for slash, name in _TAG.findall(completion)]
     if tags != [("", mode), ("/", mode), ("", "answer"), ("/", "answer")]:
@@ -55,7 +56,7 @@ def has_format(completion: str, mode: Mode) -> float:
 
 
 def answer_text(completion: str, mode: Mode) -> str:
-    """What a completion answers: all of it for vanilla, else what its only `<answer>` holds, or nothing."""
+    """The answer of a completion: all of it for vanilla, else the content of its only `<answer>`."""
     return completion.strip() if mode == "vanilla" else _inside(completion, "answer") or ""
 
 
@@ -70,7 +71,7 @@ def accuracy(text: str, example: Example, numbers: Numbers = "relative") -> floa
     true = float(example.answer)
     if not (math.isfinite(true) and true > 0):
         raise ValueError(f"row {example.id!r}: the true number must be above 0, not {example.answer!r}")
-    predicted = read_number(text)
+    predicted = parse_number(text)
     if predicted is None or predicted <= 0:
         return 0.0
     if numbers == "mra":
@@ -78,20 +79,22 @@ def accuracy(text: str, example: Example, numbers: Numbers = "relative") -> floa
     return max(0.0, 1.0 - abs(predicted - true) / min(predicted, true))
 
 
-def read_number(text: str) -> float | None:
+def parse_number(text: str) -> float | None:
     """The finite number of a short text (`answers.number`), without its unit; None where there is none.
 
-    A text of more than MOST_WORDS words, or with tags in it, has none.
+    A text of more than MAX_WORDS words, or with tags in it, has none.
     """
     text = _POINT.sub(".", text)
-    short = len(text.split()) <= MOST_WORDS and not _TAG.search(text)
+    short = len(text.split()) <= MAX_WORDS and not _TAG.search(text)
     found = answers.number(text) if short else None
     return None if found is None or not math.isfinite(found) else float(found)
 
 
 def habits(completions: Sequence[str], mode: Mode) -> dict[str, float]:
-    """Shares of completions: of the right `format`, and of `empty_thoughts`, which have their tags once and
-    fewer than EMPTY words in them. Nothing for vanilla."""
+    """Fractions of completions with the right `format`, and with `empty_thoughts`; none for vanilla.
+
+    An empty thought has its tags once, and fewer than EMPTY words in them.
+    """
     if mode == "vanilla" or not completions:
         return {}
     thoughts = [_inside(completion, mode) for completion in completions]
@@ -100,22 +103,13 @@ def habits(completions: Sequence[str], mode: Mode) -> dict[str, float]:
     return {"format": sum(formats) / len(formats), "empty_thoughts": sum(empty) / len(empty)}
 
 
-def same_word(text: str, word: str) -> bool:
-    """Whether a text is this word, but for case, blanks and full stops."""
-    return _word(text) == _word(word)
-
-
-def _word(text: str) -> str:
-    return "".join(text.casefold().replace(".", "").split())
-
-
 def _split(completion: str) -> list[str]:
-    """What stands between tags, from before the first to after the last."""
+    """The texts between tags, from before the first to after the last."""
     return _TAG.sub("\0", completion.replace("\0", "")).split("\0")
 
 
 def _inside(completion: str, name: str) -> str | None:
-    """What stands between the only pair of these tags; None where there is none, or several."""
+    """The text between the only pair of these tags; None where there is none, or several."""
     found = [(match[1], match.span()) for match in _TAG.finditer(completion) if match[2].lower() == name]
     if [slash for slash, _ in found] != ["", "/"]:
         return None

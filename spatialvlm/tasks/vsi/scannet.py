@@ -18,15 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from plyfile import PlyData, PlyParseError
+from scipy.spatial import Delaunay, QhullError
 
 from spatialvlm.errors import UserError
-from spatialvlm.worlds.rooms.annotation import SceneAnnotation
-from spatialvlm.worlds.rooms.geometry import floor_area, upright_box
+from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 
 MESH, SEGMENTS, OBJECTS = "_vh_clean_2.ply", "_vh_clean_2.0.010000.segs.json", ".aggregation.json"
 NO_THINGS = frozenset(("wall", "floor", "ceiling", "object", "objects", "unknown", "misc", "remove", "stuff"))
 LABEL_COLUMNS = ("raw_category", "category")
+ALPHA = 5.0  # of the alpha shape, 1/m: what is narrower than some 40 cm is no gap (VSI-Bench's value)
+SAMPLED = 10_000  # points that an area is taken from, as in VSI-Bench
+ALIGNED = 1.01  # how much larger a box along the walls may be than the smallest one
+THINNEST = 0.01  # metres: no side of a box is shorter, though a scanned sheet has no thickness
 _FETCH = "fetch the scan again, or move its folder away"
 
 
@@ -195,3 +200,59 @@ def _vertices(file: Path, where: str) -> np.ndarray:
     if len(broken := np.flatnonzero(~np.isfinite(points).all(axis=1))):
         raise UserError(f"{where}: vertex {broken[0]} of {file.name} is not finite; {_FETCH}")
     return points
+
+
+# ---- boxes and areas of points
+
+
+def upright_box(points: np.ndarray) -> Box:
+    """The smallest upright box around (N, 3) points.
+
+    Where the box along x and y, the walls' directions, is as small but for `ALIGNED`, it is that one: a round
+    thing has no direction of its own.
+    """
+    hull = shapely.get_coordinates(shapely.convex_hull(shapely.MultiPoint(points[:, :2])))
+    edges = np.concatenate([[[1.0, 0.0]], np.diff(hull, axis=0)])
+    angles = np.arctan2(edges[:, 1], edges[:, 0])
+    across = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (E, 2): one side lies along a hull's edge
+    along = np.stack([-across[:, 1], across[:, 0]], axis=1)
+    extents = [np.ptp(hull @ axis.T, axis=0) for axis in (across, along)]
+    areas = extents[0] * extents[1]
+    best = 0 if areas[0] <= ALIGNED * areas.min() else int(np.argmin(areas))
+    axes = np.eye(3)
+    axes[0, :2], axes[1, :2] = across[best], along[best]
+    turned = points @ axes.T
+    low, high = turned.min(0), turned.max(0)
+    return Box.oriented((low + high) / 2 @ axes, np.maximum(high - low, THINNEST), axes.ravel())
+
+
+def floor_area(points: np.ndarray, seed: int = 0) -> float:
+    """Square metres of the alpha shape of (N, 2 or 3) points seen from above, holes filled.
+
+    So VSI-Bench measures rooms; its `alphashape` gives the same area and takes some ten times as long.
+
+    Args:
+        seed: of the sample of `SAMPLED` points where there are more.
+
+    Raises:
+        ValueError: the points span no area.
+    """
+    flat = np.asarray(points, float)[:, :2]
+    if len(flat) > SAMPLED:
+        flat = flat[np.random.default_rng(seed).choice(len(flat), SAMPLED, replace=False)]
+    try:
+        triangles = Delaunay(flat).simplices
+    except (QhullError, ValueError):
+        raise ValueError(f"its {len(flat)} points span no area seen from above") from None
+    a, b, c = (flat[triangles[:, corner]] for corner in range(3))
+    sides = [np.linalg.norm(one - other, axis=1) for one, other in ((a, b), (b, c), (c, a))]
+    doubled = np.abs(np.cross(np.c_[b - a, 0 * a[:, :1]], np.c_[c - a, 0 * a[:, :1]])[:, 2])
+    with np.errstate(divide="ignore"):  # three points on a line: an endless radius, so not kept
+        kept = triangles[np.prod(sides, axis=0) / (2 * doubled) < 1 / ALPHA]
+    edges = np.sort(np.concatenate([kept[:, pair] for pair in ([0, 1], [1, 2], [2, 0])]), axis=1)
+    rim, used = np.unique(edges, axis=0, return_counts=True)
+    rings = shapely.polygonize(shapely.linestrings(flat[rim[used == 1]]))
+    area = shapely.union_all(shapely.get_parts(rings)).area
+    if not area > 0:
+        raise ValueError(f"its {len(flat)} points lie too far apart to be a floor")
+    return float(area)

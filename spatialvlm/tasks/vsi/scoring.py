@@ -1,12 +1,12 @@
-"""VSI-Bench (Yang et al., arXiv 2412.14171): a letter or a number a question, and the mean of eight tasks.
+"""VSI-Bench (Yang et al., arXiv 2412.14171): a letter or a number per question, and the mean of eight tasks.
 
-Numbers are scored by their mean relative accuracy, so an answer can be partly right. Units are those the
-question asks for, and are not converted. Questions in VSI-100k's form, whose choices are answered in words
-(`meta["vocabulary"]`), are scored too: `strict` reads the word that a text answers with, the other rules take
+Numbers are scored by their mean relative accuracy, so an answer can be partly right. Units are those of the
+question, and are not converted. Questions in VSI-100k's form, whose choices are answered in words
+(`meta["vocabulary"]`), are scored too: `strict` parses the word that a text answers with, the other rules take
 the whole text but for case, blanks and full stops.
 
-`TAGGED` is for prompts that ask for thoughts or observations first: by every rule it reads what stands in the
-last `<answer>` of a text, and the whole text where there is none.
+`TAGGED` is for prompts with thoughts or observations first: every rule parses what stands in the last
+`<answer>` of a text, and the whole text where there is none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
 from spatialvlm.tasks.vsi import data as vsibench
-from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi.data import DIRECTIONS
 
 DIRECTION = "object_rel_direction"
@@ -50,10 +49,6 @@ _ANSWER = re.compile(r"<\s*answer\s*>((?:(?!<\s*/?\s*answer\s*>).)*)(?:<\s*/\s*a
 _TOKEN = re.compile(r"-?\d+(?:\.\d+)?|[a-z]+")
 
 
-def _first_word(text: str) -> str:
-    return text.partition(" ")[0].rstrip(".").strip()
-
-
 def _finite(word: str) -> float | None:
     try:
         value = float(word)
@@ -63,14 +58,14 @@ def _finite(word: str) -> float | None:
 
 
 def read_official(text: str, example: Example) -> Parsed:
-    """What stands before the first blank, but for full stops at its end: a letter, or what Python's `float`
-    takes for a number. "The answer is B" says THE, "3m" and "about 3" say nothing, "(B)" is no letter.
+    """Parse what stands before the first blank, but for full stops at its end, as a letter or a number.
 
-    The benchmark's authors' `lmms_eval/tasks/vsibench/utils.py` (vision-x-nyu/thinking-in-space).
+    A number is what Python's `float` takes. "The answer is B" gives THE, "3m" and "about 3" nothing, "(B)" no
+    letter. The benchmark's authors' `lmms_eval/tasks/vsibench/utils.py` (vision-x-nyu/thinking-in-space).
     """
     if _in_words(example):
         return _whole(text, example)
-    word = _first_word(text)
+    word = text.partition(" ")[0].rstrip(".").strip()
     return (word.upper() or None) if example.choices else _finite(word)
 
 
@@ -81,18 +76,22 @@ def _in_words(example: Example) -> bool:
 
 
 def _whole(text: str, example: Example) -> str | None:
-    """The entry of the vocabulary that a text is, but for case, blanks and full stops."""
+    return next((entry for entry in example.meta["vocabulary"] if same_word(text, entry)), None)
 
-    def bare(said: str) -> str:
-        return "".join(said.casefold().replace(".", "").split())
 
-    return next((entry for entry in example.meta["vocabulary"] if bare(entry) == bare(text)), None)
+def same_word(text: str, word: str) -> bool:
+    """Whether a text is this word, but for case, blanks and full stops."""
+    return _bare(text) == _bare(word)
+
+
+def _bare(text: str) -> str:
+    return "".join(text.casefold().replace(".", "").split())
 
 
 def read_lmms_eval(text: str, example: Example) -> Parsed:
-    """As `official`, but a number is the first in the text, in digits or in English words.
+    """Parse as `official`, but take the first number in the text, in digits or in English words.
 
-    "2 to 3" says 2, "1,000" says 1, "the red one" says 1. lmms-eval 0.7.3, `tasks/vsibench/utils.py`.
+    "2 to 3" gives 2, "1,000" 1, "the red one" 1. lmms-eval 0.7.3, `tasks/vsibench/utils.py`.
     """
     if example.choices or _in_words(example):
         return read_official(text, example)
@@ -130,7 +129,7 @@ def gold(example: Example) -> str | float:
 
 
 def score(parsed: Parsed, true: str | float) -> float:
-    """1 or 0 of a letter or word; of a number its mean relative accuracy, 0 where none was read."""
+    """1 or 0 for a letter or word; for a number its mean relative accuracy, 0 where unparsed."""
     return float(parsed == true) if isinstance(true, str) else metrics.mean_relative_accuracy(parsed, true)
 
 
@@ -156,7 +155,9 @@ def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
 
 def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
     if path == "embedded":
-        return vsi_rooms.load(split or "test", limit or vsi_rooms.QUESTIONS, form="options")
+        from spatialvlm.tasks.vsi import rendered  # imports a renderer
+
+        return rendered.load(split or "test", limit or rendered.QUESTIONS, form="options")
     return vsibench.load(path, split or "test", limit)
 
 

@@ -1,13 +1,12 @@
-"""VSI-Bench's questions answered anew from its annotation: how far our geometry is the benchmark's.
+"""Recompute VSI-Bench's answers from annotation, and print how many agree: a check of our geometry.
 
-python -m spatialvlm.tasks.vsi.vsi_100k verify --meta_info scannet_meta_info_val.json --questions test.jsonl
+python -m spatialvlm.tasks.vsi.verify --meta_info scannet_meta_info_val.json --questions test.jsonl
 
-Prints, by question type, how many questions there are, how many the annotation can answer (every object named
-has a box, and one alone where size and direction ask for it), and how many of those get the benchmark's own
-answer. Numbers agree within the benchmark's rounding: sizes 1 cm, rooms 0.1 square metres, and distances
-0.1 m, since it measured those between points some 5 cm apart. Objects of several instances are as close as
-their closest. Appearance order and routes are not in the annotation. Questions about other scenes are counted
-apart.
+By question type, it prints the number of questions, how many the annotation can answer (every object named has
+a box, and only one for size and direction), and how many of those get the benchmark's own answer. Numbers agree
+within the benchmark's rounding: sizes 1 cm, rooms 0.1 square metres, and distances 0.1 m, since it measured
+those between points some 5 cm apart. Objects of several instances are as close as their closest. Appearance
+order and routes are not in the annotation. Questions about other scenes are counted apart.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.files import rows
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi.questions import TEMPLATES, direction
-from spatialvlm.worlds.rooms import annotation, geometry
+from spatialvlm.worlds.rooms import annotation
 from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 
 SIZE, ROOM, DISTANCE = 1.0, 0.1, 0.1  # centimetres, square metres, metres
@@ -88,7 +88,7 @@ def _agrees(row: rows.Row, scene: SceneAnnotation) -> bool | None:
     single = [listed[0] for listed in boxes]
     if kind == "object_size_estimation":
         return _near(100 * max(single[0].axes_lengths), row["ground_truth"], SIZE)
-    return direction(kind, geometry.bearing(*single)) == _right_option(row)
+    return direction(kind, annotation.bearing(*single)) == _right_option(row)
 
 
 def _labels(row: rows.Row) -> tuple[str, ...] | None:
@@ -121,7 +121,7 @@ def _right_option(row: rows.Row) -> str:
 
 
 def _closest(one: tuple, other: tuple) -> float:
-    return min(geometry.gap(box, another) for box in one for another in other)
+    return min(annotation.gap(box, another) for box in one for another in other)
 
 
 def _near(value: float, true: str, tolerance: float) -> bool:
@@ -141,3 +141,7 @@ def main(args: Args) -> None:
     with contextlib.redirect_stdout(sys.stderr):  # whatever libraries print: stdout is for the result alone
         found = verify(args.meta_info, args.questions)
     print(json.dumps(found, indent=2) if args.json else table(found))
+
+
+if __name__ == "__main__":
+    cli.run(main, Args)

@@ -1,53 +1,70 @@
-"""VSI-100k (vsGRPO, arXiv 2504.00883): the rows that `make_data/vsi_100k.py` writes, and their check.
+"""VSI-100k (vsGRPO, arXiv 2504.00883): rows as `make_data/vsi_100k.py` writes them, and incorrect answers for DPO.
 
-python -m spatialvlm.tasks.vsi.vsi_100k verify --meta_info scannet_meta_info_val.json --questions test.jsonl
-
-`verify` answers VSI-Bench's questions anew from annotation (see `vsi_verify`). A row holds VSI-Bench's
-`dataset, scene_name, question_type, question`; `answer`, a number or, of what VSI-Bench gives options for, a
-word; its `frames`; and what the answer follows from: `labels, measures, geometry` and the rule of `distance`.
+A row holds VSI-Bench's `dataset, scene_name, question_type, question`; `answer`, a number or, where VSI-Bench
+gives options, a word; its `frames`; and what the answer follows from: `labels, measures, geometry` and the rule
+of `distance`.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from spatialvlm import cli, distributed
-from spatialvlm.errors import UserError
+import pyarrow as pa
+from pyarrow import parquet
+
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example, Video
 from spatialvlm.files import rows, video
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.tasks.vsi import videos as vsibench_videos
-from spatialvlm.tasks.vsi.questions import FAMILIES, TEMPLATES, WORDS, Candidate, family, room
+from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi.questions import (
+    DIRECTION_WORDS,
+    FAMILIES,
+    TEMPLATES,
+    WORDS,
+    Candidate,
+    family,
+    room_of,
+)
 from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 
 TEXTS = ("id", "dataset", "scene_name", "family", "question_type", "question", "answer")
-DIRECTIONS = {
-    "object_rel_direction_easy": ("left", "right"),
-    "object_rel_direction_medium": ("left", "right", "back"),
-    "object_rel_direction_hard": ("front-left", "front-right", "back-left", "back-right"),
-}
+_NUMBERS = pa.list_(pa.float64())
+_BOX = {"label": pa.string(), "centroid": _NUMBERS, "axes_lengths": _NUMBERS, "normalized_axes": _NUMBERS}
+SCHEMA = pa.schema(
+    {name: pa.string() for name in TEXTS}
+    | {"frames": pa.list_(pa.string()), "labels": pa.list_(pa.string()), "measures": _NUMBERS}
+    | {"geometry": pa.list_(pa.struct(_BOX)), "distance": pa.string()}
+)
+ROW_GROUP = 5000  # rows held before they are written
+MIN_CHANGE = 0.2  # relative distance from the correct number that an incorrect one exceeds
+MAX_FACTOR = 3.0  # a factor is between 1 / MAX_FACTOR and MAX_FACTOR
+
+
+# ---- rows
 
 
 def row(
-    annotation: SceneAnnotation, candidate: Candidate, number: int, frames: Sequence[str], distance: str
+    scene: SceneAnnotation, candidate: Candidate, number: int, frames: Sequence[str], distance: str
 ) -> rows.Row:
     """The row of a question.
 
     Args:
         number: of the question in its scene and family.
-        frames: file names, relative to the file of the rows; none where there are none to show.
+        frames: file names, relative to the file of the rows; none where there are none.
         distance: the rule that the question was made with.
     """
-    boxes = [(label, box) for label in candidate.labels for box in annotation.objects[label]]
+    boxes = [(label, box) for label in candidate.labels for box in scene.objects[label]]
     return {
-        "id": f"vsi-{annotation.scene}-{candidate.question_type}-{number}",
-        "dataset": annotation.dataset,
-        "scene_name": annotation.scene,
+        "id": f"vsi-{scene.scene}-{candidate.question_type}-{number}",
+        "dataset": scene.dataset,
+        "scene_name": scene.scene,
         "family": family(candidate.question_type),
         "question_type": candidate.question_type,
         "question": candidate.question,
@@ -68,73 +85,84 @@ def row(
     }
 
 
+def write_parquet(file: Path, made: Iterable[rows.Row]) -> int:
+    """Write rows in a stream; return how many there were."""
+    count, held = 0, []
+    with parquet.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+        for each in made:
+            held.append(each)
+            count += 1
+            if len(held) == ROW_GROUP:
+                writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+                held = []
+        writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+    return count
+
+
 def load(
     path: str | Path,
     split: str = "train",
     limit: int | None = None,
     families: Sequence[str] = FAMILIES,
     num_frames: int = 16,
-    shown: bool = False,
+    need_frames: bool = False,
     tested: Collection[str] = (),
 ) -> Sequence[Example]:
-    """The questions, in the files' order; all checked now, and made when looked at.
+    """The questions in the files' order, all checked now, each made when it is accessed.
 
     Args:
         path: the folder that `make_data/vsi_100k.py` wrote, one of its files, or a hub id.
         split: `train` or `validation`.
-        limit: at most this many. They lie scene by scene and are taken evenly from first to last.
-        families: only these of `vsi_questions.FAMILIES`.
-        num_frames: at most so many of a row's frames, spread from first to last. Videos are decoded now, and
-            their frames kept in the user's cache (`vsibench_videos`).
-        shown: every row must have frames.
+        limit: maximum number of questions, taken evenly from first to last, since they are sorted by scene.
+        families: of `questions.FAMILIES`; other rows are skipped.
+        num_frames: maximum number of a row's frames, spread from first to last. Videos are decoded now, and
+            their frames kept in the user's cache.
+        need_frames: whether every row must have frames.
         tested: scenes of a test; no row may be of one of their rooms.
 
     Returns:
-        Examples with VSI-Bench's question type as task and the frames as a `Video`; where rows have none, the
-        place of the video in VSI-Bench's layout, which cannot be opened. `meta` holds
-        `family`, `scene`, `source` (the data set) and, of choices, `vocabulary`: the words that can be the
-        answer.
+        Examples with VSI-Bench's question type as task and the frames as a `Video`; of rows without frames
+        the place of the video in VSI-Bench's layout, which cannot be opened. `meta` holds `family`, `scene`,
+        `source` (the data set) and, of choices, `vocabulary`: the words that can be the answer.
 
     Raises:
-        UserError: nothing at `path`; a row without a field or with one that cannot be, or of a room that is
-            tested; two of one id; a frame that is not there; a broken video; the message names it.
+        UserError: nothing at `path`; an invalid row, or one of a tested room; a duplicate id; a missing
+            frame; a broken video; the message names it.
     """
+    from spatialvlm import distributed  # imports torch
+
     if unknown := set(families) - set(FAMILIES):
         raise UserError(f"VSI-100k has the families {', '.join(FAMILIES)}, not {', '.join(sorted(unknown))}")
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
-    if num_frames < 1:
-        raise UserError(f"--num_frames must be at least 1, not {num_frames}")
+    require_at_least(1, limit=limit, num_frames=num_frames)
     table, folder = rows.read(path, split), rows.beside(path)
-    asked = (*families, None)  # None: a row without a family, which is refused below
-    numbers = [number for number, (_, each) in enumerate(table) if each.get("family") in asked]
+    wanted = (*families, None)  # None: a row without a family, which is refused below
+    numbers = [number for number, (_, each) in enumerate(table) if each.get("family") in wanted]
     if not numbers:
         raise UserError(f"{path} has no VSI-100k row of split {split}")
-    size = min(limit or len(numbers), len(numbers))
-    chosen = [numbers[number * len(numbers) // size] for number in range(size)]
-    rooms = set(map(room, tested))
+    chosen = [numbers[number] for number in vsibench.evenly_spaced(len(numbers), limit)]
+    tested_rooms = set(map(room_of, tested))
     seen: dict[str, str] = {}
-    there: set[Path] = set()
+    existing: set[Path] = set()
     for number in chosen:
         where, each = table[number]
         example = _example(where, each, folder, num_frames)
         if example.id in seen:
             raise UserError(f"{where} has the id {example.id!r} of {seen[example.id]}; remove one of them")
         seen[example.id] = where
-        if shown and not each["frames"]:
+        if need_frames and not each["frames"]:
             raise UserError(f"{where} has no frames to show; make the data with --frames FOLDER")
-        if room(example.meta["scene"]) in rooms:
+        if room_of(example.meta["scene"]) in tested_rooms:
             raise UserError(
                 f"{where}: its scene {example.meta['scene']} is of a room that the test asks about too; make "
                 "the data with --leave_out, or test on something else"
             )
         for frame in example.images if each["frames"] else ():
-            if frame not in there and not frame.is_file():
+            if frame not in existing and not frame.is_file():
                 raise UserError(f"{where}: its frame {frame} is not there; add it or remove the row")
-            there.add(frame)
+            existing.add(frame)
 
-    videos = {place: place for place in sorted(there) if place.suffix.lower() in video.VIDEO_SUFFIXES}
-    films = distributed.on_main(lambda: vsibench_videos.sampled(videos, num_frames))
+    videos = {path: path for path in sorted(existing) if path.suffix.lower() in video.VIDEO_SUFFIXES}
+    films = distributed.on_main(lambda: vsibench.sampled_frames(videos, num_frames))
 
     def make(number: int) -> Example:
         example = _example(*table[number], folder, num_frames)
@@ -149,12 +177,14 @@ def _example(where: str, each: rows.Row, folder: Path | None, num_frames: int) -
         raise UserError(f"{where}: 'question_type' {kind!r} is none of VSI-100k's of family {of!r}")
     meta = {"family": of, "scene": scene, "source": source}
     if of in WORDS:
-        meta["vocabulary"] = DIRECTIONS.get(kind) or tuple(_names(each, "labels", where)[1:])
+        meta["vocabulary"] = DIRECTION_WORDS.get(kind) or tuple(_names(each, "labels", where)[1:])
         if answer not in meta["vocabulary"]:
             allowed = ", ".join(meta["vocabulary"])
-            raise UserError(f"{where}: 'answer' {answer!r} is none of: {allowed}; mend or remove the row")
-    elif not _above_zero(answer):
-        raise UserError(f"{where}: 'answer' must be a number above 0, not {answer!r}; mend or remove the row")
+            raise UserError(f"{where}: 'answer' {answer!r} is none of: {allowed}; correct or remove the row")
+    elif _above_zero(answer) is None:
+        raise UserError(
+            f"{where}: 'answer' must be a number above 0, not {answer!r}; correct or remove the row"
+        )
     frames = _names(each, "frames", where)
     frames = [frames[number] for number in video.uniform(len(frames), num_frames)]
     images = tuple((folder or Path()) / name for name in frames) or (Path(source, f"{scene}.mp4"),)
@@ -164,26 +194,50 @@ def _example(where: str, each: rows.Row, folder: Path | None, num_frames: int) -
 def _names(each: rows.Row, name: str, where: str) -> list[str]:
     value: Any = each.get(name)
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
-        raise UserError(f"{where}: '{name}' must be a list of texts, not {value!r}; mend or remove the row")
+        raise UserError(
+            f"{where}: '{name}' must be a list of texts, not {value!r}; correct or remove the row"
+        )
     return value
 
 
-def _above_zero(text: str) -> bool:
+def _above_zero(text: str) -> float | None:
     try:
-        return math.isfinite(float(text)) and float(text) > 0
+        number = float(text)
     except ValueError:
-        return False
+        return None
+    return number if math.isfinite(number) and number > 0 else None
 
 
-def main(argv: Sequence[str]) -> None:
-    from spatialvlm.tasks.vsi import verify as vsi_verify
-
-    if argv[:1] != ["verify"]:
-        usage = "python -m spatialvlm.tasks.vsi.vsi_100k verify --meta_info FILE --questions FILE [--json]"
-        print(f"error: usage: {usage}", file=sys.stderr)
-        raise SystemExit(2)
-    cli.run(vsi_verify.main, vsi_verify.Args, list(argv[1:]))
+# ---- incorrect answers
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def rejected(example: Example, seed: int = 0) -> str:
+    """The incorrect answer of a DPO pair, from the seed and the row's id alone.
+
+    A word becomes another that could have been the answer. A number is multiplied by a factor, so that it is
+    more than 20 % off, and written as precisely as the correct one; counts stay whole and at least 1.
+
+    Raises:
+        UserError: an answer that is neither a word with another in its `vocabulary` nor a number above 0.
+    """
+    rng = Random(f"{seed}-rejected-{example.id}")
+    if "vocabulary" in example.meta:
+        correct = example.answer.casefold()
+        others = [word for word in example.meta["vocabulary"] if word.casefold() != correct]
+        if not others:
+            raise UserError(f"row {example.id!r}: no word but {example.answer!r} could be the answer")
+        return rng.choice(others)
+    try:
+        decimals = max(0, -Decimal(example.answer).as_tuple().exponent)
+        number = float(example.answer)
+    except (ArithmeticError, TypeError, ValueError):  # no number; NaN has no exponent
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise UserError(f"row {example.id!r}: the answer must be a number above 0, not {example.answer!r}")
+    if example.task == "object_counting":
+        decimals = 0
+    while True:  # a factor that does not show after rounding is sampled again; a large one always does
+        factor = MAX_FACTOR ** rng.uniform(-1, 1)
+        written = f"{number * factor:.{decimals}f}"
+        if float(written) > 0 and abs(float(written) - number) > MIN_CHANGE * number:
+            return written

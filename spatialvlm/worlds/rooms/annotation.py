@@ -1,8 +1,9 @@
-"""What is known of a room in three dimensions: floor area, how many objects of each label, and their boxes.
+"""Annotation of a room: floor area, counts of objects by label, and their boxes with measures between them.
 
-The form on disk is VSI-Bench's (`*_meta_info*.json`, vision-x-nyu/thinking-in-space): `{scene: {"room_size",
+The format on disk is VSI-Bench's (`*_meta_info*.json`, vision-x-nyu/thinking-in-space): `{scene: {"room_size",
 "object_counts", "object_bbox": {label: [{"centroid", "axesLengths", "normalizedAxes", "min", "max"}]}}}`.
-Lengths are metres, areas square metres; z points up.
+Lengths are metres, areas square metres, angles degrees; z points up. The measures are those that reproduce
+VSI-Bench's own answers (`python -m spatialvlm.tasks.vsi.verify`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import lsq_linear
 
 from spatialvlm.errors import UserError
 
@@ -80,8 +82,8 @@ class SceneAnnotation:
 
     Args:
         scene: its name, unique in its data set.
-        room_size: floor area in square metres; None where it is not known.
-        object_counts: how many there are of each label; in VSI-Bench's annotation not always one a box.
+        room_size: floor area in square metres; None where unknown.
+        object_counts: number of objects by label; in VSI-Bench's annotation not always one per box.
         objects: the boxes of each label.
         points: (N, 3) points of the room's surfaces; None where there are none.
         dataset: `scannet`, `rooms`, ...
@@ -95,15 +97,64 @@ class SceneAnnotation:
     dataset: str = "scannet"
 
 
+# ---- measures
+
+
+def gap(one: Box, other: Box) -> float:
+    """Metres between the closest points of two boxes; 0 where they touch.
+
+    A point of a box is its centre plus fractions, within 1/2, of its three sides; so the closest two are a
+    least squares problem in six bounded unknowns, solved exactly.
+    """
+    sides = [_sides(box) for box in (one, other)]
+    apart = np.subtract(other.centroid, one.centroid)
+    found = lsq_linear(np.hstack([sides[0], -sides[1]]), apart, (-0.5, 0.5), method="bvls", tol=1e-12)
+    return math.sqrt(2 * found.cost)
+
+
+def between_centres(one: Box, other: Box) -> float:
+    """Metres between two boxes' centres."""
+    return math.dist(one.centroid, other.centroid)
+
+
+def bearing(standing: Box, facing: Box, target: Box) -> float:
+    """Degrees in (-180, 180] to turn on the floor plan, to the left being positive.
+
+    One stands at `standing`'s centre, faces that of `facing`, and turns towards that of `target`.
+    """
+    return float(bearings(standing, facing, np.array([target.centroid]))[0])
+
+
+def bearings(standing: Box, facing: Box, points: np.ndarray) -> np.ndarray:
+    """`bearing` of (N, 3) points."""
+    x, y = np.subtract(facing.centroid, standing.centroid)[:2]
+    to_x, to_y = (points - np.array(standing.centroid))[:, :2].T
+    return np.degrees(np.arctan2(x * to_y - y * to_x, x * to_x + y * to_y))
+
+
+def corners(box: Box) -> np.ndarray:
+    """The corners, (8, 3)."""
+    signs = np.array([(x, y, z) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+    return np.array(box.centroid) + signs @ _sides(box).T
+
+
+def _sides(box: Box) -> np.ndarray:
+    """(3, 3): the three sides as vectors, one per column."""
+    return (np.reshape(box.normalized_axes, (3, 3)) * np.array(box.axes_lengths)[:, None]).T
+
+
+# ---- files
+
+
 def from_meta_info(content: Any, where: str = "annotation") -> dict[str, SceneAnnotation]:
-    """The scenes of VSI-Bench's annotation (`content` is what its JSON file holds), by name; without points.
+    """Read scenes, by name and without points, from the content of a JSON file.
 
     Args:
-        where: what to call the file in messages.
+        where: name of the file in messages.
 
     Raises:
-        UserError: a scene, label or box that is not whole, a number that is not finite, a room size that is
-            not above 0, a count that is no whole number from 1 on; the message names it.
+        UserError: an incomplete scene, label or box, a number that is not finite, a room size that is not
+            above 0, a count that is no whole number from 1 on; the message names it.
     """
     if not isinstance(content, dict) or not content:
         raise UserError(f"{where} holds no scenes; it should be VSI-Bench's meta info, scenes by name")
@@ -111,7 +162,7 @@ def from_meta_info(content: Any, where: str = "annotation") -> dict[str, SceneAn
 
 
 def to_meta_info(annotations: Iterable[SceneAnnotation]) -> dict[str, Any]:
-    """VSI-Bench's annotation of these scenes, ready for `json.dump`; points are not part of it."""
+    """Write scenes, without points, as the content of such a JSON file."""
     return {
         annotation.scene: {
             "room_size": annotation.room_size,
@@ -126,7 +177,7 @@ def to_meta_info(annotations: Iterable[SceneAnnotation]) -> dict[str, Any]:
 
 
 def read(path: str | Path) -> dict[str, SceneAnnotation]:
-    """`from_meta_info` of a file. Raises UserError where it is not there or is not JSON too."""
+    """Read the scenes of a file; raises UserError as `from_meta_info`, and where it is no JSON file."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -139,7 +190,7 @@ def _scene(scene: str, row: Any, where: str) -> SceneAnnotation:
         raise UserError(f"{where} is no record with named fields")
     for name in ("object_counts", "object_bbox"):
         if not isinstance(row.get(name), Mapping):
-            raise UserError(f"{where} has no '{name}'; mend or remove the scene")
+            raise UserError(f"{where} has no '{name}'; correct or remove the scene")
     size = row.get("room_size")
     if size is not None and not (_is_number(size) and size > 0):
         raise UserError(f"{where}: 'room_size' must be an area above 0, not {size!r}")
