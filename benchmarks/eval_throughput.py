@@ -89,7 +89,9 @@ def questions(count: int, folder: Path) -> Sequence[Example]:
     """CV-Bench's form without boxes, each with a picture file."""
     texts = [series.cvbench("test", PICTURES)[number] for number in range(PICTURES)]
     for number, example in enumerate(texts):
-        scenes.picture(scenes.make(*example.meta["scene"]), 480, 320).image.save(folder / f"{number}.png")
+        scenes.render_scene(scenes.make(*example.meta["scene"]), 480, 320).image.save(
+            folder / f"{number}.png"
+        )
 
     def make(index: int) -> Example:
         number = index % PICTURES

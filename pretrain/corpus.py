@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spatialvlm.worlds.clevr import scenes
-from spatialvlm.worlds.clevr.render import Scene
+from spatialvlm.worlds.clevr.facts import Scene
 
 SHARD = 500
 
@@ -47,7 +47,7 @@ def _shard(folder: Path, seed: str, shard: int, count: int, size: int, patch: in
     rows = []
     for k in range(count):
         scene = scenes.make(seed, shard * SHARD + k)
-        drawn = scenes.picture(scene, size, size)
+        drawn = scenes.render_scene(scene, size, size)
         images[k], owners[k] = np.asarray(drawn.image), _owner(drawn.objects, patch, len(scene["objects"]))
         rows.append(json.dumps(scene))
     aside = folder / f"{shard:04d}.tmp.npz"

@@ -20,8 +20,7 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from pretrain import loop
 from pretrain.quiz import Quiz
 from pretrain.vision import GROUPS, REGRESSIONS, ROWS, WORDS, can_compile, dense_loss, things
-from spatialvlm.worlds.clevr.facts import MAX_OBJECTS
-from spatialvlm.worlds.clevr.render import Scene
+from spatialvlm.worlds.clevr.facts import MAX_OBJECTS, Scene
 
 ANSWER = 4  # tokens of an answer that count, its end among them
 DENSE = 0.3  # the weight of dense answers beside spoken ones

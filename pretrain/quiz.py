@@ -15,9 +15,8 @@ import torch
 from transformers import PaliGemmaProcessor
 
 from spatialvlm.worlds.clevr import official_questions, questions
-from spatialvlm.worlds.clevr.facts import VALUES
+from spatialvlm.worlds.clevr.facts import VALUES, Scene
 from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, LETTERS, SAT_KINDS, Question
-from spatialvlm.worlds.clevr.render import Scene
 
 MENTIONS = 5
 Mention = tuple[int, int, tuple[int, ...]]  # position of the noun, object, its name

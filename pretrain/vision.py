@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from pretrain import corpus, loop
-from spatialvlm.worlds.clevr.render import COLORS, HEIGHT, WIDTH, Scene
+from spatialvlm.worlds.clevr.facts import HEIGHT, WIDTH, Scene
+from spatialvlm.worlds.clevr.render import COLORS
 from spatialvlm.worlds.clevr.scenes import MATERIALS, SHAPES, SIZES
 
 # The rows of the dense heads, and the word that each says (None: nothing there).

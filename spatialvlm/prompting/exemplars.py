@@ -183,7 +183,7 @@ def depth_maps(folder: str | Path | None) -> Callable[[Example], Image.Image]:
 
 def rendered_depth(example: Example) -> Image.Image:
     """The renderer's depth buffer, scaled from nearest (255) to farthest (0)."""
-    depth = scenes.picture(scene_of(example), series.WIDTH, series.HEIGHT, samples=1).depth
+    depth = scenes.render_scene(scene_of(example), series.WIDTH, series.HEIGHT, samples=1).depth
     near, far = float(depth.min()), float(depth.max())
     grey = np.rint(255 * (far - depth) / max(far - near, 1e-6)).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")

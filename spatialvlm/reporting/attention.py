@@ -46,8 +46,8 @@ from spatialvlm.models.inputs import Batch
 from spatialvlm.run_folder import Run, write_report
 from spatialvlm.tasks.clevr.scoring import with_vocabulary
 from spatialvlm.worlds.clevr import scenes, series
-from spatialvlm.worlds.clevr.facts import VALUES, describe, matches
-from spatialvlm.worlds.clevr.render import Scene, visibility
+from spatialvlm.worlds.clevr.facts import VALUES, Scene, describe, matches
+from spatialvlm.worlds.clevr.render import visibility
 
 OUTCOMES = ("right", "off by one", "off by more", "unread")
 FINE = 14  # pixels a side of a patch, of the masks

@@ -97,7 +97,7 @@ def test_masks_are_the_renderers_pixels(examples):
     side = 4
     for example in examples[:3]:
         scene = scenes.make(*example.meta["scene"])
-        drawn = scenes.picture(scene, side * attention.FINE, side * attention.FINE, samples=1).objects
+        drawn = scenes.render_scene(scene, side * attention.FINE, side * attention.FINE, samples=1).objects
         every = range(len(scene["objects"]))
         for objects in ([], [0], [*every]):
             assert np.array_equal(attention.mask(scene, objects, side), np.isin(drawn, objects))

@@ -23,7 +23,7 @@ def clevr(tmp_path) -> Path:
     made = [scenes.make("bad-input", index) for index in range(3)]
     for index, scene in enumerate(made):
         scene["image_filename"], scene["image_index"] = f"CLEVR_val_{index:06d}.png", index
-        scenes.picture(scene, 48, 32).image.save(folder / "images" / scene["image_filename"])
+        scenes.render_scene(scene, 48, 32).image.save(folder / "images" / scene["image_filename"])
     (folder / "scenes/CLEVR_val_scenes.json").write_text(json.dumps({"scenes": made}))
     asked = [
         {

@@ -28,7 +28,7 @@ def clevr(tmp_path) -> Path:
     for index, scene in enumerate(made):
         name = f"CLEVR_valB_{index:06d}.png"
         scene["image_filename"], scene["image_index"] = name, index
-        scenes.picture(scene, 48, 32).image.save(folder / "images" / name)
+        scenes.render_scene(scene, 48, 32).image.save(folder / "images" / name)
         row = {"question": "How many things are there?", "answer": str(len(scene["objects"]))}
         asked.append(row | {"image_filename": name, "question_index": index, "split": "valB"})
     (folder / "scenes/CLEVR_valB_scenes.json").write_text(json.dumps({"scenes": made}))

@@ -17,7 +17,7 @@ SCRIPT = "eval_paligemma_sat.py"
 
 def png(number: int) -> bytes:
     buffer = io.BytesIO()
-    scenes.picture(scenes.make("sat-script", number), 48, 32).image.save(buffer, "PNG")
+    scenes.render_scene(scenes.make("sat-script", number), 48, 32).image.save(buffer, "PNG")
     return buffer.getvalue()
 
 

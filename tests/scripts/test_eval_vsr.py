@@ -22,7 +22,7 @@ def rows(tmp_path):
     listed = []
     for number, relation in enumerate(("left of", "touching", "near", "atop")):
         name = f"{number:012d}.png"
-        picture = scenes.picture(scenes.make("vsr-script", number), 48, 32).image
+        picture = scenes.render_scene(scenes.make("vsr-script", number), 48, 32).image
         picture.save(tmp_path / "coco/train2017" / name)
         caption = f"The cube is {relation} the sphere."
         listed.append(

@@ -19,7 +19,7 @@ from spatialvlm.evaluation import metrics
 from spatialvlm.papers import descriptions as report
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import described, described_files, descriptions
-from spatialvlm.worlds.clevr import official_answers, official_questions, scenes
+from spatialvlm.worlds.clevr import facts, official_answers, official_questions, scenes
 from spatialvlm.worlds.clevr.official_answers import FAMILIES
 
 
@@ -35,7 +35,7 @@ def scene_of(*things: dict) -> dict:
     ways = {"right": [half, half, 0.0], "behind": [-half, half, 0.0]}
     ways |= {"left": [-half, -half, -0.0], "front": [half, -half, 0.0]}
     scene = {"image_filename": "CLEVR_val_000000.png", "objects": [*things], "directions": ways}
-    return scene | {"relationships": scenes.relationships(scene)}
+    return scene | {"relationships": facts.relationships(scene)}
 
 
 @pytest.fixture
@@ -490,7 +490,7 @@ def test_a_stream_to_the_hub(folder, tmp_path, monkeypatch):
 def test_depth_is_the_renderers(made):
     for scene in made:
         depth = np.asarray(described_files.render_depth(scene, 240, 160), float) / 1000
-        drawn = scenes.picture(scene, 240, 160, samples=1).depth
+        drawn = scenes.render_scene(scene, 240, 160, samples=1).depth
         assert np.abs(depth - drawn).max() < 0.001
         column, row, away = min((each["pixel_coords"] for each in scene["objects"]), key=lambda at: at[2])
         nearest = depth[row // 2 - 2 : row // 2 + 3, column // 2 - 2 : column // 2 + 3].min()

@@ -22,9 +22,9 @@ from spatialvlm.tasks.vsr import data as vsr
 from spatialvlm.tasks.vsr.overlap import shared_with_training
 from spatialvlm.tasks.vsr.scoring import BENCHMARK, by_relation, relation_table
 from spatialvlm.worlds.clevr import scenes, series
-from spatialvlm.worlds.clevr.captions import FAR, NEAR, VSR_KINDS
-from spatialvlm.worlds.clevr.captions import vsr as caption_of
 from spatialvlm.worlds.clevr.facts import along, distance
+from spatialvlm.worlds.clevr.questions import FAR, NEAR, VSR_KINDS
+from spatialvlm.worlds.clevr.questions import vsr as caption_of
 
 RELATIONS = ["at the right side of", "touching", "facing", "under", "near"]
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from spatialvlm.worlds.clevr import render, scenes
+from spatialvlm.worlds.clevr import facts, render, scenes
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def official(real_data) -> list[dict]:
 def test_an_item_is_a_function_of_seed_and_index(made):
     assert scenes.make("tests", 17) == made[17]
     assert scenes.make("tests", 17)["objects"] != scenes.make("others", 17)["objects"]
-    first, again = (np.asarray(scenes.picture(made[3], 96, 64).image) for _ in range(2))
+    first, again = (np.asarray(scenes.render_scene(made[3], 96, 64).image) for _ in range(2))
     assert (first == again).all()
 
 
@@ -57,7 +57,7 @@ def test_form_is_the_official_one(made, official):
 
 def test_relationships_agree_with_official_ones(official):
     for scene in official:
-        ours = scenes.relationships(scene)
+        ours = facts.relationships(scene)
         for side, lists in scene["relationships"].items():
             assert [sorted(row) for row in ours[side]] == [sorted(row) for row in lists]
 
@@ -85,7 +85,7 @@ def test_boxes_hold_the_object_and_no_more(made, official):
 def test_depth_and_objects_agree_with_the_geometry():
     """Every visible object pixel, put back into space by its depth, lies on the object's surface."""
     scene = scenes.make("tests", 5)
-    drawn, view = scenes.picture(scene, 480, 320, samples=1), scenes.view(scene)
+    drawn, view = scenes.render_scene(scene, 480, 320, samples=1), scenes.view(scene)
     rows, columns = np.nonzero(drawn.objects >= 0)
     x = (columns + 0.5 - 240) / render.FOCAL
     y = (160 - rows - 0.5) / render.FOCAL
@@ -119,7 +119,7 @@ def test_colors_materials_and_shadows_are_drawn():
 
     def draw(**attributes) -> render.Rendered:
         scene = {"objects": [thing | attributes], "camera": list(scenes.CAMERA)}
-        return scenes.picture(scene, 120, 80)
+        return scenes.render_scene(scene, 120, 80)
 
     def look(**attributes) -> np.ndarray:
         return np.asarray(draw(**attributes).image, float)
@@ -137,5 +137,7 @@ def test_colors_materials_and_shadows_are_drawn():
     matte, shiny = look(color="red", material="rubber"), look(color="red", material="metal")
     on = draw(color="red", material="rubber").objects == 0
     assert shiny[on][:, 0].std() > 1.5 * matte[on][:, 0].std()  # a mirror is darker and brighter than rubber
-    empty = np.asarray(scenes.picture({"objects": [], "camera": list(scenes.CAMERA)}, 120, 80).image, float)
+    empty = np.asarray(
+        scenes.render_scene({"objects": [], "camera": list(scenes.CAMERA)}, 120, 80).image, float
+    )
     assert (empty - matte)[~on].max() > 8  # the ground is darker where the sphere keeps the light off

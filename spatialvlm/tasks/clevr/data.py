@@ -17,12 +17,16 @@ from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.tasks.clevr import superclevr
-from spatialvlm.tasks.sat.data import draw_answer_form
 from spatialvlm.worlds.clevr import questions
 from spatialvlm.worlds.clevr.facts import Scene
 from spatialvlm.worlds.clevr.official_answers import family
-from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
-from spatialvlm.worlds.clevr.series import highlight
+from spatialvlm.worlds.clevr.questions import (
+    CVBENCH_TASKS,
+    FREE_KINDS,
+    SAT_KINDS,
+    Question,
+    choose_answer_form,
+)
 
 
 def load(path: str | Path, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
@@ -109,9 +113,9 @@ def load_sat(
     """
 
     def ask(kind: str, scene: Scene, rng: Random) -> Question | None:
-        return questions.sat(scene, rng, kind, draw_answer_form(rng, answer_form), polarity)
+        return questions.sat(scene, rng, kind, choose_answer_form(rng, answer_form), polarity)
 
-    draw_answer_form(Random(0), answer_form)
+    choose_answer_form(Random(0), answer_form)
     return _asked(load_scenes(folder, split), Path(folder), "sat", SAT_KINDS, ask, limit, seed)
 
 
@@ -293,6 +297,8 @@ def _asked(
         name, scene, asked = found[index]
         image: Any = image_file(folder, scene["image_filename"])
         if asked.boxes:
+            from spatialvlm.worlds.clevr.series import highlight  # which imports the renderer
+
             image = highlight(open_image(image), scene, asked.boxes)
         return Example(
             id=name,

@@ -25,9 +25,8 @@ from spatialvlm.tasks.clevr.descriptions import STYLES
 from spatialvlm.tasks.clevr.official_files import Scenes, stream, text
 from spatialvlm.worlds.clevr import scenes
 from spatialvlm.worlds.clevr import series as rendered
-from spatialvlm.worlds.clevr.facts import VALUES
+from spatialvlm.worlds.clevr.facts import HEIGHT, VALUES, WIDTH, Scene, relationships
 from spatialvlm.worlds.clevr.official_answers import answer_clevr, family
-from spatialvlm.worlds.clevr.render import HEIGHT, WIDTH, Scene
 
 EMBEDDED_SIZE = 400  # questions over rendered scenes, where no limit is given
 ANSWERS = frozenset(("yes", "no", *map(str, range(11)), *sum(VALUES.values(), ())))
@@ -113,7 +112,7 @@ class Description(NamedTuple):
 def described(scene: Scene, axes: str) -> Description:
     """A scene in every style, along the camera's axes or the world's."""
     seen = descriptions.world_axes(scene) if axes == "world" else scene
-    seen = seen | {"relationships": scenes.relationships(seen)}
+    seen = seen | {"relationships": relationships(seen)}
     return Description(seen, {style: descriptions.describe(seen, style) for style in STYLES})
 
 

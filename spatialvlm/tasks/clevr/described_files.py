@@ -30,7 +30,7 @@ from spatialvlm.run_folder import disk_errors
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr.descriptions import STYLES
 from spatialvlm.worlds.clevr import render, scenes
-from spatialvlm.worlds.clevr.render import Scene
+from spatialvlm.worlds.clevr.facts import Scene
 
 TEXTS = ("id", "question", "answer", "problem", "solution", *(f"description_{style}" for style in STYLES))
 TEXTS += ("described_answer", "axes", "image_filename", "family", "split")

@@ -13,9 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from spatialvlm.worlds.clevr import scenes
-from spatialvlm.worlds.clevr.facts import distance
-from spatialvlm.worlds.clevr.render import Scene
+from spatialvlm.worlds.clevr.facts import RELATION_EPSILON, Scene, distance, relationships
 
 STYLES = ("structured", "ordered", "nlp")
 WORLD = {"right": (1.0, 0.0, 0.0), "behind": (0.0, 1.0, 0.0), "above": (0.0, 0.0, 1.0)}
@@ -43,7 +41,7 @@ def describe(scene: Scene, style: str) -> str:
 def world_axes(scene: Scene) -> Scene:
     """The same scene with the world's axes for its sides: right is x and behind is y for every camera."""
     turned = {**scene, "directions": {side: [*way] for side, way in WORLD.items()}}
-    return turned | {"relationships": scenes.relationships(turned)}
+    return turned | {"relationships": relationships(turned)}
 
 
 def positions(scene: Scene) -> list[tuple[float, float]]:
@@ -82,7 +80,7 @@ def _along(scene: Scene, axis: int) -> list[int]:
 def _structured(scene: Scene) -> str:
     order, places, things = left_to_right(scene), positions(scene), scene["objects"]
     number = {index: count for count, index in enumerate(order, 1)}
-    sides = scenes.relationships(scene)
+    sides = relationships(scene)
     lines = ["number. object @ to the right, to the back; nearest object; left of; in front of"]
     for index in order:
         thing = things[index]
@@ -128,7 +126,7 @@ def _behind(scene: Scene, index: int, other: int) -> str:
     """Where an object stands as seen from another, by CLEVR's rule."""
     away = positions(scene)
     gap = away[index][1] - away[other][1]
-    if abs(gap) <= scenes.RELATION_EPSILON:
+    if abs(gap) <= RELATION_EPSILON:
         return "as far back as"
     return "behind" if gap > 0 else "in front of"
 

@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from spatialvlm.errors import UserError
 from spatialvlm.files import rows
-from spatialvlm.worlds.clevr.facts import VALUES
-from spatialvlm.worlds.clevr.render import Scene
+from spatialvlm.worlds.clevr.facts import VALUES, Scene
 
 _KEPT = ("size", "color", "material", "shape", "rotation", "3d_coords", "pixel_coords")
 

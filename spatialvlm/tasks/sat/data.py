@@ -18,21 +18,9 @@ from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.worlds.clevr.questions import LETTERS, sat_prompt
+from spatialvlm.worlds.clevr.questions import LETTERS, choose_answer_form, sat_prompt
 
 HUB_ID = "array/SAT"
-ANSWER_FORMS = ("natural", "letter", "mixed")
-
-
-def draw_answer_form(rng: Random, answer_form: str) -> str:
-    """`natural` or `letter`; one of the two by chance where `mixed` is asked for.
-
-    Raises:
-        UserError: none of `ANSWER_FORMS`.
-    """
-    if answer_form not in ANSWER_FORMS:
-        raise UserError(f"--answer_form must be one of {', '.join(ANSWER_FORMS)}, not {answer_form!r}")
-    return rng.choice(("natural", "letter")) if answer_form == "mixed" else answer_form
 
 
 def load(
@@ -132,7 +120,7 @@ def _example(
     if (said := rows.need(row, "correct_answer", where)) != right:
         raise UserError(f"{where}: 'correct_answer' {said!r} is not the first of 'answers', {right!r}")
     rng.shuffle(choices)
-    form = draw_answer_form(rng, answer_form)
+    form = choose_answer_form(rng, answer_form)
     images = [
         rows.picture(value, f"{where} image {number}", folder)
         for number, value in enumerate(_pictures(row, where))

@@ -22,7 +22,7 @@ from spatialvlm.files import rows
 from spatialvlm.files.downloads import cached, fetch
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.worlds.clevr import series
-from spatialvlm.worlds.clevr.captions import vsr_prompt
+from spatialvlm.worlds.clevr.questions import vsr_prompt
 
 HUB_ID, ZEROSHOT_ID = "cambridgeltl/vsr_random", "cambridgeltl/vsr_zeroshot"
 _SHORT = {"vsr_random": HUB_ID, "vsr_zeroshot": ZEROSHOT_ID}

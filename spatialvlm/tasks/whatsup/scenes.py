@@ -56,7 +56,7 @@ def _set(number: int, seed: int) -> list[Example]:
             {name: thing[name] for name in ("size", "rotation", "3d_coords", "pixel_coords")} | kind
             for thing, kind in zip(scene["objects"], kinds, strict=True)
         ]
-        picture = scenes.picture(scene | {"objects": things}, WIDTH, HEIGHT)
+        picture = scenes.render_scene(scene | {"objects": things}, WIDTH, HEIGHT)
         if all((picture.objects == index).sum() >= SEEN for index in range(2)):
             pictures[said] = picture.image
         if len(pictures) == whatsup.SET:

@@ -1,13 +1,12 @@
-"""What can be asked of a scene without ambiguity: names of things, sides, distances, counts.
+"""What is true of a scene without ambiguity: names of objects, sides, distances, counts.
 
-A scene is a dict in CLEVR's form, rendered or real. Everything here is pure: chance comes in as a
-`random.Random`, and None comes out where the scene holds nothing of the kind asked for. Three rules hold
-throughout:
+A scene is a dict in CLEVR's form, rendered or real. Everything here is pure: randomness comes in as a
+`random.Random`, and None comes out where the scene holds nothing of that kind. Three rules hold throughout:
 
-- A thing is named by the fewest attributes that single it out, and two things are compared only where they
-  differ by more than a margin.
+- An object is named by the fewest attributes that single it out, and two objects are compared only where
+  they differ by more than a margin.
 - The words give nothing away. Size shifts an object's centre, and so its distance and its place in the
-  image: it is not mentioned where it differs between two things compared. Counts are drawn so that, given
+  image: it is not mentioned where it differs between two objects compared. Counts are sampled so that, given
   the words and the numbers to choose from, every number is equally often right (`balanced_count`).
 - Left, right, front and behind are the scene's own `directions`, never the x and y axes.
 """
@@ -20,9 +19,14 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 from random import Random
+from typing import Any, NamedTuple
 
-from spatialvlm.worlds.clevr.render import Scene
+import numpy as np
 
+Scene = dict[str, Any]
+Filter = dict[str, str]  # {"color": "red", ...}
+
+WIDTH, HEIGHT = 480, 320  # of CLEVR's images, in whose pixels `pixel_coords` and boxes are
 VALUES = {
     "size": ("small", "large"),
     "color": ("gray", "red", "blue", "green", "brown", "purple", "cyan", "yellow"),
@@ -37,15 +41,20 @@ DEPTH_MARGIN = 0.4  # in scene units, camera distance
 DISTANCE_MARGIN = 0.5  # in scene units, between the two distances compared ...
 DISTANCE_RATIO = 1.25  # ... and one at least this many times the other
 PIXEL_MARGIN = 30  # in pixels of the 480 x 320 image
+RELATION_EPSILON = 0.2  # in scene units, of CLEVR's own `relationships`
 MAX_OBJECTS = 10
-
-Filter = dict[str, str]
+AXES = {
+    "lateral": ("left", "right"),
+    "sagittal": ("front", "behind"),
+    "image x": ("left", "right"),
+    "image y": ("above", "below"),
+}
 
 # ---- naming things
 
 
 def matches(scene: Scene, conditions: Filter) -> list[int]:
-    """Indices of the objects that have every attribute in `conditions` ({"color": "red", ...})."""
+    """Indices of the objects that have every attribute in `conditions`."""
     return [
         index
         for index, thing in enumerate(scene["objects"])
@@ -54,7 +63,7 @@ def matches(scene: Scene, conditions: Filter) -> list[int]:
 
 
 def describe(conditions: Filter, plural: bool = False) -> str:
-    """The words of a filter, without article: `small red metal cube`, `red thing`, plural `red things`."""
+    """A filter in words, without article: `small red metal cube`, `red thing`, plural `red things`."""
     words = [conditions[name] for name in ("size", "color", "material") if name in conditions]
     words.append(conditions.get("shape", "thing") + ("s" if plural else ""))
     return " ".join(words)
@@ -63,12 +72,11 @@ def describe(conditions: Filter, plural: bool = False) -> str:
 def single_out(
     scene: Scene, index: int, rng: Random, without: Sequence[str] = (), among: Collection[int] | None = None
 ) -> Filter | None:
-    """The smallest filter that fits only this object, drawn among equally small ones; None where none does.
+    """The smallest filter that fits only this object, sampled among equally small ones; None if none does.
 
     Args:
-        without: attributes that may not be used (because they are asked about, or would give the answer
-            away).
-        among: the objects it is to be told from; all of the scene where None.
+        without: attributes not to use, since they are asked about or would give the answer away.
+        among: the objects to single it out from; all of the scene where None.
     """
     thing = scene["objects"][index]
     others = set(range(len(scene["objects"]))) if among is None else set(among)
@@ -116,31 +124,29 @@ def distance(scene: Scene, first: int, second: int) -> float:
     return math.dist(*(scene["objects"][index]["3d_coords"] for index in (first, second)))
 
 
-def _side(value: float, margin: float, words: tuple[str, str]) -> str | None:
-    """The first word where value > margin, the second where value < -margin, else None: too close to call."""
-    return words[0] if value > margin else words[1] if value < -margin else None
-
-
-def _sides(scene: Scene, first: int, second: int, axis: str) -> str | None:
+def side(scene: Scene, first: int, second: int, axis: str) -> str | None:
     """Where `first` is as seen from `second` on an axis, one of `AXES[axis]`; None within the margin."""
-    if axis == "sagittal":
-        return _side(along(scene, first, second, "front"), DIRECTION_MARGIN, AXES[axis])
-    if axis == "lateral":
-        return _side(along(scene, first, second, "left"), DIRECTION_MARGIN, AXES[axis])
-    here, there = (scene["objects"][index]["pixel_coords"] for index in (first, second))
-    coordinate = 0 if axis == "image x" else 1
-    return _side(there[coordinate] - here[coordinate], PIXEL_MARGIN, AXES[axis])
+    if axis in ("lateral", "sagittal"):
+        offset, margin = along(scene, first, second, AXES[axis][0]), DIRECTION_MARGIN
+    else:
+        here, there = (scene["objects"][index]["pixel_coords"] for index in (first, second))
+        coordinate = 0 if axis == "image x" else 1
+        offset, margin = there[coordinate] - here[coordinate], PIXEL_MARGIN
+    return AXES[axis][0] if offset > margin else AXES[axis][1] if offset < -margin else None
 
 
-AXES = {
-    "lateral": ("left", "right"),
-    "sagittal": ("front", "behind"),
-    "image x": ("left", "right"),
-    "image y": ("above", "below"),
-}
+def relationships(scene: Scene) -> dict[str, list[list[int]]]:
+    """CLEVR's rule: relationships[side][i] lists the j with dot(p_j - p_i, directions[side]) > 0.2."""
+    points = np.array([o["3d_coords"] for o in scene["objects"]])
+    found = {}
+    for side in ("right", "behind", "front", "left"):
+        along = points @ np.array(scene["directions"][side])
+        ahead = along[None, :] - along[:, None] > RELATION_EPSILON
+        found[side] = [np.flatnonzero(row).tolist() for row in ahead]
+    return found
 
 
-# ---- drawing what to ask about
+# ---- sampling what to ask about
 
 
 def _pairs(scene: Scene, rng: Random) -> list[tuple[int, int]]:
@@ -153,25 +159,40 @@ def _pairs(scene: Scene, rng: Random) -> list[tuple[int, int]]:
 def relation(scene: Scene, rng: Random, axis: str) -> tuple[tuple[int, int], tuple[str, str], str] | None:
     """((first, second), (their names), the side of the first as seen from the second)."""
     for pair in _pairs(scene, rng):
-        side = _sides(scene, *pair, axis)
-        if side and (names := _refer_pair(scene, *pair, rng)):
-            return pair, names, side
+        if (word := side(scene, *pair, axis)) and (names := _refer_pair(scene, *pair, rng)):
+            return pair, names, word
     return None
 
 
-def nearer_to_camera(scene: Scene, rng: Random) -> tuple[tuple[int, int], tuple[str, str], int] | None:
-    """((first, second), (their names), which of the two is closer to the camera)."""
+class Comparison(NamedTuple):
+    """Two objects, one of them closer to a reference.
+
+    Args:
+        reference: `the camera`, or a third object by its name.
+        names: of the two.
+        closer: which of the two is closer, 0 or 1.
+        objects: indices of the third object, if there is one, and of the two.
+    """
+
+    reference: str
+    names: tuple[str, str]
+    closer: int
+    objects: list[int]
+
+    def answer(self, polarity: str) -> str:
+        """The name of the object that is `closer to` the reference, or `farther from` it."""
+        return self.names[self.closer if polarity == "closer to" else 1 - self.closer]
+
+
+def nearer_to_camera(scene: Scene, rng: Random) -> Comparison | None:
     for pair in _pairs(scene, rng):
         gap = depth(scene, pair[1]) - depth(scene, pair[0])
         if abs(gap) > DEPTH_MARGIN and (names := _refer_pair(scene, *pair, rng)):
-            return pair, names, int(gap < 0)
+            return Comparison("the camera", names, int(gap < 0), [*pair])
     return None
 
 
-def nearer_to_anchor(
-    scene: Scene, rng: Random
-) -> tuple[int, str, tuple[int, int], tuple[str, str], int] | None:
-    """(anchor, its name, (first, second), (their names), which of the two is closer to the anchor)."""
+def nearer_to_object(scene: Scene, rng: Random) -> Comparison | None:
     anchors = list(range(len(scene["objects"])))
     rng.shuffle(anchors)
     for anchor in anchors:
@@ -181,11 +202,11 @@ def nearer_to_anchor(
         for pair in _pairs(scene, rng):
             if anchor in pair:
                 continue
-            near, far = sorted(distance(scene, anchor, index) for index in pair)
+            first, second = (distance(scene, anchor, index) for index in pair)
+            near, far = sorted((first, second))
             clear = far - near >= DISTANCE_MARGIN and far >= DISTANCE_RATIO * near
             if clear and (names := _refer_pair(scene, *pair, rng)):
-                closer = int(distance(scene, anchor, pair[1]) < distance(scene, anchor, pair[0]))
-                return anchor, anchor_name, pair, names, closer
+                return Comparison(f"the {anchor_name}", names, int(second < first), [anchor, *pair])
     return None
 
 
@@ -202,11 +223,10 @@ def counts(scene: Scene, attributes: Sequence[str]) -> dict[int, list[Filter]]:
 
 
 @lru_cache
-def _count_shares(kinds: int, draws: int = 4000) -> tuple[float, ...]:
-    """How often each count 0..10 comes up when one of a scene's distinct counts is drawn.
+def _count_frequencies(kinds: int, draws: int = 4000) -> tuple[float, ...]:
+    """How often each count 0..10 comes up when one of a scene's distinct counts is sampled.
 
-    Estimated on scenes with CLEVR's statistics: 3 to 10 objects, each of one of `kinds` kinds, all equally
-    likely.
+    Estimated on scenes with CLEVR's statistics: 3 to 10 objects, each of one of `kinds` equally likely kinds.
     """
     rng = Random(f"count shares {kinds}")
     shares = [0.0] * (MAX_OBJECTS + 1)
@@ -223,13 +243,13 @@ COUNTED = tuple(subset for subset in SUBSETS if len(subset) <= 2)
 
 @lru_cache
 def _windows(kinds: int, size: int) -> dict[int, float]:
-    """{start of a window: how likely a draw is to end in each one of its members}.
+    """{start of a window: the probability of each of its members}.
 
-    So every window's members are equally likely to be right, and a count that is drawn more often than its
-    windows use up is rejected in part. All windows' likelihoods grow together until one of their counts is
+    Every window's members are equally likely to be right, and a count that is sampled more often than its
+    windows use up is rejected in part. All windows' probabilities grow together until one of their counts is
     used up.
     """
-    left = list(_count_shares(kinds))
+    left = list(_count_frequencies(kinds))
     growing = [start for start in range(len(left) - size + 1) if min(left[start : start + size]) > 0]
     shares = dict.fromkeys(growing, 0.0)
     while growing:
@@ -244,16 +264,16 @@ def _windows(kinds: int, size: int) -> dict[int, float]:
 
 
 def balanced_count(scene: Scene, rng: Random, size: int) -> tuple[Filter, int, list[int]] | None:
-    """(filter, its count, `size` consecutive numbers around it), or None where the draw is rejected.
+    """(filter, its count, `size` consecutive numbers around it), or None where the sample is rejected.
 
-    Given the kind of filter and the window, every number is equally likely: knowing that there are seldom
-    three red things helps nobody who does not look. Trying again in the same scene would favour some counts
-    again (by up to 2 points of 25), so the caller goes on to its next scene instead.
+    Given the kind of filter and the window, every number is equally likely: that there are seldom three red
+    things is of no help without the image. Trying again in the same scene would favour some counts again (by
+    up to 2 points of 25), so the caller moves to its next scene instead.
     """
     by_count = counts(scene, rng.choice(COUNTED))
     kinds = sum(map(len, by_count.values()))
     count = rng.choice(sorted(by_count))
-    draw = rng.random() * _count_shares(kinds)[count]
+    draw = rng.random() * _count_frequencies(kinds)[count]
     for start, share in _windows(kinds, size).items():
         if start <= count < start + size:
             draw -= share

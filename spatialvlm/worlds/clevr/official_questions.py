@@ -36,7 +36,7 @@ def clevr(scene: Scene, rng: Random, family: str) -> Question | None:
     built: one of `HOPS`, `same_relate`, `single_and`, `single_or` or `comparison`.
 
     Args:
-        family: one of `clevr_text.FAMILIES`.
+        family: one of `FAMILIES`.
     """
     if family not in FAMILIES:
         raise ValueError(f"no CLEVR family {family!r}; one of {', '.join(FAMILIES)}")

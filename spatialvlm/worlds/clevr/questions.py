@@ -1,17 +1,20 @@
-"""Questions about a scene in CLEVR's form: free form, captions, SAT's form and CV-Bench's form.
+"""Questions about a scene in CLEVR's form: free form, and in the forms of SAT, CV-Bench and VSR.
 
 Every function is pure: a scene and a `random.Random` give one `Question`, or None where the scene holds none
-of that kind, or where asking would let the text give the answer away: then the caller goes on to its next
-scene. The rules against ambiguity are in `scene_facts`, the official CLEVR families in `clevr_questions`.
+of that kind, or where the text would give the answer away: then the caller moves to its next scene. The rules
+against ambiguity are in `facts`, CLEVR's official families in `official_questions`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
 from random import Random
 from typing import Any
 
+from spatialvlm.errors import UserError
 from spatialvlm.worlds.clevr.facts import (
     ATTRIBUTES,
     AXES,
@@ -21,9 +24,10 @@ from spatialvlm.worlds.clevr.facts import (
     balanced_count,
     counts,
     describe,
+    distance,
     matches,
-    nearer_to_anchor,
     nearer_to_camera,
+    nearer_to_object,
     refer,
     relation,
 )
@@ -31,7 +35,9 @@ from spatialvlm.worlds.clevr.facts import (
 FREE_KINDS = ("exist", "attribute", "count", "relation", "depth", "distance")
 SAT_KINDS = ("count", "relation", "depth", "distance")
 CVBENCH_TASKS = ("Count", "Relation", "Depth", "Distance")
+ANSWER_FORMS = ("natural", "letter", "mixed")
 LETTERS = "ABCDEFGH"
+POLARITIES = ("closer to", "farther from")
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Question:
         choices: the choices' texts in the order shown, or None for a free-form question.
         prompt: the whole text for a model; the question itself where it is empty.
         boxes: (colour name, object index) of every box to draw into the image.
-        meta: anything else worth recording (objects asked about, axis, count).
+        meta: anything else worth recording (objects, axis, filter).
     """
 
     question: str
@@ -85,7 +91,7 @@ def _free_exist(scene: Scene, rng: Random) -> Question | None:
             for value in VALUES[name]
             if not matches(scene, changed := present | {name: value})
         ]
-        if absent:  # asked only where both answers were possible, so that the kind of filter tells nothing
+        if absent:  # only where both answers were possible, so that the kind of filter tells nothing
             answer = rng.choice(("yes", "no"))
             phrase = describe(present if answer == "yes" else rng.choice(absent))
             return Question(f"Is there {_article(phrase)} {phrase}?", answer, "exist")
@@ -123,39 +129,28 @@ def _free_relation(scene: Scene, rng: Random) -> Question | None:
     axis = rng.choice(("lateral", "lateral", "sagittal", "sagittal", "image y"))
     if found := relation(scene, rng, axis):
         pair, names, side = found
-        return Question(
-            _FREE_RELATION[axis].format(*names), side, "relation", meta={"axis": axis, "objects": [*pair]}
-        )
+        meta = {"axis": axis, "objects": [*pair]}
+        return Question(_FREE_RELATION[axis].format(*names), side, "relation", meta=meta)
     return None
 
 
-def _free_depth(scene: Scene, rng: Random) -> Question | None:
-    if found := nearer_to_camera(scene, rng):
-        pair, names, closer = found
-        polarity = rng.choice(("closer to", "farther from"))
-        question = f"Which is {polarity} the camera, the {names[0]} or the {names[1]}?"
-        answer = names[closer if polarity == "closer to" else 1 - closer]
-        return Question(question, answer, "depth", meta={"polarity": polarity, "objects": [*pair]})
+def _free_nearer(scene: Scene, rng: Random, kind: str) -> Question | None:
+    if found := _NEARER[kind](scene, rng):
+        polarity = rng.choice(POLARITIES)
+        question = f"Which is {polarity} {found.reference}, the {found.names[0]} or the {found.names[1]}?"
+        meta = {"polarity": polarity, "objects": found.objects}
+        return Question(question, found.answer(polarity), kind, meta=meta)
     return None
 
 
-def _free_distance(scene: Scene, rng: Random) -> Question | None:
-    if found := nearer_to_anchor(scene, rng):
-        anchor, anchor_name, pair, names, closer = found
-        polarity = rng.choice(("closer to", "farther from"))
-        question = f"Which is {polarity} the {anchor_name}, the {names[0]} or the {names[1]}?"
-        answer = names[closer if polarity == "closer to" else 1 - closer]
-        return Question(question, answer, "distance", meta={"polarity": polarity, "objects": [anchor, *pair]})
-    return None
-
-
+_NEARER = {"depth": nearer_to_camera, "distance": nearer_to_object}
 _FREE = {
     "exist": _free_exist,
     "attribute": _free_attribute,
     "count": _free_count,
     "relation": _free_relation,
-    "depth": _free_depth,
-    "distance": _free_distance,
+    "depth": partial(_free_nearer, kind="depth"),
+    "distance": partial(_free_nearer, kind="distance"),
 }
 
 
@@ -170,6 +165,17 @@ def caption(scene: Scene, rng: Random) -> Question:
 
 
 # ---- multiple choice
+
+
+def choose_answer_form(rng: Random, answer_form: str) -> str:
+    """`natural` or `letter`; one of the two at random for `mixed`.
+
+    Raises:
+        UserError: none of `ANSWER_FORMS`.
+    """
+    if answer_form not in ANSWER_FORMS:
+        raise UserError(f"--answer_form must be one of {', '.join(ANSWER_FORMS)}, not {answer_form!r}")
+    return rng.choice(("natural", "letter")) if answer_form == "mixed" else answer_form
 
 
 def sat_prompt(question: str, choices: Sequence[str], answer_form: str) -> str:
@@ -187,12 +193,12 @@ def _lettered(choices: Sequence[str]) -> str:
 
 
 def cvbench_prompt(question: str, choices: Sequence[str]) -> str:
-    """CV-Bench's own `prompt` column: the question and its lettered choices, one a line."""
+    """CV-Bench's own `prompt` column: the question and its lettered choices, one per line."""
     return f"{question} Select from the following choices.\n{_lettered(choices)}"
 
 
 def flip_polarity_text(text: str) -> str:
-    """A Depth or Distance question (or prompt) of CV-Bench with its polarity turned, in the paper's words.
+    """A Depth or Distance question (or prompt) of CV-Bench, polarity-flipped in the paper's words.
 
     Raises:
         ValueError: the text does not ask which object is closer.
@@ -214,7 +220,7 @@ def sat(
         polarity: of depth and distance: always `closer`, or `balanced` between closer and farther.
     """
     far = polarity == "balanced" and rng.random() < 0.5
-    asked = _SAT[kind](scene, rng, "farther from" if far else "closer to")
+    asked = _SAT[kind](scene, rng, POLARITIES[far])
     if asked is None:
         return None
     question, answer, choices, meta = asked
@@ -225,10 +231,10 @@ def sat(
     return Question(question, answer, kind, tuple(choices), prompt, meta=meta)
 
 
-Asked = tuple[str, str, list[str], dict[str, Any]]  # question, the right choice's text, choices, meta
+Choice = tuple[str, str, list[str], dict[str, Any]]  # question, the correct choice's text, choices, meta
 
 
-def _sat_count(scene: Scene, rng: Random, _: str) -> Asked | None:
+def _sat_count(scene: Scene, rng: Random, _: str) -> Choice | None:
     if found := balanced_count(scene, rng, rng.randint(2, 4)):
         conditions, count, window = found
         question = f"How many {describe(conditions, plural=True)} are visible in the scene?"
@@ -239,7 +245,7 @@ def _sat_count(scene: Scene, rng: Random, _: str) -> Asked | None:
 _SAT_SIDES = {"left": "left", "right": "right", "front": "in front", "behind": "behind"}
 
 
-def _sat_relation(scene: Scene, rng: Random, _: str) -> Asked | None:
+def _sat_relation(scene: Scene, rng: Random, _: str) -> Choice | None:
     axis = rng.choice(("lateral", "lateral", "sagittal", "image y"))
     if found := relation(scene, rng, axis):
         pair, names, side = found
@@ -251,25 +257,21 @@ def _sat_relation(scene: Scene, rng: Random, _: str) -> Asked | None:
     return None
 
 
-def _sat_depth(scene: Scene, rng: Random, polarity: str) -> Asked | None:
-    if found := nearer_to_camera(scene, rng):
-        pair, names, closer = found
-        question = f"Which object is {polarity} the camera, the {names[0]} or the {names[1]}?"
-        answer = names[closer if polarity == "closer to" else 1 - closer]
-        return question, answer, [*names], {"polarity": polarity, "objects": [*pair]}
+def _sat_nearer(scene: Scene, rng: Random, polarity: str, kind: str) -> Choice | None:
+    if found := _NEARER[kind](scene, rng):
+        first, second = found.names
+        question = f"Which object is {polarity} {found.reference}, the {first} or the {second}?"
+        meta = {"polarity": polarity, "objects": found.objects}
+        return question, found.answer(polarity), [first, second], meta
     return None
 
 
-def _sat_distance(scene: Scene, rng: Random, polarity: str) -> Asked | None:
-    if found := nearer_to_anchor(scene, rng):
-        anchor, anchor_name, pair, names, closer = found
-        question = f"Which object is {polarity} the {anchor_name}, the {names[0]} or the {names[1]}?"
-        answer = names[closer if polarity == "closer to" else 1 - closer]
-        return question, answer, [*names], {"polarity": polarity, "objects": [anchor, *pair]}
-    return None
-
-
-_SAT = {"count": _sat_count, "relation": _sat_relation, "depth": _sat_depth, "distance": _sat_distance}
+_SAT = {
+    "count": _sat_count,
+    "relation": _sat_relation,
+    "depth": partial(_sat_nearer, kind="depth"),
+    "distance": partial(_sat_nearer, kind="distance"),
+}
 
 
 def cvbench(scene: Scene, rng: Random, task: str, ood: bool = False) -> Question | None:
@@ -277,7 +279,7 @@ def cvbench(scene: Scene, rng: Random, task: str, ood: bool = False) -> Question
 
     Args:
         task: one of `CVBENCH_TASKS`.
-        ood: the twin of a Depth or Distance question: the same draw, polarity turned and answer swapped.
+        ood: the polarity-flipped twin of a Depth or Distance question, its answer swapped.
     """
     asked = _CVBENCH[task](scene, rng)
     if asked is None:
@@ -293,7 +295,7 @@ def cvbench(scene: Scene, rng: Random, task: str, ood: bool = False) -> Question
     )
 
 
-def _cvbench_count(scene: Scene, rng: Random) -> Asked | None:
+def _cvbench_count(scene: Scene, rng: Random) -> Choice | None:
     if found := balanced_count(scene, rng, 4):
         conditions, count, window = found
         choices = [str(number) for number in window]
@@ -303,7 +305,7 @@ def _cvbench_count(scene: Scene, rng: Random) -> Asked | None:
     return None
 
 
-def _cvbench_relation(scene: Scene, rng: Random) -> Asked | None:
+def _cvbench_relation(scene: Scene, rng: Random) -> Choice | None:
     axis = rng.choice(("image x", "image y"))
     if found := relation(scene, rng, axis):
         pair, (first, second), side = found
@@ -317,28 +319,38 @@ def _cvbench_relation(scene: Scene, rng: Random) -> Asked | None:
     return None
 
 
-def _cvbench_depth(scene: Scene, rng: Random) -> Asked | None:
+def _cvbench_depth(scene: Scene, rng: Random) -> Choice | None:
     if found := nearer_to_camera(scene, rng):
-        pair, names, closer = found
+        first, second = found.names
         question = (
-            f"Which object is closer to the camera taking this photo, the {names[0]} "
-            f"(highlighted by a red box) or the {names[1]} (highlighted by a blue box)?"
+            f"Which object is closer to the camera taking this photo, the {first} "
+            f"(highlighted by a red box) or the {second} (highlighted by a blue box)?"
         )
-        boxes = zip(("red", "blue"), pair, strict=True)
-        return question, names[closer], [*names], {"objects": [*pair], "boxes": boxes}
+        boxes = zip(("red", "blue"), found.objects, strict=True)
+        return (
+            question,
+            found.answer("closer to"),
+            [first, second],
+            {"objects": found.objects, "boxes": boxes},
+        )
     return None
 
 
-def _cvbench_distance(scene: Scene, rng: Random) -> Asked | None:
-    if found := nearer_to_anchor(scene, rng):
-        anchor, anchor_name, pair, names, closer = found
+def _cvbench_distance(scene: Scene, rng: Random) -> Choice | None:
+    if found := nearer_to_object(scene, rng):
+        first, second = found.names
         question = (
-            "Estimate the real-world distances between objects in this image. Which object is closer to the "
-            f"{anchor_name} (highlighted by a red box), the {names[0]} (highlighted by a blue box) "
-            f"or the {names[1]} (highlighted by a green box)?"
+            "Estimate the real-world distances between objects in this image. Which object is closer to "
+            f"{found.reference} (highlighted by a red box), the {first} (highlighted by a blue box) "
+            f"or the {second} (highlighted by a green box)?"
         )
-        boxes = zip(("red", "blue", "green"), (anchor, *pair), strict=True)
-        return question, names[closer], [*names], {"objects": [anchor, *pair], "boxes": boxes}
+        boxes = zip(("red", "blue", "green"), found.objects, strict=True)
+        return (
+            question,
+            found.answer("closer to"),
+            [first, second],
+            {"objects": found.objects, "boxes": boxes},
+        )
     return None
 
 
@@ -348,3 +360,67 @@ _CVBENCH = {
     "Depth": _cvbench_depth,
     "Distance": _cvbench_distance,
 }
+
+
+# ---- captions
+
+
+# VSR's relations that CLEVR's world has, by VSR's groups: sides (Projective, and Adjacency in its longer
+# words) and nearness (Proximity). Nothing there touches, holds or faces another thing.
+SIDE_WORDS = {
+    "Projective": {"left": "left of", "right": "right of", "front": "in front of", "behind": "behind"},
+    "Adjacency": {"left": "at the left side of", "right": "at the right side of"},
+}
+NEARNESS = {"near": ("close to", "near"), "far": ("far from", "far away from")}
+VSR_KINDS = (*SIDE_WORDS, "Proximity")
+NEAR, FAR = 1.9, 3.8  # scene units between centres; a fifth and half of all pairs are so, the rest unclear
+
+
+def vsr_prompt(caption: str) -> str:
+    """The whole prompt of a caption. Paper A gives no wording for VSR; ours asks for a word that every rule
+    parses."""
+    return f"Is the following statement true or false? {caption} Answer yes or no."
+
+
+def vsr(scene: Scene, rng: Random, kind: str) -> Question | None:
+    """A caption that is as often true as false, given its words; the answer is yes or no.
+
+    Args:
+        kind: one of `VSR_KINDS`; `meta["relation"]` is VSR's own name of the relation.
+    """
+    found = _nearness(scene, rng) if kind == "Proximity" else _side(scene, rng, SIDE_WORDS[kind])
+    if found is None:
+        return None
+    pair, names, words, is_true = found
+    caption = f"The {names[0]} is {words} the {names[1]}."
+    meta = {"relation": words, "vocabulary": ("yes", "no"), "objects": [*pair]}
+    return Question(caption, "yes" if is_true else "no", kind, prompt=vsr_prompt(caption), meta=meta)
+
+
+Claim = tuple[tuple[int, int], tuple[str, str], str, bool]  # the two objects, their names, relation, truth
+
+
+def _side(scene: Scene, rng: Random, words: dict[str, str]) -> Claim | None:
+    """The claimed side is sampled without regard to the true one, so the words tell nothing."""
+    axis = rng.choice([axis for axis in ("lateral", "sagittal") if AXES[axis][0] in words])
+    if found := relation(scene, rng, axis):
+        pair, names, side = found
+        claimed = rng.choice(AXES[axis])
+        return pair, names, words[claimed], claimed == side
+    return None
+
+
+def _nearness(scene: Scene, rng: Random) -> Claim | None:
+    """Only of scenes with both near and far pairs, so that neither is claimed more often of one.
+
+    Sizes stay unsaid: small things can come closer to each other than large ones.
+    """
+    names = [refer(scene, index, rng, without=("size",)) for index in range(len(scene["objects"]))]
+    pairs = [pair for pair in combinations(range(len(names)), 2) if None not in (names[i] for i in pair)]
+    near = [pair for pair in pairs if distance(scene, *pair) <= NEAR]
+    far = [pair for pair in pairs if distance(scene, *pair) >= FAR]
+    if not near or not far:
+        return None
+    truth, claimed = rng.choice(("near", "far")), rng.choice(("near", "far"))
+    pair = tuple(rng.sample(rng.choice(near if truth == "near" else far), 2))
+    return pair, tuple(names[index] for index in pair), rng.choice(NEARNESS[claimed]), claimed == truth

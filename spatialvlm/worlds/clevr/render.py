@@ -1,7 +1,7 @@
 """A vectorised analytic ray caster for CLEVR's world: spheres, cubes and cylinders on a grey ground.
 
-Every shape is met in closed form, so an image costs a few hundred numpy calls: geometry is sampled on a finer
-grid, and only the pixels on an outline are shaded more than once. Lamps are where CLEVR's own Blender scene
+Every intersection has a closed form, so an image costs a few hundred numpy calls: geometry is sampled on a
+finer grid, and only the pixels on an outline are shaded more than once. Lamps are where CLEVR's own Blender scene
 has them; their strengths and the ground's grey were fitted to the ground pixels of published images (camera
 recovered from `pixel_coords`). Vectors are stored component first, (3, N), in float32.
 """
@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-Scene = dict[str, Any]
+from spatialvlm.worlds.clevr.facts import HEIGHT, WIDTH, Scene
 
-WIDTH, HEIGHT = 480, 320
 FOCAL = 525.0  # pixels at 480 x 320: Blender's 35 mm lens on a 32 mm sensor
 RADIUS = {"large": 0.7, "small": 0.35}
 # half edges in radii: CLEVR's cubes are rounded off, which takes this much
@@ -43,7 +42,7 @@ THING_DIRECT, THING_AMBIENT = 0.47, 0.18  # how rubber answers lamps and ambient
 
 @dataclass(frozen=True)
 class Rendered:
-    """One picture of a scene.
+    """An image of a scene.
 
     Args:
         image: RGB, `width` x `height`.
@@ -72,18 +71,9 @@ def camera(position: np.ndarray) -> Camera:
 
 
 def project(view: Camera, points: np.ndarray) -> np.ndarray:
-    """World points (N, 3) to `pixel_coords` (N, 3): column, row (480 x 320) and distance along the camera's
-    axis.
-    """
-    local = (np.asarray(points, np.float64) - view.position) @ view.axes.T
-    return np.stack(
-        [
-            WIDTH / 2 + FOCAL * local[:, 0] / local[:, 2],
-            HEIGHT / 2 - FOCAL * local[:, 1] / local[:, 2],
-            local[:, 2],
-        ],
-        1,
-    )
+    """World points (N, 3) as `pixel_coords` (N, 3): column, row and distance along the camera's axis."""
+    right, up, ahead = ((np.asarray(points, np.float64) - view.position) @ view.axes.T).T
+    return np.stack([WIDTH / 2 + FOCAL * right / ahead, HEIGHT / 2 - FOCAL * up / ahead, ahead], 1)
 
 
 def corners(thing: dict[str, Any]) -> np.ndarray:
@@ -91,10 +81,8 @@ def corners(thing: dict[str, Any]) -> np.ndarray:
     signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
     angle = thing["rotation"] if thing["shape"] == "cube" else 0.0
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    return (
-        np.array(thing["3d_coords"])
-        + RADIUS[thing["size"]] * (signs * (CUBE if thing["shape"] == "cube" else 1)) @ turn.T
-    )
+    half = RADIUS[thing["size"]] * (signs * (CUBE if thing["shape"] == "cube" else 1))
+    return np.array(thing["3d_coords"]) + half @ turn.T
 
 
 def outline(view: Camera, thing: dict[str, Any]) -> np.ndarray:
@@ -123,9 +111,9 @@ def _unit(a: np.ndarray) -> np.ndarray:
 
 
 def _local(thing: dict[str, Any], v: np.ndarray) -> np.ndarray:
-    """A vector in the axes of a cube, which stands turned about z by `rotation` radians.
+    """A vector in the axes of a cube, which is turned about z by `rotation` radians.
 
-    The CLEVR generator draws 0 to 360, calls it degrees and hands it to Blender, which reads radians: the
+    The CLEVR generator samples 0 to 360, calls it degrees and hands it to Blender, which takes radians: the
     official images agree with radians.
     """
     c, s = np.float32(np.cos(thing["rotation"])), np.float32(np.sin(thing["rotation"]))
@@ -188,8 +176,10 @@ def _normal(thing: dict[str, Any], points: np.ndarray) -> np.ndarray:
 
 
 def _lit(scene: Scene, points: np.ndarray, ids: np.ndarray, toward: np.ndarray, distance, soft) -> np.ndarray:
-    """The share (N,) of a lamp that points see: 0 in full shadow. `toward` (3, N) is the unit way to the
-    lamp, `soft` (N,) the angle it fills."""
+    """The fraction (N,) of a lamp visible from points, 0 in full shadow.
+
+    `toward` (3, N) is the unit direction to the lamp, `soft` (N,) the angle it fills.
+    """
     light = np.ones(points.shape[1], np.float32)
     for k, thing in enumerate(scene["objects"]):
         centre, bound = np.float32(thing["3d_coords"])[:, None], 1.75 * RADIUS[thing["size"]]
@@ -208,7 +198,7 @@ def _lit(scene: Scene, points: np.ndarray, ids: np.ndarray, toward: np.ndarray, 
 
 
 def _lamp(scene: Scene, name: str, points: np.ndarray) -> tuple:
-    """A lamp seen from points (3, N): unit way to it, distance, strength and the angle it fills."""
+    """A lamp seen from points (3, N): unit direction, distance, strength and the angle it fills."""
     if name == "sun":
         toward = np.repeat(SUN[:, None] / np.linalg.norm(SUN), points.shape[1], 1)
         return toward, 1e3, np.float32(SUN_POWER), np.full(points.shape[1], SUN_RADIUS, np.float32)
@@ -235,10 +225,12 @@ def _shade(
     shine = np.zeros_like(points)
     for name in (*LAMPS, "sun"):
         toward, distance, strength, soft = _lamp(scene, name, points)
-        share = _lit(scene, points, ids, toward, distance, soft)
-        direct += strength * (np.maximum(_dot(toward, normals), 0) * share)
+        visible = _lit(scene, points, ids, toward, distance, soft)
+        direct += strength * (np.maximum(_dot(toward, normals), 0) * visible)
         glance = np.maximum(_dot(reflected, toward), 0)
-        shine += strength * (share * np.where(metal, 5.0 * glance**120 + 0.3 * glance**14, 0.05 * glance**14))
+        shine += strength * (
+            visible * np.where(metal, 5.0 * glance**120 + 0.3 * glance**14, 0.05 * glance**14)
+        )
     up = 0.75 + 0.25 * normals[2]
     power = np.where(ids >= 0, THING_DIRECT * direct + THING_AMBIENT * up, direct + AMBIENT * up)
     color = albedo * power + np.where((ids >= 0) & ~metal, shine, 0)
@@ -310,9 +302,9 @@ def visibility(scene: Scene, view: Camera, width: int, height: int) -> tuple[np.
 def render(
     scene: Scene, view: Camera, width: int = WIDTH, height: int = HEIGHT, samples: int = 2
 ) -> Rendered:
-    """Draws a scene that has `lights`; the frame is always CLEVR's 3:2, squeezed into width x height.
+    """Render a scene that has `lights`; the frame is always CLEVR's 3:2, squeezed into width x height.
 
-    `samples` x `samples` rays a pixel find outlines; pixels inside one surface are shaded once.
+    `samples` x `samples` rays per pixel find outlines; pixels inside one surface are shaded once.
     """
     rays, reach, ids = visibility(scene, view, width * samples, height * samples)
 

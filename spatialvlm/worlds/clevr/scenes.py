@@ -1,8 +1,8 @@
-"""CLEVR's world, made anew: scenes in CLEVR's own scenes-JSON form, and their pictures.
+"""Scenes of CLEVR's world in CLEVR's own scenes-JSON form, and their images.
 
-`make(seed, index)` gives the scene with that number, always the same; `picture(scene)` draws it. Sizes,
-colours, camera, lamps and the rules of placing are those of the CLEVR generator (Johnson et al., CVPR 2017,
-`image_generation/render_images.py`); the drawing is our own (`render.py`).
+`make(seed, index)` gives the scene with that number, always the same; `render_scene(scene)` renders it.
+Sizes, colours, camera, lamps and the rules of placing are those of the CLEVR generator (Johnson et al.,
+CVPR 2017, `image_generation/render_images.py`); the renderer is our own (`render.py`).
 """
 
 from __future__ import annotations
@@ -15,31 +15,23 @@ from typing import Any
 import numpy as np
 
 from spatialvlm.worlds.clevr import render
-from spatialvlm.worlds.clevr.render import (
-    COLORS,
-    HEIGHT,
-    LAMP_POSITION,
-    LAMPS,
-    RADIUS,
-    WIDTH,
-    Rendered,
-    Scene,
-)
+from spatialvlm.worlds.clevr.facts import HEIGHT, VALUES, WIDTH, Scene, relationships
+from spatialvlm.worlds.clevr.render import COLORS, LAMP_POSITION, LAMPS, RADIUS, Rendered
 
-SHAPES, SIZES, MATERIALS = ("cube", "sphere", "cylinder"), ("large", "small"), ("rubber", "metal")
+SHAPES, MATERIALS, SIZES = VALUES["shape"], VALUES["material"], ("large", "small")
 SIDES = ("right", "behind", "above", "below", "left", "front")
 CAMERA = (7.48113, -6.50764, 5.34367)
 CAMERA_JITTER, LAMP_JITTER = 0.5, 1.0
 MINIMUM_DISTANCE, MARGIN = 0.25, 0.4  # between surfaces; between centres along each of the four directions
 MINIMUM_PIXELS = 200  # visible at 480 x 320
-RELATION_EPSILON = 0.2
 CHECK_SCALE = 2  # visibility is counted at 240 x 160
 
 
 def make(seed: str | int, index: int, min_objects: int = 3, max_objects: int = 10) -> Scene:
-    """Scene number `index` of the series `seed`: CLEVR's scenes-JSON form, with `camera`, `lights`, and for
-    every object `bbox` (what is seen of it, [x0, y0, x1, y1] at 480 x 320) and `visible_pixels` (at 480 x
-    320).
+    """Scene number `index` of the series `seed`.
+
+    Beside what CLEVR's scenes have there are `camera`, `lights`, and for every object `bbox` (of its visible
+    part, [x0, y0, x1, y1]) and `visible_pixels`, both at 480 x 320.
 
     Raises:
         ValueError: object counts that CLEVR's ground has no room for.
@@ -79,9 +71,7 @@ def _directions(view: render.Camera) -> dict[str, list[float]]:
 
 
 def _place(rng: random.Random, count: int, view: render.Camera) -> list[dict[str, Any]] | None:
-    """Objects at a distance and with a margin in every direction from each other; None after 50 tries for
-    one.
-    """
+    """Objects apart from each other in every direction; None after 50 tries for one."""
     ways = _directions(view)
     objects: list[dict[str, Any]] = []
     for _ in range(count):
@@ -116,9 +106,7 @@ def _apart(x: float, y: float, radius: float, other: dict[str, Any], ways: dict[
 
 
 def _measure(scene: Scene, view: render.Camera) -> bool:
-    """Fills in what is seen of each object; False where one is hidden too much, as the CLEVR generator
-    refuses it.
-    """
+    """Fill in each object's visible part; False where one is hidden too much, as CLEVR refuses it."""
     _, _, ids = render.visibility(scene, view, WIDTH // CHECK_SCALE, HEIGHT // CHECK_SCALE)
     for k, thing in enumerate(scene["objects"]):
         rows, columns = np.nonzero(ids == k)
@@ -130,20 +118,11 @@ def _measure(scene: Scene, view: render.Camera) -> bool:
     return True
 
 
-def relationships(scene: Scene) -> dict[str, list[list[int]]]:
-    """CLEVR's rule: relationships[side][i] lists the j with dot(p_j - p_i, directions[side]) > 0.2."""
-    points = np.array([o["3d_coords"] for o in scene["objects"]])
-    found = {}
-    for side in ("right", "behind", "front", "left"):
-        along = points @ np.array(scene["directions"][side])
-        ahead = along[None, :] - along[:, None] > RELATION_EPSILON
-        found[side] = [np.flatnonzero(row).tolist() for row in ahead]
-    return found
-
-
 def view(scene: Scene) -> render.Camera:
-    """The scene's camera; for a scene without one (an official file) found from its `pixel_coords`, which
-    fixes it to well under a pixel since CLEVR's camera always looks at the origin.
+    """The scene's camera.
+
+    For a scene without one (an official file) it is found from `pixel_coords`, which fix it to well under a
+    pixel since CLEVR's camera always looks at the origin.
     """
     if "camera" in scene:
         return render.camera(np.array(scene["camera"]))
@@ -166,8 +145,9 @@ def _solve(points: tuple, pixels: tuple) -> tuple[float, ...]:
 
 
 def boxes(scene: Scene) -> list[list[float]]:
-    """Each object's box [x0, y0, x1, y1] at 480 x 320: what is seen of it in our scenes; its projected
-    outline, cut at the frame, in official ones.
+    """Each object's box [x0, y0, x1, y1] at 480 x 320.
+
+    It bounds the visible part in our scenes, the projected outline, cut at the frame, in official ones.
     """
     if all("bbox" in thing for thing in scene["objects"]):
         return [list(thing["bbox"]) for thing in scene["objects"]]
@@ -176,7 +156,7 @@ def boxes(scene: Scene) -> list[list[float]]:
     return [np.clip(edge, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT]).tolist() for edge in edges]
 
 
-def picture(scene: Scene, width: int = WIDTH, height: int = HEIGHT, samples: int = 2) -> Rendered:
-    """Draws any scene of this form; one without `lights` gets them where CLEVR's stand before jitter."""
+def render_scene(scene: Scene, width: int = WIDTH, height: int = HEIGHT, samples: int = 2) -> Rendered:
+    """Render any scene of this form; without `lights` they stand where CLEVR's do before jitter."""
     lit = scene if "lights" in scene else {**scene, "lights": LAMP_POSITION}
     return render.render(lit, view(scene), width, height, samples)

@@ -1,7 +1,7 @@
-"""The embedded data sets: questions over rendered scenes, each item made from (split, seed, index) alone.
+"""The embedded data sets: questions over rendered scenes, each made from (split, seed, index) alone.
 
-Nothing is stored: an item is drawn when it is asked for, and kept while there is room. Splits never share a
-scene, since a split's name is part of the seed of every one of its scenes.
+Nothing is stored: an example is rendered on access. Splits never share a scene, since a split's name is part
+of the seed of every one of its scenes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from PIL import Image, ImageDraw
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import KEPT, LazyExamples
-from spatialvlm.tasks.sat.data import draw_answer_form
-from spatialvlm.worlds.clevr import questions, scenes
-from spatialvlm.worlds.clevr.captions import VSR_KINDS
-from spatialvlm.worlds.clevr.captions import vsr as vsr_caption
+from spatialvlm.worlds.clevr import official_questions, questions, scenes
 from spatialvlm.worlds.clevr.facts import Scene
-from spatialvlm.worlds.clevr.official_questions import FAMILIES
-from spatialvlm.worlds.clevr.official_questions import clevr as clevr_question
-from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS, Question
+from spatialvlm.worlds.clevr.questions import (
+    CVBENCH_TASKS,
+    FREE_KINDS,
+    SAT_KINDS,
+    VSR_KINDS,
+    Question,
+    choose_answer_form,
+)
 
 SPLITS = ("train", "validation", "test")
 WIDTH, HEIGHT = 168, 112  # CLEVR's 3:2 at the height that the embedded model looks at
@@ -34,20 +36,20 @@ Box = tuple[str, Sequence[float]]  # colour name, [x0, y0, x1, y1] in the 480 x 
 
 def draw_boxes(image: Image.Image, boxes: Iterable[Box]) -> Image.Image:
     """A copy of an image with box outlines; 1 pixel wide up to 300 pixels of width, 2 at CLEVR's own 480."""
-    drawn = image.convert("RGB")
-    if drawn is image:
-        drawn = image.copy()
-    pen = ImageDraw.Draw(drawn)
-    across, down = drawn.width / scenes.WIDTH, drawn.height / scenes.HEIGHT
-    width = max(1, round(drawn.width / 200))
+    boxed = image.convert("RGB")
+    if boxed is image:
+        boxed = image.copy()
+    pen = ImageDraw.Draw(boxed)
+    across, down = boxed.width / scenes.WIDTH, boxed.height / scenes.HEIGHT
+    width = max(1, round(boxed.width / 200))
     for colour, (left, top, right, bottom) in boxes:
-        corner = min(round(right * across), drawn.width - 1), min(round(bottom * down), drawn.height - 1)
+        corner = min(round(right * across), boxed.width - 1), min(round(bottom * down), boxed.height - 1)
         pen.rectangle([(round(left * across), round(top * down)), corner], outline=colour, width=width)
-    return drawn
+    return boxed
 
 
 def highlight(image: Image.Image, scene: Scene, boxes: Iterable[tuple[str, int]]) -> Image.Image:
-    """A copy of a scene's picture with a question's boxes, (colour name, object index), drawn."""
+    """A copy of a scene's image with a question's boxes, (colour name, object index), drawn."""
     places = scenes.boxes(scene)
     return draw_boxes(image, [(colour, places[index]) for colour, index in boxes])
 
@@ -60,49 +62,46 @@ def sat(
     polarity: str = "closer",
     share_scenes: bool = False,
 ) -> Sequence[Example]:
-    """`limit` questions in SAT's form, the kinds in turn. `polarity` is `closer` or `balanced`.
+    """`limit` questions in SAT's form, the kinds in turn.
 
-    With `share_scenes`, four neighbours are asked of one scene where they can be: a quarter of the drawing,
-    for training, where questions need not be independent.
+    Args:
+        answer_form: one of `questions.ANSWER_FORMS`.
+        polarity: of depth and distance: `closer` or `balanced`.
+        share_scenes: four neighbours are asked of one scene where they can be: a quarter of the rendering,
+            for training, where questions need not be independent.
     """
-
-    draw_answer_form(Random(0), answer_form)  # a wrong form is found before training starts
+    choose_answer_form(Random(0), answer_form)  # an unknown form fails here, not in the first example
     asks = [partial(_ask_sat, kind=kind, answer_form=answer_form, polarity=polarity) for kind in SAT_KINDS]
     return _series("sat", asks, split, limit, seed, share_scenes)
 
 
 def _ask_sat(scene: Scene, rng: Random, kind: str, answer_form: str, polarity: str) -> Question | None:
-    return questions.sat(scene, rng, kind, draw_answer_form(rng, answer_form), polarity)
+    return questions.sat(scene, rng, kind, choose_answer_form(rng, answer_form), polarity)
 
 
 def cvbench(split: str, limit: int, ood: bool = False, seed: int = 0) -> Sequence[Example]:
     """`limit` questions in CV-Bench's form, the tasks in turn, boxes drawn.
 
-    With `ood`, Depth and Distance come with their polarity turned (the same ids, images and choices) and the
-    other tasks as they are.
+    With `ood`, Depth and Distance are polarity-flipped (the same ids, images and choices).
     """
-
     asks = [partial(questions.cvbench, task=task, ood=ood) for task in CVBENCH_TASKS]
     return _series("cvbench", asks, split, limit, seed)
 
 
 def clevr(split: str, limit: int, seed: int = 0) -> Sequence[Example]:
     """`limit` questions of CLEVR's official families, in turn."""
-
-    asks = [partial(clevr_question, family=family) for family in FAMILIES]
+    asks = [partial(official_questions.clevr, family=family) for family in official_questions.FAMILIES]
     return _series("clevr", asks, split, limit, seed)
 
 
 def free(split: str, limit: int, seed: int = 0, kinds: Sequence[str] = FREE_KINDS) -> Sequence[Example]:
     """`limit` free-form questions with short answers, the kinds in turn."""
-
     return _series("free", [partial(questions.free, kind=kind) for kind in kinds], split, limit, seed)
 
 
 def vsr(split: str, limit: int, seed: int = 0) -> Sequence[Example]:
     """`limit` captions in VSR's form, true or false, the groups of relations in turn."""
-
-    return _series("vsr", [partial(vsr_caption, kind=kind) for kind in VSR_KINDS], split, limit, seed)
+    return _series("vsr", [partial(questions.vsr, kind=kind) for kind in VSR_KINDS], split, limit, seed)
 
 
 Ask = Callable[[Scene, Random], Question | None]
@@ -143,7 +142,7 @@ def _item(name: str, series: str, ask: Ask) -> Example:
             break
     return Example(
         id=name,
-        images=(_picture(series, attempt, asked.boxes),),
+        images=(_image(series, attempt, asked.boxes),),
         question=asked.question,
         answer=asked.answer,
         task=asked.task,
@@ -153,7 +152,7 @@ def _item(name: str, series: str, ask: Ask) -> Example:
     )
 
 
-@lru_cache(maxsize=KEPT)  # a question and its out-of-distribution twin share their picture
-def _picture(series: str, index: int, boxes: tuple[tuple[str, int], ...]) -> Image.Image:
+@lru_cache(maxsize=KEPT)  # a question and its out-of-distribution twin share their image
+def _image(series: str, index: int, boxes: tuple[tuple[str, int], ...]) -> Image.Image:
     scene = scenes.make(series, index)
-    return highlight(scenes.picture(scene, WIDTH, HEIGHT).image, scene, boxes)
+    return highlight(scenes.render_scene(scene, WIDTH, HEIGHT).image, scene, boxes)

@@ -42,7 +42,7 @@ def two_views(split: str, limit: int, seed: int = 0) -> Sequence[Example]:
         rng.shuffle(choices)
         return Example(
             id=f"{series}-{index}",
-            images=tuple(scenes.picture(scene, WIDTH, HEIGHT).image for scene in (before, after)),
+            images=tuple(scenes.render_scene(scene, WIDTH, HEIGHT).image for scene in (before, after)),
             question=QUESTION,
             answer=side,
             task="ego_movement",
