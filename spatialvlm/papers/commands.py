@@ -15,6 +15,7 @@ from shlex import join
 from tqdm import tqdm
 
 from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.models import loading
 from spatialvlm.reporting.comparison import replace_section
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,23 @@ class StudyArgs:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """One arm of a study: a training script with a configuration.
+
+    Args:
+        folder: of its run, within the study's.
+        script: path within the repository.
+        config: name of a file in runs/.
+        flags: changes to the configuration.
+    """
+
+    folder: str
+    script: str
+    config: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Job:
     """One command; it is done when all of `marks` exist.
 
@@ -50,6 +68,21 @@ class Job:
     @property
     def done(self) -> bool:
         return all(mark.exists() for mark in self.marks)
+
+
+def training(
+    arm: Arm, path: Path, profile: str, seed: int, flags: Sequence[str], marks: Sequence[str]
+) -> Job:
+    """Return the job that trains an arm at a seed, or resumes it, into the run folder `path`."""
+    config = str(loading.config_for(arm.config, profile))
+    command = (arm.script, "--config", config, "--seed", str(seed), *arm.flags, *flags)
+    command += ("--output_dir", str(path), "--resume")
+    return Job(path.name, command, tuple(path / mark for mark in marks))
+
+
+def as_flags(**values: int | None) -> list[str]:
+    """Return the values that are given as flags."""
+    return [word for name, value in values.items() if value for word in (f"--{name}", str(value))]
 
 
 def select(flag: str, names: Collection[str], known: Collection[str]) -> list[str]:

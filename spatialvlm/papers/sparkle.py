@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import ClassVar, Literal
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
-from spatialvlm.evaluation.metrics import Estimate
+from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.run_folder import DataSource
+from spatialvlm.papers.commands import Arm
+from spatialvlm.reporting.runs import json_object
+from spatialvlm.run_folder import DataSource, read_lines
 from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.data import MADE
@@ -133,28 +136,76 @@ class SparkleExperiment(Experiment):
         )
 
 
+# ---- arms of the study
+
+BASE, BLOCKS = "base", ("basic", "composite")
+
+
+def _arm(name: str) -> Arm:
+    script = "model/sparkle_grpo.py" if name == "sparkle_grpo" else "model/sparkle_sft.py"
+    return Arm(name, script, f"{name}.yaml")
+
+
+ARMS = {
+    "SFT": _arm("sparkle_sft"),
+    "GRPO": _arm("sparkle_grpo"),
+    "SFT, direction alone": _arm("sparkle_sft_direction"),
+    "SFT, distance alone": _arm("sparkle_sft_distance"),
+    "SFT, localization alone": _arm("sparkle_sft_localization"),
+}
+ABLATIONS = {
+    "SFT, without numbers": _arm("sparkle_sft_without_numbers"),
+    "SFT, without localization": _arm("sparkle_sft_direction_distance"),
+    "SFT, without distance": _arm("sparkle_sft_direction_localization"),
+    "SFT, without direction": _arm("sparkle_sft_distance_localization"),
+    "SFT, 200 images": _arm("sparkle_sft_200"),
+    "SFT, 500 images": _arm("sparkle_sft_500"),
+    "SFT, 1,000 images": _arm("sparkle_sft_1000"),
+}
+
+
+def test_folder(folder: Path, name: str, block: str = "") -> Path:
+    """The tests of the base model, or of the arm trained in a folder of this name."""
+    return folder / f"{name}-tested" / block
+
+
 # ---- tables
 
-
-Summary = Mapping  # what evaluate.run returns, of composite with `routes` added
+Summary = Mapping  # what evaluate.run returns; composite with `routes` added
 ROUTES = ("optimal", "exact", "valid")
 
 
+@dataclass(frozen=True)
+class Tested:
+    """An arm's tests: summaries and records by block, `basic` and `composite`."""
+
+    summaries: Mapping[str, Summary]
+    records: Mapping[str, Sequence[Record]]
+
+
+def load_tests(folder: Path, arms: Mapping[str, Arm]) -> dict[str, Tested]:
+    """Load the tests of the base model and of arms of a study."""
+    names = {BASE: BASE} | {name: arm.folder for name, arm in arms.items()}
+    return {
+        arm: Tested(
+            {b: json_object(test_folder(folder, name, b) / "summary.json") for b in BLOCKS},
+            {b: read_lines(test_folder(folder, name, b) / "predictions.jsonl") for b in BLOCKS},
+        )
+        for arm, name in names.items()
+    }
+
+
 def chance(basic: Summary, capabilities: Sequence[str] = tuple(CAPABILITIES)) -> float:
-    """What answers without looking score, the mean over some capabilities' families."""
+    """Return the blind baseline (answers without the image), averaged over the capabilities' families."""
     tasks = basic["tasks"].items()
     return fmean(part["chance"] for name, part in tasks if FAMILIES[name].capability in capabilities)
 
 
 def blocks(summaries: Mapping[str, Summary]) -> str:
-    """Everything that was evaluated, block by block, composite beside the published changes.
-
-    Args:
-        summaries: by block: `basic`, `composite`, `real`.
-    """
+    """Format an evaluation block by block (`basic`, `composite`, `real`), beside published changes."""
     tables = {"basic": _basic, "composite": _composite, "real": _real}
     parts = [f"{name}\n\n{tables[name](summary)}" for name, summary in summaries.items()]
-    notes = "Percent, 95 % intervals; chance is what answers without looking score."
+    notes = "Percent, 95 % intervals; chance is the blind baseline (answers without the image)."
     if "composite" in summaries:
         notes += (
             " Optimal: any shortest path or tour. Exact: the one reference. Length: of valid ones, as a "
@@ -183,11 +234,8 @@ def _real(summary: Summary) -> str:
     rows = []
     for task, part in summary["tasks"].items():
         rows.append(_row(task, part, part["chance"]))
-        rows += [
-            _row(f"- {name}s", found)
-            for name in ("pair", "set")
-            if (found := summary["aggregates"].get(f"{task} {name}"))
-        ]
+        groups = {name: summary["aggregates"].get(f"{task} {name}") for name in ("pair", "set")}
+        rows += [_row(f"- {name}s", group) for name, group in groups.items() if group]
     return markdown(("", "n", "accuracy", "chance"), rows)
 
 
@@ -198,56 +246,51 @@ def _row(name: str, part: Mapping, chance: float | None = None) -> list[str]:
 
 def _composite(summary: Summary) -> str:
     rows = []
-    for task, found in summary["routes"].items():
-        scores = [percent(Estimate.of(found[name])) for name in ROUTES]
-        rows.append([task, str(found["optimal"]["n"]), *scores, _length(found), published(task)])
+    for task, part in summary["routes"].items():
+        scores = [percent(Estimate.of(part[name])) for name in ROUTES]
+        rows.append([task, str(part["optimal"]["n"]), *scores, _length(part), published_changes(task)])
     return markdown(("", "n", *ROUTES, "length", "published"), rows)
 
 
-def published(task: str) -> str:
-    """The published changes of a task: `InternVL2-8B 13.5 to 40.0`; empty where there is none."""
+def published_changes(task: str) -> str:
+    """Format the published changes of a task: `InternVL2-8B 13.5 to 40.0`; empty if there are none."""
     return ", ".join(f"{model} {before} to {after}" for model, before, after in COMPOSITE.get(task, ()))
 
 
-def _length(found: Mapping) -> str:
-    if "length_ratio" not in found:
+def _length(routes: Mapping) -> str:
+    if "length_ratio" not in routes:
         return "none valid"
-    part = Estimate.of(found["length_ratio"])
+    part = Estimate.of(routes["length_ratio"])
     return f"{part.value:.2f} ({part.interval[0]:.2f} to {part.interval[1]:.2f}), n {part.n}"
 
 
-def compared(ways: Mapping[str, Mapping[str, Summary]], records: Mapping[str, Mapping[str, Sequence]]) -> str:
-    """Ways of training side by side: basic by capability, composite by task, and what changed from the first.
+def changes(before: Tested, after: Tested) -> dict[str, dict[str, Estimate]]:
+    """Return the paired differences by block, as `metrics.compare` has them."""
+    return {block: metrics.compare(before.records[block], after.records[block]) for block in BLOCKS}
 
-    Args:
-        ways: the summaries of each way, by block `basic` and `composite`; the first is the model untrained.
-        records: of each way, by block.
-    """
-    first, *trained = ways
-    names = (*CAPABILITIES, "mean_of_tasks")
-    rows = [[way, *_figures(found["basic"]["aggregates"], names)] for way, found in ways.items()]
-    blind = [
-        chance(ways[first]["basic"], chosen) for chosen in (*((name,) for name in CAPABILITIES), CAPABILITIES)
-    ]
-    rows.append(["answers without looking", *(f"{100 * value:.1f}" for value in blind)])
-    parts = ["Basic, each the mean over its families:", markdown(("", *CAPABILITIES, "all families"), rows)]
-    tasks = list(ways[first]["composite"]["routes"])
-    for name, words in (("optimal", "any shortest path or tour"), ("valid", "paths and tours of any length")):
-        rows = []
-        for way, found in ways.items():
-            routes = found["composite"]["routes"]
-            rows.append([way, *(percent(Estimate.of(routes[task][name])) for task in tasks)])
-        parts += [f"Composite, never trained on; {name}, {words}:", markdown(("", *tasks), rows)]
+
+def arms_tables(arms: Mapping[str, Tested]) -> str:
+    """Format arms, base first: basic by capability, composite by task, and the changes from base."""
+    base = arms[BASE].summaries
     rows = []
-    for way in trained:
-        changes = [
-            metrics.compare(records[first][block], records[way][block]) for block in ("basic", "composite")
-        ]
-        rows.append([way, *(percent(change["mean_of_tasks"], sign=True) for change in changes)])
+    for name, arm in arms.items():
+        scores = arm.summaries["basic"]["aggregates"]
+        rows.append([name, *(percent(Estimate.of(scores[key])) for key in (*CAPABILITIES, "mean_of_tasks"))])
+    blind = [chance(base["basic"], (name,)) for name in CAPABILITIES] + [chance(base["basic"])]
+    rows.append(["blind baseline", *(f"{100 * value:.1f}" for value in blind)])
+    parts = ["Basic, each the mean over its families:", markdown(("", *CAPABILITIES, "all families"), rows)]
+    tasks = list(base["composite"]["routes"])
+    for kind, words in (("optimal", "any shortest path or tour"), ("valid", "paths and tours of any length")):
+        rows = []
+        for name, arm in arms.items():
+            routes = arm.summaries["composite"]["routes"]
+            rows.append([name, *(percent(Estimate.of(routes[task][kind])) for task in tasks)])
+        parts += [f"Composite, never trained on; {kind}, {words}:", markdown(("", *tasks), rows)]
+    rows = []
+    for name, arm in arms.items():
+        if name != BASE:
+            change = changes(arms[BASE], arm)
+            rows.append([name, *(percent(change[b]["mean_of_tasks"], sign=True) for b in BLOCKS)])
     header = ("", "basic, all families", "composite (optimal), all tasks")
-    parts += [f"Change from {first}, question by question, in points:", markdown(header, rows)]
+    parts += [f"Change from {BASE}, paired by question, in points:", markdown(header, rows)]
     return "\n\n".join(parts)
-
-
-def _figures(aggregates: Mapping, names: Sequence[str]) -> list[str]:
-    return [percent(Estimate.of(aggregates[name])) for name in names]

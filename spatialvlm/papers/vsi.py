@@ -20,6 +20,7 @@ from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import mapped
 from spatialvlm.models import loading
+from spatialvlm.papers.commands import Arm
 from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
@@ -170,8 +171,28 @@ class VSIExperiment(Experiment):
         super().__init__(script, args, model, questions, benchmark, "strict", max_new_tokens, family)
 
 
-# ---- tables
+# ---- arms of the study
 
+V, T = "vsgrpo_2b_v.yaml", "vsgrpo_2b_t.yaml"
+HELD_OUT = ("object_rel_direction", "object_size_estimation")
+KEPT_FAMILIES = tuple(name for name in FAMILIES if name not in HELD_OUT)
+GRPO = "model/vsi_grpo.py"
+ARMS = {
+    "SFT": Arm("sft", "model/vsi_sft.py", "vsgrpo_2b_sft.yaml"),
+    "DPO": Arm("dpo", "model/vsi_dpo.py", "vsgrpo_2b_dpo.yaml"),
+    "vsGRPO-V": Arm("v", GRPO, V),
+}
+OPEN_ARMS = {  # what the paper leaves open; thoughts first, since they take longest
+    "T, beta 0.0001": Arm("t", GRPO, T),
+    "T, beta 0": Arm("t-beta0", GRPO, T, ("--beta", "0")),
+    "T, beta 0.01": Arm("t-beta1e-2", GRPO, T, ("--beta", "0.01")),
+    "V, beta 0": Arm("v-beta0", GRPO, V, ("--beta", "0")),
+    "V, beta 0.01": Arm("v-beta1e-2", GRPO, V, ("--beta", "0.01")),
+    "V, MRA as reward": Arm("v-mra", GRPO, V, ("--reward", "mra")),
+    "V, four families": Arm("v-held-out", GRPO, V, ("--families", *KEPT_FAMILIES)),
+}
+
+# ---- tables
 
 Answers = Sequence[Record]
 SHORT = {
@@ -182,73 +203,77 @@ SHORT = {
     "object_size_estimation": "object size",
     "room_size_estimation": "room size",
 }
+COURSES = {
+    "format": "format",
+    "empty_thoughts": "empty thoughts",
+    "completion_length": "tokens",
+    "kl": "KL",
+}
+LAST = 5  # steps that the end of a course is averaged over
 
 
 def answers(folder: Path) -> list[Record]:
-    """A test's records, with their families as tasks."""
+    """Load a test's records, with their families as tasks."""
     rows = read_lines(folder / "predictions.jsonl")
     return [record | {"task": family(record["task"])} for record in rows]
 
 
 def scores(records: Answers) -> dict[str, Estimate]:
-    """By family, and `mean` over them."""
-    found = metrics.by_task(records)
-    return {name: found[name] for name in FAMILIES if name in found} | {
-        "mean": metrics.mean_of_tasks(records)
-    }
+    """Return accuracy by family, and `mean` over them."""
+    by_task = metrics.by_task(records)
+    by_family = {name: by_task[name] for name in FAMILIES if name in by_task}
+    return by_family | {"mean": metrics.mean_of_tasks(records)}
 
 
-def ways_table(ways: Mapping[str, Answers]) -> str:
-    """A row a family, a column a way."""
-    found = {way: scores(records) for way, records in ways.items()}
-    first = next(iter(found.values()))
-    rows = [[SHORT.get(name, name), str(part.n), *(percent(each[name]) for each in found.values())]
-            for name, part in first.items()]  # fmt: skip
-    return markdown(("", "n", *found), rows)
+def arms_table(arms: Mapping[str, Answers]) -> str:
+    """Format accuracy: a row per family, a column per arm."""
+    columns = {arm: scores(records) for arm, records in arms.items()}
+    rows = [
+        [SHORT.get(name, name), str(part.n), *(percent(each[name]) for each in columns.values())]
+        for name, part in next(iter(columns.values())).items()
+    ]
+    return markdown(("", "n", *columns), rows)
 
 
 def change(before: Answers, after: Answers, families: Sequence[str] = FAMILIES) -> Estimate:
-    """The paired difference of the mean over some families."""
-    pair = [[record for record in records if record["task"] in families] for records in (before, after)]
-    return metrics.compare(*pair)["mean_of_tasks"]
+    """Return the paired difference of the mean over some families."""
+    before, after = ([r for r in records if r["task"] in families] for records in (before, after))
+    return metrics.compare(before, after)["mean_of_tasks"]
 
 
-def gains_table(base: Answers, ways: Mapping[str, Answers], shuffled: Mapping[str, Answers]) -> str:
-    """What each way gained over the untrained model, and what of its score is left without its own video."""
+def gains_table(base: Answers, arms: Mapping[str, Answers], shuffled: Mapping[str, Answers]) -> str:
+    """Format each arm's gain over the untrained model, and its score with the videos shuffled."""
     rows = [
-        [way, percent(change(base, records), sign=True), percent(scores(shuffled[way])["mean"])]
-        for way, records in ways.items()
+        [arm, percent(change(base, records), sign=True), percent(scores(shuffled[arm])["mean"])]
+        for arm, records in arms.items()
     ]
     return markdown(("", "gain of the mean", "mean with the videos shuffled"), rows)
 
 
-def steps(folder: Path, names: Sequence[str], last: int) -> dict[str, tuple[float, float]]:
-    """(the first step's, the mean of the last steps') figures of a training, those that it has."""
+def course(folder: Path) -> dict[str, tuple[float, float]]:
+    """Return a training's metrics of `COURSES`: at the first step, and averaged over the last."""
     rows = read_lines(folder / "metrics.jsonl")
-    there = [name for name in names if name in rows[0]]
+    last = rows[-LAST:]
     return {
-        name: (rows[0][name], sum(row[name] for row in rows[-last:]) / len(rows[-last:])) for name in there
+        name: (rows[0][name], sum(row[name] for row in last) / len(last))
+        for name in COURSES
+        if name in rows[0]
     }
 
 
-def habits_table(folders: Mapping[str, Path], last: int = 5) -> str:
-    """Format, empty thoughts and KL of trainings: at the first step, and over the last ones."""
-    names = {
-        "format": "format",
-        "empty_thoughts": "empty thoughts",
-        "completion_length": "tokens",
-        "kl": "KL",
-    }
+def courses_table(folders: Mapping[str, Path]) -> str:
+    """Format format, empty thoughts, length and KL of trainings: first step to last steps."""
     rows = []
-    for way, folder in folders.items():
-        found = steps(folder, list(names), last)
-        rows.append([way, *(_course(name, found.get(name)) for name in names)])
-    return markdown(("", *names.values()), rows)
+    for arm, folder in folders.items():
+        measured = course(folder)
+        rows.append([arm, *(_course(name, measured.get(name)) for name in COURSES)])
+    return markdown(("", *COURSES.values()), rows)
 
 
 def _course(name: str, pair: tuple[float, float] | None) -> str:
     if pair is None:
         return ""
-    if name in ("format", "empty_thoughts"):
-        return f"{100 * pair[0]:.0f} % to {100 * pair[1]:.0f} %"
-    return f"{pair[0]:.1f} to {pair[1]:.1f}" if name == "completion_length" else f"{pair[1]:.3f}"
+    first, last = pair
+    if name == "completion_length":
+        return f"{first:.1f} to {last:.1f}"
+    return f"{last:.3f}" if name == "kl" else f"{100 * first:.0f} % to {100 * last:.0f} %"

@@ -15,6 +15,7 @@ from scripts import commands
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
+from spatialvlm.papers import sparkle
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
@@ -114,7 +115,7 @@ def room_runs(folder: Path) -> Path:
 
 
 def node_runs(folder: Path) -> Path:
-    for way in studies.SPARKLE_WAYS.values():
+    for way in ("base", *(arm.folder for arm in sparkle.ARMS.values())):
         rng = Random(way)
         basic = [
             {"id": f"{name}-{i}", "task": name, "correct": rng.random() < 0.6}

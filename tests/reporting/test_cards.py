@@ -72,7 +72,10 @@ def test_a_run_whose_answers_were_changed_gets_no_card(tmp_path, examples):
 
 
 SPOILT = {  # file of the run, what is in it -> what is said
-    "config.json": [("{", "config.json is damaged"), ('{"arguments": {}}', "has no 'arguments' or 'command'")],
+    "config.json": [
+        ("{", "config.json is damaged"),
+        ('{"arguments": {}}', "has no 'arguments' or 'command'"),
+    ],
     "adapter/adapter_config.json": [("{", "adapter_config.json is damaged"), ("{}", "names no base model")],
 }
 

@@ -48,7 +48,7 @@ def test_tables_and_verdicts_from_finished_runs(finished, tmp_path):
     assert "written by hand" in text and text.split("<!-- reproduce_sat -->")[1].strip()[:20] in printed
     row = next(line for line in text.splitlines() if line.startswith("| Pass@1, Total: GRPO-v2 above SFT"))
     assert "+25.0 (" in row and "| +5.6 " in row and row.count("**") == 2
-    assert text.count("| GRPO-v2, published") == 3 and "polarity balanced" in text
+    assert text.count("| GRPO-v2, published") == 3 and "balanced polarity" in text
     commands = (finished / "commands.txt").read_text().splitlines()
     assert len(commands) == 2 * 7 + 6 and len(set(commands)) == len(commands)
     v1 = next(command for command in commands if "v1-balanced-seed1" in command)

@@ -131,12 +131,12 @@ def test_the_comparison_of_finished_runs(finished, tmp_path):
     for flag in ("runs/embedded/sparkle_grpo.yaml", "--test_base false", "--resume"):
         assert flag in grpo
     assert run(REPRODUCE, *flags, folder=tmp_path) and results.read_text() == text  # nothing is done twice
-    blind = next(line for line in text.splitlines() if "answers without looking" in line)
+    blind = next(line for line in text.splitlines() if "blind baseline" in line)
     assert [cell.strip() for cell in blind.split("|")[2:6]] == ["100.0"] * 4  # all gold answers are alike
 
     finish(finished, "sparkle_sft_200", 0.5)  # an ablation that was asked for once stays in the tables
     run(REPRODUCE, *flags, folder=tmp_path)
-    assert results.read_text().count("| SFT, 200 pictures") == 4
+    assert results.read_text().count("| SFT, 200 images") == 4
     assert len((finished / "commands.txt").read_text().splitlines()) == 6 + 7
 
 
