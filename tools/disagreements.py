@@ -56,7 +56,7 @@ def example(row: Row, answer: str) -> Example:
 
 def parsed_by(rule: Rule, row: Row) -> str | float | None:
     """The answer that a rule parses from a text; None if it finds none, or an impossible one."""
-    parsed = rule.read(row["text"], example(row, "A"))
+    parsed = rule.parse(row["text"], example(row, "A"))
     if row["kind"] == "number":
         right = row["person"] is not None and rule.gold(example(row, str(row["person"]))) == parsed
         return row["person"] if right else _number(parsed)

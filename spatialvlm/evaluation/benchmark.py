@@ -3,7 +3,7 @@
 Three rules a benchmark, by name. `official` is what its authors' code computes, oddities and all; `paper` is
 what paper A (GRPO against SFT on SAT) computed; `strict` is ours: what a careful person would read from the
 text (`spatialvlm.parsing.answers`). One file a benchmark;
-`python -m spatialvlm.evaluation.score_file` scores with any of them.
+`python -m spatialvlm.tasks.score_file` scores with any of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
-from spatialvlm.tasks.sat import reward as rewards
 
 Parsed = str | int | float | None  # what a text says; None where it says nothing, which is wrong
 Aggregate = Callable[[Sequence[Record]], dict[str, Estimate]]
@@ -28,20 +27,20 @@ class Rule:
     Args:
         name: `official`, `paper` or `strict`; a benchmark may have others.
         source: whose definition this is, in one line; it stands in every summary.
-        read: (text, example) -> what the text answers.
-        read_gold: example -> the right answer; `read` of `example.answer` where None.
+        parse: (text, example) -> what the text answers.
+        parse_gold: example -> the right answer; `parse` of `example.answer` where None.
         score: (parsed, gold) -> a score within 0 and 1, for answers that can be partly right; where None, 1
             for the right answer and 0 for another.
     """
 
     name: str
     source: str
-    read: Callable[[str, Example], Parsed]
-    read_gold: Callable[[Example], Parsed] | None = None
+    parse: Callable[[str, Example], Parsed]
+    parse_gold: Callable[[Example], Parsed] | None = None
     score: Callable[[Parsed, Parsed], float] | None = None
 
     def gold(self, example: Example) -> Parsed:
-        return self.read_gold(example) if self.read_gold else self.read(example.answer, example)
+        return self.parse_gold(example) if self.parse_gold else self.parse(example.answer, example)
 
     def score_of(self, parsed: Parsed, gold: Parsed) -> float:
         return self.score(parsed, gold) if self.score else float(parsed == gold)
@@ -76,7 +75,7 @@ def to_record(example: Example, completions: list[str], rule: Rule, gold: Parsed
     `num_samples` are. Where answers can be partly right (`Rule.score`), `scores` has each sample's and
     `score` the best.
     """
-    parsed = [rule.read(text, example) for text in completions]
+    parsed = [rule.parse(text, example) for text in completions]
     scores = [rule.score_of(answer, gold) for answer in parsed]
     num_correct = sum(score == 1 for score in scores)
     record = {
@@ -105,23 +104,23 @@ def micro_and_mean(records: Sequence[Record]) -> dict[str, Estimate]:
     return {"micro": metrics.accuracy(records), "mean_of_tasks": metrics.mean_of_tasks(records)}
 
 
-def read_choice(text: str, example: Example) -> str | None:
+def parse_choice(text: str, example: Example) -> str | None:
     """The letter of the choice that a text answers with (`answers.choice`)."""
     return answers.choice(text, example.choices)
 
 
-def read_free(text: str, example: Example) -> Parsed:
+def parse_free(text: str, example: Example) -> Parsed:
     """Yes or no, a number or a word, by what `meta["vocabulary"]` holds (`answers.one_of`)."""
     return answers.one_of(text, example.meta["vocabulary"])
 
 
-def read_as_rewarded(text: str, example: Example) -> str | None:
-    """A text's last line as paper A's reward compares it (`rewards.comparable`); None where it is empty."""
-    return rewards.comparable(text) or None
+def parse_as_rewarded(text: str, example: Example) -> str | None:
+    """A text's last line as paper A's reward compares it (`answers.last_line`); None where it is empty."""
+    return answers.last_line(text) or None
 
 
-STRICT_CHOICE = Rule("strict", "the letter of the choice that a text answers with", read_choice)
-STRICT_FREE = Rule("strict", "yes or no, a number or a word, by what the question allows", read_free)
+STRICT_CHOICE = Rule("strict", "the letter of the choice that a text answers with", parse_choice)
+STRICT_FREE = Rule("strict", "yes or no, a number or a word, by what the question allows", parse_free)
 PAPER_TEXT = Rule(
-    "paper", "the last line is the answer, but for case and ( ) . , - (paper A's reward)", read_as_rewarded
+    "paper", "the last line is the answer, but for case and ( ) . , - (paper A's reward)", parse_as_rewarded
 )

@@ -107,7 +107,7 @@ def asked(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:
 # ---- the test
 
 
-def read_words(text: str, example: Example) -> Parsed:
+def parse_words(text: str, example: Example) -> Parsed:
     """A word of the example's vocabulary, or a number, read as the rewards read them."""
     vocabulary = example.meta.get("vocabulary")
     if vocabulary is None:
@@ -124,7 +124,7 @@ WORDS = Benchmark(
     vsi.load,
     {
         "strict": Rule(
-            "strict", "the very word, or a number's mean relative accuracy", read_words, gold_words, score
+            "strict", "the very word, or a number's mean relative accuracy", parse_words, gold_words, score
         )
     },
     micro_and_mean,
@@ -137,10 +137,10 @@ def inside_answer(benchmark: Benchmark, mode: Mode) -> Benchmark:
         return benchmark
 
     def within(rule: Rule) -> Rule:
-        def read(text: str, example: Example) -> Parsed:
-            return rule.read(rewards_vsi.answer_text(text, mode) or text, example)
+        def parse(text: str, example: Example) -> Parsed:
+            return rule.parse(rewards_vsi.answer_text(text, mode) or text, example)
 
-        return replace(rule, read=read, read_gold=rule.gold)
+        return replace(rule, parse=parse, parse_gold=rule.gold)
 
     return replace(benchmark, rules={name: within(rule) for name, rule in benchmark.rules.items()})
 

@@ -18,7 +18,16 @@ from functools import lru_cache
 from spatialvlm.parsing.conclusion import Found, conclude, denied, inside_answer_tags
 from spatialvlm.parsing.numbers import NO_IDIOM, numbers
 
-__all__ = ["choice", "inside_answer_tags", "number", "one_of", "word", "yes_no"]
+__all__ = [
+    "choice",
+    "inside_answer_tags",
+    "last_line",
+    "normalized",
+    "number",
+    "one_of",
+    "word",
+    "yes_no",
+]
 
 # ---- words
 
@@ -241,3 +250,20 @@ def one_of(text: str, vocabulary: Sequence[str]) -> str | int | float | None:
     if all(entry.isdecimal() for entry in vocabulary):
         return number(text)
     return word(text, vocabulary)
+
+
+# ---- exact match
+
+
+_IGNORED = str.maketrans("", "", "().,-")
+
+
+def normalized(text: str) -> str:
+    """A text in lower case without `( ) . , -` and repeated blanks."""
+    return " ".join(text.translate(_IGNORED).lower().split())
+
+
+def last_line(text: str) -> str:
+    """The normalized last line of a text; empty for an empty text."""
+    lines = text.strip().splitlines()
+    return normalized(lines[-1]) if lines else ""

@@ -21,9 +21,9 @@ import tiny
 from test_cvbench import png
 
 from spatialvlm.errors import UserError
-from spatialvlm.evaluation import score_file
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.evaluation.evaluate import Settings, gold_answers
+from spatialvlm.tasks import score_file
 from spatialvlm.tasks.registry import benchmark
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
 from spatialvlm.tasks.vsr import data as vsr

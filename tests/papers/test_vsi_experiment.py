@@ -51,15 +51,15 @@ def cache(tmp_path, monkeypatch):
 )
 def test_words_and_numbers_of_the_test(text, example, parsed, score):
     rule = WORDS.rules["strict"]
-    assert rule.read(text, example) == parsed
+    assert rule.parse(text, example) == parsed
     assert rule.score_of(parsed, rule.gold(example)) == pytest.approx(score)
 
 
 def test_an_answer_in_tags_is_read_inside_them():
     text = "<think>a desk stands there</think><answer>night stand</answer>"
     within = vsi.inside_answer(WORDS, "think").rules["strict"]
-    assert within.read(text, word()) == "night stand" and WORDS.rules["strict"].read(text, word()) is None
-    assert within.read("desk", word()) == "desk", "without tags the whole text counts"
+    assert within.parse(text, word()) == "night stand" and WORDS.rules["strict"].parse(text, word()) is None
+    assert within.parse("desk", word()) == "desk", "without tags the whole text counts"
     assert within.gold(NUMBER) == 2.0
     assert vsi.inside_answer(WORDS, "vanilla") is WORDS
     assert set(vsi.inside_answer(VSIBENCH, "observe").rules) == set(VSIBENCH.rules)

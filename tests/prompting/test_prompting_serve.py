@@ -92,7 +92,7 @@ def test_a_server_says_what_the_local_model_says(served, tmp_path):
         assert there.keys() == here.keys() == {each.id for each in asked}
         for example in asked:
             one, other = there[example.id], here[example.id]
-            assert rule.read(one.outcome.text, example) == rule.read(other.outcome.text, example)
+            assert rule.parse(one.outcome.text, example) == rule.parse(other.outcome.text, example)
             said = [[reply.text for reply in talk.replies] for talk in (one, other)]
             if one.outcome != other.outcome or said[0] != said[1]:
                 others.append((strategy.name, example.id, *said))

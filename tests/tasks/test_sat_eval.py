@@ -78,7 +78,7 @@ def test_the_real_test_is_asked_in_both_orders(real_data, tmp_path, form):
         assert (one.answer == other.answer) == (form == "natural")
     for rule in BENCHMARK.rules.values():  # every gold answer, said, is right
         for example in found:
-            assert rule.score_of(rule.read(example.answer, example), rule.gold(example)) == 1, example
+            assert rule.score_of(rule.parse(example.answer, example), rule.gold(example)) == 1, example
 
 
 def test_choices_with_commas_stay_whole(tmp_path):
@@ -249,7 +249,7 @@ def test_questions_asked_once_have_no_official_total():
 )
 def test_official_reads_as_the_authors_do(text, prompt, gold, read):
     item = Example("a", (tiny.image(0),), prompt, gold, "perspective", (gold, "nothing"))
-    assert BENCHMARK.rules["official"].read(text, item) == read
+    assert BENCHMARK.rules["official"].parse(text, item) == read
     assert BENCHMARK.rules["official"].gold(item) == gold
 
 
@@ -259,5 +259,5 @@ def test_strict_reads_text_and_letter_alike():
     )
     strict = BENCHMARK.rules["strict"]
     for text in ("left, then up", "B", "(B)", "The answer is B.", "Left, then up."):
-        assert strict.read(text, item) == strict.gold(item) == "B"
-    assert strict.read("", item) is None and strict.read("A or B", item) is None
+        assert strict.parse(text, item) == strict.gold(item) == "B"
+    assert strict.parse("", item) is None and strict.parse("A or B", item) is None

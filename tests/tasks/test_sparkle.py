@@ -118,7 +118,7 @@ def test_every_answer_is_recomputed_and_none_is_ambiguous(name):
             }
             assert recomputed(example, moved) == example.answer, example
         gold = STRICT.gold(example)
-        assert gold is not None and STRICT.score_of(STRICT.read(example.answer, example), gold) == 1
+        assert gold is not None and STRICT.score_of(STRICT.parse(example.answer, example), gold) == 1
 
 
 def test_two_thousand_configurations_make_34_000_pairs_of_which_any_can_be_made_alone():
@@ -189,7 +189,7 @@ def test_text_alone_answers_no_better_than_chance(many):
             guess = re.sub(
                 r"#(\d+)", lambda found, named=named: named[int(found[1])], seen.most_common(1)[0][0]
             )
-            said, gold = STRICT.read(guess, example), STRICT.gold(example)
+            said, gold = STRICT.parse(guess, example), STRICT.gold(example)
             right[example.task].append(STRICT.score_of(said, gold))
         for task, scores in right.items():
             guessed = np.mean([1 / len(vocabulary(e) or test) for e in test if e.task == task])
@@ -355,7 +355,7 @@ HOW_FAR = asked("distance_exact", "How far apart are N1 and N2?")
     ],
 )
 def test_reading_as_a_person_would(example, text, read):
-    assert STRICT.read(text, example) == read
+    assert STRICT.parse(text, example) == read
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_scores(said, gold, score):
 def test_a_length_is_measured_however_it_is_written():
     for answer, said, score in (("5", "5.4", 1), ("5.0", "5", 1), ("5", "5.6", 0)):
         example = replace(HOW_FAR, answer=answer)
-        assert STRICT.score_of(STRICT.read(said, example), STRICT.gold(example)) == score
+        assert STRICT.score_of(STRICT.parse(said, example), STRICT.gold(example)) == score
 
 
 def test_totals_by_capability():

@@ -27,7 +27,7 @@ STRICT, PAPER = COMPOSITE.rules["strict"], COMPOSITE.rules["paper"]
 
 
 def optimal(text: str, example: Example) -> bool:
-    return STRICT.score_of(STRICT.read(text, example), STRICT.gold(example)) == 1
+    return STRICT.score_of(STRICT.parse(text, example), STRICT.gold(example)) == 1
 
 
 # ---- against brute force
@@ -144,8 +144,8 @@ def test_items(name, names, sizes):
     assert [example.task for example in sample] == names * 20
     assert {len(example.meta["nodes"]) for example in sample if example.task == "tour"} == sizes
     for example in sample:
-        assert STRICT.score_of(STRICT.read(example.answer, example), STRICT.gold(example)) == 1
-        assert PAPER.score_of(PAPER.read(example.answer, example), PAPER.gold(example)) == 1
+        assert STRICT.score_of(STRICT.parse(example.answer, example), STRICT.gold(example)) == 1
+        assert PAPER.score_of(PAPER.parse(example.answer, example), PAPER.gold(example)) == 1
         if "removed" in example.task:
             side = int(example.task[5])
             assert len(example.meta["edges"]) == round(0.75 * 2 * side * (side - 1))
@@ -226,7 +226,7 @@ def tour() -> Example:
     ],
 )
 def test_paths_are_read_and_judged(text, read):
-    assert STRICT.read(text, item()) == read
+    assert STRICT.parse(text, item()) == read
     assert optimal(text, item()) == bool(read and read.endswith("optimal"))
 
 
@@ -249,7 +249,7 @@ def test_paths_are_read_and_judged(text, read):
 def test_tours_are_read_and_judged(text, is_optimal, is_exact):
     example = tour()
     assert optimal(text, example) == is_optimal
-    assert PAPER.score_of(PAPER.read(text, example), PAPER.gold(example)) == is_exact
+    assert PAPER.score_of(PAPER.parse(text, example), PAPER.gold(example)) == is_exact
 
 
 def test_totals_by_hand():
@@ -261,7 +261,7 @@ def test_totals_by_hand():
     for task, said in texts.items():
         example = item() if task == "path" else tour()
         for text in said:
-            parsed, gold = STRICT.read(text, example), STRICT.gold(example)
+            parsed, gold = STRICT.parse(text, example), STRICT.gold(example)
             score = STRICT.score_of(parsed, gold)
             records.append(
                 {"task": task, "parsed": parsed, "gold": gold, "score": score, "correct": score == 1}

@@ -93,7 +93,7 @@ def test_nothing_is_worth_one_that_is_not_scored_right():
         for other in examples:
             if one.meta["answer_type"] == other.meta["answer_type"]:
                 worth = rewards_sparkle.basic(one.answer, other)
-                score = rule.score_of(rule.read(one.answer, other), rule.gold(other))
+                score = rule.score_of(rule.parse(one.answer, other), rule.gold(other))
                 assert (worth == 1) == (score == 1), (one.answer, other.question, other.answer)
                 assert 0 <= worth <= 1
                 seen.add(score)

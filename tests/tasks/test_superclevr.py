@@ -66,9 +66,9 @@ def test_the_right_answers_are_read_as_right_and_others_as_wrong(folder, rule):
 def test_a_vehicle_is_read_out_of_a_sentence(folder):
     example = with_vocabulary(clevr.load(folder))[3]
     strict = SUPERCLEVR.rules["strict"]
-    assert strict.read("It is a road bike.", example) == "road bike"
-    assert strict.read("It is a mountain bike.", example) == "mountain bike"
-    assert strict.read("It is a cube.", example) is None
+    assert strict.parse("It is a road bike.", example) == "road bike"
+    assert strict.parse("It is a mountain bike.", example) == "mountain bike"
+    assert strict.parse("It is a cube.", example) is None
 
 
 def test_which_benchmark_a_place_holds(folder, tmp_path):
@@ -127,7 +127,7 @@ def test_the_published_sample(real_data):
     assert "other" not in {example.task for example in found}
     strict = SUPERCLEVR.rules["strict"]
     for example in with_vocabulary(found):
-        assert strict.read(f"The answer is {example.answer}.", example) == strict.gold(example) is not None
+        assert strict.parse(f"The answer is {example.answer}.", example) == strict.gold(example) is not None
     assert all(example.images[0].is_file() for example in found)
 
 

@@ -210,13 +210,13 @@ def test_prompts_change_the_last_line_alone(tmp_path):
 def test_every_rule_reads_the_last_answer_tag(tmp_path, text, points):
     asked = example(tmp_path, "object_counting")
     for rule in TAGGED.rules.values():
-        assert rule.score_of(rule.read(text, asked), rule.gold(asked)) == points, rule.name
+        assert rule.score_of(rule.parse(text, asked), rule.gold(asked)) == points, rule.name
         assert "<answer>" in rule.source
     lettered = example(tmp_path, "route_planning")
     for rule in TAGGED.rules.values():
-        read = rule.read("<think>A or C</think> <answer> B. right </answer>", lettered)
+        read = rule.parse("<think>A or C</think> <answer> B. right </answer>", lettered)
         assert rule.score_of(read, rule.gold(lettered)) == 1, rule.name
-    assert VSIBENCH.rules["official"].read("<answer>4</answer>", asked) is None
+    assert VSIBENCH.rules["official"].parse("<answer>4</answer>", asked) is None
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_words_where_there_are_no_options(text, official, strict):
     asked = replace(made, meta={"vocabulary": words})
     for name, points in {"official": official, "lmms_eval": official, "strict": strict}.items():
         rule = VSIBENCH.rules[name]
-        assert rule.score_of(rule.read(text, asked), rule.gold(asked)) == points, name
+        assert rule.score_of(rule.parse(text, asked), rule.gold(asked)) == points, name
 
 
 def example(tmp_path: Path, kind: str, truth: str | None = None):
@@ -270,7 +270,7 @@ def test_numbers_by_every_rule(tmp_path, text, official, lmms_eval, strict):
     expected = {"official": official, "paper": official, "lmms_eval": lmms_eval, "strict": strict}
     for name, points in expected.items():
         rule = VSIBENCH.rules[name]
-        assert rule.score_of(rule.read(text, asked), rule.gold(asked)) == pytest.approx(points), name
+        assert rule.score_of(rule.parse(text, asked), rule.gold(asked)) == pytest.approx(points), name
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_letters_by_every_rule(tmp_path, text, official, strict):
     asked = example(tmp_path, "object_rel_direction_medium")
     for name, points in {"official": official, "lmms_eval": official, "strict": strict}.items():
         rule = VSIBENCH.rules[name]
-        assert rule.score_of(rule.read(text, asked), rule.gold(asked)) == points, name
+        assert rule.score_of(rule.parse(text, asked), rule.gold(asked)) == points, name
 
 
 def records(folder: Path, rule: str, answers: dict[str, list[tuple[str, str]]]) -> list[dict]:
@@ -356,8 +356,11 @@ def test_every_real_row_is_read_and_its_gold_answer_scores_1(real_data):
     assert len(examples) == len(path.read_text().splitlines()) == 2071
     for asked in examples:
         for rule in VSIBENCH.rules.values():
-            assert rule.score_of(rule.read(asked.answer, asked), rule.gold(asked)) == 1, (rule.name, asked.id)
+            assert rule.score_of(rule.parse(asked.answer, asked), rule.gold(asked)) == 1, (
+                rule.name,
+                asked.id,
+            )
             if asked.choices:
                 text = asked.choices["ABCD".index(asked.answer)]
-                lettered = rule.read(f"{asked.answer}. {text}", asked)
+                lettered = rule.parse(f"{asked.answer}. {text}", asked)
                 assert lettered == asked.answer, (rule.name, asked.id)

@@ -387,7 +387,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, cache):
 )
 def test_rules(text, strict, official, paper):
     item = Example("a", (tiny.image(0),), "The cat is on the mat.", "yes", "Topological")
-    read = {name: rule.read(text, item) for name, rule in BENCHMARK.rules.items()}
+    read = {name: rule.parse(text, item) for name, rule in BENCHMARK.rules.items()}
     assert read == {"strict": strict, "official": official, "paper": paper}
     assert {name: rule.gold(item) for name, rule in BENCHMARK.rules.items()} == {
         "strict": "yes",

@@ -20,7 +20,7 @@ YES_NO, COUNTS = ("yes", "no"), tuple(str(count) for count in range(11))
 SIDES = {"lateral": ("left", "right"), "sagittal": ("front", "behind"), "image y": ("above", "below")}
 
 
-def read_official(text: str, example: Example) -> Parsed:
+def parse_official(text: str, example: Example) -> Parsed:
     """The integer inside `<answer>`, else the last one in the text; of yes or no the text between the tags.
 
     R1-V's `test_qwen2vl_counting_superclevr.py`, whose data Super-CLEVR's hub form is; CLEVR's own authors
@@ -75,7 +75,7 @@ BENCHMARK = Benchmark(
     load,
     {
         "strict": STRICT_FREE,
-        "official": Rule("official", "the integer inside <answer>, or its text (R1-V)", read_official),
+        "official": Rule("official", "the integer inside <answer>, or its text (R1-V)", parse_official),
         "paper": PAPER_TEXT,
     },
     aggregate,

@@ -42,7 +42,7 @@ def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
     )
 
 
-def read_paper(text: str, example: Example) -> Parsed:
+def parse_paper(text: str, example: Example) -> Parsed:
     """What paper A's script reads: between the first tags the first number, in digits before words; nothing
     without tags. The script then leaves unread answers out of its shares; here they are wrong."""
     found = re.search(r"<answer>(.*?)</answer>", text, re.IGNORECASE | re.DOTALL)
@@ -137,7 +137,7 @@ BENCHMARK = Benchmark(
         "official": replace(
             clevr.BENCHMARK.rules["official"], source="the integer inside <answer>, else the last one (R1-V)"
         ),
-        "paper": Rule("paper", "the first number inside <answer> (paper A's script)", read_paper, gold),
+        "paper": Rule("paper", "the first number inside <answer> (paper A's script)", parse_paper, gold),
     },
     aggregate,
 )

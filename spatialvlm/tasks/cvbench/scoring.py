@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from spatialvlm.evaluation import metrics
-from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, Rule, read_as_rewarded
+from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, Rule, parse_as_rewarded
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.tasks.cvbench import data as cvbench
@@ -15,7 +15,7 @@ from spatialvlm.tasks.cvbench.data import TASKS_2D, TASKS_3D
 _FIRST_LETTER = re.compile(r"[\(\s]*([A-Z])[\)\.\s]*", re.IGNORECASE)
 
 
-def read_official(text: str, example: Example) -> str | None:
+def parse_official(text: str, example: Example) -> str | None:
     """The first letter of the text, whatever it belongs to: "The answer is A" says T, "Based on" says B.
 
     lmms-eval 0.7.3, `tasks/cv_bench/utils.py`; the benchmark's authors published the formula of the total
@@ -67,10 +67,10 @@ BENCHMARK = Benchmark(
     {
         "strict": STRICT_CHOICE,
         "official": Rule(
-            "official", "the first letter of the text (lmms-eval 0.7.3)", read_official, gold_official
+            "official", "the first letter of the text (lmms-eval 0.7.3)", parse_official, gold_official
         ),
         "paper": Rule(
-            "paper", "the last line is the letter, but for case and ( ) . , -", read_as_rewarded, gold_paper
+            "paper", "the last line is the letter, but for case and ( ) . , -", parse_as_rewarded, gold_paper
         ),
     },
     aggregate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_IGNORED = str.maketrans("", "", "().,-")
+from spatialvlm.parsing.answers import last_line, normalized
 
 
 def accuracy(completion: str, answer: str) -> float:
@@ -14,14 +14,4 @@ def accuracy(completion: str, answer: str) -> float:
     """
     if not completion.strip():
         return -0.2
-    return float(comparable(completion) == _normalised(answer))
-
-
-def comparable(completion: str) -> str:
-    """A completion's last line as `accuracy` compares it; empty for an empty completion."""
-    lines = completion.strip().splitlines()
-    return _normalised(lines[-1]) if lines else ""
-
-
-def _normalised(text: str) -> str:
-    return " ".join(text.translate(_IGNORED).lower().split())
+    return float(last_line(completion) == normalized(answer))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spatialvlm.evaluation import metrics
-from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Rule, micro_and_mean, read_choice
+from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Rule, micro_and_mean, parse_choice
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.tasks.sat import data as sat
@@ -22,7 +22,7 @@ def gold_letter(example: Example) -> str:
     return LETTERS[example.choices.index(sat.right_choice(example))]
 
 
-def read_official(text: str, example: Example) -> str | None:
+def parse_official(text: str, example: Example) -> str | None:
     """The whole text in lower case, cut down by the wording of a few questions and answers.
 
     `QAAccuracy` of the authors' `models/eval_funcs.py` (arijitray1993/SAT), the metric of their published
@@ -119,11 +119,11 @@ BENCHMARK = Benchmark(
     "SAT",
     load,
     {
-        "strict": Rule("strict", "the choice that a text answers with", read_choice, gold_letter),
+        "strict": Rule("strict", "the choice that a text answers with", parse_choice, gold_letter),
         "official": Rule(
             "official",
             "the lower-cased text, cut for a few wordings (QAAccuracy of arijitray1993/SAT)",
-            read_official,
+            parse_official,
             gold_official,
         ),
         "paper": PAPER_TEXT,

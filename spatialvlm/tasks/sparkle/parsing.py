@@ -39,7 +39,7 @@ def asked_about(example: Example) -> set[str]:
 _NEARER = re.compile(r"\b(?:nearer|closer)\b", re.I)
 
 
-def read_label(text: str, example: Example) -> str | None:
+def parse_label(text: str, example: Example) -> str | None:
     options = set(example.meta["options"])
 
     def find(stretch: str) -> Found:
@@ -52,7 +52,7 @@ def read_label(text: str, example: Example) -> str | None:
     return conclude(text, find)
 
 
-def read_order(text: str, example: Example) -> str | None:
+def parse_order(text: str, example: Example) -> str | None:
     def find(stretch: str) -> Found:
         named = [label for label, *_ in _labels(stretch)]
         asked = asked_about(example)
@@ -146,15 +146,15 @@ def _places(text: str, names: tuple[str, ...]) -> Found:
 _SPACED = re.compile(r"(?<=\d) \. (?=\d)")  # "3 . 4", as tokenizers that keep words apart give it back
 
 
-def read_count(text: str, example: Example) -> Parsed:
+def parse_count(text: str, example: Example) -> Parsed:
     text = _SPACED.sub(".", text)
     return answers.number(_LABEL.sub(" ", text) if _LABEL.search(text) else text)
 
 
-def read_measure(text: str, example: Example) -> float | None:
+def parse_measure(text: str, example: Example) -> float | None:
     """A float always, which `score_basic` takes as measured: a true length of "5" too is right within a
     tenth."""
-    number = read_count(text, example)
+    number = parse_count(text, example)
     return None if number is None else float(number)
 
 
@@ -164,7 +164,7 @@ _PAIR = re.compile(
 )
 
 
-def read_coordinates(text: str, example: Example) -> str | None:
+def parse_coordinates(text: str, example: Example) -> str | None:
     text = _SPACED.sub(".", text)
 
     def find(stretch: str) -> Found:
@@ -221,7 +221,7 @@ def _route(text: str, bare: bool = True) -> list[str]:
     return route
 
 
-def read_route(text: str, example: Example) -> str | None:
+def parse_route(text: str, example: Example) -> str | None:
     """The labels of a path or tour in order, joined by arrows: the last list that goes all the way.
 
     "from N1 to N9" announces a path and is none. Two different lists with "or" between them are no answer.
@@ -268,15 +268,15 @@ _READERS: dict[str, Callable[[str, Example], Parsed]] = {
     "cell": partial(_read_place, names=CELLS),
     "quadrant": partial(_read_place, names=QUADRANTS),
     "yes_no": lambda text, example: answers.yes_no(text),
-    "label": read_label,
-    "order": read_order,
-    "number": read_measure,
-    "ratio": read_measure,
-    "count": read_count,
-    "coordinates": read_coordinates,
+    "label": parse_label,
+    "order": parse_order,
+    "number": parse_measure,
+    "ratio": parse_measure,
+    "count": parse_count,
+    "coordinates": parse_coordinates,
 }
 
 
-def read_basic(text: str, example: Example) -> Parsed:
+def parse_basic(text: str, example: Example) -> Parsed:
     """What a text answers, by the kind of answer that the question asks for."""
     return _READERS[example.meta["answer_type"]](text, example)

@@ -34,7 +34,7 @@ def basic(completion: str, example: Example) -> float:
         text = spaces.sub(joined, text)
     if not re.fullmatch(ANSWERS[example.meta["answer_type"]], text, re.IGNORECASE):
         return 0.0
-    said, true = _STRICT.read(text, example), _STRICT.gold(example)
+    said, true = _STRICT.parse(text, example), _STRICT.gold(example)
     score = _STRICT.score_of(said, true)
     if score == 1 or said is None:
         return score

@@ -23,7 +23,7 @@ from spatialvlm.files.lazy import mapped
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.composite import JOIN, judge
-from spatialvlm.tasks.sparkle.parsing import asked_about, read_basic, read_route
+from spatialvlm.tasks.sparkle.parsing import asked_about, parse_basic, parse_route
 from spatialvlm.tasks.sparkle.questions import CELLS, QUADRANTS, SECTORS
 
 NUMBER_WITHIN = 0.1  # of the true number, as a share
@@ -34,10 +34,10 @@ COORDINATES_WITHIN = 0.5  # units
 _WORTH = re.compile(r" \| (?:(optimal)|valid, ([\d.]+) times the shortest|no route: .*)\Z")
 
 
-def read_judged(text: str, example: Example) -> str | None:
+def parse_judged(text: str, example: Example) -> str | None:
     """A route with what it is worth: `N1 -> N2 | optimal`, `... | valid, 1.25 times the shortest` or
     `... | no route: N9 is no node`."""
-    route = read_route(text, example)
+    route = parse_route(text, example)
     if route is None:
         return None
     verdict = judge(route.split(JOIN), example.meta)
@@ -85,7 +85,7 @@ def score_basic(parsed: Parsed, gold: Parsed) -> float:
 
 
 def axes_right(parsed: str, gold: str) -> tuple[bool, bool]:
-    """Whether x, and whether y, is within `COORDINATES_WITHIN`, of coordinates as `read_coordinates` gives
+    """Whether x, and whether y, is within `COORDINATES_WITHIN`, of coordinates as `parse_coordinates` gives
     them; those may be tiny or huge: `(1e-05, 3.0)`, `(inf, 3.0)`."""
     said, true = ([float(along) for along in pair.strip("()").split(",")] for pair in (parsed, gold))
     return tuple(abs(s - t) <= COORDINATES_WITHIN + 1e-9 for s, t in zip(said, true, strict=True))
@@ -188,7 +188,7 @@ BASIC = Benchmark(
         "strict": Rule(
             "strict",
             "a sector, place, label, order or number, as the question asks",
-            read_basic,
+            parse_basic,
             score=score_basic,
         ),
         "paper": PAPER_TEXT,
@@ -199,8 +199,8 @@ COMPOSITE = Benchmark(
     "Sparkle composite",
     load_composite,
     {
-        "strict": Rule("strict", "any shortest path or tour", read_judged, gold_route, score_optimal),
-        "paper": Rule("paper", "the one reference path or tour alone", read_judged, gold_route, score_exact),
+        "strict": Rule("strict", "any shortest path or tour", parse_judged, gold_route, score_optimal),
+        "paper": Rule("paper", "the one reference path or tour alone", parse_judged, gold_route, score_exact),
     },
     aggregate_composite,
 )

@@ -57,7 +57,7 @@ def _finite(word: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read_official(text: str, example: Example) -> Parsed:
+def parse_official(text: str, example: Example) -> Parsed:
     """Parse what stands before the first blank, but for full stops at its end, as a letter or a number.
 
     A number is what Python's `float` takes. "The answer is B" gives THE, "3m" and "about 3" nothing, "(B)" no
@@ -88,13 +88,13 @@ def _bare(text: str) -> str:
     return "".join(text.casefold().replace(".", "").split())
 
 
-def read_lmms_eval(text: str, example: Example) -> Parsed:
+def parse_lmms_eval(text: str, example: Example) -> Parsed:
     """Parse as `official`, but take the first number in the text, in digits or in English words.
 
     "2 to 3" gives 2, "1,000" 1, "the red one" 1. lmms-eval 0.7.3, `tasks/vsibench/utils.py`.
     """
     if example.choices or _in_words(example):
-        return read_official(text, example)
+        return parse_official(text, example)
     tokens = _TOKEN.findall(text.lower())
     start = next((at for at, token in enumerate(tokens) if token in _VALUES or not token.isalpha()), None)
     if start is None:
@@ -118,7 +118,7 @@ def _spelt(words: Iterable[str]) -> float:
     return float(total + group)
 
 
-def read_strict(text: str, example: Example) -> Parsed:
+def parse_strict(text: str, example: Example) -> Parsed:
     if _in_words(example):
         return answers.one_of(text, example.meta["vocabulary"])
     return answers.choice(text, example.choices) if example.choices else answers.number(text)
@@ -165,17 +165,17 @@ VSIBENCH = Benchmark(
     "VSI-Bench",
     load,
     {
-        "strict": Rule("strict", "the letter or number that a text answers with", read_strict, gold, score),
+        "strict": Rule("strict", "the letter or number that a text answers with", parse_strict, gold, score),
         "official": Rule(
             "official",
             "the first word is the letter or number (the authors' code)",
-            read_official,
+            parse_official,
             gold,
             score,
         ),
-        "paper": Rule("paper", "the benchmark's own script, as vsGRPO used it", read_official, gold, score),
+        "paper": Rule("paper", "the benchmark's own script, as vsGRPO used it", parse_official, gold, score),
         "lmms_eval": Rule(
-            "lmms_eval", "the first word, or the first number anywhere (0.7.3)", read_lmms_eval, gold, score
+            "lmms_eval", "the first word, or the first number anywhere (0.7.3)", parse_lmms_eval, gold, score
         ),
     },
     aggregate,
@@ -183,11 +183,11 @@ VSIBENCH = Benchmark(
 
 
 def _in_tags(rule: Rule) -> Rule:
-    def read(text: str, example: Example) -> Parsed:
+    def parse(text: str, example: Example) -> Parsed:
         inside = _ANSWER.findall(text)
-        return rule.read(inside[-1].strip() if inside else text, example)
+        return rule.parse(inside[-1].strip() if inside else text, example)
 
-    return replace(rule, source=f"{rule.source}, in the last <answer>", read=read)
+    return replace(rule, source=f"{rule.source}, in the last <answer>", parse=parse)
 
 
 TAGGED = replace(VSIBENCH, rules={name: _in_tags(rule) for name, rule in VSIBENCH.rules.items()})

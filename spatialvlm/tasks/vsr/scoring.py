@@ -19,7 +19,7 @@ def read_yes_no(text: str, example: Example) -> str | None:
     return answers.yes_no(text)
 
 
-def read_label(text: str, example: Example) -> int | None:
+def parse_label(text: str, example: Example) -> int | None:
     """The label: the digit 0 or 1 where the text is one, as the authors' predictions are; else yes is 1.
 
     VSR's authors classify and read no text; what they count is that the label is the same (`src/eval.py` of
@@ -71,7 +71,7 @@ BENCHMARK = Benchmark(
         "official": Rule(
             "official",
             "the label is the same (VSR's src/eval.py); the text as strict reads it",
-            read_label,
+            parse_label,
             lambda example: _LABELS[example.answer],
         ),
         "paper": PAPER_TEXT,

@@ -1,7 +1,7 @@
 """Score a file of predictions, whoever made it, as a benchmark defines it.
 
-python -m spatialvlm.evaluation.score_file --benchmark cvbench --data path/or/hub-id --predictions p.jsonl
-python -m spatialvlm.evaluation.score_file --benchmark superclevr --data questions.jsonl \
+python -m spatialvlm.tasks.score_file --benchmark cvbench --data path/or/hub-id --predictions p.jsonl
+python -m spatialvlm.tasks.score_file --benchmark superclevr --data questions.jsonl \
     --predictions answers.jsonl --text_field model_output --rule official
 
 Predictions are rows of a jsonl, json or parquet file: the raw text under `prediction` (or --text_field; our
@@ -49,7 +49,7 @@ class Args:
 
 
 def score(args: Args) -> dict:
-    """The summary of DESIGN section 3.
+    """Score the predictions; returns the summary, as an evaluation writes it.
 
     Raises:
         UserError: a file that cannot be read, a rule that the benchmark does not have, a prediction that is
@@ -61,15 +61,15 @@ def score(args: Args) -> dict:
     rule = benchmark.rules[args.rule]
     examples = benchmark.load(args.data, split=args.split, limit=args.limit)
     gold = gold_answers(examples, Settings(rule), progress=None).answers
-    said = texts(args.predictions, args.text_field, list(gold))
-    if args.missing == "error" and (without := [id for id in gold if id not in said]):
+    predicted = texts(args.predictions, args.text_field, list(gold))
+    if args.missing == "error" and (without := [id for id in gold if id not in predicted]):
         raise UserError(
             f"{args.predictions} has no prediction for {len(without)} of {len(examples)} questions, "
             f"{without[0]!r} the first; add them, or count them as wrong with --missing wrong"
         )
-    samples = max(map(len, said.values()), default=1)
+    samples = max(map(len, predicted.values()), default=1)
     nothing = [""] * samples
-    records = [to_record(e, said.get(e.id, nothing), rule, gold[e.id]) for e in examples]
+    records = [to_record(e, predicted.get(e.id, nothing), rule, gold[e.id]) for e in examples]
     took = {"seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory_bytes()}
     return summarize(records, benchmark.aggregate, rule, benchmark.title) | took
 
@@ -91,19 +91,19 @@ def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, li
         )
     own = {id.rsplit("-", 1)[-1]: id for id in ids}
     known = {**(own if len(own) == len(ids) else {}), **{id: id for id in ids}}
-    said: dict[str, list[str]] = {}
+    predicted: dict[str, list[str]] = {}
     for number, (where, row) in enumerate(predictions):
         if named and row.get("id") is None:
             raise UserError(f"{where} has no 'id', which other rows have")
         id = str(row["id"]) if named else ids[number]
         if id not in known:
             raise UserError(f"{where}: no question has the id {id!r}; check --data, --split and --limit")
-        if (id := known[id]) in said:
+        if (id := known[id]) in predicted:
             raise UserError(f"{where}: a second prediction for {id!r}; keep one")
-        said[id] = _texts(row, text_field, where)
-        if len(said[id]) != len(next(iter(said.values()))):
-            raise UserError(f"{where}: {len(said[id])} texts, but the rows before have another number")
-    return said
+        predicted[id] = _texts(row, text_field, where)
+        if len(predicted[id]) != len(next(iter(predicted.values()))):
+            raise UserError(f"{where}: {len(predicted[id])} texts, but the rows before have another number")
+    return predicted
 
 
 def _texts(row: dict[str, Any], text_field: str | None, where: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""`evaluation.score_file`: anybody's predictions, joined to their questions, scored by a named rule."""
+"""`tasks.score_file`: anybody's predictions, joined to their questions, scored by a named rule."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from test_cvbench import as_parquet, row
 
 from spatialvlm import cli
-from spatialvlm.evaluation import score_file
+from spatialvlm.tasks import score_file
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_bad_predictions_are_named(rows, message, data, tmp_path, capsys):
 
 def test_stdout_holds_the_summary_and_nothing_else(data, tmp_path):
     path = written(tmp_path, [{"prediction": text} for text in SAID])
-    command = [sys.executable, "-m", "spatialvlm.evaluation.score_file", "--benchmark", "cvbench"]
+    command = [sys.executable, "-m", "spatialvlm.tasks.score_file", "--benchmark", "cvbench"]
     done = subprocess.run(
         [*command, "--data", data, "--predictions", path], capture_output=True, text=True, cwd=tmp_path
     )
