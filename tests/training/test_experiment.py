@@ -5,6 +5,7 @@ import re
 import pytest
 
 from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.tables import percent
 from spatialvlm.training.experiment import comparison
 
 
@@ -47,6 +48,20 @@ def test_tasks_of_one_group_share_a_row():
     assert "+0.0 (" in row(table, "a") and "+50.0 (" in row(table, "b") and "+25.0 (" in row(table, "Total")
     assert table.endswith("mean of the two tasks")
     assert before[0]["task"] == "a-1", "the records stay as they are"
+
+
+@pytest.mark.parametrize("base", [records(BEFORE, False), None])
+def test_the_rows_with_images_shuffled_show_their_own_scores(base):
+    after = records(AFTER, False)
+    right = {"a-1": 2, "a-2": 6, "b": 3}  # of 8 each
+    shuffled = records([float(number < right[task]) for number in range(8) for task in right], False)
+    seeing, blind = comparison(base, after, shuffled, "Title").split("images shuffled")
+    own, trained = metrics.by_task(shuffled), metrics.by_task(after)
+    assert all(own[task].value != trained[task].value for task in own)
+    for task in ("a-1", "a-2", "b"):
+        assert percent(trained[task]) in row(seeing, task) and percent(trained[task]) not in blind
+        assert row(blind, task).split(maxsplit=2)[1:] == ["8", percent(own[task])]
+    assert row(blind, "Total").split(maxsplit=2)[1:] == ["24", percent(metrics.mean_of_tasks(shuffled))]
 
 
 def test_without_a_test_before_there_is_no_difference():
