@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from workload import configuration
 from workload import processor as word_processor
 
-from spatialvlm import cli, run_folder
+from spatialvlm import cli, disk, run_folder
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.tables import text_table
@@ -214,7 +214,7 @@ def main(args: Args) -> dict:
             report["ways"] = measure(model, processor, examples, args, rate)
             report["matrix_flops_per_second"] = rate
     path = Path(args.output_dir, "eval_throughput.json")
-    run_folder.write_report(report, path)
+    disk.write_json(path, report)
     print(f"written to {path}")
     return report
 

@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ways import Ours, Plain, Way, agreement
 from workload import Workload, configuration, make
 
-from spatialvlm import cli, run_folder
+from spatialvlm import cli, disk, run_folder
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading
 from spatialvlm.models.qwen import ChatProcessor
@@ -205,7 +205,7 @@ def main(args: Args) -> dict:
     report = {"arguments": asdict(args), **run_folder.environment(), **facts, "matrix_flops_per_second": rate}
     report |= {"load_after": os.getloadavg(), "results": found}
     path = Path(args.output_dir, "grpo_step.json")
-    run_folder.write_report(report, path)
+    disk.write_json(path, report)
     print(f"\nwritten to {path}")
     return report
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from random import Random
 
 from spatialvlm import cli
+from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError
-from spatialvlm.run_folder import disk_errors
 from spatialvlm.tasks.clevr import described
 from spatialvlm.worlds.clevr import scenes
 from spatialvlm.worlds.clevr.facts import VALUES, Scene

@@ -20,7 +20,6 @@ vertices half a second to one, a rendered room with 16 frames two seconds.
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -32,10 +31,11 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from spatialvlm import cli
+from spatialvlm.disk import disk_errors, whole, write_text
 from spatialvlm.errors import UserError
 from spatialvlm.files import video
 from spatialvlm.reporting.cards import vsi_card
-from spatialvlm.run_folder import differences, disk_errors, plain
+from spatialvlm.run_folder import differences, plain
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import scannet
@@ -129,17 +129,9 @@ def resumable_folder(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path
                     "--output_dir, or delete it"
                 )
             print(f"{folder} was not finished when it was stopped; resuming", flush=True)
-        write_json(partial_folder / "arguments.json", settings)
+        write_text(partial_folder / "arguments.json", json.dumps(settings))
         yield partial_folder
         os.rename(partial_folder, folder)
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Write a file, which is there whole or not at all, and its folder."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content), encoding="utf-8")
-    aside.replace(file)
 
 
 # ---- scenes
@@ -181,7 +173,7 @@ def read_scans(args: Args, folder: Path) -> list[SceneAnnotation]:
 
 def read_scan(folder: Path, labels: Mapping[str, str] | None, scan: Path) -> None:
     scene = replace(scannet.read(scan, labels), points=None)
-    write_json(folder / f"{scan.name}.json", annotation.to_meta_info([scene]))
+    write_text(folder / f"{scan.name}.json", json.dumps(annotation.to_meta_info([scene])))
 
 
 def in_parallel(args: Args, function, items: Sequence, title: str) -> list:
@@ -211,12 +203,11 @@ def render_frames(scene: str, num_frames: int, folder: Path) -> None:
     """Render a room's frames into `folder/<scene>/`, which is there whole or not at all."""
     if (folder / scene).is_dir():
         return
-    film, aside = rooms.Film(rooms.named(scene)), folder / f".{scene}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for number in video.uniform(len(film), num_frames):
-        film[number].save(aside / f"{number:02}.png")
-    aside.rename(folder / scene)
+    film = rooms.Film(rooms.named(scene))
+    with whole(folder / scene) as aside:
+        aside.mkdir()
+        for number in video.uniform(len(film), num_frames):
+            film[number].save(aside / f"{number:02}.png")
 
 
 def frame_files(folder: Path, scene: str, num_frames: int, beside: Path) -> list[str]:
@@ -277,8 +268,8 @@ def write(
         if of:
             count = vsi.write_parquet(folder / f"{split}.parquet", rows(args, of, chosen, frames, split))
             summary["splits"][split] = {"scenes": len(of), "rows": count}
-    write_json(folder / "meta_info.json", annotation.to_meta_info(scenes))
-    write_json(folder / "summary.json", summary)
+    write_text(folder / "meta_info.json", json.dumps(annotation.to_meta_info(scenes)))
+    write_text(folder / "summary.json", json.dumps(summary))
     rendered = args.data == "embedded"
     vsi_card(summary["splits"], args.settings(), rendered).save(folder / "README.md")
     return summary

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from spatialvlm.disk import whole
 from spatialvlm.worlds.clevr import scenes
 from spatialvlm.worlds.clevr.facts import Scene
 
@@ -50,9 +51,8 @@ def _shard(folder: Path, seed: str, shard: int, count: int, size: int, patch: in
         drawn = scenes.render_scene(scene, size, size)
         images[k], owners[k] = np.asarray(drawn.image), _owner(drawn.objects, patch, len(scene["objects"]))
         rows.append(json.dumps(scene))
-    aside = folder / f"{shard:04d}.tmp.npz"
-    np.savez(aside, images=images, owners=owners, scenes=np.array("\n".join(rows)))
-    os.replace(aside, _file(folder, shard, count))
+    with whole(_file(folder, shard, count)) as aside:
+        np.savez(aside, images=images, owners=owners, scenes=np.array("\n".join(rows)))
 
 
 def _owner(objects: np.ndarray, patch: int, count: int) -> np.ndarray:

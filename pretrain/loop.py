@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 from tqdm import tqdm
+
+from spatialvlm.disk import whole
 
 CHECKPOINT_SECONDS = 120
 
@@ -58,10 +59,10 @@ def fit(
         start, seconds = min(state["step"], steps), state["seconds"]
 
     def save(step: int) -> None:
-        aside = path.with_suffix(".tmp")
         state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-        torch.save(state | {"scheduler": scheduler.state_dict(), "steps": steps, "seconds": seconds}, aside)
-        os.replace(aside, path)
+        state |= {"scheduler": scheduler.state_dict(), "steps": steps, "seconds": seconds}
+        with whole(path) as aside:
+            torch.save(state, aside)
 
     end = steps if stop is None else stop
     every = max(1, end // evaluations)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import PaliGemmaProcessor
 
+from spatialvlm.disk import whole
 from spatialvlm.worlds.clevr import official_questions, questions
 from spatialvlm.worlds.clevr.facts import VALUES, Scene
 from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, LETTERS, SAT_KINDS, Question
@@ -117,9 +118,8 @@ def make(
         with ProcessPoolExecutor(workers) as pool:
             parts = list(pool.map(_rows, blocks, [500 * k for k in range(len(blocks))]))
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        aside = path.with_suffix(".tmp.npz")
-        np.savez(aside, **arrays)
-        aside.replace(path)
+        with whole(path) as aside:
+            np.savez(aside, **arrays)
     with np.load(path, allow_pickle=False) as stored:
         return Quiz(**{name: torch.from_numpy(stored[name]) for name in stored.files}, names=tuple(plan))
 

@@ -7,7 +7,6 @@ made and read here, and `worlds_training` learns from them. An item is a few fra
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from transformers import PaliGemmaProcessor
 
 from pretrain import build
+from spatialvlm.disk import whole
 
 SHARD = 250
 TRIES = 1000  # for the questions of an item, before it is given up
@@ -156,9 +156,8 @@ def _shard(file: Path, split: str, first: int, count: int) -> None:
             for number, item in enumerate(items)
         ]
         arrays |= {f"{name}-{key}": np.stack([row[key] for row in made]) for key in made[0]}
-    aside = file.with_suffix(".tmp.npz")
-    np.savez(aside, **arrays)
-    os.replace(aside, file)
+    with whole(file) as aside:
+        np.savez(aside, **arrays)
 
 
 def _rows(told_values: int, tokenizer, item: Item, plan: Plan, seed: str) -> dict[str, np.ndarray]:

@@ -12,7 +12,6 @@ Files that are written whole appear under a temporary name and are then renamed:
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import importlib.metadata
 import io
@@ -21,12 +20,13 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spatialvlm import disk
+from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError
 
 LIBRARIES = (
@@ -110,7 +110,7 @@ class Run:
             self.predictions(), self.metrics()  # mends what a stop tore, before anything is appended
         else:
             recorded = {"arguments": arguments} | ({"data": data.record()} if data else {})
-            self._write_json("config.json", recorded | environment() | dict(facts or {}))
+            disk.write_json(self.folder / "config.json", recorded | environment() | dict(facts or {}))
         self._columns: list[str] | None = None
 
     def _check_same(self, arguments: dict, may_differ: Sequence[str]) -> None:
@@ -154,21 +154,23 @@ class Run:
     def rewind(self, step: int, rows: Sequence[Mapping] | None = None) -> None:
         """Forgets what was logged after `step`, where training goes on; `rows` are the metrics up to it."""
         rows = [row for row in self.metrics() if row["step"] <= step] if rows is None else rows
-        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        disk.write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         self._write_metrics_table(rows)
         said = [row for row in read_lines(self.folder / "completions.jsonl") if row["step"] <= step]
         if (self.folder / "completions.jsonl").exists():
-            self._write("completions.jsonl", "".join(json.dumps(row) + "\n" for row in said))
+            disk.write_text(
+                self.folder / "completions.jsonl", "".join(json.dumps(row) + "\n" for row in said)
+            )
 
     def _write_metrics_table(self, rows: Sequence[dict]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
-        self._write("metrics.csv", _csv(rows, self._columns))
+        disk.write_text(self.folder / "metrics.csv", _csv(rows, self._columns))
 
     # ---- summary
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes summary.json, and summary.csv with one row an aggregate and one a task."""
-        self._write_json("summary.json", summary)
+        disk.write_json(self.folder / "summary.json", summary)
         scores = [("aggregate", name, part) for name, part in summary["aggregates"].items()]
         for task, part in summary["tasks"].items():
             scores.append(("task", task, part))
@@ -179,26 +181,15 @@ class Run:
             | {"low": part["interval"][0], "high": part["interval"][1], "chance": part.get("chance")}
             for kind, name, part in scores
         ]
-        self._write("summary.csv", _csv(rows, ["kind", "name", "n", "value", "low", "high", "chance"]))
+        disk.write_text(
+            self.folder / "summary.csv", _csv(rows, ["kind", "name", "n", "value", "low", "high", "chance"])
+        )
 
     def summary(self) -> dict | None:
         """The summary written earlier, or None."""
         return self._read_json("summary.json") if (self.folder / "summary.json").exists() else None
 
     # ---- files
-
-    def _write_json(self, name: str, content: Mapping) -> None:
-        self._write(name, json.dumps(content, indent=2) + "\n")
-
-    def _write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        temporary = path.with_name(f".{name}.tmp")
-        with disk_errors(path):
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
 
     def _append(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -256,27 +247,6 @@ def _csv(rows: Sequence[Mapping], columns: Sequence[str], header: bool = True) -
         writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what a disk or its permissions refuse into one line that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"no space left to write {path}; free some and run the same command again: "
-                "what is computed so far is kept"
-            ) from None
-        raise UserError(f"cannot write {path} ({error.strerror}); choose another --output_dir") from None
-
-
-def write_report(report: Mapping[str, Any], path: Path) -> None:
-    """Writes a benchmark's figures as JSON. Raises UserError where the disk refuses."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n")
 
 
 # ---- what a result depends on

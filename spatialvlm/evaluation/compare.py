@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spatialvlm import cli
+from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.tables import interval, text_table
-from spatialvlm.run_folder import disk_errors
 
 SHOWN = 10  # changed items of each kind that are printed
 

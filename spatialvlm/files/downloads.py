@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from spatialvlm import distributed
+from spatialvlm.disk import CACHE_ELSEWHERE, cache_folder, disk_errors, whole
 from spatialvlm.errors import UserError
 
 THREADS, TIMEOUT = 16, 30  # at a time; seconds without an answer
@@ -26,15 +25,10 @@ WAITS = (0.5, 2.0)  # seconds before the second and the third try
 _AGENT = {"User-Agent": "spatialvlm"}  # some servers refuse Python's own name
 
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/spatialvlm/images`, where that is not set in `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spatialvlm" / "images"
-
-
 def cached(link: str) -> Path:
     """Where the image of a link lies once it is fetched."""
     code = hashlib.sha256(link.encode()).hexdigest()[:16]
-    return cache_folder() / f"{code}-{Path(urlsplit(link).path).name}"
+    return cache_folder() / "images" / f"{code}-{Path(urlsplit(link).path).name}"
 
 
 def fetch(links: Sequence[str], otherwise: str) -> None:
@@ -68,7 +62,7 @@ def _fetch(links: Sequence[str], otherwise: str) -> None:
         pool.shutdown(cancel_futures=True)  # before counting: the fetches under way end first
         there = sum(cached(link).is_file() for link in missing)
         raise UserError(
-            f"{error}; {there} of {len(missing)} missing images were fetched and stay in {cache_folder()}: "
+            f"{error}; {there} of {len(missing)} missing images were fetched and stay in {cache_folder() / 'images'}: "
             f"check the network and run again, or {otherwise}"
         ) from None
     finally:
@@ -86,16 +80,8 @@ def _store(link: str) -> None:
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
         raise _Failed(f"what {link} holds is no whole image ({error})") from None
     target = cached(link)
-    aside = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(target, CACHE_ELSEWHERE), whole(target, shared=True) as aside:
         aside.write_bytes(content)
-        aside.replace(target)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {target} ({error.strerror}); free some space, or set XDG_CACHE_HOME to another "
-            "folder"
-        ) from None
 
 
 def _get(link: str) -> bytes:

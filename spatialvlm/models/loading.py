@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from transformers import (
 
 from spatialvlm import distributed
 from spatialvlm.cli import defaults_by_profile
+from spatialvlm.disk import disk_errors, whole
 from spatialvlm.errors import UserError, first_line
 from spatialvlm.models import qwen, sharding
 
@@ -239,15 +239,12 @@ def save_adapter(model: PeftModel, folder: str | Path) -> None:
     if not PartialState().is_main_process:
         return
     folder = Path(folder)
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     for config in model.peft_config.values():
         base = Path(config.base_model_name_or_path or "")
         if base.is_absolute():  # a folder of this machine: named by its way from the adapter
             config.base_model_name_or_path = os.path.relpath(base, folder.resolve())
-    model.save_pretrained(str(partial), save_embedding_layers=False)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with disk_errors(folder), whole(folder) as aside:
+        model.save_pretrained(str(aside), save_embedding_layers=False)
 
 
 def _check_launch(args: ModelArgs, state: PartialState) -> None:

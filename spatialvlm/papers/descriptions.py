@@ -7,17 +7,17 @@ apart from the others, since the order bears on them alone.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from spatialvlm import disk
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.tables import percent, text_table
-from spatialvlm.run_folder import disk_errors, read_lines
+from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.clevr.descriptions import STYLES
 from spatialvlm.tasks.clevr.published import DESCRIBED
 
@@ -131,7 +131,4 @@ def write(folder: Path, **tables: Rows) -> None:
         name: {row: {column: cell.as_dict() for column, cell in cells.items()} for row, cells in rows}
         for name, rows in tables.items()
     }
-    file, temporary = folder / "grid.json", folder / ".grid.json.tmp"
-    with disk_errors(file):
-        temporary.write_text(json.dumps(content | {"published": DESCRIBED}, indent=2) + "\n")
-        temporary.replace(file)
+    disk.write_json(folder / "grid.json", content | {"published": DESCRIBED})

@@ -27,10 +27,10 @@ from urllib.parse import urlsplit
 import openai
 from PIL import Image
 
+from spatialvlm.disk import disk_errors, whole
 from spatialvlm.errors import UserError, require_above_zero, require_at_least
 from spatialvlm.example import open_image
 from spatialvlm.prompting.strategy import Conversation, Dialogue, Message, Reply
-from spatialvlm.run_folder import disk_errors
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 FINISHED = ("stop", "length", "content_filter")
@@ -106,14 +106,8 @@ class Cache:
 
     def put(self, key: str, reply: Mapping[str, Any]) -> None:
         path = self._path(key)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with disk_errors(path):
-            path.parent.mkdir(exist_ok=True)
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(reply, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+        with disk_errors(path), whole(path, shared=True) as aside:
+            aside.write_text(json.dumps(reply), encoding="utf-8")
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

@@ -17,8 +17,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from spatialvlm import cli
+from spatialvlm.disk import disk_errors, whole
 from spatialvlm.reporting import explorer, plots, runs, tables
-from spatialvlm.run_folder import disk_errors
 
 
 @dataclass
@@ -63,11 +63,8 @@ def main(args: Args) -> None:
     loaded = runs.load(args.runs)
     html, explored = page(loaded, args.title, args.images)
     output = Path(args.output)
-    with disk_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(f".{output.name}.tmp")
-        temporary.write_text(html, encoding="utf-8", errors="replace")  # halves of surrogate pairs
-        temporary.replace(output)
+    with disk_errors(output), whole(output) as aside:
+        aside.write_text(html, encoding="utf-8", errors="replace")  # halves of surrogate pairs
     for note in _notes(loaded, explored):
         print(note)
     print(

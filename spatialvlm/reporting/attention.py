@@ -34,7 +34,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from spatialvlm import cli
+from spatialvlm import cli, disk
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.benchmark import STRICT_FREE
@@ -43,7 +43,7 @@ from spatialvlm.evaluation.tables import percent, text_table
 from spatialvlm.example import Example
 from spatialvlm.models import loading, paligemma, rollout
 from spatialvlm.models.inputs import Batch
-from spatialvlm.run_folder import Run, write_report
+from spatialvlm.run_folder import Run
 from spatialvlm.tasks.clevr.scoring import with_vocabulary
 from spatialvlm.worlds.clevr import scenes, series
 from spatialvlm.worlds.clevr.facts import VALUES, Scene, describe, matches
@@ -321,7 +321,7 @@ def main(args: Args) -> dict:
     result = study(rows)
     with (folder / "attention.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    write_report(result, folder / "attention.json")
+    disk.write_json(folder / "attention.json", result)
     for name in OUTCOMES:
         these = [number for number, row in enumerate(rows) if row["outcome"] == name and row["gold"] > 0]
         for number in Random(args.seed).sample(these, min(args.pictures, len(these))):

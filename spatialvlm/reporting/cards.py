@@ -25,12 +25,12 @@ from huggingface_hub import (
 )
 
 from spatialvlm import cli
+from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError, first_line
 from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.models.loading import EMBEDDED
 from spatialvlm.reporting import runs, tables
 from spatialvlm.reporting.runs import Test, json_object
-from spatialvlm.run_folder import disk_errors
 
 LICENCE = "apache-2.0"  # of our code, weights and rendered data
 GEMMA = "gemma"  # of adapters to PaliGemma's published weights

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save
 
 from spatialvlm import distributed
+from spatialvlm.disk import disk_errors, remove, whole
 from spatialvlm.errors import UserError
-from spatialvlm.run_folder import Run, differences, disk_errors, plain, read_lines
+from spatialvlm.run_folder import Run, differences, plain, read_lines
 
 PREFIX = "checkpoint-"
 
@@ -64,28 +64,16 @@ class Checkpoints:
         if self.run is None:
             return
         target = self.run.folder / f"{PREFIX}{step}"
-        aside = _hidden(target, "partial")
-        try:
-            with disk_errors(target):
-                aside.mkdir(parents=True)
-                write(aside)
-                rows = [json.dumps(row) + "\n" for row in self.run.metrics() if row["step"] <= step]
-                (aside / "metrics.jsonl").write_text("".join(rows), encoding="utf-8")
-                files = {file.name: _digest(file) for file in sorted(aside.iterdir())}
-                manifest = {"step": step, "arguments": plain(self.arguments), "files": files}
-                (aside / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-                for file in aside.iterdir():
-                    _flush(file)
-                _flush(aside)
-                if target.exists():  # of a run that went on from before it
-                    _remove(target)
-                aside.rename(target)
-                _flush(self.run.folder)
-        except UserError:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+        with disk_errors(target), whole(target) as aside:
+            aside.mkdir()
+            write(aside)
+            rows = [json.dumps(row) + "\n" for row in self.run.metrics() if row["step"] <= step]
+            (aside / "metrics.jsonl").write_text("".join(rows), encoding="utf-8")
+            files = {file.name: _digest(file) for file in sorted(aside.iterdir())}
+            manifest = {"step": step, "arguments": plain(self.arguments), "files": files}
+            (aside / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         for old in found(self.run.folder)[self.keep :]:
-            _remove(old)
+            remove(old)
 
     def newest(self, path: str | Path) -> Path | None:
         """The newest whole checkpoint in a run's folder, or `path` itself where it is a checkpoint.
@@ -191,25 +179,3 @@ def _damage(checkpoint: Path) -> str | None:
         if _digest(checkpoint / name) != digest:
             return f"{name} is not as it was written"
     return None
-
-
-def _hidden(target: Path, why: str) -> Path:
-    """A name beside `target` that nobody takes for a checkpoint; what an earlier kill left there goes."""
-    path = target.with_name(f".{target.name}.{why}")
-    shutil.rmtree(path, ignore_errors=True)
-    return path
-
-
-def _remove(checkpoint: Path) -> None:
-    """Out of sight first, and then bit by bit."""
-    gone = checkpoint.rename(_hidden(checkpoint, "old"))
-    shutil.rmtree(gone, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Makes sure that a file's content, or a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -140,4 +140,4 @@ def test_a_bad_scene_leaves_nothing(clevr, tmp_path, capsys):
     file.write_text(json.dumps(content))
     line = refused(MERGE, "--data", clevr, "--output_dir", tmp_path / "out", capsys=capsys)
     assert f"{file} scene 1 object 0 has no 'color'" in line
-    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / ".out.partial").exists()

@@ -405,11 +405,11 @@ def test_a_broken_image_gets_into_no_data_set(folder, tmp_path):
 
 
 def test_what_a_stop_left_is_thrown_away_and_what_is_there_stays(folder, tmp_path, capsys):
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial/val.parquet").write_text("half")
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial/val.parquet").write_text("half")
     file = merge(folder, tmp_path / "out", "parquet")
     assert "out was not finished when it was stopped; starting again" in capsys.readouterr().out
-    assert len(described.load(file)) > 20 and not (tmp_path / "out.partial").exists()
+    assert len(described.load(file)) > 20 and not (tmp_path / ".out.partial").exists()
     with pytest.raises(UserError, match="out is there already"):
         merge(folder, tmp_path / "out", "parquet")
 

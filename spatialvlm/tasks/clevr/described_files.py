@@ -12,7 +12,6 @@ import io
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +22,10 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
+from spatialvlm.disk import disk_errors, unfinished, whole
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
-from spatialvlm.run_folder import disk_errors
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr.descriptions import STYLES
 from spatialvlm.worlds.clevr import render, scenes
@@ -176,15 +175,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; give another --output_dir, or delete it")
-    partial = folder.with_name(f"{folder.name}.partial")
-    with disk_errors(folder):
-        if partial.exists():
-            print(f"{folder} was not finished when it was stopped; starting again", flush=True)
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-    yield partial
-    with disk_errors(folder):
-        partial.rename(folder)
+    if unfinished(folder).exists():
+        print(f"{folder} was not finished when it was stopped; starting again", flush=True)
+    with disk_errors(folder), whole(folder) as aside:
+        aside.mkdir()
+        yield aside
 
 
 def write_parquet(file: Path, made: Iterator[rows.Row]) -> None:

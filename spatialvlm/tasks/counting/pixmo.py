@@ -8,10 +8,8 @@ Some links are dead by now, so the questions whose picture cannot be had are lef
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from spatialvlm import distributed
+from spatialvlm.disk import cache_folder, disk_errors, whole
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
@@ -37,11 +36,6 @@ THREADS, TIMEOUT = 16, 20.0  # downloads at a time; seconds without an answer
 WAITS = (0.5, 2.0)  # seconds before the second and the third try, where a server is busy or silent
 MOST_BYTES = 2**27  # of a picture; a link that gives more is given up
 AGENT = {"User-Agent": "Mozilla/5.0 (compatible; spatialvlm)"}  # many servers refuse Python's own name
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/spatialvlm/pixmo-count`, where that is not set in `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spatialvlm" / "pixmo-count"
 
 
 def load(
@@ -57,7 +51,7 @@ def load(
         path: a hub id, or a parquet, jsonl or json file or a folder of those, with PixMo-Count's own columns.
         split: `train`, `validation` or `test`.
         limit: look at no more rows than this, from row `start` on.
-        cache: folder for the photographs, `cache_folder()` where None; what is there is not fetched again.
+        cache: folder for the photographs, `pixmo-count` in the cache where None; what is there is not fetched again.
 
     Returns: one Example for each row whose photograph could be had, with its path as image. How many could
     not, and why, is said on stderr.
@@ -71,7 +65,7 @@ def load(
     if not chosen:
         raise UserError(f"{path} (split {split}) has {len(table)} rows, none from row {start} on")
     found = [(number, *_checked(*table[number])) for number in chosen]
-    folder = Path(cache) if cache else cache_folder()
+    folder = Path(cache) if cache else cache_folder() / "pixmo-count"
     wanted = {code: link for _, link, code, _, _ in found}
     reasons = distributed.on_main(lambda: fetch(wanted, folder))
     _say(found, reasons, folder)
@@ -155,12 +149,8 @@ def _have(folder: Path, wanted: tuple[str, str]) -> str | None:
             return content
         if hashlib.sha256(content).hexdigest() != code:
             return "other bytes"
-        aside = folder / f".{code}.{os.getpid()}-{threading.get_ident()}"
-        try:
+        with disk_errors(target, "give another --image_cache"), whole(target, shared=True) as aside:
             aside.write_bytes(content)
-            aside.replace(target)
-        except OSError as error:
-            raise UserError(f"cannot write {target} ({error.strerror}); what is there is kept") from None
     try:
         with Image.open(target):  # the header: whether it is one, and of a size that can be opened
             return None

@@ -17,11 +17,11 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.run_folder import disk_errors
 from spatialvlm.worlds.plane.draw import PLANE
 
 TEXTS = ("id", "question", "prompt", "answer", "task", "capability", "answer_type")

@@ -23,9 +23,8 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,7 @@ from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
+from spatialvlm.disk import CACHE_ELSEWHERE, cache_folder, disk_errors, whole
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example, Video
 from spatialvlm.files import rows, video
@@ -315,7 +315,7 @@ def fetch(names: Sequence[Scene], hub_id: str) -> dict[Scene, Path]:
     Raises:
         UserError: an archive that cannot be downloaded, is broken, or lacks a scene's video.
     """
-    target = _cache() / "vsibench"
+    target = cache_folder() / "vsibench"
     files = {scene: target / scene[0] / f"{scene[1]}.mp4" for scene in names}
     for source in sorted({source for source, _ in names}):
         missing = {name: file for (of, name), file in files.items() if of == source and not file.is_file()}
@@ -323,16 +323,14 @@ def fetch(names: Sequence[Scene], hub_id: str) -> dict[Scene, Path]:
             continue
         archive = rows.hub_file(hub_id, f"{source}.zip")
         try:
-            with zipfile.ZipFile(archive) as opened, _cache_errors(target):
+            with zipfile.ZipFile(archive) as opened, disk_errors(target, CACHE_ELSEWHERE):
                 members = {Path(member).name: member for member in opened.namelist()}
                 for name, file in missing.items():
                     if file.name not in members:
                         raise UserError(f"{archive} holds no video of scene {source}/{name}; fetch it again")
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    aside = file.with_name(f".{file.name}.{os.getpid()}")
-                    with opened.open(members[file.name]) as packed, aside.open("wb") as unpacked:
+                    packed = opened.open(members[file.name])
+                    with whole(file, shared=True) as aside, packed, aside.open("wb") as unpacked:
                         shutil.copyfileobj(packed, unpacked)
-                    aside.replace(file)
         except (zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{archive} is no whole archive ({error}); delete it and run again") from None
     return files
@@ -358,33 +356,22 @@ def sampled_frames(videos: Mapping[Name, Path], num_frames: int) -> dict[Name, V
     return {name: _frames(file, num_frames) for name, file in videos.items()}
 
 
-def _cache() -> Path:
-    from spatialvlm.files import downloads  # imports torch
-
-    return downloads.cache_folder().parent
-
-
 def _cached(file: Path, num_frames: int) -> Path:
     """The folder of a video's frames; another one when the video changes."""
     status = file.stat()
     state = f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {num_frames}"
     code = hashlib.sha256(state.encode()).hexdigest()[:16]
-    return _cache() / "frames" / f"{file.stem}-{code}"
+    return cache_folder() / "frames" / f"{file.stem}-{code}"
 
 
 def _decode(file: Path, num_frames: int) -> None:
     """Decode a video's frames into their folder, which is there whole or not at all."""
     folder, frames = _cached(file, num_frames), video.frames(file, num_frames)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    with _cache_errors(folder):
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    with disk_errors(folder, CACHE_ELSEWHERE), whole(folder, shared=True) as aside:
+        aside.mkdir()
         for index, image in zip(frames.indices, frames.images, strict=True):
             image.save(aside / f"{index:06}.png", compress_level=1)
         (aside / FRAME_LIST).write_text(json.dumps({"interval": frames.interval}), encoding="utf-8")
-        if not folder.is_dir():  # two runs at once decode alike
-            aside.rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _frames(file: Path, num_frames: int) -> Video:
@@ -399,13 +386,3 @@ def _frames(file: Path, num_frames: int) -> Video:
         return Video(chosen)
     interval = json.loads((folder / FRAME_LIST).read_text(encoding="utf-8"))["interval"]
     return Video(chosen, interval) if interval else Video(chosen)
-
-
-@contextmanager
-def _cache_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}); free some space, or set XDG_CACHE_HOME elsewhere"
-        ) from None
