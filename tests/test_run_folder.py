@@ -1,6 +1,7 @@
 """The run folder: what it holds, how it goes on after a stop, and what it refuses."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -144,10 +145,14 @@ def test_summary_as_json_and_as_a_table(tmp_path):
     assert count["chance"] == "0.25"
 
 
-def test_a_write_that_fails_leaves_the_earlier_file_whole(tmp_path):
+def test_a_write_that_fails_leaves_the_earlier_file_whole(tmp_path, monkeypatch):
     run = Run(tmp_path, CONFIG)
     run.write_summary(SUMMARY)
-    (tmp_path / ".summary.json.tmp").mkdir()  # nothing can be written under the temporary name
+
+    def refuse(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(UserError, match="cannot write .*summary.json"):
         run.write_summary(SUMMARY | {"n": 5})
     assert run.summary() == SUMMARY
