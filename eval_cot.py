@@ -1,4 +1,4 @@
-"""Prompting studies: thirteen ways of asking, paper A's among them, on CV-Bench, SAT, VSR or CLEVR.
+"""Compare prompting strategies: the thirteen of paper A's study, on CV-Bench, SAT, VSR or CLEVR.
 
 python eval_cot.py --strategy scene_graph            # GPU: PaliGemma 2 on CV-Bench; CPU: embedded
 python eval_cot.py --strategy kshot_conversational --shots 4 --exemplars worked.jsonl --profile paper
@@ -7,13 +7,14 @@ python eval_cot.py --strategy depth_map --data rows.parquet --depth depth/
 OPENAI_API_KEY=... python eval_cot.py --strategy program_of_thought --profile paper \
     --base_url http://localhost:8000/v1 --model Qwen/Qwen2.5-VL-7B-Instruct --price_in 0.2 --price_out 0.6
 
-Prints accuracy by task, what the replies were like (broken graphs, programs, cut-off replies, tokens, cost),
-and the measured row above the paper's rows. Answers are read by the strict rule. What every strategy asks is
-quoted in docs/prompting.md. A study that was stopped goes on with the same command: answers stay in the run
-folder, and replies of a server in its cache, so that nothing is paid for twice.
+Prints accuracy by task, counts of what the replies were like (broken graphs, failed programs, cut-off replies,
+tokens, cost), and the measured row above the paper's rows. docs/prompting.md quotes every prompt.
+To resume a stopped study, run the same command again: answers stay in the run folder and a server's replies in
+its cache, so that no request is paid for twice.
 
-The embedded model was never taught to converse: it answers `direct` as ever, and the rest shows that
-everything runs. 200 questions take it 1 to 2 minutes on 2 CPU cores.
+A study is one process; a larger --concurrency keeps a server busy. The embedded model never learnt to converse:
+`direct` scores as in the other evaluations, and the rest shows that everything runs. Its 200 questions take
+1 to 2 minutes on 2 CPU cores.
 """
 
 import hashlib
@@ -21,10 +22,10 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from spatialvlm import cli, distributed
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation.evaluate import MAY_DIFFER
 from spatialvlm.evaluation.summary import table
 from spatialvlm.models import loading
@@ -33,29 +34,32 @@ from spatialvlm.prompting import exemplars, study
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.server import Cache, ServerArgs, ServerClient
 from spatialvlm.prompting.strategies import STRATEGIES
-from spatialvlm.prompting.strategy import Aids, Strategy
+from spatialvlm.prompting.strategy import Aids, Exemplar, Strategy
 from spatialvlm.run_folder import Run, fingerprint
 
-# What changes no answer: a study may go on with another of these.
+# Arguments that change no answer, and so may differ when a study is resumed.
 NO_MATTER = (*MAY_DIFFER, "concurrency", "cache_dir", "timeout", "max_attempts", "price_in", "price_out")
-# Longest reply in tokens, and examples, where none are given; the embedded model's window holds little more.
-LENGTH, SHOTS = {"large": 512, "embedded": 48}, {"large": 4, "embedded": 1}
 
 
 @dataclass
 class Args(ServerArgs, loading.ModelArgs):
+    BY_PROFILE: ClassVar = {  # the embedded model's context holds little more
+        "shots": {"paper": 4, "embedded": 1},
+        "max_new_tokens": {"paper": 512, "embedded": 48},
+    }
     strategy: str = field(default="direct", metadata={"help": f"one of {', '.join(STRATEGIES)}"})
     benchmark: Literal["cvbench", "sat", "vsr", "clevr"] = field(
-        default="cvbench", metadata={"help": "whose questions are asked"}
+        default="cvbench", metadata={"help": "benchmark of the questions"}
     )
     data: str | None = field(
         default=None, metadata={"help": "hub id, file, folder, or 'embedded'; by profile where not given"}
     )
-    split: str | None = field(default=None, metadata={"help": "split of the data set; its test by default"})
-    limit: int | None = field(default=None, metadata={"help": "ask at most this many questions"})
+    split: str | None = field(
+        default=None, metadata={"help": "split of the data set; its test split by default"}
+    )
+    limit: int | None = field(default=None, metadata={"help": "maximum number of questions"})
     shots: int | None = field(
-        default=None,
-        metadata={"help": "worked examples, where a strategy takes them; 4, for the embedded model 1"},
+        default=None, metadata={"help": "number of worked examples, for strategies that take some"}
     )
     exemplars: str | None = field(
         default=None, metadata={"help": "file of worked examples; rendered ones in the embedded profile"}
@@ -63,41 +67,34 @@ class Args(ServerArgs, loading.ModelArgs):
     depth: str | None = field(
         default=None, metadata={"help": "folder of depth maps, <id>.png; rendered ones where not given"}
     )
-    image_folder: str | None = field(default=None, metadata={"help": "VSR: folder of COCO's images"})
+    image_folder: str | None = field(default=None, metadata={"help": "folder of COCO's images, for VSR"})
     max_new_tokens: int | None = field(
-        default=None, metadata={"help": "longest reply, in tokens; 512, of the embedded model 48"}
+        default=None, metadata={"help": "maximum length of a reply, in tokens"}
     )
     output_dir: str | None = field(
         default=None, metadata={"help": "run folder; results/eval_cot/<run_name> where not given"}
     )
-    run_name: str | None = field(default=None, metadata={"help": "made from the arguments where not given"})
+    run_name: str | None = field(
+        default=None, metadata={"help": "name of the run folder; follows from the arguments where not given"}
+    )
     rule: Literal["strict", "official", "paper"] = field(
-        default="strict", metadata={"help": "who reads: ours, the benchmark's authors, or paper A"}
+        default="strict", metadata={"help": "who parses: ours, the benchmark's authors, or paper A"}
     )
 
     def __post_init__(self) -> None:
-        self.check()
+        super().__post_init__()
+        require_at_least(1, limit=self.limit, max_new_tokens=self.max_new_tokens)
+        require_at_least(0, shots=self.shots)
         if self.strategy not in STRATEGIES:
             raise UserError(f"--strategy {self.strategy!r}: there are {', '.join(STRATEGIES)}")
-        for name in ("limit", "max_new_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if self.shots is not None and self.shots < 0:
-            raise UserError(f"--shots must not be negative, not {self.shots}")
         if self.base_url and not self.model:
             raise UserError("--base_url needs --model, the model's name on that server")
         if self.base_url and (self.adapter or self.load_in_4bit):
             raise UserError("--adapter and --load_in_4bit are for local models, not for --base_url")
 
 
-def worked_examples(args: Args, strategy: Strategy, size: str) -> tuple[exemplars.Exemplar, ...]:
-    """As many as --shots says, for strategies that take some."""
-    if strategy.exemplars == "none":
-        if args.shots or args.exemplars:
-            raise UserError(f"--strategy {strategy.name} takes no examples: leave out --shots, --exemplars")
-        return ()
-    default = SHOTS[size] if strategy.exemplars == "needed" else 0
-    args.shots = default if args.shots is None else args.shots
+def worked_examples(args: Args, strategy: Strategy) -> tuple[Exemplar, ...]:
+    """`args.shots` examples, for strategies that take some."""
     if strategy.exemplars == "needed" and not args.shots:
         raise UserError(f"--strategy {strategy.name} needs --shots of 1 or more")
     if not args.shots:
@@ -106,11 +103,11 @@ def worked_examples(args: Args, strategy: Strategy, size: str) -> tuple[exemplar
         return exemplars.from_file(args.exemplars, args.shots, strategy.images)
     if args.data != "embedded":
         raise UserError(f"--strategy {strategy.name} needs worked examples: give a file with --exemplars")
-    return exemplars.embedded(args.benchmark, args.shots, strategy.images == 2)
+    return exemplars.embedded(args.benchmark, args.shots, two_images=strategy.images == 2)
 
 
 def open_run(args: Args, weights: str) -> Run:
-    """The run's folder, named after what decides about its answers."""
+    """The run folder, named after what its answers depend on."""
     config = asdict(args) | {"script": "eval_cot", "weights": Path(weights).name}
     config |= {"weights_state": None if args.base_url else fingerprint(weights)}
     for name in ("adapter", "data", "exemplars", "depth"):
@@ -126,17 +123,25 @@ def main(args: Args) -> dict:
         raise UserError("a prompting study runs as one process; start it without a launcher")
     profile, reason = loading.resolve_profile(args)
     strategy = STRATEGIES[args.strategy]
-    args.data = args.data or {"paper": study.HUB_IDS[args.benchmark], "embedded": "embedded"}[profile]
-    size = "embedded" if profile == "embedded" and not (args.base_url or args.model) else "large"
-    args.max_new_tokens = args.max_new_tokens or LENGTH[size]
+    if strategy.exemplars == "none" and (args.shots or args.exemplars):
+        raise UserError(f"--strategy {strategy.name} takes no examples: leave out --shots, --exemplars")
+    # The small defaults are the embedded model's own; a model that is named holds more.
+    size = "embedded" if profile == "embedded" and not (args.base_url or args.model) else "paper"
+    args.max_new_tokens = args.max_new_tokens or Args.BY_PROFILE["max_new_tokens"][size]
+    if args.shots is None and strategy.exemplars == "needed":
+        args.shots = Args.BY_PROFILE["shots"][size]
+    elif args.shots is None and strategy.exemplars == "some":
+        args.shots = 0
+    args.data = args.data or ("embedded" if profile == "embedded" else study.HUB_IDS[args.benchmark])
     if args.base_url:
-        print(f"profile: {profile} ({reason}); asking {args.model} at {args.base_url}", flush=True)
-    shown = worked_examples(args, strategy, size)
+        print(f"profile: {profile} ({reason}); {args.model} at {args.base_url}", flush=True)
+
+    shown = worked_examples(args, strategy)
     examples, benchmark = study.load(
         args.benchmark, strategy, args.data, args.split, args.limit, args.image_folder
     )
     rule = benchmark.rules[args.rule]
-    known = study.parse_gold(examples, rule, benchmark.title)  # before there is a folder: bad rows leave none
+    gold = study.parse_gold(examples, rule, benchmark.title)  # before there is a folder: bad rows leave none
     aids = Aids(shown, exemplars.depth_maps(args.depth) if strategy.depth else None)
     if args.base_url:
         folder, name = open_run(args, args.model), args.model
@@ -144,11 +149,12 @@ def main(args: Args) -> dict:
         client = ServerClient(args, args.model, cache, args.max_new_tokens, args.seed)
     else:
         model, processor = loading.load(args)
-        weights = getattr(model.config, "_name_or_path", "") or type(model).__name__
+        weights = model.config.name_or_path or type(model).__name__
         folder, name = open_run(args, weights), Path(weights).name
         client = LocalClient(model, processor, args.max_new_tokens, args.concurrency)
+
     prices = (args.price_in, args.price_out)
-    summary = study.run(client, examples, known, strategy, aids, benchmark, rule, folder, prices)
+    summary = study.run(client, examples, gold, strategy, aids, benchmark, rule, folder, prices)
     print(f"{table(summary)}\n{study.counts_text(summary['strategy'])}\n")
     print(prompting_study.beside(args.benchmark, name, summary))
     print(f"written to {folder.folder}", flush=True)

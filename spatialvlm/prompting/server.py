@@ -62,8 +62,7 @@ class ServerArgs:
     price_in: float = field(default=0.0, metadata={"help": "price per million prompt tokens"})
     price_out: float = field(default=0.0, metadata={"help": "price per million completion tokens"})
 
-    def check(self) -> None:
-        """Raise UserError for numbers out of range and an invalid base_url, or one with a password."""
+    def __post_init__(self) -> None:
         require_at_least(1, concurrency=self.concurrency, max_attempts=self.max_attempts)
         require_at_least(0, price_in=self.price_in, price_out=self.price_out)
         require_above_zero(timeout=self.timeout)

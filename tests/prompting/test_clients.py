@@ -36,7 +36,6 @@ def pauses(monkeypatch) -> list[float]:
 
 def client(base_url: str, folder, **changed) -> ServerClient:
     args = ServerArgs(**{"base_url": base_url, "concurrency": 4, "timeout": 0.5, **changed})
-    args.check()
     return ServerClient(args, "tiny", Cache(folder), max_new_tokens=20)
 
 
@@ -276,7 +275,7 @@ def test_pauses_grow_and_vary(tmp_path, pauses):
 )
 def test_flags_out_of_range(changed, message):
     with pytest.raises(UserError, match=message):
-        ServerArgs(**changed).check()
+        ServerArgs(**changed)
 
 
 def test_a_broken_picture_is_named(tmp_path):

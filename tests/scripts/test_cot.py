@@ -12,6 +12,7 @@ from chat_server import in_turn, last_text, serving
 from commands import ROOT, refused, run
 
 from spatialvlm.papers import prompting_study
+from spatialvlm.reporting.tables import PROMPTING
 
 
 def here(flags: list[str], monkeypatch) -> dict:
@@ -119,7 +120,7 @@ def test_another_strategy_does_not_go_into_the_same_folder(tmp_path, monkeypatch
     ("flags", "message"),
     [
         ("--strategy magic", "--strategy 'magic': there are direct, think"),
-        ("--shots -1", "--shots must not be negative"),
+        ("--shots -1", "--shots must be at least 0"),
         ("--limit 0", "--limit must be at least 1"),
         ("--strategy think --shots 2", "takes no examples"),
         ("--strategy kshot_split --shots 0", "needs --shots of 1 or more"),
@@ -142,7 +143,7 @@ def test_wrong_flags_end_in_one_line(flags, message, tmp_path, monkeypatch, caps
 
 def test_published_totals_are_over_all_questions():
     """Two direct rows and their totals: tasks weighted by CV-Bench's 788, 650, 600 and 600 questions."""
-    for model, strategy, _, figures in prompting_study.PUBLISHED["cvbench"]:
+    for model, strategy, _, figures in PROMPTING["cvbench"]:
         if strategy == "direct":
             weighted = sum(f * n for f, n in zip(figures[:4], (788, 650, 600, 600), strict=True)) / 2638
             assert weighted == pytest.approx(figures[4], abs=0.02), model
@@ -155,6 +156,6 @@ def test_a_measured_row_stands_above_the_published_ones():
     lines = prompting_study.beside("cvbench", "tiny", summary).splitlines()
     assert lines[1].split()[-5:] == ["50.00", "-", "25.00", "-", "37.50"]
     assert [line for line in lines if line.startswith("> ")][0].split()[-1] == "77.31"
-    assert len(lines) == 2 + len(prompting_study.PUBLISHED["cvbench"])
+    assert len(lines) == 2 + len(PROMPTING["cvbench"])
     summary["aggregates"] = {"official": {"value": 0.5}}
     assert prompting_study.beside("sat", "tiny", summary).splitlines()[1].endswith("50.00")
