@@ -141,11 +141,11 @@ class Ours:
 
     def step(self) -> None:
         self.trainer.sampler.images = rollout.ImageCache()
-        self.trainer.step()
+        self.trainer.take_step()
 
     def learn(self, completions: rollout.Completions) -> float:
         rewards = rewards_of(self.work.processor, completions)
-        collected, groups = self.trainer.sampler.collect(), []
+        collected, groups = self.trainer.sampler.collect(self.trainer.drawn), []
         for group in collected.groups:  # the same prompts, in the seed's order
             row = int(group.example.id)
             tokens, mask = completions.tokens[row], completions.mask[row]

@@ -47,13 +47,9 @@ def main(args: Args) -> None:
     def reward(completion: str, example: Example) -> float:
         return rewards.accuracy(completion, example.answer)
 
-    def log(row: dict[str, float], trainer: grpo.Trainer) -> None:
-        samples = trainer.samples() if experiment.samples_due(row["step"]) else ()
-        experiment.log(row, samples)
-
     model = loop.add_adapter(model, args)
-    saving = experiment.checkpoints, experiment.resume
-    grpo.train(model, processor, train_set, reward, args, log, *saving)
+    trainer = grpo.Trainer(model, processor, train_set, reward, args)
+    loop.train(trainer, experiment.log, experiment.checkpoints, experiment.resume)
     experiment.finish(base, model, processor)
 
 

@@ -35,13 +35,9 @@ def main(args: Args) -> None:
     experiment = SparkleExperiment("sparkle_grpo", args, model)
     base = experiment.test_base(model, processor)
 
-    def log(row: dict[str, float], trainer: grpo.Trainer) -> None:
-        samples = trainer.samples() if experiment.samples_due(row["step"]) else ()
-        experiment.log(row, samples)
-
     model = loop.add_adapter(model, args)
-    saving = experiment.checkpoints, experiment.resume
-    grpo.train(model, processor, train_set, rewards_sparkle.basic, args, log, *saving)
+    trainer = grpo.Trainer(model, processor, train_set, rewards_sparkle.basic, args)
+    loop.train(trainer, experiment.log, experiment.checkpoints, experiment.resume)
     experiment.finish(base, model, processor)
 
 

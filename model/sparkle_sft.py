@@ -40,8 +40,8 @@ def main(args: Args) -> None:
     base = experiment.test_base(model, processor)
 
     model = loop.add_adapter(model, args)
-    saving = experiment.checkpoints, experiment.resume
-    sft.train(model, processor, train_set, args, lambda row, _: experiment.log(row), *saving)
+    trainer = sft.Trainer(model, processor, train_set, args)
+    loop.train(trainer, experiment.log, experiment.checkpoints, experiment.resume)
     experiment.finish(base, model, processor)
 
 

@@ -39,8 +39,8 @@ def main(args: Args) -> None:
 
     model = loop.add_adapter(model, args)
     rejected = partial(vsi_100k.rejected, seed=args.seed)
-    saving = experiment.checkpoints, experiment.resume
-    dpo.train(model, processor, train_set, rejected, args, lambda row, _: experiment.log(row), *saving)
+    trainer = dpo.Trainer(model, processor, train_set, rejected, args)
+    loop.train(trainer, experiment.log, experiment.checkpoints, experiment.resume)
     experiment.finish(base, model, processor)
 
 

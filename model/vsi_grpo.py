@@ -78,12 +78,11 @@ def main(args: Args) -> None:
 
     def log(row: dict[str, float], trainer: grpo.Trainer) -> None:
         texts = [text for group in trainer.collected.first_round for text in group.texts]
-        samples = trainer.samples() if experiment.samples_due(row["step"]) else ()
-        experiment.log(row | rewards_vsi.habits(texts, args.prompt), samples)
+        experiment.log(row | rewards_vsi.habits(texts, args.prompt), trainer)
 
     model = loop.add_adapter(model, args)
-    saving = experiment.checkpoints, experiment.resume
-    grpo.train(model, processor, train_set, reward, args, log, *saving)
+    trainer = grpo.Trainer(model, processor, train_set, reward, args)
+    loop.train(trainer, log, experiment.checkpoints, experiment.resume)
     experiment.finish(base, model, processor)
 
 

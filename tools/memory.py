@@ -28,7 +28,7 @@ from torch.nn import functional
 from transformers import PaliGemmaConfig
 
 from spatialvlm import cli
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_above_zero
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading, rollout, shapes
 from spatialvlm.models.inputs import Batch, Completions, Vocabulary
@@ -68,8 +68,8 @@ class Args(ExperimentArgs, grpo.GRPOArgs):
         """Raises UserError naming the first argument that makes no sense."""
         super().check()
         if self.per_device_batch_size is not None:
-            self._check_numbers(positive=("per_device_batch_size",))
-        self._check_numbers(positive=("text_tokens", "card_gib"))
+            require_above_zero(per_device_batch_size=self.per_device_batch_size)
+        require_above_zero(text_tokens=self.text_tokens, card_gib=self.card_gib)
         if self.load_in_4bit and not self.on_gpu:
             raise UserError("--load_in_4bit needs a CUDA device; plan for one with --device cuda")
 

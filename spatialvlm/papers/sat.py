@@ -13,6 +13,7 @@ from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
 from spatialvlm.papers.commands import Arm
 from spatialvlm.reporting import comparison
+from spatialvlm.reporting.cards import write_adapter_card
 from spatialvlm.reporting.comparison import Questions, Score, difference, mean, verdict
 from spatialvlm.run_folder import DataSource, read_lines
 from spatialvlm.tasks.clevr import data as clevr
@@ -67,7 +68,15 @@ class SATExperiment(Experiment):
     def __init__(self, script: str, args, model) -> None:
         rows = {"path": args.eval_data, "limit": args.eval_limit}
         test_set = cvbench.load(**rows)
-        super().__init__(script, args, model, test_set, BENCHMARK, test_data=DataSource("cvbench", rows))
+        super().__init__(
+            script,
+            args,
+            model,
+            test_set,
+            BENCHMARK,
+            write_adapter_card,
+            test_data=DataSource("cvbench", rows),
+        )
 
     def test(self, name: str, model, processor) -> list[Record]:
         """Greedy answers to the test, in the run folder's part `name`; with `--full_test` the others too."""

@@ -15,6 +15,7 @@ from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.papers.commands import Arm
+from spatialvlm.reporting.cards import write_adapter_card
 from spatialvlm.reporting.runs import json_object
 from spatialvlm.run_folder import DataSource, read_lines
 from spatialvlm.tasks.registry import load_rows
@@ -131,6 +132,7 @@ class SparkleExperiment(Experiment):
             model,
             test_set(args),
             BASIC,
+            write_adapter_card,
             group=lambda task: FAMILIES[task].capability,
             test_data=test_data(args),
         )

@@ -21,6 +21,7 @@ from spatialvlm.example import Example
 from spatialvlm.files.lazy import mapped
 from spatialvlm.models import loading
 from spatialvlm.papers.commands import Arm
+from spatialvlm.reporting.cards import write_adapter_card
 from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
@@ -168,7 +169,16 @@ class VSIExperiment(Experiment):
     def __init__(self, script: str, args: VSIArgs, model, mode: Mode, max_new_tokens: int = 16) -> None:
         benchmark = inside_answer(WORDS if args.eval_data == "embedded" else VSIBENCH, mode)
         questions = test_set(args, mode)
-        super().__init__(script, args, model, questions, benchmark, "strict", max_new_tokens, family)
+        super().__init__(
+            script,
+            args,
+            model,
+            questions,
+            benchmark,
+            write_adapter_card,
+            max_new_tokens=max_new_tokens,
+            group=family,
+        )
 
 
 # ---- arms of the study

@@ -1,168 +1,127 @@
-"""Direct preference optimization: the right answer against a wrong one. Loss and loop are trl's DPOTrainer's.
+"""Direct preference optimization: the right answer against a wrong one.
 
 The log-probabilities are the rollout's: both answers to a prompt stand in one row behind it, each seeing the
-prompt and itself alone, and the prompt's images are looked at once. trl 1.16's own cannot be had: it makes an
-answer's tokens by the processor without images, which PaliGemma's refuses, and knows no videos. (Its GRPO
-gives PaliGemma's completions token type 0, so that each answer leaks into its own prediction.) The policy is
-the rollout's, over tokens that can stand in an answer. The reference is the model with its adapter off.
-
-Order of examples, checkpoints and the rest of the run are as in SFT (`supervised`).
+prompt and itself alone, and the prompt's images are encoded once. (trl 1.16 has no such inputs for PaliGemma
+or for videos; its loss on given log-probabilities is what the tests compare with.) The policy is the
+rollout's, over tokens that can stand in an answer. The reference is the model with its adapter off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from datasets import Dataset
+from accelerate.utils import send_to_device
 from torch import Tensor
-from trl import DPOConfig, DPOTrainer
+from torch.nn.functional import logsigmoid
 
+from spatialvlm import distributed
+from spatialvlm.errors import require_above_zero
 from spatialvlm.example import Example
 from spatialvlm.models import rollout
 from spatialvlm.models.inputs import Completions
-from spatialvlm.training import sft
-from spatialvlm.training.checkpoints import Checkpoints
-from spatialvlm.training.supervised import (
-    AfterStep,
-    Log,
-    Loop,
-    Step,
-    SupervisedArgs,
-    run,
-    transformers_args,
-    written,
-)
+from spatialvlm.training import loop, sft
 
 Rejected = Callable[[Example], str]  # the wrong answer to a question
 
 
 @dataclass
-class DPOArgs(SupervisedArgs):
+class DPOArgs(sft.SFTArgs):
     """Hyper-parameters. vsGRPO's paper gives DPO's learning rate alone; the others are trl's, or SFT's."""
 
-    learning_rate: float = field(default=1e-5, metadata={"help": "of AdamW"})
-    max_steps: int = field(default=2000, metadata={"help": "optimizer steps"})
     beta: float = field(default=0.1, metadata={"help": "how much a change from the reference counts"})
     loss_type: Literal["sigmoid", "ipo", "hinge"] = field(
-        default="sigmoid", metadata={"help": "trl's; sigmoid is the original"}
+        default="sigmoid", metadata={"help": "loss of the margin, as trl names it; sigmoid is the original"}
     )
 
     def check(self) -> None:
-        """Raises UserError naming the first argument that makes no sense."""
+        """Raise UserError naming the first invalid argument."""
         super().check()
-        self._check_numbers(positive=("beta",))
+        require_above_zero(beta=self.beta)
 
 
-class Trainer(Loop, DPOTrainer):
+def loss_from_logps(
+    logps: Tensor, ref_logps: Tensor, lengths: Tensor, beta: float, loss_type: str = "sigmoid"
+) -> Tensor:
+    """(B,) losses of pairs of answers, as trl 1.16's DPOTrainer defines them.
+
+    Args:
+        logps: (B, 2) of the right and the wrong answer under the policy, with gradients.
+        ref_logps: (B, 2) under the reference.
+        lengths: (B, 2), tokens of each answer; ipo is by token.
+
+    Raises:
+        ValueError: another loss_type.
+    """
+    gains = logps - ref_logps
+    if loss_type == "ipo":
+        by_token = gains / lengths
+        return (by_token[:, 0] - by_token[:, 1] - 1 / (2 * beta)) ** 2
+    margins = beta * (gains[:, 0] - gains[:, 1])
+    if loss_type == "sigmoid":
+        return -logsigmoid(margins)
+    if loss_type == "hinge":
+        return torch.relu(1 - margins)
+    raise ValueError(f"loss_type {loss_type!r}: must be sigmoid, ipo or hinge")
+
+
+class Trainer(loop.Trainer):
     """One run of DPO.
 
     Args:
-        model: with a trainable adapter (`models.add_lora`), which is off for the reference.
-        rejected: makes the wrong answer to a question.
-        after_step: called with every step's metrics on every process.
+        model: with a trainable adapter (`loop.add_adapter`), which is off for the reference.
+        rejected: gives the wrong answer to a question.
 
     Raises:
-        UserError: arguments that make no sense, no examples, or one that the model cannot read.
-        ValueError: a model without a trainable adapter, or an attention that is not written for.
+        UserError, ValueError: as `sft.Trainer`.
     """
 
-    def __init__(
-        self,
-        model,
-        processor,
-        examples: Sequence[Example],
-        rejected: Rejected,
-        args: DPOArgs,
-        after_step: AfterStep,
-    ):
-        args.check()
+    name = "dpo"
+    less_memory = sft.Trainer.less_memory
+
+    def __init__(self, model, processor, examples: Sequence[Example], rejected: Rejected, args: DPOArgs):
+        super().__init__(model, processor, examples, args)
         sft.check_model(model)
         sft.check_examples(model, processor, examples)
         self.rejected = rejected
-        more = {"beta": args.beta, "loss_type": [args.loss_type], "disable_dropout": False}
-        more |= {"bf16": False, "gradient_checkpointing": False}  # as they are in `Loop`, and on the model
-        settings = transformers_args(args, model.device, DPOConfig, **more)
-        step = Step(args.max_grad_norm, after_step)
-        # trl asks for a data set and a tokenizer; `Loop` draws the examples, and `encode` reads them.
-        asked = {"train_dataset": Dataset.from_dict({"draw": [0]}), "processing_class": processor.tokenizer}
-        super().__init__(model, processor, examples, args, settings, step, **asked)
-        self.model.delete_adapter("ref")  # trl's copy of the adapter as it starts
-        self.precompute_ref_logps = True  # they come with the inputs, see `_compute_loss`
 
-    def _prepare_dataset(self, dataset: Dataset, *_) -> Dataset:
-        return dataset
+    def step(self) -> dict[str, float]:
+        """Learn from the next pairs of answers.
 
-    def encode(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Prompts, and the tokens (B, 2, T) of the right and the wrong answer to each."""
+        `margin` is how much more the right answers gained over the reference than the wrong, times beta;
+        `preferred` the fraction of pairs where it is positive.
+        """
+        micro_batches = self.next_micro_batches(self.encode)
+        args = self.args
+        passes = args.gradient_accumulation_steps * distributed.state().num_processes
+        num_pairs = args.prompts_per_pass * passes
+
+        def loss(micro_batch: tuple[rollout.Batch, Completions]) -> tuple[Tensor, ...]:
+            logps, ref_logps, lengths = self.score(*micro_batch)
+            losses = loss_from_logps(logps, ref_logps, lengths, args.beta, args.loss_type)
+            rewards = args.beta * (logps - ref_logps).detach()
+            margins, preferred = rewards[:, 0] - rewards[:, 1], rewards[:, 0] > rewards[:, 1]
+            return losses.sum() / num_pairs, margins.sum() / num_pairs, preferred.sum() / num_pairs
+
+        return self.update(micro_batches, loss, sums=("margin", "preferred"))
+
+    def encode(self, examples: Sequence[Example]) -> tuple[rollout.Batch, Completions]:
+        """Prompts, and the right and the wrong answer to each as their two completions."""
         prompts, images = zip(*[(example.prompt, example.images) for example in examples], strict=True)
-        answers = written(self.processor, [[each.answer, self.rejected(each)] for each in examples])
-        batch = rollout.encode(self.processor, prompts, images)
-        return {"batch": batch, "tokens": answers.tokens, "mask": answers.mask}
+        texts = [[example.answer, self.rejected(example)] for example in examples]
+        answers = sft.answers_as_completions(self.processor, texts)
+        device = self.model.device
+        batch = rollout.encode(self.processor, prompts, images, device)
+        return batch, Completions(*send_to_device((answers.tokens, answers.mask, answers.logps), device))
 
-    def _compute_loss(self, model, inputs: dict[str, Any], return_outputs: bool = False) -> Tensor:
-        """trl's loss of the rollout's log-probabilities, laid out as trl does: right ones first."""
-        batch, mask = inputs["batch"], inputs["mask"]
-        answers = Completions(inputs["tokens"], mask, torch.zeros_like(mask, dtype=torch.float32))
-        if not rollout.vision_is_trained(self.model):
-            batch = replace(batch, features=rollout.image_features(self.model, batch))
-        with torch.no_grad(), rollout.evaluating(self.model), self.model.disable_adapter():
-            reference = rollout.per_token_logps(self.model, batch, answers).sum(-1)  # (B, 2)
-        logps = rollout.per_token_logps(self.model, batch, answers).transpose(0, 1).flatten(0, 1)  # (2B, T)
-        of_answers = torch.nn.functional.pad(
-            mask.transpose(0, 1).flatten(0, 1), (1, 0)
-        )  # a prompt's token first
-        unused = torch.zeros_like(logps)  # trl makes metrics of them that nobody asks for
-        scored = SimpleNamespace(log_probs=logps, entropy=unused, mean_logits=unused, is_top1=unused.bool())
-        layout = {
-            "input_ids": of_answers.long(),
-            "attention_mask": of_answers.long(),
-            "completion_mask": of_answers.long(),
-            "ref_chosen_logps": reference[:, 0],
-            "ref_rejected_logps": reference[:, 1],
-        }
-        loss = super()._compute_loss(lambda **_: scored, layout, return_outputs)
-        loss = loss / self.accelerator.num_processes  # `Step` adds up over processes
-        self.step.add(loss / self.args.gradient_accumulation_steps)
-        return loss
-
-    def metrics(self) -> dict[str, float]:
-        """How much more the right answers gained than the wrong (`margin`, times beta), and how often."""
-        names = {"margin": "rewards/margins", "preferred": "rewards/accuracies"}
-        kept = self._metrics["train"]
-        found = {name: sum(kept[of]) / len(kept[of]) for name, of in names.items()}
-        kept.clear()
-        return found
-
-
-def train(
-    model,
-    processor,
-    examples: Sequence[Example],
-    rejected: Rejected,
-    args: DPOArgs,
-    log: Log | None = None,
-    checkpoints: Checkpoints | None = None,
-    resume: Path | None = None,
-) -> Loop:
-    """Trains the model's adapter for `args.max_steps` steps, with a progress bar.
-
-    Args:
-        log: called with every step's metrics and the trainer, on the main process: `loss`, `grad_norm` before
-            clipping, `lr`, `margin` and `preferred` (`Trainer.metrics`), `epoch`, `seconds`.
-        checkpoints: where to save how the run stands, and how often; nowhere where None.
-        resume: the checkpoint to go on from.
-
-    Raises:
-        UserError: arguments that make no sense, no examples or one that the model cannot read, a broken
-            image, too little memory, a full disk, numbers that are no longer finite.
-    """
-
-    def make(after_step: AfterStep) -> Trainer:
-        return Trainer(model, processor, examples, rejected, args, after_step)
-
-    return run("dpo", make, args, log, checkpoints, resume)
+    def score(self, batch: rollout.Batch, answers: Completions) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 2) log-probabilities of the answers under policy and reference, and tokens of each."""
+        model = self.model
+        if not rollout.vision_is_trained(model):
+            batch = replace(batch, features=rollout.image_features(model, batch))
+        with torch.no_grad(), rollout.evaluating(model), model.disable_adapter():
+            ref_logps = rollout.per_token_logps(model, batch, answers).sum(-1)
+        logps = rollout.per_token_logps(model, batch, answers).sum(-1)
+        return logps, ref_logps, answers.mask.sum(-1)

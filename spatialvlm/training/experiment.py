@@ -20,10 +20,10 @@ from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.tables import percent, text_table
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.reporting.cards import write_adapter_card
 from spatialvlm.run_folder import DataSource, Run, fingerprint, fresh_folder, newest_folder
 from spatialvlm.training import tracking
 from spatialvlm.training.checkpoints import PREFIX, Checkpoints
+from spatialvlm.training.loop import Trainer
 
 NEWEST = "newest"
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -88,9 +88,10 @@ class Experiment:
         args: all arguments (`RunArgs` and the trainer's).
         model: for what its results depend on.
         test_set: the questions of the test.
-        benchmark: reads and scores the answers to them, by its `rule`, and names the table.
+        benchmark: parses and scores the answers to them, by its `rule`, and names the table.
+        write_card: writes the card of the adapter in a run folder; none is written if None.
         max_new_tokens: longest answer to the test.
-        group: a task's row in the table; the task itself where None.
+        group: maps a task to its row in the table; each task has its own if None.
         test_data: where the questions of the test come from, for config.json.
 
     Raises:
@@ -104,6 +105,7 @@ class Experiment:
         model,
         test_set: Sequence[Example],
         benchmark: Benchmark,
+        write_card: Callable[[Path], object] | None = None,
         rule: str = "strict",
         max_new_tokens: int = 16,
         group: Callable[[str], str] | None = None,
@@ -111,10 +113,10 @@ class Experiment:
     ) -> None:
         self.test_data = test_data
         self.test_set, self.benchmark, self.rule = test_set, benchmark, rule
-        self.max_new_tokens, self.group = max_new_tokens, group
+        self.max_new_tokens, self.group, self.write_card = max_new_tokens, group, write_card
         self.args = args
         self.main = distributed.state().is_main_process
-        weights = getattr(model.config, "_name_or_path", "") or type(model).__name__
+        weights = model.config.name_or_path or type(model).__name__
         arguments = asdict(args) | {
             "weights_state": fingerprint(weights),
             "data_state": fingerprint(args.data),
@@ -134,16 +136,14 @@ class Experiment:
                 print(f"going on with {self.folder} after step {step}", flush=True)
         self.tracker = tracking.Tracker(args.report_to, self.folder, arguments)
 
-    def log(self, row: dict[str, float], samples: Sequence[dict] = ()) -> None:
-        """Writes a step's metrics and, where there are any, samples of completions with their rewards."""
+    def log(self, row: dict[str, float], trainer: Trainer) -> None:
+        """Write a step's metrics and, now and then, samples of completions with their rewards."""
         self.run.log(**row)
         self.tracker.log(row)
-        if samples:
+        due = row["step"] == 1 or row["step"] % self.args.log_completions_steps == 0
+        if due and (samples := trainer.samples()):
             self.run.add_completions([{"step": row["step"], **sample} for sample in samples])
             tracking.show(row["step"], samples[0])
-
-    def samples_due(self, step: int) -> bool:
-        return step == 1 or step % self.args.log_completions_steps == 0
 
     # ---- tests
 
@@ -184,7 +184,8 @@ class Experiment:
         self.tracker.finish()
         if self.main:
             tracking.plot(self.run)
-            write_adapter_card(self.folder)
+            if self.write_card:
+                self.write_card(self.folder)
             table = comparison(base, trained, shuffled, self.benchmark.title, self.group)
             print(f"\n{table}\nwritten to {self.folder}")
 

@@ -1,75 +1,82 @@
-"""Supervised fine-tuning: the right answer is the target. The loop is in `supervised`.
+"""Supervised fine-tuning: the right answer is the target.
 
 A PaliGemma's row is what its processor makes of a prompt and its `suffix`, padded on the left:
 
-    tokens           <pad>  <image> ... <image>  <bos>  prompt \\n    answer <eos>
+    tokens           <pad>  <image> ... <image>  <bos>  prompt \n    answer <eos>
     token_type_ids     0       0           0        0      0    0      1      1     0: both ways, 1: causal
     labels           -100    -100        -100     -100   -100 -100   answer <eos>   -100: not learnt
 
-All answers end in the last column, so logits are made for the last few columns alone. A Qwen's prompt is what
-the rollout makes of it (`qwen.encode`), and the answer its one completion.
+All answers end in the last column, so logits are computed for the last few columns alone. A Qwen's prompt is
+what the rollout makes of it (`qwen.encode`), and the answer its one completion.
 
 The loss is the mean over all answer tokens of a step, however it is split into micro-batches and among
 processes. transformers.Trainer divides by `num_items_in_batch` to the same end, so this is what the published
-settings (8 prompts a forward pass, 2 passes a step) mean: 16 prompts, all tokens of their answers alike.
+settings (8 prompts per forward pass, 2 passes per step) mean: 16 prompts, all tokens of their answers alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from peft import PeftModel
+from accelerate.utils import reduce, send_to_device
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 from transformers import PaliGemmaForConditionalGeneration
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import qwen, rollout
 from spatialvlm.models.inputs import Completions
 from spatialvlm.models.qwen import ChatProcessor
-from spatialvlm.training.checkpoints import Checkpoints
-from spatialvlm.training.supervised import (
-    AfterStep,
-    Log,
-    Loop,
-    Step,
-    SupervisedArgs,
-    run,
-    transformers_args,
-    written,
-)
+from spatialvlm.training import loop
+from spatialvlm.training.loop import TrainingArgs
 
-_IGNORED = -100  # the label of what is not learnt, as processor and transformers have it
+_IGNORED = -100  # label of what is not learnt, as processor and transformers have it
 
 
 @dataclass
-class SFTArgs(SupervisedArgs):
+class SFTArgs(TrainingArgs):
     """Hyper-parameters; the defaults are the published SFT run of PaliGemma 2 on SAT."""
 
-    learning_rate: float = field(default=1e-5, metadata={"help": "of AdamW"})
+    per_pass: ClassVar[str] = "per_device_batch_size"
+
+    learning_rate: float = field(default=1e-5, metadata={"help": "learning rate of AdamW"})
     max_steps: int = field(default=2000, metadata={"help": "optimizer steps"})
+    per_device_batch_size: int = field(default=8, metadata={"help": "prompts per forward pass on a device"})
+    gradient_accumulation_steps: int = field(
+        default=2, metadata={"help": "forward passes per step and device, each with its backward pass"}
+    )
+    gradient_checkpointing: bool = field(
+        default=True, metadata={"help": "recompute activations in the backward pass: less memory, slower"}
+    )
+
+
+def answers_as_completions(processor, texts: Sequence[Sequence[str]]) -> Completions:
+    """Texts, G for each of B prompts, as completions: their tokens and the end token, `logps` 0."""
+    tokenizer = processor.tokenizer
+    ends = [text + tokenizer.eos_token for group in texts for text in group]
+    ids = tokenizer(ends, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
+    shape = len(texts), len(texts[0]), -1
+    tokens, mask = ids["input_ids"].view(shape), ids["attention_mask"].bool().view(shape)
+    return Completions(tokens, mask, torch.zeros(tokens.shape))
 
 
 def encode(processor, examples: Sequence[Example]) -> dict[str, Any]:
-    """A PaliGemma's inputs for prompts with their answers (B, S), and `labels` (B, S), as drawn above.
+    """A PaliGemma's inputs for prompts with their answers (B, S), and `labels` (B, S), as shown above.
 
     `logits_to_keep` is one more than the longest answer has tokens: the token before an answer predicts it.
-    For a Qwen they are the prompts as its `batch`, and `labels` (B, 1 + T); the first is -100.
+    For a Qwen: the prompts as its `batch`, and the answers' tokens as `labels` (B, T).
 
     Raises:
         UserError: an image is missing or broken; a prompt with one of Qwen's special tokens.
     """
     if isinstance(processor, ChatProcessor):
         prompts, images = zip(*[(example.prompt, example.images) for example in examples], strict=True)
-        answers = written(processor, [[example.answer] for example in examples])
+        answers = answers_as_completions(processor, [[example.answer] for example in examples])
         labels = answers.tokens.where(answers.mask, _IGNORED).squeeze(1)
-        labels = pad(labels, (1, 0), value=_IGNORED)  # transformers takes it that nothing predicts the first
         return {"batch": rollout.encode(processor, prompts, images), "labels": labels}
     inputs = processor(
         images=[example.open_images() for example in examples],
@@ -101,52 +108,51 @@ def _summed(predicted: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(flat, targets.flatten(), ignore_index=_IGNORED, reduction="sum")
 
 
-class Trainer(Loop):
+class Trainer(loop.Trainer):
     """One run of SFT.
 
-    Args:
-        model: with a trainable adapter (`models.add_lora`).
-        after_step: called with every step's metrics on every process.
-
     Raises:
-        UserError: arguments that make no sense, no examples, or one that the model cannot read.
-        ValueError: a model without a trainable adapter, or with attention that drops PaliGemma's masks.
+        UserError: besides `loop.Trainer`'s, an example that the model cannot read.
+        ValueError: besides `loop.Trainer`'s, attention that drops PaliGemma's masks.
     """
 
-    def __init__(self, model, processor, examples: Sequence[Example], args: SFTArgs, after_step: AfterStep):
-        args.check()
+    name = "sft"
+    less_memory = (
+        "a smaller --per_device_batch_size with a larger --gradient_accumulation_steps, or "
+        "--gradient_checkpointing true"
+    )
+
+    def __init__(self, model, processor, examples: Sequence[Example], args: SFTArgs):
+        super().__init__(model, processor, examples, args)
         check_model(model)
         check_examples(model, processor, examples)
-        step, settings = Step(args.max_grad_norm, after_step), transformers_args(args, model.device)
-        loss = self._loss
-        super().__init__(model, processor, examples, args, settings, step, compute_loss_func=loss)
+
+    def step(self) -> dict[str, float]:
+        """Learn the next answers; `tokens` counts those of the step."""
+        micro_batches = self.next_micro_batches(self.encode)
+        counts = [(inputs["labels"] != _IGNORED).sum() for inputs in micro_batches]
+        num_tokens = reduce(torch.stack(counts).sum(), "sum")  # of all processes
+        metrics = self.update(micro_batches, lambda inputs: (self.loss(inputs, num_tokens),))
+        return metrics | {"tokens": num_tokens.item()}
 
     def encode(self, examples: Sequence[Example]) -> dict[str, Any]:
-        return encode(self.processor, examples)
+        return send_to_device(encode(self.processor, examples), self.model.device)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def loss(self, inputs: dict[str, Any], num_tokens: Tensor) -> Tensor:
+        """This micro-batch's part of the step's loss."""
+        labels = inputs["labels"]
         if "batch" not in inputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs["labels"][:, 1:]
+            logits = self.model(**{name: inputs[name] for name in inputs if name != "labels"}).logits
+            return answer_loss(logits, labels, num_tokens)
         mask = labels != _IGNORED
         tokens = labels.where(mask, inputs["batch"].vocabulary.pad)
         answers = Completions(tokens[:, None], mask[:, None], torch.zeros_like(tokens)[:, None])
         logits = qwen.plain_logits(self.model.get_base_model(), inputs["batch"], answers)
-        loss = _summed(logits, labels) / num_items_in_batch
-        self.step.add(loss, num_items_in_batch)
-        return loss
-
-    def _loss(self, outputs, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
-        """transformers' `compute_loss_func`, for PaliGemma."""
-        loss = answer_loss(outputs.logits, labels, num_items_in_batch)
-        self.step.add(loss, num_items_in_batch)
-        return loss / self.accelerator.num_processes  # transformers multiplies by it, for DDP's mean
+        return _summed(logits, labels) / num_tokens
 
 
 def check_model(model) -> None:
-    """Raises UserError for a model of another family, ValueError for one that cannot be trained so."""
-    if not isinstance(model, PeftModel) or not any(p.requires_grad for p in model.parameters()):
-        raise ValueError("the model needs a trainable adapter, models.add_lora")
+    """Raise UserError for a model of another family, ValueError for attention that drops PaliGemma's masks."""
     core = model.get_base_model()
     if not isinstance(core, (PaliGemmaForConditionalGeneration, *qwen.CLASSES)):
         kind = type(core).__name__
@@ -160,26 +166,15 @@ def check_model(model) -> None:
 
 
 def check_examples(model, processor, examples: Sequence[Example]) -> None:
-    """Before the first step, because the one that does not fit may come hours later.
-
-    Raises:
-        UserError: no examples, or one that the model cannot read.
-    """
-    if not examples:
-        raise UserError("there are no examples to train on; check --data and --train_limit")
-    prefetch(examples)
-    if isinstance(processor, ChatProcessor):
-        _check_chat(processor, examples)
-    else:
+    """Raise UserError for an example that the model cannot read: it may come hours after the first step."""
+    if not isinstance(processor, ChatProcessor):
         _check_paligemma(model, processor, examples)
-
-
-def _check_chat(processor: ChatProcessor, examples: Sequence[Example]) -> None:
+        return
     special = processor.tokenizer.all_special_tokens
     for example in examples:
         if found := [token for token in special if token in example.prompt + example.answer]:
             raise UserError(
-                f"row {example.id}: prompt or answer holds {found[0]!r}, which the model keeps for itself; "
+                f"row {example.id}: prompt or answer holds {found[0]!r}, which the model reserves; "
                 "reword the row or leave it out"
             )
 
@@ -192,7 +187,7 @@ def _check_paligemma(model, processor, examples: Sequence[Example]) -> None:
     for example, prompt, answer in zip(examples, prompts["input_ids"], answers["input_ids"], strict=True):
         if image_token in example.prompt + example.answer:
             raise UserError(
-                f"row {example.id}: prompt or answer holds {image_token!r}, which stands for a picture; "
+                f"row {example.id}: prompt or answer holds {image_token!r}, which stands for an image; "
                 "reword the row or leave it out"
             )
         length = len(example.images) * processor.image_seq_length + len(prompt) + len(answer)
@@ -201,32 +196,3 @@ def _check_paligemma(model, processor, examples: Sequence[Example]) -> None:
                 f"row {example.id}: prompt and answer take {length} tokens, more than the model's sliding "
                 f"window of {window}; shorten the row, use fewer images, or leave it out"
             )
-
-
-def train(
-    model,
-    processor,
-    examples: Sequence[Example],
-    args: SFTArgs,
-    log: Log | None = None,
-    checkpoints: Checkpoints | None = None,
-    resume: Path | None = None,
-) -> Loop:
-    """Trains the model's adapter for `args.max_steps` steps, with a progress bar.
-
-    Args:
-        log: called with every step's metrics and the trainer, on the main process: `loss` as described above,
-            `grad_norm` before clipping (0 where a step was skipped to lower the loss scale), `lr`, `tokens`
-            of the step's answers, `epoch` (examples drawn, over how many there are), `seconds`.
-        checkpoints: where to save how the run stands, and how often; nowhere where None.
-        resume: the checkpoint to go on from.
-
-    Raises:
-        UserError: arguments that make no sense, no examples or one that the model cannot read, a broken
-            image, too little memory, a full disk, numbers that are no longer finite.
-    """
-
-    def make(after_step: AfterStep) -> Trainer:
-        return Trainer(model, processor, examples, args, after_step)
-
-    return run("sft", make, args, log, checkpoints, resume)

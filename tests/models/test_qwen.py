@@ -473,7 +473,7 @@ def trained(folder, steps, reward, **options):
     small = {"num_generations": 4, "prompts_per_device": 2, "gradient_accumulation_steps": 2}
     args = grpo.GRPOArgs(**(small | {"max_completion_length": 4, "learning_rate": 1e-3} | options))
     trainer = grpo.Trainer(model, processor, examples(), reward, args)
-    return [trainer.step() for _ in range(steps)], trainer
+    return [trainer.take_step() for _ in range(steps)], trainer
 
 
 def by_length(completion, example):
@@ -518,7 +518,7 @@ def test_the_vision_tower_is_frozen_and_sees_each_prompt_once(folder, capsys):
         max_completion_length=4,
         dynamic_sampling=False,
     )
-    grpo.Trainer(model, processor, examples(), by_length, args).step()
+    grpo.Trainer(model, processor, examples(), by_length, args).take_step()
     every = rollout.encode(processor, *zip(*[(e.prompt, e.images) for e in examples()], strict=True))
     assert sum(seen) == sum(len(picture.patches) for each in every.pictures for picture in each)
 
@@ -534,7 +534,7 @@ def test_all_parts_can_be_trained(folder):
     assert sum(parts.values()) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.filterwarnings("ignore:after 4 further draws")  # once all is right, nothing is left to learn
+@pytest.mark.filterwarnings("ignore:after 4 further rounds")  # once all is right, nothing is left to learn
 def test_reward_rises(folder):
     def is_red(completion, example):
         return float(completion.split()[:1] == [example.answer])

@@ -53,7 +53,7 @@ def test_it_trains_and_prints_the_table_by_family(script, flags, metrics, tmp_pa
         (["--eval_frames", "videos"], "--eval_frames is of VSI-Bench"),
         (["--prompt", "think"], "--max_completion_length 14: the tags of --prompt think"),
         (["--data", "nowhere/at/all"], "nowhere/at/all"),
-        (["--beta", "-1"], "--beta -1"),
+        (["--beta", "-1"], "--beta must be at least 0, not -1"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )

@@ -140,7 +140,7 @@ def test_plan_of_a_grpo_step_is_what_it_takes(options, tmp_path):
     del options["eval_batch_size"]
     trainer = grpo_trainer(getattr(torch, options.pop("dtype")), **options)
     found = []
-    sampling = most_allocated(lambda: found.append(trainer.sampler.collect()), tmp_path)
+    sampling = most_allocated(lambda: found.append(trainer.sampler.collect(0)), tmp_path)
     learning = most_allocated(lambda: trainer.learn(*found), tmp_path)
     groups = found[0].groups
     longest = max(max(group.summary.lengths) for group in groups)
@@ -158,7 +158,7 @@ def sft_run(**options):
     """(model, a function that takes two steps)."""
     args = sft.SFTArgs(max_steps=2, **options)
     model = with_adapter(args)
-    return model, lambda: sft.train(model, tiny.processor(), examples(), args)
+    return model, lambda: loop.train(sft.Trainer(model, tiny.processor(), examples(), args))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -225,7 +225,7 @@ def resident():
     tiny.IMAGE_SIZE = 112
     torch.set_num_threads(1)
     trainer = grpo_trainer(gradient_accumulation_steps=2, **RESIDENT)
-    collected = trainer.sampler.collect()
+    collected = trainer.sampler.collect(0)
     trainer.learn(collected)  # what is loaded on the first call stays
     taken = {"grpo": most_resident(lambda: trainer.learn(collected))}
     sft_run(per_device_batch_size=1)[1]()
@@ -330,9 +330,9 @@ def test_takes_every_run_and_flags_over_it(file, folder, capsys):
     ("flags", "message"),
     [
         (["--model", "nowhere"], "--model nowhere: no folder with a config.json"),
-        (["--text_tokens", "0"], "--text_tokens 0"),
+        (["--text_tokens", "0"], "--text_tokens must be greater than 0"),
         (["--text_tokens", "9000"], "more than the model's sliding window"),
-        (["--per_device_batch_size", "0"], "--per_device_batch_size 0"),
+        (["--per_device_batch_size", "0"], "--per_device_batch_size must be greater than 0"),
         (["--num_generations", "1"], "--num_generations 1"),
         (["--load_in_4bit", "--device", "cpu"], "--load_in_4bit needs a CUDA device"),
     ],

@@ -14,9 +14,9 @@ from spatialvlm.example import Example, Video
 from spatialvlm.models import loading, rollout
 from spatialvlm.models.inputs import Completions
 from spatialvlm.run_folder import Run
-from spatialvlm.training import dpo
+from spatialvlm.training import dpo, loop
 from spatialvlm.training.checkpoints import Checkpoints
-from spatialvlm.training.sampler import example_index
+from spatialvlm.training.loop import example_index
 
 RIGHT, WRONG = ["red", "blue cube", "green", "no"], ["blue", "red", "red cube", "yes 1"]
 
@@ -77,7 +77,8 @@ def train(model, data, folder=None, resume=None, **options):
         if saving:
             saving.run.log(**row)
 
-    return history, dpo.train(*model, data, rejected, arguments(**options), log, saving, resume)
+    trainer = dpo.Trainer(*model, data, rejected, arguments(**options))
+    return history, loop.train(trainer, log, saving, resume)
 
 
 def weights(trainer):
@@ -167,7 +168,7 @@ def test_trls_own_inputs_cannot_be_had_for_paligemma():
 
 def test_what_makes_no_sense_is_refused(made):
     make, data = made
-    with pytest.raises(UserError, match="--beta 0"):
+    with pytest.raises(UserError, match="--beta must be greater than 0, not 0"):
         train(make(), data, beta=0)
     with pytest.raises(UserError, match="no examples"):
         train(make(), [])

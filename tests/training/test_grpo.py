@@ -16,7 +16,7 @@ from trl import GRPOTrainer
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.models import loading, rollout
-from spatialvlm.training import grpo, sampler
+from spatialvlm.training import grpo, loop
 
 COLOURS = ["red", "blue", "green"]
 
@@ -61,10 +61,8 @@ def run(reward=by_length, data=None, model=None, **options):
     """(metrics of every step, trainer)."""
     model, processor = model or with_adapter()
     history = []
-    trainer = grpo.train(
-        model, processor, data or examples(), reward, arguments(**options), lambda row, _: history.append(row)
-    )
-    return history, trainer
+    trainer = grpo.Trainer(model, processor, data or examples(), reward, arguments(**options))
+    return history, loop.train(trainer, lambda row, _: history.append(row))
 
 
 def weights(trainer):
@@ -157,10 +155,10 @@ def test_advantages():
 
 def test_every_epoch_draws_every_example_once():
     for epoch in range(3):
-        drawn = [sampler.example_index(draw, 10, seed=5) for draw in range(10 * epoch, 10 * epoch + 10)]
+        drawn = [loop.example_index(draw, 10, seed=5) for draw in range(10 * epoch, 10 * epoch + 10)]
         assert sorted(drawn) == list(range(10))
     first, second, other = (
-        [sampler.example_index(d + s, 10, seed=n) for d in range(10)] for s, n in ((0, 5), (10, 5), (0, 6))
+        [loop.example_index(d + s, 10, seed=n) for d in range(10)] for s, n in ((0, 5), (10, 5), (0, 6))
     )
     assert first != second and first != other
 
@@ -238,7 +236,7 @@ def test_the_first_step_has_no_kl_and_the_reference_stays():
 
 
 @pytest.mark.filterwarnings(
-    "ignore:after 4 further draws"
+    "ignore:after 4 further rounds"
 )  # once all is right, nothing is left to learn from
 def test_reward_rises():
     def is_red(completion, example):
@@ -262,20 +260,20 @@ def test_reward_rises():
 
 def test_dynamic_sampling_replaces_what_teaches_nothing():
     history, trainer = run(not_for_red, max_steps=3)
-    assert trainer.sampler.drawn > 3 * 4
+    assert trainer.drawn > 3 * 4
     assert any(metrics["informative"] < 1 for metrics in history)
     for metrics in history:
         assert metrics["dropped"] == pytest.approx(1 - metrics["informative"])
     history, trainer = run(not_for_red, max_steps=3, dynamic_sampling=False)
-    assert trainer.sampler.drawn == 3 * 4 and not any(metrics["dropped"] for metrics in history)
+    assert trainer.drawn == 3 * 4 and not any(metrics["dropped"] for metrics in history)
     assert any(metrics["informative"] < 1 for metrics in history)
 
 
 def test_constant_reward_ends_at_the_cap_with_one_warning():
-    with pytest.warns(UserWarning, match="after 3 further draws 0 of 4 groups") as caught:
+    with pytest.warns(UserWarning, match="after 3 further rounds 0 of 4 groups") as caught:
         history, trainer = run(lambda completion, example: 1.0, max_resamples=3)
-    assert len([w for w in caught if "further draws" in str(w.message)]) == 1
-    assert trainer.sampler.drawn == 2 * 4 * (1 + 3)
+    assert len([w for w in caught if "further rounds" in str(w.message)]) == 1
+    assert trainer.drawn == 2 * 4 * (1 + 3)
     assert [metrics["informative"] for metrics in history] == [0, 0]
     torch.testing.assert_close(
         weights(trainer), weights(grpo.Trainer(*with_adapter(), examples(), by_length, arguments()))
@@ -322,10 +320,10 @@ def test_damaged_weights_stop():
     ("options", "message"),
     [
         ({"num_generations": 1}, "--num_generations 1: a group needs at least 2"),
-        ({"max_steps": 0}, "--max_steps 0"),
-        ({"temperature": 0.0}, "--temperature 0.0"),
-        ({"beta": -1.0}, "--beta -1.0"),
-        ({"learning_rate": math.nan}, "--learning_rate nan"),
+        ({"max_steps": 0}, "--max_steps must be greater than 0, not 0"),
+        ({"temperature": 0.0}, "--temperature must be greater than 0, not 0.0"),
+        ({"beta": -1.0}, "--beta must be at least 0, not -1.0"),
+        ({"learning_rate": math.nan}, "--learning_rate must be greater than 0, not nan"),
     ],
 )
 def test_arguments_that_make_no_sense(options, message):
@@ -335,8 +333,8 @@ def test_arguments_that_make_no_sense(options, message):
 
 def test_no_examples_and_no_adapter():
     with pytest.raises(UserError, match="no examples"):
-        grpo.train(*with_adapter(), [], by_length, arguments())
-    with pytest.raises(ValueError, match="add_lora"):
+        grpo.Trainer(*with_adapter(), [], by_length, arguments())
+    with pytest.raises(ValueError, match="add_adapter"):
         run(model=tiny.paligemma())
 
 
