@@ -119,7 +119,7 @@ def sample(
     running = torch.ones(prompts * num_generations, dtype=torch.bool, device=batch.input_ids.device)
     tokens, mask, logps = [], [], []
     with evaluating(core):
-        logits, cache, bias, last = _prefill(core, family, batch)
+        logits, cache, bias, last = prefill(core, batch)
         logits = logits.repeat_interleave(num_generations, 0)  # (B * G, V)
         bias = bias.expand(-1, -1, num_generations, -1)  # (B, 1, G, P)
         own = torch.eye(num_generations, dtype=torch.bool, device=bias.device).expand(prompts, 1, -1, -1)
@@ -129,8 +129,8 @@ def sample(
                 raise UserError(
                     "the model's logits are not finite: its weights are damaged or training diverged"
                 )
-            scores = _restricted(logits, batch.vocabulary, temperature).log_softmax(-1)
-            drawn = scores.argmax(-1) if temperature == 0 else _draw(scores, uniforms[:, step])
+            scores = restrict(logits, batch.vocabulary, temperature).log_softmax(-1)
+            drawn = scores.argmax(-1) if temperature == 0 else pick_tokens(scores, uniforms[:, step])
             tokens.append(drawn.where(running, batch.vocabulary.pad))
             logps.append(scores.gather(1, drawn[:, None]).squeeze(1).where(running, 0.0))
             mask.append(running)
@@ -149,12 +149,13 @@ def sample(
     )
 
 
-def _prefill(core, family, batch: Batch | QwenBatch) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
+def prefill(model, batch: Batch | QwenBatch) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
     """Runs the prefix once.
 
     Returns the next token's logits (B, V), the cache, the additive mask for completions (B, 1, 1, P) and the
     last position, (B, 1) or (3, B, 1).
     """
+    core, family = _core(model)
     allowed, positions, last = family.prefix(core, batch)
     embeds = _embed_prefix(core, family, batch)
     cache = DynamicCache()  # made without a config, no layer forgets; the sliding window was checked before
@@ -277,7 +278,7 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return bias.masked_fill_(~allowed, torch.finfo(dtype).min)
 
 
-def _restricted(logits: Tensor, vocabulary: Vocabulary, temperature: float) -> Tensor:
+def restrict(logits: Tensor, vocabulary: Vocabulary, temperature: float) -> Tensor:
     """(..., V) float32 logits / temperature, -inf for what no answer holds (ids past the tokenizer's too)."""
     allowed = pad(vocabulary.allowed, (0, logits.shape[-1] - len(vocabulary.allowed)))
     return (logits.float() / (temperature or 1.0)).masked_fill(~allowed, -torch.inf)
@@ -291,7 +292,7 @@ def _select_logps(logits: Tensor, targets: Tensor, vocabulary: Vocabulary, tempe
     """
 
     def piece(logits: Tensor, targets: Tensor) -> Tensor:
-        scores = _restricted(logits, vocabulary, temperature)
+        scores = restrict(logits, vocabulary, temperature)
         return scores.gather(-1, targets) - scores.logsumexp(-1, keepdim=True)
 
     size = max(1, _CHUNK // (logits.shape[0] * logits.shape[2]))
@@ -311,7 +312,7 @@ def _uniforms(seeds: Sequence[int], num_generations: int, length: int) -> Tensor
     return torch.stack(rows)
 
 
-def _draw(logps: Tensor, uniforms: Tensor) -> Tensor:
+def pick_tokens(logps: Tensor, uniforms: Tensor) -> Tensor:
     """One token id a row from (rows, V) log-probabilities and (rows,) uniforms by inversion.
 
     An impossible token is never drawn: its step in the distribution function has no width, and float64 keeps
