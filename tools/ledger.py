@@ -62,7 +62,7 @@ class Ledger(TorchDispatchMode):
 
     def begin(self, phase: str) -> None:
         """From here on, peaks are `phase`'s; one that was begun before goes on."""
-        self._phase = phase
+        self.phase = phase
         self._highest = sum(self.peaks.get(phase, {}).values())
         self._look()
 
@@ -140,7 +140,7 @@ class Ledger(TorchDispatchMode):
         """Takes note if this is the highest moment, with `more` bytes of `part` that no tensor shows."""
         if self.total + more > self._highest:
             self._highest = self.total + more
-            self.peaks[self._phase] = dict(self.alive) | {part: self.alive[part] + more}
+            self.peaks[self.phase] = dict(self.alive) | {part: self.alive[part] + more}
 
     def _part(self, tensor: Tensor) -> str:
         if tensor.is_floating_point() and tensor.shape[-1:] == (self.vocabulary_size,):

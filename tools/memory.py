@@ -1,14 +1,14 @@
 """What training holds in memory, by part and by phase; without weights, data or a GPU.
 
-python -m tools.memory                                     # GRPO v2 of PaliGemma 2 3B, float16, on a GPU
-python -m tools.memory --num_generations 14 --gradient_checkpointing
-python -m tools.memory --config runs/pali_sat_sft.yaml --json
-python -m tools.memory --profile embedded                  # the small model, float32, on the CPU
+python tools/memory.py                                     # GRPO v2 of PaliGemma 2 3B, float16, on a GPU
+python tools/memory.py --num_generations 14 --gradient_checkpointing
+python tools/memory.py --config runs/pali_sat_sft.yaml --json
+python tools/memory.py --profile embedded                  # the small model, float32, on the CPU
 
-Takes the training scripts' flags and files. The step itself runs (`rollout.sample`, `per_token_logps`,
-backward, AdamW) on tensors that have a shape and no content (torch's meta device), while a ledger counts the
-bytes of every storage alive. Every completion is as long as it may be. Left out: the CUDA context, what the
-allocator holds in reserve or loses between its blocks, and the workspaces of matrix libraries.
+Takes the training scripts' flags and files. The trainer itself takes a step, on tensors that have a shape and
+no content (torch's meta device), while a ledger counts the bytes of every storage alive. Every completion has
+the maximum length. Left out: the CUDA context, what the allocator holds in reserve or loses between its
+blocks, and the workspaces of matrix libraries.
 """
 
 from __future__ import annotations
@@ -16,25 +16,30 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
+from unittest.mock import patch
 
 import torch
 from ledger import PARTS, Ledger, as_on_cuda
-from torch import Tensor
 from torch.nn import functional
 from transformers import PaliGemmaConfig
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError, require_above_zero
 from spatialvlm.evaluation import evaluate
+from spatialvlm.example import Example
 from spatialvlm.models import loading, rollout, shapes
 from spatialvlm.models.inputs import Batch, Completions, Vocabulary
 from spatialvlm.papers.sat import ExperimentArgs
-from spatialvlm.training import grpo, loop, sft
+from spatialvlm.training import grpo, loop, sampler, sft
 
+EVALUATED_TOKENS = evaluate.Args.max_new_tokens
 CUDA_CONTEXT = int(0.6 * 2**30)  # bytes that a process takes on a GPU before its first tensor, about
 
 
@@ -46,10 +51,10 @@ class Args(ExperimentArgs, grpo.GRPOArgs):
         default="auto", metadata={"help": "embedded = the small model, on CPU; else the published, on GPU"}
     )
     model: str | None = field(
-        default=None, metadata={"help": "folder with a PaliGemma's config.json; by profile where not given"}
+        default=None, metadata={"help": "folder with a PaliGemma's config.json; by profile if not given"}
     )
     per_device_batch_size: int | None = field(
-        default=None, metadata={"help": "rows of a forward pass of SFT; where it is given, SFT is planned"}
+        default=None, metadata={"help": "prompts per forward pass of SFT; if given, SFT is planned"}
     )
     device: Literal["auto", "cuda", "cpu"] = field(
         default="auto", metadata={"help": "they differ in some intermediate results; by profile"}
@@ -64,8 +69,12 @@ class Args(ExperimentArgs, grpo.GRPOArgs):
     def on_gpu(self) -> bool:
         return self.device == "cuda" or (self.device == "auto" and self.profile != "embedded")
 
+    @property
+    def prompts_per_pass(self) -> int:
+        return self.per_device_batch_size or self.prompts_per_device
+
     def check(self) -> None:
-        """Raises UserError naming the first argument that makes no sense."""
+        """Raise UserError naming the first invalid argument."""
         super().check()
         if self.per_device_batch_size is not None:
             require_above_zero(per_device_batch_size=self.per_device_batch_size)
@@ -95,11 +104,11 @@ class Plan:
 def plan(args: Args, config: PaliGemmaConfig | None = None) -> Plan:
     """What one process holds while it trains, after its first steps.
 
-    `config` is the model's shape; by `args` where it is None.
+    `config` is the model's shape; by `args` if None.
 
     Raises:
-        UserError: arguments that make no sense, a folder without a model's configuration, prompt and
-            completion longer than the model's window.
+        UserError: invalid arguments, a folder without a model's configuration, prompt and completion longer
+            than the model's window.
     """
     args.check()
     config = config or _shape(args)
@@ -109,154 +118,161 @@ def plan(args: Args, config: PaliGemmaConfig | None = None) -> Plan:
         model = loop.add_adapter(shapes.random_model(config, dtype, "meta"), args)
     ledger = Ledger(config.get_text_config().vocab_size)
     ledger.watch(model)
-    with as_on_cuda() if args.on_gpu else nullcontext(), ledger:
-        _evaluate(ledger, model, args)
-        optimizer = _optimizer_under_way(ledger, model, args)
-        kept = (_sft if args.per_device_batch_size else _grpo)(ledger, model, args)
-        ledger.begin("update")
-        optimizer.step()
+    trainer = (PlannedSFT if args.per_device_batch_size else PlannedGRPO)(ledger, model, args)
+    sample = partial(_sample, ledger, rollout.sample)
+    with as_on_cuda() if args.on_gpu else nullcontext(), ledger, patch.object(rollout, "sample", sample):
+        samples = 4 if args.full_test else 1
+        batch = _prompts(config, max(1, args.eval_batch_size // samples), args.text_tokens)
+        ledger.begin("evaluation")
+        rollout.sample(model, batch, samples, EVALUATED_TOKENS, float(samples > 1))
+        del batch
+        trainer.take_first_step()
+        trainer.plan_step()
     phases = {phase: parts for phase, parts in ledger.peaks.items() if phase}
     if args.load_in_4bit:
         _quantize(phases, model)
     phases = {phase: {part: parts.get(part, 0) for part in PARTS} for phase, parts in phases.items()}
     weights = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     model_title = f"{weights / 1e6:,.1f} million weights in {name} on a {'GPU' if args.on_gpu else 'CPU'}"
-    return Plan(f"{model_title}\n{_title(args, config)}", phases, kept)
+    return Plan(f"{model_title}\n{_title(args, config)}", phases, trainer.kept_for_backward)
 
 
-# ---- the phases
+# ---- the trainers' own steps, with prompts that have a shape and no content
 
 
-def _evaluate(ledger: Ledger, model, args: Args) -> None:
-    """As `evaluate` does it, before and after training."""
-    samples = 4 if args.full_test else 1
-    batch = _prompts(model.config, max(1, args.eval_batch_size // samples), args.text_tokens)
-    _sample(ledger, "evaluation", model, batch, samples, evaluate.Args.max_new_tokens, float(samples > 1))
+class _Planned(loop.Trainer):
+    """A trainer that tells the ledger which phase it is in.
+
+    Of a step's micro-batches two are learnt from: the second with the gradients of the first.
+    """
+
+    kept_for_backward = 0
+
+    def __init__(self, ledger: Ledger, model, args: Args):
+        self.ledger = ledger
+        count = args.prompts_per_pass * args.gradient_accumulation_steps
+        image = (Path("image"),)
+        examples = [Example(str(n), image, "question", answer="answer", task="plan") for n in range(count)]
+        loop.Trainer.__init__(self, model, None, examples, args)
+        self.scaler = torch.amp.GradScaler(enabled=False)  # it takes no memory, and looks at the content
+        self.optimizer.register_step_pre_hook(lambda *_: ledger.begin("update"))
+        for group in self.optimizer.param_groups:  # torch's own choice: all tensors at once on a GPU
+            group["foreach"] = args.on_gpu
+
+    def take_first_step(self) -> None:
+        """Give AdamW the states that its first step makes."""
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        for state in self.optimizer.state.values():
+            for tensor in state.values():
+                self.ledger.label(tensor, "optimizer states")
+        self.ledger.peaks.pop("update")
+
+    def plan_step(self) -> None:
+        self.step()
+
+    def update(self, micro_batches, loss, sums=()):
+        ledger = self.ledger
+
+        def watched(micro_batch):
+            ledger.begin("forward")
+            ledger.outside, before = "other", ledger.total
+            values = loss(micro_batch)
+            self.kept_for_backward = ledger.total - before
+            ledger.begin("backward")
+            ledger.outside = "backward"
+            return values
+
+        return super().update(micro_batches[:2], watched, sums)
 
 
-def _grpo(ledger: Ledger, model, args: Args) -> int:
-    """As `groups.Sampler.sample` and `grpo.Trainer.learn` do it; returns the bytes kept for backward."""
-    prompts = args.prompts_per_device * args.gradient_accumulation_steps
-    at_a_time = max(1, args.sampling_batch_size // args.num_generations)
-    batch = _prompts(model.config, min(prompts, at_a_time), args.text_tokens)
-    ledger.begin("sampling")
-    with torch.no_grad():
-        features = rollout.image_features(model, batch)
-    ledger.label(features, "image features")
-    batch = replace(batch, features=features)
-    length = args.max_completion_length
-    _sample(ledger, "sampling", model, batch, args.num_generations, length, args.temperature)
+class PlannedGRPO(_Planned, grpo.Trainer):
+    def __init__(self, ledger: Ledger, model, args: Args):
+        super().__init__(ledger, model, args)
+        decode = lambda group, **_: [str(number) for number in range(len(group))]  # noqa: E731
+        processor = SimpleNamespace(tokenizer=SimpleNamespace(batch_decode=decode))
+        self.sampler = PlannedSampler(model, processor, self.examples, lambda text, _: float(text), args)
+        self.sampler.ledger = ledger
 
-    def given(count: int) -> tuple[Batch, Completions]:
-        """Prompts of one scoring pass, with features where they do not change, and their completions."""
-        batch = _prompts(model.config, count, args.text_tokens)
-        if not rollout.vision_is_trained(model):
-            batch = replace(batch, features=features[:count].clone())
-            ledger.label(batch.features, "image features")
-        tokens = torch.ones(count, args.num_generations, length, dtype=torch.long)
-        return batch, Completions(tokens, tokens.bool(), torch.zeros(tokens.shape))
+    def plan_step(self) -> None:
+        self.ledger.begin("sampling")
+        collected = self.sampler.collect(0)
+        for group in collected.groups:
+            if group.features is not None:
+                self.ledger.label(group.features, "image features")
+        self.learn(collected)
 
-    _gradients_of_earlier_passes(ledger, model, args)
-    model.train()
-    reference = None
-    if args.beta:
-        ledger.begin("reference")
-        at_a_time = max(args.prompts_per_device, args.sampling_batch_size // (4 * args.num_generations))
-        with torch.no_grad(), rollout.evaluating(model), model.disable_adapter():
-            inputs = given(min(prompts, at_a_time))
-            reference = rollout.per_token_logps(model, *inputs, args.temperature)
-            reference = reference[: args.prompts_per_device].flatten(0, 1)
-            del inputs
-    batch, completions = given(args.prompts_per_device)
-    if rollout.vision_is_trained(model):
-        del features
-    mask, tokens = completions.mask, completions.tokens
-    ledger.begin("forward")
-    before = ledger.total
-    logps = rollout.per_token_logps(model, batch, completions, args.temperature).flatten(0, 1)
-    parts = (logps, reference, torch.zeros(len(logps)), mask.flatten(0, 1))
-    sizes = (length, len(logps), tokens.numel())
-    loss = grpo.loss_from_logps(*parts, args.beta, args.loss_type, *sizes)
-    return _backward(ledger, loss, before)
+    def reference_logps(self, groups):
+        self.ledger.begin("reference")
+        return super().reference_logps(groups)
 
 
-def _sft(ledger: Ledger, model, args: Args) -> int:
-    """As `sft.Trainer` does it, answers as long as completions; returns the bytes kept for backward."""
-    batch = _prompts(model.config, args.per_device_batch_size, args.text_tokens)
-    answer = (0, args.max_completion_length)
-    ids = functional.pad(batch.input_ids, answer, value=1)
-    _gradients_of_earlier_passes(ledger, model, args)
-    model.train()
-    ledger.begin("forward")
-    before = ledger.total
-    logits = model(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        position_ids=torch.ones_like(ids).cumsum(1),
-        token_type_ids=functional.pad(torch.zeros_like(batch.input_ids), answer, value=1),
-        pixel_values=batch.pixel_values,
-        logits_to_keep=args.max_completion_length + 1,
-        use_cache=False,
-    ).logits
-    loss = sft.answer_loss(logits, ids, ids.numel())
-    del logits
-    return _backward(ledger, loss, before)
+class PlannedSampler(sampler.Sampler):
+    ledger: Ledger
+
+    def encode(self, examples: Sequence[Example]) -> Batch:
+        return _prompts(self.model.config, len(examples), self.args.text_tokens)
+
+    def micro_batch(self, groups):
+        batch, completions = super().micro_batch(groups)
+        if batch.features is not None:
+            self.ledger.label(batch.features, "image features")
+        return batch, completions
 
 
-def _backward(ledger: Ledger, loss: Tensor, before: int) -> int:
-    """Runs it; returns how many bytes the forward pass left for it, over `before`."""
-    kept = ledger.total - before
-    ledger.begin("backward")
-    ledger.outside = "backward"
-    loss.backward()
-    ledger.outside = "other"
-    return kept
+class PlannedSFT(_Planned, sft.Trainer):
+    def encode(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """As `sft.encode` has them, answers as long as completions."""
+        args, length = self.args, self.args.max_completion_length
+        batch = _prompts(self.model.config, len(examples), args.text_tokens)
+        ids = functional.pad(batch.input_ids, (0, length), value=1)
+        labels = ids.clone()
+        labels[:, :-length] = -100
+        return {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "position_ids": torch.ones_like(ids).cumsum(1),
+            "token_type_ids": functional.pad(torch.zeros_like(batch.input_ids), (0, length), value=1),
+            "pixel_values": batch.pixel_values,
+            "labels": labels,
+            "logits_to_keep": length + 1,
+            "use_cache": False,
+        }
 
 
 def _sample(
-    ledger: Ledger, phase: str, model, batch: Batch, num_generations: int, length: int, temperature: float
-) -> None:
-    """Samples as `rollout.sample` does it, but not every token.
+    ledger: Ledger,
+    sample: Callable[..., Completions],
+    model,
+    batch: Batch,
+    num_generations: int,
+    length: int,
+    temperature: float,
+    seeds: Sequence[int] = (),
+) -> Completions:
+    """Sample as `rollout.sample` does it, but not every token; all completions are `length` long.
 
     The cache grows with every token, so the highest moments are the prompt's and the last token's. Those in
     between are skipped: the last token comes after a prompt that is longer by them.
     """
-    settings = {"temperature": temperature, "seeds": [0] * len(batch.input_ids)}
-    ledger.begin(phase)
-    rollout.sample(model, batch, num_generations, 1, **settings)
-    if length == 1:
-        return
-    longer = {
-        name: functional.pad(getattr(batch, name), (0, length - 2), value=1)
-        for name in ("input_ids", "attention_mask")
-    }
-    passes = iter(("", phase))
-    handle = model.get_base_model().register_forward_pre_hook(lambda *_: ledger.begin(next(passes)))
-    rollout.sample(model, replace(batch, **longer), num_generations, 2, **settings)
-    handle.remove()
-
-
-def _optimizer_under_way(ledger: Ledger, model, args: Args) -> torch.optim.Optimizer:
-    """AdamW with the states that its first step makes."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer, _ = loop.optimizer_and_scheduler(parameters, args)
-    for group in optimizer.param_groups:
-        group["foreach"] = args.on_gpu  # torch's own choice: all tensors at once on a GPU, else one by one
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad()
-    for state in optimizer.state.values():
-        for tensor in state.values():
-            ledger.label(tensor, "optimizer states")
-    return optimizer
-
-
-def _gradients_of_earlier_passes(ledger: Ledger, model, args: Args) -> None:
-    for parameter in model.parameters():
-        if parameter.requires_grad and args.gradient_accumulation_steps > 1:
-            parameter.grad = torch.zeros_like(parameter)
-            ledger.label(parameter.grad, "gradients")
+    count, phase = len(batch.input_ids), ledger.phase
+    if batch.features is not None:
+        ledger.label(batch.features, "image features")
+    settings = {"temperature": temperature, "seeds": [0] * count}
+    sample(model, batch, num_generations, 1, **settings)
+    if length > 1:
+        longer = {
+            name: functional.pad(getattr(batch, name), (0, length - 2), value=1)
+            for name in ("input_ids", "attention_mask")
+        }
+        passes = iter(("", phase))
+        handle = model.get_base_model().register_forward_pre_hook(lambda *_: ledger.begin(next(passes)))
+        sample(model, replace(batch, **longer), num_generations, 2, **settings)
+        handle.remove()
+    tokens = torch.ones(count, num_generations, length, dtype=torch.long)
+    return Completions(tokens, tokens.bool(), torch.zeros(tokens.shape))
 
 
 def _prompts(config: PaliGemmaConfig, count: int, text_tokens: int) -> Batch:

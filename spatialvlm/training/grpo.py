@@ -141,8 +141,9 @@ class Trainer(loop.Trainer):
     def learn(self, collected: Collected) -> dict[str, float]:
         """Advantages, reference, loss and update: one optimizer step from groups of completions."""
         args, groups, device = self.args, collected.groups, self.model.device
-        rewards = torch.tensor([group.rewards for group in groups], device=device)
-        advantages = group_advantages(rewards.view(len(groups), args.num_generations))  # (N, G)
+        advantages = [  # N of (1, G)
+            group_advantages(torch.tensor([group.rewards], device=device)) for group in groups
+        ]
         references = self.reference_logps(groups) if args.beta else []  # N of (G, T)
         num_completions = len(collected.kept) * args.num_generations  # of all processes
         num_tokens = sum(sum(summary.lengths) for summary in collected.kept)
@@ -159,7 +160,7 @@ class Trainer(loop.Trainer):
             part = loss_from_logps(
                 logps,
                 ref_logps,
-                advantages[rows].flatten(),
+                torch.cat(advantages[rows]).flatten(),
                 mask,
                 args.beta,
                 args.loss_type,

@@ -227,18 +227,21 @@ class Trainer:
         self.model.eval()
         count, total, *more = (value.item() for value in reduce(totals, "sum"))
         metrics = {"loss": total, "grad_norm": 0.0, "lr": self.scheduler.get_last_lr()[0]}
+        norm = 0.0
         if count:
-            metrics["grad_norm"] = self._reduce_and_clip(total)
+            norm = self._reduce_and_clip(total)
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
             self.optimizer.step()  # without gradients it does nothing; the scheduler expects the call
-        self.scheduler.step()
+        if math.isfinite(norm):  # else the scaler skipped the step, which does not count for the schedule
+            metrics["grad_norm"] = norm
+            self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         return metrics | dict(zip(sums, more, strict=True))
 
     def _reduce_and_clip(self, loss: float) -> float:
-        """Add gradients up over processes, check and clip them; their norm before clipping, 0 if skipped."""
+        """Add gradients up over processes, check and clip them; their norm before clipping."""
         if distributed.state().num_processes > 1:  # once per step: an adapter is small, so no wrapper
             grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
             total = reduce(torch.cat([grad.flatten() for grad in grads]), "sum")
@@ -255,7 +258,7 @@ class Trainer:
                 f"the {what} is not finite at step {self.steps + 1}; stopped before it reached the weights: "
                 f"use {self.less_divergence}{other}"
             )
-        return norm if math.isfinite(norm) else 0.0
+        return norm
 
     def save(self, folder: Path) -> None:
         """Write the state of the run (`checkpoints.save_state`)."""

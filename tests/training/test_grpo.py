@@ -194,7 +194,8 @@ def test_number_of_processes_changes_nothing(tmp_path):
         __file__,
         str(tmp_path),
     ]  # a fresh process: this one has threads, and must not fork
-    subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run(command, check=True, timeout=300, env=environment)
     (history, expected), (first, after), (other, same) = (
         torch.load(tmp_path / name) for name in ("1-0", "2-0", "2-1")
     )

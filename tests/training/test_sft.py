@@ -277,7 +277,8 @@ def train_in_a_process(folder, count):
 def test_number_of_processes_changes_nothing(tmp_path):
     train_in_a_process(tmp_path, 1)
     command = [sys.executable, __file__, str(tmp_path)]  # fresh: this process has threads, and must not fork
-    subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run(command, check=True, timeout=300, env=environment)
     (history, expected, read, _), (first, after, some, told), (other, same, rest, gone) = (
         torch.load(tmp_path / name) for name in ("1-0", "2-0", "2-1")
     )
