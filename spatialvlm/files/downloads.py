@@ -1,4 +1,4 @@
-"""Images that rows only link to: fetched once, by several threads, into a cache in the user's home."""
+"""Files that rows only link to: downloaded once, by several threads, into a cache in the user's home."""
 
 from __future__ import annotations
 
@@ -22,27 +22,62 @@ from spatialvlm.errors import UserError
 
 THREADS, TIMEOUT = 16, 30  # at a time; seconds without an answer
 WAITS = (0.5, 2.0)  # seconds before the second and the third try
-_AGENT = {"User-Agent": "spatialvlm"}  # some servers refuse Python's own name
+MAX_BYTES = 2**27  # of one file
+_AGENT = {"User-Agent": "Mozilla/5.0 (compatible; spatialvlm)"}  # many servers refuse Python's own name
+
+
+class DownloadError(Exception):
+    """A link that cannot be downloaded; `reason` is a word or two that can be counted (`HTTP 404`)."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def download(link: str) -> bytes:
+    """The content of a link, retried where the server is busy or silent.
+
+    Raises:
+        DownloadError: no web address, no answer after three tries, refused, or more than `MAX_BYTES`.
+    """
+    for wait in (*WAITS, None):
+        final = wait is None
+        try:
+            with urlopen(Request(link, headers=_AGENT), timeout=TIMEOUT) as answer:
+                content = answer.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
+                raise DownloadError("too large", f"{link} holds more than {MAX_BYTES:,} bytes")
+            return content
+        except HTTPError as error:
+            reason, cause = f"HTTP {error.code}", error
+            final |= error.code < 500 and error.code != 429  # another try would fare no better
+        except (OSError, HTTPException) as error:  # no such host, a time-out, a connection that broke off
+            reason, cause = "not answered", error
+        except ValueError as error:  # such as a port that is no number
+            reason, cause, final = "no web address", error, True
+        if final:
+            raise DownloadError(reason, f"{link} cannot be downloaded ({cause})")
+        time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
 
 
 def cached(link: str) -> Path:
-    """Where the image of a link lies once it is fetched."""
+    """Where the image of a link lies once it is downloaded."""
     code = hashlib.sha256(link.encode()).hexdigest()[:16]
     return cache_folder() / "images" / f"{code}-{Path(urlsplit(link).path).name}"
 
 
 def fetch(links: Sequence[str], otherwise: str) -> None:
-    """Downloads what the cache does not hold yet; a file is there whole or not at all, so a fetch that was
-    stopped goes on where it was.
+    """Download the images that the cache does not hold yet.
 
-    The main process fetches first; on other machines of a launch, each one what it does not see then.
+    The main process downloads first; on other machines of a launch, each one what it does not see then.
 
     Args:
-        links: web addresses of images; what is fetched must be one.
+        links: web addresses of images.
         otherwise: what else the user can do where the network is missing, as a command.
 
     Raises:
-        UserError: a link that cannot be fetched or holds no image, a disk that cannot be written.
+        UserError: a link that cannot be downloaded or holds no image, a disk that cannot be written.
     """
     distributed.on_main(lambda: _fetch(links, otherwise))
     distributed.agree(lambda: _fetch(links, otherwise) or [])
@@ -55,42 +90,26 @@ def _fetch(links: Sequence[str], otherwise: str) -> None:
     pool = ThreadPoolExecutor(min(THREADS, len(missing)))
     quiet = not distributed.state().is_main_process
     try:
-        parts = [pool.submit(_store, link) for link in missing]
-        for part in tqdm(as_completed(parts), "images", len(parts), unit="image", disable=quiet):
-            part.result()
-    except _Failed as error:
-        pool.shutdown(cancel_futures=True)  # before counting: the fetches under way end first
+        jobs = [pool.submit(_store, link) for link in missing]
+        for job in tqdm(as_completed(jobs), "images", len(jobs), unit="image", disable=quiet):
+            job.result()
+    except DownloadError as error:
+        pool.shutdown(cancel_futures=True)  # before counting: the downloads under way end first
         there = sum(cached(link).is_file() for link in missing)
         raise UserError(
-            f"{error}; {there} of {len(missing)} missing images were fetched and stay in {cache_folder() / 'images'}: "
-            f"check the network and run again, or {otherwise}"
+            f"{error}; {there} of {len(missing)} missing images were downloaded and stay in "
+            f"{cache_folder() / 'images'}: check the network and run again, or {otherwise}"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-class _Failed(Exception):
-    """One image cannot be had; the message says which and why."""
-
-
 def _store(link: str) -> None:
-    content = _get(link)
+    content = download(link)
     try:
         Image.open(io.BytesIO(content)).load()
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
-        raise _Failed(f"what {link} holds is no whole image ({error})") from None
+        raise DownloadError("no image", f"what {link} holds is no whole image ({error})") from None
     target = cached(link)
     with disk_errors(target, CACHE_ELSEWHERE), whole(target, shared=True) as aside:
         aside.write_bytes(content)
-
-
-def _get(link: str) -> bytes:
-    for wait in (*WAITS, None):
-        try:
-            with urlopen(Request(link, headers=_AGENT), timeout=TIMEOUT) as answer:
-                return answer.read()
-        except (OSError, HTTPException, ValueError) as error:
-            lasting = isinstance(error, ValueError) or (isinstance(error, HTTPError) and error.code < 500)
-            if lasting or wait is None:  # another try would fare no better
-                raise _Failed(f"{link} cannot be fetched ({error})") from None
-        time.sleep(wait)

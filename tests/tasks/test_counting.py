@@ -15,8 +15,8 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.summary import summarize
+from spatialvlm.files import downloads
 from spatialvlm.tasks.counting import data as counting
-from spatialvlm.tasks.counting import pixmo
 from spatialvlm.tasks.counting.published import ACCURACY_AND_CLOSE_CALL, QWEN
 from spatialvlm.tasks.counting.scoring import (
     BENCHMARK,
@@ -191,7 +191,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(pixmo, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(downloads, "WAITS", (0.0, 0.0))
     made = Server()
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -324,7 +324,7 @@ def test_a_fetch_that_failed_goes_on_where_it_was(tmp_path, cache):
         file = as_jsonl(tmp_path, linked(server.url, range(4)))
         server.answer["000000000002.png"] = (404, b"gone")
         with pytest.raises(
-            UserError, match="000000000002.png cannot be fetched .*404.*--image_folder"
+            UserError, match="000000000002.png cannot be downloaded .*404.*--image_folder"
         ) as caught:
             vsr.load(file)
         assert str(cache) in str(caught.value) and "\n" not in str(caught.value)

@@ -10,16 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
@@ -29,13 +25,10 @@ from spatialvlm.disk import cache_folder, disk_errors, whole
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
+from spatialvlm.files.downloads import THREADS, DownloadError, download
 
 HUB_ID = "allenai/pixmo-count"
 COLUMNS = ("image_url", "image_sha256", "count", "label")
-THREADS, TIMEOUT = 16, 20.0  # downloads at a time; seconds without an answer
-WAITS = (0.5, 2.0)  # seconds before the second and the third try, where a server is busy or silent
-MOST_BYTES = 2**27  # of a picture; a link that gives more is given up
-AGENT = {"User-Agent": "Mozilla/5.0 (compatible; spatialvlm)"}  # many servers refuse Python's own name
 
 
 def load(
@@ -144,9 +137,10 @@ def _have(folder: Path, wanted: tuple[str, str]) -> str | None:
     code, link = wanted
     target = folder / code
     if not (target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == code):
-        content = _get(link)
-        if isinstance(content, str):
-            return content
+        try:
+            content = download(link)
+        except DownloadError as error:
+            return error.reason
         if hashlib.sha256(content).hexdigest() != code:
             return "other bytes"
         with disk_errors(target, "give another --image_cache"), whole(target, shared=True) as aside:
@@ -156,21 +150,3 @@ def _have(folder: Path, wanted: tuple[str, str]) -> str | None:
             return None
     except (UnidentifiedImageError, Image.DecompressionBombError):
         return "no picture"
-
-
-def _get(link: str) -> bytes | str:
-    """What a link holds, or why it cannot be had."""
-    for wait in (*WAITS, None):
-        try:
-            with urlopen(Request(link, headers=AGENT), timeout=TIMEOUT) as answer:
-                content = answer.read(MOST_BYTES + 1)
-                return content if len(content) <= MOST_BYTES else "too large"
-        except HTTPError as error:
-            if wait is None or not (error.code == 429 or error.code >= 500):  # the others will not change
-                return f"HTTP {error.code}"
-        except (OSError, HTTPException):  # no such host, a time-out, a connection that broke off
-            if wait is None:
-                return "not answered"
-        except ValueError:  # a link that is none, such as one to a port without a number
-            return "no web address"
-        time.sleep(wait)
