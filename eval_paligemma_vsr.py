@@ -28,7 +28,6 @@ from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.vsr import data as vsr
-from spatialvlm.tasks.vsr.overlap import shared_with_training
 from spatialvlm.tasks.vsr.scoring import BENCHMARK, by_relation, relation_table
 
 
@@ -44,7 +43,7 @@ class Args(evaluate.Args):
 def overlap(adapter: str, examples: Sequence[Example]) -> list[dict]:
     """What of VSR the adapter was trained on; rendered scenes have no pairs, and never those of training."""
     pairs = [example.meta["pair"] for example in examples if "pair" in example.meta]
-    return shared_with_training(adapter, pairs) if pairs else []
+    return vsr.shared_with_training(adapter, pairs) if pairs else []
 
 
 def main(args: Args) -> dict:

@@ -16,7 +16,6 @@ from urllib.request import Request, urlopen
 from PIL import Image
 from tqdm import tqdm
 
-from spatialvlm import distributed
 from spatialvlm.disk import CACHE_ELSEWHERE, cache_folder, disk_errors, whole
 from spatialvlm.errors import UserError
 
@@ -79,16 +78,18 @@ def fetch(links: Sequence[str], otherwise: str) -> None:
     Raises:
         UserError: a link that cannot be downloaded or holds no image, a disk that cannot be written.
     """
-    distributed.on_main(lambda: _fetch(links, otherwise))
-    distributed.agree(lambda: _fetch(links, otherwise) or [])
+    from spatialvlm import distributed  # imports torch, which reading data does not need
+
+    quiet = not distributed.state().is_main_process
+    distributed.on_main(lambda: _fetch(links, otherwise, quiet))
+    distributed.agree(lambda: _fetch(links, otherwise, quiet) or [])
 
 
-def _fetch(links: Sequence[str], otherwise: str) -> None:
+def _fetch(links: Sequence[str], otherwise: str, quiet: bool) -> None:
     missing = [link for link in dict.fromkeys(links) if not cached(link).is_file()]
     if not missing:
         return
     pool = ThreadPoolExecutor(min(THREADS, len(missing)))
-    quiet = not distributed.state().is_main_process
     try:
         jobs = [pool.submit(_store, link) for link in missing]
         for job in tqdm(as_completed(jobs), "images", len(jobs), unit="image", disable=quiet):

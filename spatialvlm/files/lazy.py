@@ -13,7 +13,6 @@ from typing import overload
 
 from tqdm import tqdm
 
-from spatialvlm import distributed
 from spatialvlm.example import Example
 
 KEPT = 4096  # examples held in memory, some 60 kB each where they are rendered
@@ -98,6 +97,8 @@ def prefetch(examples: Sequence[Example]) -> None:
     More than memory should hold are rendered on access, and so are all in a launch of several processes, each
     of which needs only its own shard.
     """
+    from spatialvlm import distributed  # imports torch, which reading data does not need
+
     if isinstance(examples, LazyExamples) and distributed.state().num_processes == 1:
         examples.prefetch()
 

@@ -19,7 +19,7 @@ from spatialvlm.example import Example
 from spatialvlm.files import downloads
 from spatialvlm.parsing import answers
 from spatialvlm.tasks.vsr import data as vsr
-from spatialvlm.tasks.vsr.overlap import shared_with_training
+from spatialvlm.tasks.vsr.data import shared_with_training
 from spatialvlm.tasks.vsr.scoring import BENCHMARK, by_relation, relation_table
 from spatialvlm.worlds.clevr import scenes, series
 from spatialvlm.worlds.clevr.facts import along, distance

@@ -12,7 +12,6 @@ from spatialvlm.errors import UserError
 from spatialvlm.parsing import answers
 from spatialvlm.tasks import registry
 from spatialvlm.tasks.whatsup import data as whatsup
-from spatialvlm.tasks.whatsup import scenes as whatsup_scenes
 from spatialvlm.tasks.whatsup.scoring import BENCHMARK, aggregate
 from spatialvlm.worlds.clevr import scenes
 
@@ -100,7 +99,7 @@ def test_captions_are_shuffled_by_id_and_seed(sets):
     assert set(letters) == {"(A)", "(B)", "(C)", "(D)"} and min(letters.values()) >= 10
     again = whatsup.load("embedded", limit=8)
     assert [(e.id, e.choices) for e in again] == [(e.id, e.choices) for e in sets[:8]]
-    other = whatsup_scenes.load(2, seed=1)
+    other = whatsup.load("embedded", 8, seed=1)
     assert [e.choices for e in other] != [e.choices for e in again]
 
 
@@ -214,7 +213,7 @@ def test_a_folder_without_the_files_is_named(tmp_path):
 def test_rendered_sets_are_two_things_in_four_arrangements(sets):
     for start in range(0, len(sets), 4):
         group = sets[start : start + 4]
-        assert [e.id.rpartition("-")[2] for e in group] == list(whatsup_scenes.ARRANGEMENTS)
+        assert [e.id.rpartition("-")[2] for e in group] == list(whatsup.ARRANGEMENTS)
         assert (
             len({frozenset(e.choices) for e in group}) == 1 and len({e.meta["cluster"] for e in group}) == 1
         )
@@ -228,13 +227,13 @@ def test_an_arrangement_is_clear_or_none():
     found = Counter()
     for index in range(200):
         scene = scenes.make("arrangement", index, 2, 2)
-        said = whatsup_scenes.arrangement(scene)
+        said = whatsup.arrangement(scene)
         found[said] += 1
         if said:
             assert 0 in scene["relationships"][said][1]
             turned = scene | {"objects": scene["objects"][::-1]}
             pairs = {"left": "right", "right": "left", "front": "behind", "behind": "front"}
-            assert whatsup_scenes.arrangement(turned) == pairs[said]
+            assert whatsup.arrangement(turned) == pairs[said]
     assert len(found) == 5 and min(found.values()) >= 10
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from spatialvlm.errors import UserError
@@ -18,8 +19,7 @@ from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.counting import pixmo
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.sat import data as sat
-from spatialvlm.worlds.clevr import series as rendered
-from spatialvlm.worlds.clevr.official_questions import FAMILIES
+from spatialvlm.worlds.clevr.official_answers import FAMILIES
 from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, SAT_KINDS
 
 EMBEDDED_SIZE = 200  # questions of each embedded data set, where no limit is given
@@ -34,39 +34,21 @@ class Source:
     Args:
         title: its name in tables.
         hub_id: where it is published.
-        split: the one that is asked by default; None leaves it to the data set's own `load`.
-        rendered: (split, how many) -> the same form over rendered scenes.
-        turn: (which question of how many in turn is a count, how many) in the rendered form.
+        split: its split by default; None leaves it to the data set's own `load`.
+        kinds: of questions, in turn, of its form over rendered scenes.
     """
 
     title: str
     hub_id: str
     split: str | None
-    rendered: Callable[[str, int], Sequence[Example]]
-    turn: tuple[int, int]
-
-
-def _things(split: str, limit: int) -> Sequence[Example]:
-    return rendered.free(split, limit, kinds=("count",))
+    kinds: tuple[str, ...]
 
 
 SOURCES = {
-    "clevr": Source(
-        "CLEVR",
-        "MMInstruction/Clevr_CoGenT_ValB",
-        None,
-        rendered.clevr,
-        (FAMILIES.index("count"), len(FAMILIES)),
-    ),
-    "sat": Source("SAT", sat.HUB_ID, "static", rendered.sat, (SAT_KINDS.index("count"), len(SAT_KINDS))),
-    "cvbench": Source(
-        "CV-Bench",
-        cvbench.HUB_ID,
-        "test",
-        rendered.cvbench,
-        (CVBENCH_TASKS.index("Count"), len(CVBENCH_TASKS)),
-    ),
-    "pixmo": Source("PixMo-Count", pixmo.HUB_ID, "test", _things, (0, 1)),
+    "clevr": Source("CLEVR", "MMInstruction/Clevr_CoGenT_ValB", None, FAMILIES),
+    "sat": Source("SAT", sat.HUB_ID, "static", SAT_KINDS),
+    "cvbench": Source("CV-Bench", cvbench.HUB_ID, "test", CVBENCH_TASKS),
+    "pixmo": Source("PixMo-Count", pixmo.HUB_ID, "test", ("count",)),
 }
 
 
@@ -101,11 +83,19 @@ def load(
     source = SOURCES[name]
     path = str(path or source.hub_id)
     if path == "embedded":
-        examples = _embedded(source, split or EMBEDDED_SPLIT, counting_only, start, limit)
+        examples = _rendered(name, split or EMBEDDED_SPLIT, counting_only, start, limit)
     elif name == "pixmo":  # what is not asked is not fetched
         examples = pixmo.load(path, split or source.split, limit, start, image_cache)
     else:
-        examples = _LOADERS[name](path, split or source.split, counting_only)
+        split = split or source.split
+        if name == "cvbench":
+            examples = cvbench.load(path, split, tasks=("Count",))
+        elif name == "sat":
+            examples = _where(sat.load(path, split), lambda each: all(map(str.isdecimal, each.choices)))
+        else:
+            examples = clevr.load(path, split)
+            if counting_only:
+                examples = _where(examples, lambda each: each.answer.isdecimal())
         examples = examples[start:] if limit is None else examples[start : start + limit]
     if not len(examples):
         raise UserError(f"{path} has no {source.title} question about a count from number {start} on")
@@ -128,14 +118,17 @@ def joined(parts: Sequence[Sequence[Example]]) -> Sequence[Example]:
     return LazyExamples(make, range(len(places)), kept=1, sources=parts)
 
 
-def _embedded(
-    source: Source, split: str, counting_only: bool, start: int, limit: int | None
-) -> Sequence[Example]:
-    number, of = source.turn
-    everything = source.title == "CLEVR" and not counting_only
-    wanted = start + (limit or EMBEDDED_SIZE)
-    examples = source.rendered(split, wanted if everything else wanted * of)
-    return examples[start:] if everything else examples[number::of][start:]
+def _rendered(name: str, split: str, counting_only: bool, start: int, limit: int | None) -> Sequence[Example]:
+    from spatialvlm.worlds.clevr import series
+
+    kinds = SOURCES[name].kinds
+    make = {"clevr": series.clevr, "sat": series.sat, "cvbench": series.cvbench}.get(name)
+    make = make or partial(series.free, kinds=kinds)
+    stop = start + (limit or EMBEDDED_SIZE)
+    if name == "clevr" and not counting_only:
+        return make(split, stop)[start:]
+    count = [kind.lower() for kind in kinds].index("count")
+    return make(split, stop * len(kinds))[count :: len(kinds)][start:]
 
 
 def _as_count(example: Example, source: Source) -> Example:
@@ -156,22 +149,7 @@ def _as_count(example: Example, source: Source) -> Example:
     return replace(example, answer=answer, prompt=prompt, task=task, choices=None, meta=meta)
 
 
-def _load_clevr(path: str, split: str | None, counting_only: bool) -> Sequence[Example]:
-    return _where(clevr.load(path, split), lambda example: not counting_only or example.answer.isdecimal())
-
-
-def _load_sat(path: str, split: str, counting_only: bool) -> Sequence[Example]:
-    return _where(sat.load(path, split), lambda example: all(map(str.isdecimal, example.choices)))
-
-
-def _load_cvbench(path: str, split: str, counting_only: bool) -> Sequence[Example]:
-    return cvbench.load(path, split, tasks=("Count",))
-
-
 def _where(examples: Sequence[Example], wanted: Callable[[Example], bool]) -> Sequence[Example]:
-    """Those that are wanted: each is looked at once now, and made again when its turn comes."""
+    """Those that are wanted: all are made once now, to decide, and again on access."""
     numbers = [number for number, example in enumerate(examples) if wanted(example)]
     return LazyExamples(lambda number: examples[number], numbers, kept=1)
-
-
-_LOADERS = {"clevr": _load_clevr, "sat": _load_sat, "cvbench": _load_cvbench}

@@ -20,7 +20,6 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from spatialvlm import distributed
 from spatialvlm.disk import cache_folder, disk_errors, whole
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
@@ -53,6 +52,8 @@ def load(
         UserError: nothing at `path`; a row without a field or with one that cannot be (the message names it);
             no photograph at all could be had; a cache that cannot be written.
     """
+    from spatialvlm import distributed  # imports torch, which reading data does not need
+
     table = rows.read(path, split)
     chosen = range(start, len(table) if limit is None else min(len(table), start + limit))
     if not chosen:
@@ -61,7 +62,7 @@ def load(
     folder = Path(cache) if cache else cache_folder() / "pixmo-count"
     wanted = {code: link for _, link, code, _, _ in found}
     reasons = distributed.on_main(lambda: fetch(wanted, folder))
-    _say(found, reasons, folder)
+    _say(found, reasons, folder, quiet=not distributed.state().is_main_process)
     return [
         Example(
             id=f"pixmo-{split}-{number}",
@@ -89,7 +90,7 @@ def _checked(where: str, row: rows.Row) -> tuple[str, str, int, str]:
     return link, code, count, label.strip()
 
 
-def _say(found: Sequence[Any], reasons: dict[str, str], folder: Path) -> None:
+def _say(found: Sequence[Any], reasons: dict[str, str], folder: Path, quiet: bool) -> None:
     lost = Counter(reasons[code] for _, _, code, _, _ in found if code in reasons)
     why = "; ".join(f"{count} {reason}" for reason, count in lost.most_common())
     if lost.total() == len(found):
@@ -97,7 +98,7 @@ def _say(found: Sequence[Any], reasons: dict[str, str], folder: Path) -> None:
             f"PixMo-Count: none of {len(found)} photographs could be had ({why}); check the network, or give "
             "a folder that holds them under the names of their sha256"
         )
-    if lost and distributed.state().is_main_process:
+    if lost and not quiet:
         print(
             f"PixMo-Count: {lost.total()} of {len(found)} questions are left out, since their photographs "
             f"cannot be had ({why}); the others are in {folder}",

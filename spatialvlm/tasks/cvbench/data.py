@@ -17,7 +17,6 @@ from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
 from spatialvlm.tasks.clevr import data as clevr
-from spatialvlm.worlds.clevr import series
 from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, flip_polarity_text
 
 HUB_ID = "nyu-visionx/CV-Bench"
@@ -60,6 +59,8 @@ def load(
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, not {limit}")
     if str(path) == "embedded":
+        from spatialvlm.worlds.clevr import series
+
         return _only(tasks, series.cvbench(split, limit or EMBEDDED_SIZE))
     if (Path(path) / "scenes").is_dir():
         return _only(tasks, clevr.load_cvbench(path, limit))

@@ -8,6 +8,7 @@ whose parts share no concept. The two do share rows with each other (`vsr_overla
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.downloads import cached, fetch
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.worlds.clevr import series
+from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.worlds.clevr.questions import vsr_prompt
 
 HUB_ID, ZEROSHOT_ID = "cambridgeltl/vsr_random", "cambridgeltl/vsr_zeroshot"
@@ -78,6 +79,8 @@ def load(
             image that is not to be had; the message names the row.
     """
     if str(path) == "embedded":
+        from spatialvlm.worlds.clevr import series
+
         return series.vsr(split, limit or EMBEDDED_SIZE)
     table = read(path, split)
     size = len(table) if limit is None else min(limit, len(table))
@@ -216,3 +219,67 @@ def _say_repeated(pairs: Sequence[Pair]) -> None:
             f"the first is row {again[0]}, which repeats row {first[pairs[again[0]]]}",
             file=sys.stderr,
         )
+
+
+# ---- test captions among an adapter's training data
+
+
+def shared_with_training(adapter: str | Path, pairs: Iterable[Pair]) -> list[dict[str, Any]]:
+    """Counts the test's pairs in the training data of an adapter, and warns on stderr where there are any.
+
+    What it was trained on stands in its run folder's config.json; where that training started from another
+    adapter, that one's data counts too.
+
+    Returns: for each training data of VSR {`data`, `pairs`: how many distinct pairs of the test it holds, or
+        None where its rows cannot be had}; empty where the adapter was trained on something else.
+
+    Raises:
+        UserError: the run folder's config.json is damaged.
+    """
+    tested, found = set(pairs), []
+    for data in dict.fromkeys(_training_data(Path(adapter))):
+        if not _may_be_vsr(data):
+            continue
+        try:
+            trained = {pair(row) for _, row in read(data, "train") if _is_vsr(row)}
+        except UserError as error:
+            _warn(f"the adapter was trained on {data}, and whether the test was in it is not known: {error}")
+            found.append({"data": data, "pairs": None})
+            continue
+        if not trained:
+            continue
+        found.append({"data": data, "pairs": len(tested & trained)})
+        if shared := found[-1]["pairs"]:
+            _warn(
+                f"{shared} of the test's {len(tested)} pairs of image and caption are in the adapter's "
+                f"training data {data}: this is no score on unseen pairs"
+            )
+    return found
+
+
+def _training_data(adapter: Path) -> list[str]:
+    """`--data` of the run that an adapter or checkpoint lies in, and of those that it started from."""
+    config = adapter.resolve().parent / "config.json"
+    if not config.is_file():
+        return []
+    try:
+        arguments = json.loads(config.read_text(encoding="utf-8"))["arguments"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{config} is no run's config.json; the adapter's training data is unknown") from None
+    data, before = arguments.get("data"), arguments.get("adapter")
+    return ([data] if data else []) + (_training_data(Path(before)) if before else [])
+
+
+def _may_be_vsr(data: str) -> bool:
+    """Hub ids by their name, so that no other data set is fetched; what lies here by its first row."""
+    if data == "embedded" or clevr.is_official_folder(data):
+        return False
+    return Path(data).exists() or "vsr" in data.lower()
+
+
+def _is_vsr(row: dict[str, Any]) -> bool:
+    return isinstance(row.get("caption"), str) and row.get("image") is not None
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

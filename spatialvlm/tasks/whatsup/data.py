@@ -18,14 +18,19 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from PIL import Image
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.worlds.clevr.facts import VALUES, Scene, along
 from spatialvlm.worlds.clevr.questions import LETTERS, cvbench_prompt
 
 QUESTION = "Which caption fits the picture?"
@@ -40,6 +45,8 @@ RELATIONS = {  # what a caption says, by the word for it; one caption of a set h
 OPPOSITES = (("left", "right"), ("on", "under"), ("front", "behind"))
 SET = 4  # arrangements of the same two things
 EMBEDDED_SETS = 50  # of rendered scenes, where no limit is given
+ARRANGEMENTS = ("left", "right", "front", "behind")  # of the rendered sets
+CLEARLY = 2.5  # times as far along the direction in the caption as across it
 
 
 @dataclass(frozen=True)
@@ -94,9 +101,7 @@ def load(
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, not {limit}")
     if str(path) == "embedded":
-        from spatialvlm.tasks.whatsup import scenes as whatsup_scenes  # which makes examples of this form
-
-        return whatsup_scenes.load(EMBEDDED_SETS if limit is None else max(1, limit // SET), seed)
+        return _rendered(EMBEDDED_SETS if limit is None else max(1, limit // SET), seed)
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"--whatsup {path}: no such folder; give the one with {SUBSETS['controlled_a'].file}")
@@ -243,3 +248,66 @@ def _made(
     id: str, task: str, cluster: str, image: Path, captions: tuple[str, ...], seed: int
 ) -> Callable[[], Example]:
     return lambda: example(id, task, cluster, image, captions, seed)
+
+
+# ---- rendered scenes
+
+
+def _rendered(sets: int, seed: int) -> Sequence[Example]:
+    """`sets` times four questions, each set made from (seed, number) alone; ids as of What'sUp's own sets.
+
+    A set is two kinds of objects, told apart by colour and shape. Two-object scenes of CLEVR's are sampled
+    until the first object has been clearly to the left, to the right, in front and behind of the second; the
+    objects keep their places and sizes there, and get the set's colours, shapes and materials.
+    """
+    made = lru_cache(maxsize=32)(lambda number: _rendered_set(number, seed))
+    return LazyExamples(lambda index: made(index // SET)[index % SET], range(SET * sets))
+
+
+def _rendered_set(number: int, seed: int) -> list[Example]:
+    from spatialvlm.worlds.clevr import scenes
+    from spatialvlm.worlds.clevr.series import HEIGHT, WIDTH
+
+    seen = (
+        scenes.MINIMUM_PIXELS * WIDTH * HEIGHT / (scenes.WIDTH * scenes.HEIGHT)
+    )  # pixels per object, at least
+    cluster = f"rendered-{number:03d}"
+    rng = Random(f"whatsup-{seed}-{number}")
+    colours, shapes = rng.sample(VALUES["color"], 2), rng.sample(VALUES["shape"], 2)
+    kinds = [
+        {"color": colour, "shape": shape, "material": rng.choice(VALUES["material"])}
+        for colour, shape in zip(colours, shapes, strict=True)
+    ]
+    first, second = (f"{kind['color']} {kind['shape']}" for kind in kinds)
+    captions = [f"A {first}{RELATIONS[said]}a {second}" for said in ARRANGEMENTS]
+    images: dict[str, Image.Image] = {}
+    for attempt in count():
+        scene = scenes.make(f"whatsup-{seed}-{number}", attempt, 2, 2)
+        said = arrangement(scene)
+        if said is None or said in images:
+            continue
+        objects = [
+            {name: thing[name] for name in ("size", "rotation", "3d_coords", "pixel_coords")} | kind
+            for thing, kind in zip(scene["objects"], kinds, strict=True)
+        ]
+        rendered = scenes.render_scene(scene | {"objects": objects}, WIDTH, HEIGHT)
+        if all((rendered.objects == index).sum() >= seen for index in range(2)):
+            images[said] = rendered.image
+        if len(images) == SET:
+            break
+    found = []
+    for said in ARRANGEMENTS:
+        right = captions[ARRANGEMENTS.index(said)]
+        ordered = [right, *(caption for caption in captions if caption != right)]
+        found.append(example(f"{cluster}-{said}", "rendered", cluster, images[said], ordered, seed))
+    return found
+
+
+def arrangement(scene: Scene) -> str | None:
+    """Where the first thing clearly is as seen from the second; None where two directions could be said."""
+    to_the_left, in_front = along(scene, 0, 1, "left"), along(scene, 0, 1, "front")
+    if abs(to_the_left) >= CLEARLY * abs(in_front):
+        return "left" if to_the_left > 0 else "right"
+    if abs(in_front) >= CLEARLY * abs(to_the_left):
+        return "front" if in_front > 0 else "behind"
+    return None
