@@ -1,4 +1,4 @@
-"""A server on this machine that speaks the chat completions protocol, and misbehaves as it is told."""
+"""A server on this machine that speaks the chat completions protocol, and misbehaves as the test wants."""
 
 from __future__ import annotations
 

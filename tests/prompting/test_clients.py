@@ -16,7 +16,7 @@ from spatialvlm.prompting import server
 from spatialvlm.prompting.server import Cache, ServerArgs, ServerClient
 from spatialvlm.prompting.strategy import Outcome, Reply, assistant, user
 
-PICTURE = Image.new("RGB", (4, 4), (200, 10, 10))
+IMAGE = Image.new("RGB", (4, 4), (200, 10, 10))
 FAULTS = ["429 0", "429 0.05", "500", "503", "408", "cut", "cut_in_body", "half_json", "no_choices"]
 FAULTS += ["no_reason", "no_text", "page", "slow 0.6"]
 
@@ -41,8 +41,8 @@ def client(base_url: str, folder, **changed) -> ServerClient:
 
 def conversation(name: str):
     """Two queries, the second with the reply to the first."""
-    first = yield [user(PICTURE, f"{name}, first")]
-    second = yield [user(PICTURE, f"{name}, second after {first}")]
+    first = yield [user(IMAGE, f"{name}, first")]
+    second = yield [user(IMAGE, f"{name}, second after {first}")]
     return Outcome(second)
 
 
@@ -77,20 +77,20 @@ STRANGE = {  # what a reply may hold in the place of what belongs there
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_a_reply_of_another_form_is_half_an_answer(name):
+def test_a_reply_of_another_form_is_incomplete(name):
     with pytest.raises(server.Incomplete):
         server.parse(json.dumps(STRANGE[name]))
 
 
-def test_a_bill_that_is_none_counts_nothing_and_half_a_surrogate_pair_is_replaced():
+def test_invalid_usage_counts_nothing_and_half_a_surrogate_pair_is_replaced():
     body = completion("a \ud83d b", "stop") | {"usage": ["free"]}
     assert server.parse(json.dumps(body)) == Reply("a ? b", "stop", 0, 0)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_is_asked_again(fault, tmp_path):
+def test_each_fault_is_retried(fault, tmp_path):
     with serving(in_turn(fault)) as (state, base_url):
-        found = client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+        found = client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
     assert (found.text, found.finish) == ("reply to how many?", "stop")
     assert (found.prompt_tokens, found.completion_tokens) == (100, 10)
     assert list(state.came.values()) == [2]
@@ -110,11 +110,11 @@ def test_a_server_that_never_recovers_ends_in_one_line_and_keeps_what_it_answere
 @pytest.mark.parametrize(
     ("status", "advice"), [(400, "check --model"), (401, "set OPENAI_API_KEY"), (404, "check --model")]
 )
-def test_a_refusal_is_not_asked_again_and_the_key_is_not_told(status, advice, tmp_path, monkeypatch):
+def test_a_refusal_is_not_retried_and_the_key_is_not_printed(status, advice, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     with serving(in_turn(*[str(status)] * 9)) as (state, base_url):
         with pytest.raises(UserError, match=advice) as refused:
-            client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+            client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
         assert list(state.came.values()) == [1]
         assert state.headers[0]["authorization"] == "Bearer sk-very-secret"
     assert str(status) in str(refused.value) and "secret" not in str(refused.value)
@@ -123,7 +123,7 @@ def test_a_refusal_is_not_asked_again_and_the_key_is_not_told(status, advice, tm
 def test_the_key_is_stored_nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     with serving(in_turn("429 0")) as (_, base_url):
-        client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+        client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
     (file,) = tmp_path.rglob("*.json")
     assert json.loads(file.read_text()) == {
         "text": "reply to how many?",
@@ -133,14 +133,14 @@ def test_the_key_is_stored_nowhere(tmp_path, monkeypatch):
     }
 
 
-def test_a_reply_cut_off_at_the_greatest_length_is_whole_and_marked(tmp_path):
+def test_a_reply_cut_off_at_the_maximum_length_is_complete_and_marked(tmp_path):
     with serving(lambda *_: "long") as (state, base_url):
-        found = client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+        found = client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
     assert found.finish == "length" and list(state.came.values()) == [1]
 
 
-def test_what_is_asked_is_a_chat_completion_with_pictures_in_their_order(tmp_path):
-    messages = [user(PICTURE, "example"), assistant("left"), user("before", PICTURE, "after")]
+def test_a_request_is_a_chat_completion_with_images_in_order(tmp_path):
+    messages = [user(IMAGE, "example"), assistant("left"), user("before", IMAGE, "after")]
     with serving(in_turn()) as (state, base_url):
         client(base_url, tmp_path).reply(messages)
     (request,) = state.requests
@@ -156,11 +156,11 @@ def test_what_is_asked_is_a_chat_completion_with_pictures_in_their_order(tmp_pat
     url = request["messages"][0]["content"][0]["image_url"]["url"]
     head, _, data = url.partition(",")
     sent = Image.open(io.BytesIO(base64.b64decode(data)))
-    assert head == "data:image/png;base64" and sent.tobytes() == PICTURE.tobytes()
+    assert head == "data:image/png;base64" and sent.tobytes() == IMAGE.tobytes()
 
 
-def test_a_stopped_study_goes_on_with_no_request_repeated(tmp_path):
-    """Stopped as Ctrl-C stops it: what is on its way is waited for and kept."""
+def test_a_resumed_study_repeats_no_request(tmp_path):
+    """Stopped as Ctrl-C stops it: requests on their way are awaited and kept."""
     with serving(in_turn()) as (state, base_url):
         talks = client(base_url, tmp_path).talk(conversations(12))
         first = dict([next(talks), next(talks), next(talks)])
@@ -178,9 +178,9 @@ def test_a_stopped_study_goes_on_with_no_request_repeated(tmp_path):
     assert {id: talk.outcome.text for id, talk in (first | rest).items()} == answers(12)
 
 
-def test_twins_asked_at_the_same_time_are_sent_once(tmp_path):
+def test_identical_simultaneous_requests_are_sent_once(tmp_path):
     def same():
-        return Outcome((yield [user(PICTURE, "the same")]))
+        return Outcome((yield [user(IMAGE, "the same")]))
 
     with serving(in_turn("429 0.05")) as (state, base_url):
         asking = client(base_url, tmp_path)
@@ -194,25 +194,25 @@ def test_another_model_length_or_server_is_another_request(tmp_path):
         asking = client(base_url, tmp_path)
         for model, length in (("tiny", 20), ("other", 20), ("tiny", 21), ("tiny", 20)):
             asking.model, asking.max_new_tokens = model, length
-            asking.reply([user(PICTURE, "how many?")])
+            asking.reply([user(IMAGE, "how many?")])
     assert len(state.came) == 3
 
 
 @pytest.mark.parametrize("content", ['{"text": "re', "{}", "[1]", '{"text": 3, "finish": "stop"}'])
 def test_a_damaged_file_of_the_cache_is_named(content, tmp_path):
     with serving(in_turn()) as (_, base_url):
-        client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+        client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
         (file,) = tmp_path.rglob("*.json")
         file.write_text(content)
         with pytest.raises(UserError, match=f"{file.name} is damaged"):
-            client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+            client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
 
 
 def test_retry_after_is_waited_for(tmp_path, pauses):
     """In seconds, or until a date."""
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     with serving(in_turn("429 2.5", f"429 {soon}")) as (_, base_url):
-        client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+        client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
     assert pauses[0] == 2.5 and 25 < pauses[1] <= 30
 
 
@@ -220,7 +220,7 @@ def test_retry_after_is_waited_for(tmp_path, pauses):
 def test_a_server_that_names_no_time_is_still_given_some(header, tmp_path, pauses):
     """Retry-After: 0, eight times, would use up all attempts within milliseconds."""
     with serving(in_turn(*[f"429 {header}"] * 3)) as (state, base_url):
-        client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+        client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
     assert list(state.came.values()) == [4]
     assert [pause > 0.3 for pause in pauses] == [True] * 3
 
@@ -228,13 +228,13 @@ def test_a_server_that_names_no_time_is_still_given_some(header, tmp_path, pause
 def test_a_server_that_asks_for_hours_ends_the_study(tmp_path, pauses):
     with serving(in_turn("429 1e12")) as (state, base_url):
         with pytest.raises(UserError, match="429.*run the same command again"):
-            client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+            client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
         assert list(state.came.values()) == [1] and not pauses
-        client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+        client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
 
 
 @pytest.mark.parametrize("key", ["sk-caf\u00e9", "sk-\nhost: x", "\u201csk\u201d"])
-def test_a_key_that_cannot_be_one_is_refused_and_not_told(key, tmp_path, monkeypatch):
+def test_an_invalid_key_is_refused_and_not_printed(key, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(UserError, match="OPENAI_API_KEY holds characters") as refused:
         client("http://localhost:1/v1", tmp_path)
@@ -244,13 +244,13 @@ def test_a_key_that_cannot_be_one_is_refused_and_not_told(key, tmp_path, monkeyp
 def test_a_line_end_after_the_key_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret\n")
     with serving(in_turn()) as (state, base_url):
-        client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+        client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
     assert state.headers[0]["authorization"] == "Bearer sk-very-secret"
 
 
 def test_pauses_grow_and_vary(tmp_path, pauses):
     with serving(in_turn("500", "500", "500", "500")) as (state, base_url):
-        client(base_url, tmp_path).reply([user(PICTURE, "how many?")])
+        client(base_url, tmp_path).reply([user(IMAGE, "how many?")])
     assert len(state.times) == 5
     for pause, longest in zip(pauses, (0.5, 1, 2, 4), strict=True):
         assert 0.75 * longest <= pause < longest
@@ -278,10 +278,10 @@ def test_flags_out_of_range(changed, message):
         ServerArgs(**changed)
 
 
-def test_a_broken_picture_is_named(tmp_path):
+def test_a_broken_image_is_named(tmp_path):
     broken = tmp_path / "cut.png"
     buffer = io.BytesIO()
-    PICTURE.resize((64, 64)).save(buffer, "PNG")
+    IMAGE.resize((64, 64)).save(buffer, "PNG")
     broken.write_bytes(buffer.getvalue()[:60])
     with serving(in_turn()) as (state, base_url):
         with pytest.raises(UserError, match="cut.png cannot be read"):

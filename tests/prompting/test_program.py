@@ -80,7 +80,7 @@ def time_limit():
 
 
 @pytest.mark.parametrize(("source", "value"), HONEST, ids=range(len(HONEST)))
-def test_honest_programs_come_to_what_they_say(source, value):
+def test_honest_programs_have_the_right_value(source, value):
     ran = program.run(source, GRAPH)
     assert (ran.status, ran.value) == ("ran", value)
     assert type(ran.value) is type(value)
@@ -262,7 +262,7 @@ def test_two_hundred_hostile_programs_are_refused_or_stopped_within_a_second():
     assert peak < 30e6  # bytes
 
 
-def test_refused_stopped_and_failed_are_told_apart():
+def test_refused_stopped_and_failed_differ():
     assert program.run("import os", GRAPH).status == "refused"
     assert program.run("open('x')", GRAPH).message == "a call of open"
     assert program.run("[1 for a in range(999) for b in range(999)]", GRAPH).status == "stopped"
@@ -310,10 +310,10 @@ def test_a_graph_may_be_hostile_too():
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "answer"),
     [(True, "yes"), (False, "no"), (3, "3"), (2.5, "2.5"), (1 / 3, "0.333333"), ("left", "left")]
     + [({"name": "cube"}, "cube"), ({"id": 1}, ""), ([1], ""), (None, ""), (float("nan"), "")],
     ids=range(11),
 )
-def test_values_as_answers(value, said):
-    assert program.to_answer(value) == said
+def test_values_as_answers(value, answer):
+    assert program.to_answer(value) == answer

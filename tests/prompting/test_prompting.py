@@ -1,4 +1,4 @@
-"""Every strategy against a scripted client: what is asked, in which turns, what becomes of the replies."""
+"""Every strategy against a scripted client: its prompts, their turns, and the outcome of the replies."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Exemplar, fill, template
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURE, SECOND, WORKED, DEPTH = (Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (10, 20, 30, 40))
-EXAMPLE = Example("q1", (PICTURE,), "How many?", "(B)", "Count", ("1", "2"), prompt="How many? (A) 1 (B) 2")
-TWO = Example("q2", (PICTURE, SECOND), "Which way?", "left", "ego", ("left", "right"), prompt="Which way?")
+IMAGE, SECOND, WORKED, DEPTH = (Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (10, 20, 30, 40))
+EXAMPLE = Example("q1", (IMAGE,), "How many?", "(B)", "Count", ("1", "2"), prompt="How many? (A) 1 (B) 2")
+TWO = Example("q2", (IMAGE, SECOND), "Which way?", "left", "ego", ("left", "right"), prompt="Which way?")
 WORKED_EXAMPLE = Exemplar(Example("w1", (WORKED,), "Where?", "left", "t", prompt="Where?"), '{"objects": []}')
 AIDS = Aids((WORKED_EXAMPLE, WORKED_EXAMPLE), depth=lambda example: DEPTH)
 GRAPH = '{"objects": [{"id": "o1", "name": "cube", "center": [0.2, 0.5]}], "relations": []}'
@@ -23,30 +23,30 @@ ANSWER = "<answer>B</answer>"
 
 
 def hold(name: str, *replies: str, example: Example = EXAMPLE, aids: Aids = AIDS):
-    """(all queries, the outcome) of a conversation with a client that says `replies` and is asked no more."""
+    """(all queries, the outcome) of a conversation with a client that gives `replies` and no more."""
     conversation = STRATEGIES[name].converse(example, aids)
-    queries, said = [next(conversation)], list(replies)
+    queries, left = [next(conversation)], list(replies)
     while True:
         try:
-            queries.append(conversation.send(said.pop(0)))
+            queries.append(conversation.send(left.pop(0)))
         except StopIteration as end:
-            assert not said, f"{len(said)} replies were not asked for"
+            assert not left, f"{len(left)} replies were not needed"
             return queries, end.value
 
 
 def laid_out(query) -> list[tuple[str, list[str]]]:
-    """Roles, and of each turn the order of pictures and texts."""
-    names = {id(PICTURE): "picture", id(SECOND): "second", id(WORKED): "worked", id(DEPTH): "depth"}
+    """Roles, and of each turn the order of images and texts."""
+    names = {id(IMAGE): "image", id(SECOND): "second", id(WORKED): "worked", id(DEPTH): "depth"}
     return [
         (each.role, ["text" if isinstance(part, str) else names[id(part)] for part in each.parts])
         for each in query
     ]
 
 
-ONE_TURN = [("user", ["picture", "text"])]
+ONE_TURN = [("user", ["image", "text"])]
 
 
-def test_direct_asks_the_benchmarks_own_question():
+def test_direct_sends_the_benchmarks_own_prompt():
     queries, outcome = hold("direct", "B")
     assert [laid_out(query) for query in queries] == [ONE_TURN]
     assert queries[0][0].text == EXAMPLE.prompt
@@ -61,7 +61,7 @@ def test_think_asks_for_reasoning_and_tags_in_one_query():
 
 
 @pytest.mark.parametrize("name", ["scene_graph", "confidence", "alignment", "visualization_of_thought"])
-def test_graph_strategies_ask_twice_with_the_picture(name):
+def test_graph_strategies_ask_twice_with_the_image(name):
     queries, outcome = hold(name, f"Here it is:\n```json\n{GRAPH}\n```", ANSWER)
     assert [laid_out(query) for query in queries] == [ONE_TURN, ONE_TURN]
     first, second = STRATEGIES[name].prompts
@@ -71,7 +71,7 @@ def test_graph_strategies_ask_twice_with_the_picture(name):
     assert outcome.record["graph"] == GRAPH and not outcome.record["graph_broken"]
 
 
-def test_a_broken_graph_goes_on_into_the_second_query_and_is_counted():
+def test_a_broken_graph_goes_into_the_second_query_and_is_counted():
     broken = '{"objects": [{"id": "o1", "name": "cu'
     queries, outcome = hold("scene_graph", broken, ANSWER)
     assert broken in queries[1][0].text
@@ -90,7 +90,7 @@ def test_describe_puts_the_description_into_the_second_query():
 
 def test_kshot_split_shows_answers_in_the_second_query_alone():
     queries, _ = hold("kshot_split", GRAPH, ANSWER)
-    one_turn = [("user", ["worked", "text", "worked", "text", "picture", "text"])]
+    one_turn = [("user", ["worked", "text", "worked", "text", "image", "text"])]
     assert [laid_out(query) for query in queries] == [one_turn, one_turn]
     shown, answered = (query[0].parts[1] for query in queries)
     assert shown == 'Example 1: Where?\n```json\n{"objects": []}\n```'
@@ -116,23 +116,23 @@ def test_kshot_conversational_shows_the_same_examples_as_turns():
     assert queries[1][-1].text.endswith(f"{GRAPH}\n{EXAMPLE.prompt}")
 
 
-def test_optical_flow_shows_both_pictures_and_counts_shifts():
+def test_optical_flow_shows_both_images_and_counts_shifts():
     said = [{"id": "o1", "shift": -1}, {"id": "o2", "shift": 1}, {"id": "o3", "shift": 0.5}, {"id": "o4"}]
     flow = json.dumps({"objects": [*said, {"id": "o5", "shift": True}]})
     queries, outcome = hold("optical_flow", flow, ANSWER, example=TWO, aids=Aids())
-    assert [laid_out(query) for query in queries] == [[("user", ["picture", "second", "text"])]] * 2
+    assert [laid_out(query) for query in queries] == [[("user", ["image", "second", "text"])]] * 2
     assert outcome.record["shifts"] == {"-1": 1, "0": 0, "1": 1, "other": 3}
     queries, _ = hold("optical_flow", flow, ANSWER, example=TWO)
     assert [role for role, _ in laid_out(queries[0])] == ["user", "assistant"] * 2 + ["user"]
     assert strategies.count_shifts(graph.extract("nothing")) == {"-1": 0, "0": 0, "1": 0, "other": 0}
 
 
-def test_depth_map_is_the_second_picture_of_both_queries():
+def test_depth_map_is_the_second_image_of_both_queries():
     queries, _ = hold("depth_map", GRAPH, ANSWER)
-    assert [laid_out(query) for query in queries] == [[("user", ["picture", "depth", "text"])]] * 2
+    assert [laid_out(query) for query in queries] == [[("user", ["image", "depth", "text"])]] * 2
 
 
-def test_program_of_thought_answers_with_what_the_program_comes_to():
+def test_program_of_thought_answers_with_the_programs_value():
     queries, outcome = hold("program_of_thought", GRAPH, "Sure:\n```python\nlen(objects) + 1\n```")
     assert [laid_out(query) for query in queries] == [ONE_TURN, ONE_TURN]
     assert "distance" in queries[1][0].text and GRAPH in queries[1][0].text
@@ -151,7 +151,7 @@ def test_program_of_thought_answers_with_what_the_program_comes_to():
     ],
     ids=["refused", "stopped", "failed", "no answer", "no graph"],
 )
-def test_a_program_without_an_answer_leaves_the_question_unread(shown, program, status):
+def test_a_program_without_an_answer_leaves_the_question_unparsed(shown, program, status):
     _, outcome = hold("program_of_thought", shown, f"```\n{program}\n```")
     assert (outcome.text, outcome.record["program_status"]) == ("", status)
 
@@ -173,7 +173,7 @@ def test_visualization_of_thought_keeps_the_drawing():
     assert outcome.record["drawing_missing"]
 
 
-def test_confidence_is_averaged_over_what_is_a_share():
+def test_confidence_is_averaged_over_valid_fractions():
     said = [{"confidence": 0.9}, {"confidence": 0.5}, {"confidence": 7}, {"confidence": "high"}, {}]
     _, outcome = hold("confidence", json.dumps({"objects": said}), ANSWER)
     assert outcome.record["mean_confidence"] == pytest.approx(0.7)
@@ -225,7 +225,7 @@ def test_broken_graphs_are_kept(reply):
 # ---- prompts
 
 
-def test_every_prompt_is_used_and_every_blank_is_filled():
+def test_every_prompt_is_used_and_every_placeholder_known():
     used = {name for strategy in STRATEGIES.values() for name in strategy.prompts}
     files = {path.stem for path in (ROOT / "spatialvlm/prompting/prompts").glob("*.txt")}
     assert used == files
@@ -235,7 +235,7 @@ def test_every_prompt_is_used_and_every_blank_is_filled():
         assert template(name).is_valid()
 
 
-def test_what_a_question_holds_is_never_taken_for_a_blank():
+def test_what_a_question_holds_is_never_taken_for_a_placeholder():
     assert "costs $graph and ${x}" in fill("think", question="costs $graph and ${x}")
 
 

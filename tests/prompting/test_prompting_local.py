@@ -12,7 +12,7 @@ import torch
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example
-from spatialvlm.models import loading, qwen, rollout
+from spatialvlm.models import qwen, rollout
 from spatialvlm.prompting import exemplars, local, study
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.strategies import STRATEGIES
@@ -24,73 +24,57 @@ from spatialvlm.worlds.clevr.two_views import two_views
 
 
 @pytest.fixture(scope="module")
-def embedded():
-    return loading.load(loading.ModelArgs(profile="embedded"))
-
-
-@pytest.fixture(scope="module")
 def questions():
     return list(series.cvbench("test", 3))
-
-
-def aids(strategy, benchmark: str = "cvbench") -> Aids:
-    needed = strategy.exemplars == "needed"
-    shown = exemplars.embedded(benchmark, 1, strategy.images == 2) if needed else ()
-    return Aids(shown, exemplars.depth_maps(None) if strategy.depth else None)
-
-
-def talks(client, strategy, examples, given: Aids | None = None) -> dict:
-    given = given or aids(strategy)
-    return dict(client.talk((each.id, strategy.converse(each, given)) for each in examples))
 
 
 # ---- local models
 
 
-def test_direct_answers_as_the_evaluation_does(embedded, questions):
+def test_direct_answers_as_the_evaluation_does(embedded, questions, hold):
     client = LocalClient(*embedded, max_new_tokens=8, batch_size=2)
-    found = talks(client, STRATEGIES["direct"], questions)
+    found = hold(client, STRATEGIES["direct"], questions)
     records = predict(*embedded, questions, max_new_tokens=8)
     assert [found[each.id].outcome.text for each in questions] == [each["completions"][0] for each in records]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_every_strategy_runs_on_the_embedded_model(name, embedded, questions):
+def test_every_strategy_runs_on_the_embedded_model(name, embedded, questions, hold, aids):
     strategy = STRATEGIES[name]
-    asked = list(two_views("test", 2)) if strategy.images == 2 else questions[:2]
+    examples = list(two_views("test", 2)) if strategy.images == 2 else questions[:2]
     client = LocalClient(*embedded, max_new_tokens=4)
-    found = talks(client, strategy, asked)
-    assert set(found) == {each.id for each in asked}
+    found = hold(client, strategy, examples)
+    assert set(found) == {each.id for each in examples}
     queries = 1 if name in ("direct", "think") else 2
     for talk in found.values():
         assert len(talk.replies) == queries
         assert all(reply.finish in ("stop", "length") for reply in talk.replies)
         assert all(0 < reply.completion_tokens <= 4 < reply.prompt_tokens for reply in talk.replies)
-    shown = {image.tobytes() for each in asked for image in each.open_images()}
+    shown = {image.tobytes() for each in examples for image in each.open_images()}
     shown |= {image.tobytes() for each in aids(strategy).exemplars for image in each.example.open_images()}
-    depth = len(asked) if strategy.depth else 0
+    depth = len(examples) if strategy.depth else 0
     assert client.facts() == {"pictures_encoded": len(shown) + depth}  # once each, for both queries
 
 
-def test_answers_do_not_depend_on_how_many_are_asked_at_a_time(embedded, questions):
+def test_answers_do_not_depend_on_the_batch_size(embedded, questions, hold):
     found = [
-        talks(LocalClient(*embedded, max_new_tokens=6, batch_size=size), STRATEGIES["scene_graph"], questions)
+        hold(LocalClient(*embedded, max_new_tokens=6, batch_size=size), STRATEGIES["scene_graph"], questions)
         for size in (1, 3)
     ]
-    said = [{id: [reply.text for reply in talk.replies] for id, talk in each.items()} for each in found]
-    assert said[0] == said[1]
+    texts = [{id: [reply.text for reply in talk.replies] for id, talk in each.items()} for each in found]
+    assert texts[0] == texts[1]
 
 
-def test_a_query_beyond_the_models_window_is_refused(embedded, questions):
+def test_a_query_beyond_the_models_window_is_refused(embedded, questions, hold):
     strategy = STRATEGIES["kshot_split"]
     given = Aids(exemplars.embedded("cvbench", 8))
     with pytest.raises(UserError, match="window of 1024; use fewer --shots"):
-        talks(LocalClient(*embedded, max_new_tokens=4), strategy, questions[:1], given)
+        hold(LocalClient(*embedded, max_new_tokens=4), strategy, questions[:1], given)
 
 
 def test_a_query_that_is_too_long_among_others_is_counted_and_changes_no_other(embedded, questions):
-    picture = questions[0].images[0]
-    fits, beyond = [user(picture, "how many?")], [user(picture, "how many? " * 400)]
+    image = questions[0].images[0]
+    fits, beyond = [user(image, "how many?")], [user(image, "how many? " * 400)]
     client = LocalClient(*embedded, max_new_tokens=4)
     alone = client.reply([fits])[0]
     one, none, again = client.reply([fits, beyond, fits])
@@ -111,9 +95,9 @@ def test_too_little_memory_names_the_flag_that_helps(embedded, questions, monkey
 
 
 def test_turns_are_flattened_for_models_without_any():
-    picture = tiny.image(0)
-    assert local.flatten([user(picture, "how many?")]) == "how many?"
-    turns = [user(picture, "where?"), assistant("left"), user("and", picture, "here?")]
+    image = tiny.image(0)
+    assert local.flatten([user(image, "how many?")]) == "how many?"
+    turns = [user(image, "where?"), assistant("left"), user("and", image, "here?")]
     assert local.flatten(turns) == "User: where?\nAssistant: left\nUser: and\nhere?\nAssistant:"
 
 
@@ -123,14 +107,14 @@ def test_qwen_gets_turns_by_its_template(kind, tmp_path):
     one, two = tiny.image(0), tiny.image(1, 50, 20)
     turns = [user(one, "is the cube left"), assistant("yes"), user("how many", two, "red cubes")]
     batch = local.encode_chat(processor, [turns, [user(two, "what is left")]], [[one, two], [two]])
-    said = processor.tokenizer.convert_ids_to_tokens(batch.input_ids[0][batch.attention_mask[0].bool()])
-    assert said.count("<|im_start|>") == 4 and said.count("<|im_end|>") == 3  # the fourth is the reply's
-    marks = [said.index(token) for token in ("<|image_pad|>", "cube", "yes", "how")]
-    last = {token: len(said) - 1 - said[::-1].index(token) for token in ("<|image_pad|>", "<|im_start|>")}
-    marks += [last["<|image_pad|>"], said.index("red"), last["<|im_start|>"]]
+    texts = processor.tokenizer.convert_ids_to_tokens(batch.input_ids[0][batch.attention_mask[0].bool()])
+    assert texts.count("<|im_start|>") == 4 and texts.count("<|im_end|>") == 3  # the fourth is the reply's
+    marks = [texts.index(token) for token in ("<|image_pad|>", "cube", "yes", "how")]
+    last = {token: len(texts) - 1 - texts[::-1].index(token) for token in ("<|image_pad|>", "<|im_start|>")}
+    marks += [last["<|image_pad|>"], texts.index("red"), last["<|im_start|>"]]
     assert marks == sorted(marks)
     tokens = [qwen.tokens_of(picture, batch.merge_size) for picture in batch.pictures[0]]
-    assert said.count("<|image_pad|>") == sum(tokens)
+    assert texts.count("<|image_pad|>") == sum(tokens)
     alone = local.encode_chat(processor, [[user(two, "what is left")]], [[two]])
     plain = qwen.encode(processor, ["what is left"], [[two]])
     assert alone.input_ids.tolist() == plain.input_ids.tolist()
@@ -149,12 +133,12 @@ def test_qwen_gets_turns_by_its_template(kind, tmp_path):
 @pytest.mark.parametrize("benchmark", study.HUB_IDS)
 def test_examples_are_of_a_split_that_is_never_tested_on(benchmark):
     shown = exemplars.embedded(benchmark, 3)
-    asked, _ = study.load(benchmark, STRATEGIES["scene_graph"], "embedded", limit=6)
+    examples, _ = study.load(benchmark, STRATEGIES["scene_graph"], "embedded", limit=6)
     ids = {each.example.id for each in shown}
-    assert len(ids) == 3 and not ids & {each.id for each in asked}
-    assert not ids & {each.meta.get("cluster") for each in asked}
+    assert len(ids) == 3 and not ids & {each.id for each in examples}
+    assert not ids & {each.meta.get("cluster") for each in examples}
     apart = exemplars.Overlap(shown)
-    for example in asked[:3]:
+    for example in examples[:3]:
         apart.check(example)
 
 
@@ -170,7 +154,7 @@ def test_a_tested_question_among_the_examples_is_refused(questions):
 
 
 def test_graphs_of_examples_are_what_their_scenes_are():
-    """In relations about the picture's sides, the object left of the other has the smaller column."""
+    """In relations along the image, the object left of the other has the smaller column."""
     checked = 0
     for number in range(12):
         example = series.cvbench("train", 12)[number]
@@ -218,14 +202,14 @@ def test_examples_from_a_file(tmp_path):
         ({"image": "gone.png"}, "gone.png does not exist"),
         ({"image": None}, "has no 'image'"),
     ],
-    ids=["twin", "no graph", "broken graph", "empty answer", "number", "no file", "no picture"],
+    ids=["twin", "no graph", "broken graph", "empty answer", "number", "no file", "no image"],
 )
 def test_a_bad_example_is_named(changed, message, tmp_path):
     with pytest.raises(UserError, match=message):
         exemplars.from_file(worked(tmp_path, **changed), 2)
 
 
-def test_examples_have_as_many_pictures_as_the_strategy_takes(tmp_path):
+def test_examples_have_as_many_images_as_the_strategy_takes(tmp_path):
     with pytest.raises(UserError, match=r"has 1 image\(s\), and 2 are needed"):
         exemplars.from_file(worked(tmp_path), 2, STRATEGIES["optical_flow"].images)
 
@@ -293,7 +277,7 @@ def test_two_views_of_other_splits_are_other_scenes():
 # ---- questions by benchmark
 
 
-def test_questions_of_another_number_of_pictures_are_left_out(questions, tmp_path, monkeypatch, capsys):
+def test_questions_of_another_number_of_images_are_left_out(questions, tmp_path, monkeypatch, capsys):
     two = replace(questions[0], id="two", images=questions[0].images * 2)
     monkeypatch.setattr(cvbench, "load", lambda *_: [*questions, two])
     found, _ = study.load("cvbench", STRATEGIES["optical_flow"], "rows.parquet")

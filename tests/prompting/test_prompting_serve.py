@@ -1,7 +1,7 @@
 """All strategies through `transformers serve`, a server of its own on this machine, and through this process.
 
-It serves the embedded model, with a chat template that lays turns out as `local.flatten` does: what it says
-is what the local client says, word for word.
+It serves the embedded model, with a chat template that lays turns out as `local.flatten` does: its replies
+are those of the local client, word for word.
 
     PROMPTING_QUESTIONS=50 pytest -s tests/prompting/test_prompting_serve.py  # of CV-Bench's form, not two
 """
@@ -19,11 +19,9 @@ import urllib.request
 import pytest
 
 from spatialvlm.models import loading
-from spatialvlm.prompting import exemplars
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.server import Cache, ServerArgs, ServerClient
 from spatialvlm.prompting.strategies import STRATEGIES
-from spatialvlm.prompting.strategy import Aids
 from spatialvlm.tasks.registry import benchmark
 from spatialvlm.worlds.clevr import series
 from spatialvlm.worlds.clevr.two_views import two_views
@@ -61,8 +59,8 @@ def served(tmp_path_factory):
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                     break
             except OSError:
-                told = (folder.parent / "log.txt").read_text()[-2000:]
-                assert server.poll() is None and time.monotonic() < end, told
+                log_text = (folder.parent / "log.txt").read_text()[-2000:]
+                assert server.poll() is None and time.monotonic() < end, log_text
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1", str(folder)
     finally:
@@ -71,34 +69,28 @@ def served(tmp_path_factory):
         log.close()
 
 
-def test_a_server_says_what_the_local_model_says(served, tmp_path):
-    """Every strategy on some questions: replies alike word for word, and the same read out of them."""
+def test_a_server_replies_as_the_local_model_does(served, embedded, hold, tmp_path):
+    """Every strategy on some questions: the same replies word for word, and the same answers parsed."""
     base_url, name = served
     args = ServerArgs(base_url=base_url, concurrency=2, timeout=600)
-    asking = ServerClient(args, name, Cache(tmp_path), NEW_TOKENS)
-    local = LocalClient(*loading.load(loading.ModelArgs(profile="embedded")), NEW_TOKENS)
+    remote = ServerClient(args, name, Cache(tmp_path), NEW_TOKENS)
+    local = LocalClient(*embedded, NEW_TOKENS)
     requests, others = 0, []
     for strategy in STRATEGIES.values():
         two = strategy.images == 2
-        asked = list(two_views("test", (QUESTIONS + 1) // 2) if two else series.cvbench("test", QUESTIONS))
-        shown = exemplars.embedded("cvbench", 1) if strategy.exemplars == "needed" else ()
-        aids = Aids(shown, exemplars.depth_maps(None))
+        examples = list(two_views("test", (QUESTIONS + 1) // 2) if two else series.cvbench("test", QUESTIONS))
         rule = benchmark("sat" if two else "cvbench").rules["strict"]
-
-        def talks(client, strategy=strategy, asked=asked, aids=aids):
-            return dict(client.talk((each.id, strategy.converse(each, aids)) for each in asked))
-
-        there, here = talks(asking), talks(local)
-        assert there.keys() == here.keys() == {each.id for each in asked}
-        for example in asked:
+        there, here = hold(remote, strategy, examples), hold(local, strategy, examples)
+        assert there.keys() == here.keys() == {each.id for each in examples}
+        for example in examples:
             one, other = there[example.id], here[example.id]
             assert rule.parse(one.outcome.text, example) == rule.parse(other.outcome.text, example)
-            said = [[reply.text for reply in talk.replies] for talk in (one, other)]
-            if one.outcome != other.outcome or said[0] != said[1]:
-                others.append((strategy.name, example.id, *said))
+            texts = [[reply.text for reply in dialogue.replies] for dialogue in (one, other)]
+            if one.outcome != other.outcome or texts[0] != texts[1]:
+                others.append((strategy.name, example.id, *texts))
             requests += len(other.replies)
-        print(f"{strategy.name}: {len(asked)} questions, read alike")
+        print(f"{strategy.name}: {len(examples)} questions, the same replies")
     assert not others
-    facts = asking.facts()
+    facts = remote.facts()
     assert facts["answered"] + facts["from_cache"] == requests and facts["failed_attempts"] == 0
     assert facts["from_cache"] > 0  # strategies share their first queries
