@@ -372,6 +372,14 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, cache):
 # ---- rules and totals
 
 
+def test_label_1_is_a_true_caption(tmp_path):
+    listed = [row(0, caption="The cat is a dog.", label=0), row(1, caption="The cat is a cat.", label=1)]
+    false, true = BENCHMARK.load(str(as_jsonl(tmp_path, listed)))
+    assert (false.answer, true.answer) == ("no", "yes")
+    golds = {name: (rule.gold(false), rule.gold(true)) for name, rule in BENCHMARK.rules.items()}
+    assert golds == {"strict": ("no", "yes"), "official": (0, 1), "paper": ("no", "yes")}
+
+
 @pytest.mark.parametrize(
     ("text", "strict", "official", "paper"),
     [

@@ -193,6 +193,18 @@ def test_sat_choices_are_shuffled(some, kind):
         assert abs(times / len(asked) - 0.5) < 3 * 0.5 / math.sqrt(len(asked))
 
 
+@pytest.mark.parametrize(("task", "size"), [("Count", 4), ("Relation", 2)])
+def test_cvbench_choices_are_shuffled(some, task, size):
+    """The correct choice is as often in every place, and the order is rising no more often than by chance."""
+    asked = [ask("cvbench", scene, task, (i, n)) for i, scene in enumerate(some) for n in range(2)]
+    asked = [question for question in asked if question]
+    places = Counter(question.answer for question in asked)
+    rising = sum(list(question.choices) == sorted(question.choices) for question in asked)
+    expected = [(places[f"({letter})"], 1 / size) for letter in LETTERS[:size]]
+    for times, chance in (*expected, (rising, 1 / math.factorial(size))):
+        assert abs(times / len(asked) - chance) < 4 * math.sqrt(chance * (1 - chance) / len(asked))
+
+
 def test_sat_polarity(some):
     closer = [questions.sat(scene, Random(i), "depth") for i, scene in enumerate(some)]
     assert not any("farther" in question.question for question in closer if question)
