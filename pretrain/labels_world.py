@@ -21,8 +21,7 @@ from pretrain.worlds import PATCHES, Asked, Item, Plan, Sizes, World
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.questions import FAMILIES, HINTS
-from spatialvlm.worlds.plane.draw import PLANE, draw
-from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS, Configuration
+from spatialvlm.worlds.plane.nodes import CELLS, PLANE, QUADRANTS, SECTORS, Configuration, render
 
 FORM = sparkle.FORMS["embedded"]
 GRIDS = 0.4  # of the pictures are grids, the others scattered nodes
@@ -65,7 +64,7 @@ def make(split: str, index: int) -> Item:
     else:
         nodes = sparkle.scatter(name, FORM, (FORM.nodes[0], FORM.nodes[1] + 1))
         facts = Facts(nodes, frozenset())
-        picture = draw(nodes.points, FORM.style, rng)
+        picture = render(nodes.points, FORM.style, rng)
     image = picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)  # as the processor does
     labels, places = list(nodes.points), np.array(list(nodes.points.values()))
     numbers = np.array([int(label[1:]) for label in labels] + [0])

@@ -12,7 +12,6 @@ from commands import ROOT, refused, run
 
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
-from spatialvlm.tasks.sparkle import files as sparkle_files
 
 MAKE = "make_data/sparkle.py"
 FEW = ("--form", "embedded", "--configurations", "4", "--test_items", "2")
@@ -68,7 +67,7 @@ def test_one_picture_is_stored_once(folder):
     rows = sparkle.load(folder, "train")
     sizes = [len(picture_bytes(example)) for example in rows]
     assert len({picture_bytes(example) for example in rows}) == 4
-    assert (folder / sparkle_files.file_name("train")).stat().st_size < sum(sizes) / 2
+    assert (folder / sparkle.file_name("train")).stat().st_size < sum(sizes) / 2
 
 
 def picture_bytes(example) -> bytes:
@@ -99,7 +98,7 @@ def test_push_sends_the_whole_folder(folder, monkeypatch, capsys):
         huggingface_hub.HfApi, "create_repo", lambda hub, name, **how: sent.append((name, how))
     )
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", lambda hub, **what: sent.append(what))
-    sparkle_files.push(folder, "me/sparkle")
+    runpy.run_path(str(ROOT / MAKE))["push"](folder, "me/sparkle")
     assert sent == [
         ("me/sparkle", {"repo_type": "dataset", "exist_ok": True}),
         {"folder_path": str(folder), "repo_id": "me/sparkle", "repo_type": "dataset"},
@@ -126,7 +125,7 @@ def test_what_the_hub_refuses_is_said_and_the_folder_stays(tmp_path, monkeypatch
         (["--min_nodes", "0"], "nodes from 0 to 5"),
         (["--max_nodes", "0"], "nodes from 0 to 0"),
         (["--gap", "1"], "gap 1.0: nodes of radius 1.05 overlap"),
-        (["--removed", "1"], "--removed 1.0: must be a share"),
+        (["--removed", "1"], "--removed 1.0: must be a fraction"),
         (["--removed", "0.97"], "--removed 0.97 leaves no path"),
         (["--capabilities", "vision"], "--capabilities vision: must be some of direction, distance"),
         (["--style", "width=2"], "--style width=2: must be 28 to 4096 pixels"),

@@ -12,7 +12,6 @@ from commands import refused, run
 
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
-from spatialvlm.tasks.sparkle import files as sparkle_files
 from spatialvlm.tasks.whatsup.data import RELATIONS
 
 EVAL, SFT, GRPO = "eval_sparkle.py", "model/sparkle_sft.py", "model/sparkle_grpo.py"
@@ -230,7 +229,7 @@ def test_test_questions_are_not_trained_on(tmp_path, capsys):
     example = sparkle.load("embedded", "test")[0]
     buffer = io.BytesIO()
     example.images[0].save(buffer, "PNG")
-    sparkle_files.write(tmp_path / "rows.parquet", iter([sparkle_files.row(example, buffer.getvalue())]))
+    sparkle.write(tmp_path / "rows.parquet", iter([sparkle.row(example, buffer.getvalue())]))
     flags = [*SMALL[:2], "--eval_limit", "32", "--data", tmp_path / "rows.parquet"]
     line = refused(SFT, *flags, "--output_dir", tmp_path / "run", capsys=capsys)
     assert f"its question '{example.id}' is one of the test" in line and not (tmp_path / "run").exists()

@@ -16,12 +16,10 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.tasks.sparkle import data as sparkle
-from spatialvlm.tasks.sparkle import files as sparkle_files
-from spatialvlm.tasks.sparkle.data import FORMS, Form, place
+from spatialvlm.tasks.sparkle.data import FORMS, Form
 from spatialvlm.tasks.sparkle.questions import FAMILIES
 from spatialvlm.tasks.sparkle.scoring import BASIC, vocabulary
-from spatialvlm.worlds.plane.draw import Style, draw
-from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS
+from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS, Style, place, render
 
 ITEMS = 5000  # of each form, whose answers are recomputed
 QUICK = {name: replace(form, style=replace(form.style, width=28)) for name, form in FORMS.items()}  # to draw
@@ -259,7 +257,7 @@ def test_nodes_are_where_the_questions_have_them():
 def test_every_setting_changes_the_picture_and_the_same_seed_none(setting):
     nodes = {"N1": (2.0, 3.0), "N2": (7.5, 6.0)}
     style = Style(width=112).changed([setting])
-    plain, one, same = (draw(nodes, each, Random(0)) for each in (Style(width=112), style, style))
+    plain, one, same = (render(nodes, each, Random(0)) for each in (Style(width=112), style, style))
     assert one.tobytes() == same.tobytes() != plain.tobytes() and one.size == (112, 112)
 
 
@@ -268,7 +266,7 @@ def test_embedded_glyphs_are_large_and_no_two_nodes_touch():
         points = list(as_complex(example).values())
         gaps = [abs(a - b) for at, a in enumerate(points) for b in points[:at]]
         assert min(gaps) >= 2.3 and 4 <= len(points) <= 5
-    picture = draw({"N8": (5.0, 5.0)}, FORMS["embedded"].style, Random(0))
+    picture = render({"N8": (5.0, 5.0)}, FORMS["embedded"].style, Random(0))
     rows = np.argwhere(np.asarray(picture.convert("L")) < 60)[:, 0]
     assert picture.size == (112, 112) and rows.max() - rows.min() >= 13  # a digit is a patch high
 
@@ -408,7 +406,7 @@ def test_totals_by_capability():
         (lambda: place(54, 1.2, 0.45, Random(0)), "54 nodes at least 1.2 units apart do not fit"),
         (
             lambda: sparkle.load(limit=1, form=replace(QUICK["paper"], nodes=(40, 40), gap=0.95))[0],
-            "100 pictures of 40 to 40 nodes at least 0.95 units apart hold none",
+            "100 images of 40 to 40 nodes at least 0.95 units apart hold none",
         ),
         (lambda: Form(nodes=(3, 5)), "nodes from 3 to 5: the basic questions need 4"),
         (lambda: Form(nodes=(6, 5)), "nodes from 6 to 5"),
@@ -452,16 +450,16 @@ def png(picture: Image.Image) -> bytes:
 )
 def test_an_answer_that_its_question_cannot_have_is_named(tmp_path, task, changed, message):
     example = next(example for example in made(limit=17) if example.task == task)
-    row = sparkle_files.row(example, png(example.images[0])) | changed
-    sparkle_files.write(tmp_path / "test-00000-of-00001.parquet", iter([row]))
+    row = sparkle.row(example, png(example.images[0])) | changed
+    sparkle.write(tmp_path / "test-00000-of-00001.parquet", iter([row]))
     with pytest.raises(UserError, match=re.escape(message)):
         sparkle.load(tmp_path, "test")
 
 
 def written(folder, **changed):
     """A file of two rows, whose second has fields changed (None removes one's value)."""
-    first, second = (sparkle_files.row(e, png(e.images[0])) for e in made(limit=2))
-    sparkle_files.write(folder / "test-00000-of-00001.parquet", iter([first, second | changed]))
+    first, second = (sparkle.row(e, png(e.images[0])) for e in made(limit=2))
+    sparkle.write(folder / "test-00000-of-00001.parquet", iter([first, second | changed]))
     return folder
 
 
@@ -499,5 +497,5 @@ def test_a_truncated_picture_is_named_when_it_is_opened(tmp_path):
 def test_rows_of_other_capabilities_are_passed_over_and_none_left_is_said(tmp_path):
     folder = written(tmp_path)
     assert len(sparkle.load(folder, "test", capabilities=["direction"])) == 2
-    with pytest.raises(UserError, match="has no row of split 'test' with a task that is asked for"):
+    with pytest.raises(UserError, match="has no row of split 'test' with a task to load"):
         sparkle.load(folder, "test", capabilities=["distance"])

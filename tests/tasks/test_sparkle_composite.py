@@ -16,7 +16,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
-from spatialvlm.tasks.sparkle import files as sparkle_files
+from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.composite import JOIN, Task, judge, shortest_paths, shortest_tours, tasks
 from spatialvlm.tasks.sparkle.data import FORMS
 from spatialvlm.tasks.sparkle.scoring import COMPOSITE, ratio, routes, routes_by_task
@@ -295,7 +295,7 @@ def test_totals_by_hand():
         (lambda: shortest_paths(["N1", "N2"], [], "N1", "N2"), "the grid has no path from N1 to N2"),
         (lambda: shortest_paths(["N1", "N2"], [("N1", "N2")], "N1", "N3"), "N3 is none of the grid's nodes"),
         (lambda: shortest_tours({"N1": (0, 0), "N2": (1, 1)}), "a tour needs 3 nodes at least, not 2"),
-        (lambda: tasks(FORMS["paper"], 1.0), "--removed 1.0: must be a share"),
+        (lambda: tasks(FORMS["paper"], 1.0), "--removed 1.0: must be a fraction"),
         (lambda: tasks(FORMS["paper"], math.nan), "--removed nan"),
         (lambda: tasks(FORMS["paper"], 0.02), "--removed 0.02 leaves every line of a 4 x 4 grid"),
         (
@@ -318,7 +318,7 @@ MANY_NODES = [{"label": f"N{number}", "x": number / 3, "y": number % 7} for numb
 def row(example: Example) -> dict:
     buffer = io.BytesIO()
     example.images[0].save(buffer, "PNG")
-    return sparkle_files.row(example, buffer.getvalue())
+    return sparkle.row(example, buffer.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -344,6 +344,6 @@ def row(example: Example) -> dict:
 def test_a_row_that_is_not_whole_is_named(tmp_path, task, changed, message):
     examples = sparkle_composite.load("paper", form=QUICK["paper"])
     listed = [row(examples[9]), row(examples[task]) | changed]
-    sparkle_files.write(tmp_path / "composite-00000-of-00001.parquet", iter(listed))
+    sparkle.write(tmp_path / "composite-00000-of-00001.parquet", iter(listed))
     with pytest.raises(UserError, match=re.escape(message)):
         sparkle_composite.load(tmp_path)

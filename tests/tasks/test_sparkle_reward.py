@@ -53,7 +53,7 @@ def test_the_answer_and_nothing_else_is_worth_one(task):
         "I do not know",
     ):
         assert reward(task, said) == 0, said
-    assert reward(task, "") == reward(task, " \n") == rewards_sparkle.EMPTY
+    assert reward(task, "") == reward(task, " \n") == reward(task, " . ") == -0.2
     assert 0 <= reward(task, changed(example)) < 1
 
 

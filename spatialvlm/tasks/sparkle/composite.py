@@ -1,9 +1,9 @@
 """Sparkle's composite tests (arXiv 2410.16162), never trained on: shortest paths and travelling salesman.
 
-A shortest path leads through a grid of nodes, from the green one to the red one, along lines that all count
-one; in half of the tasks some are missing. A tour goes through all nodes of a configuration and back, in
-straight lines. Labels are given to places at random, so that the text alone says nothing of the way. An item
-has one reference answer and may have other right ones: `judge` accepts every path or tour that is as short.
+A shortest path leads through a grid of nodes, from the green one to the red one, along lines of length one; in
+half of the tasks some are missing. A tour visits all nodes of a configuration and returns, in straight lines.
+Labels are assigned to places at random, so that the text alone gives nothing away. An item has one reference
+answer and may have other correct ones: `judge` accepts every path or tour that is as short.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.tasks.sparkle import files as sparkle_files
-from spatialvlm.tasks.sparkle.data import FORMS, TRIES, Form, scatter
-from spatialvlm.worlds.plane.draw import PLANE, Point, draw
+from spatialvlm.tasks.sparkle.data import FORMS, Form, read, scatter
+from spatialvlm.tasks.sparkle.questions import TRIES
+from spatialvlm.worlds.plane.nodes import PLANE, Point, render
 
-ITEMS = 200  # of each task, as published
-REMOVED = 0.25  # of a grid's lines, in the tasks that leave some out
-TOUR_MARGIN = 1.02  # the second shortest tour is so many times as long as the shortest, so that one can tell
-LONGEST_TOUR = 12  # nodes of a tour that is read; exact answers take ten times as long for every 3 more
-SAME = 1e-6  # lengths that differ by less, as a share, are one length
+ITEMS = 200  # per task, as published
+REMOVED = 0.25  # fraction of a grid's lines, in the tasks that leave some out
+TOUR_MARGIN = 1.02  # of the second shortest tour to the shortest, so that one can tell them apart
+LONGEST_TOUR = 12  # nodes in a file; exact answers take ten times as long for every 3 more
+SAME = 1e-6  # relative difference below which two lengths are the same
 SPLIT = "composite"
 GREEN, RED = "#50d050", "#ff5050"  # light enough for black labels
 JOIN = " -> "
@@ -44,7 +44,7 @@ HINT = "Answer with the labels of its nodes in order, such as N1 -> N2 -> N3."
 
 
 class Verdict(NamedTuple):
-    """What a route is worth: its length as a multiple of the shortest, or what is wrong with it."""
+    """A route's length as a multiple of the shortest, or what is wrong with it."""
 
     ratio: float | None
     fault: str = ""
@@ -75,10 +75,10 @@ def shortest_paths(
 
 
 def shortest_tours(points: Mapping[str, Point], best: int = 1) -> list[tuple[float, tuple[str, ...]]]:
-    """The shortest tours through all points, (length, labels in order), each in one of its two directions.
+    """The shortest tours through all points as (length, labels in order), each in one direction.
 
-    Exact, by the dynamic programme of Held and Karp (1962) with the `2 * best` shortest ways to every state
-    kept: time grows as 2^n n^2, some milliseconds for 8 nodes.
+    Exact, by the dynamic programme of Held and Karp (1962), which here keeps the `2 * best` shortest paths to
+    every state: time grows as 2^n n^2, some milliseconds for 8 nodes.
 
     Raises:
         UserError: fewer than 3 points.
@@ -87,29 +87,31 @@ def shortest_tours(points: Mapping[str, Point], best: int = 1) -> list[tuple[flo
     if len(points) < 3:
         raise UserError(f"a tour needs 3 nodes at least, not {len(points)}")
     away = {(a, b): math.dist(points[a], points[b]) for a in points for b in points}
-    ways = {(frozenset([label]), label): [(away[first, label], (first, label))] for label in others}
+    paths = {(frozenset([label]), label): [(away[first, label], (first, label))] for label in others}
     for size in range(2, len(others) + 1):
         for visited in map(frozenset, combinations(others, size)):
             for last in visited:
                 before = visited - {last}
                 longer = (
-                    (length + away[previous, last], (*way, last))
+                    (length + away[previous, last], (*path, last))
                     for previous in before
-                    for length, way in ways[before, previous]
+                    for length, path in paths[before, previous]
                 )
-                ways[visited, last] = nsmallest(2 * best, longer)
-    everything = frozenset(others)
-    closed = ((length + away[last, first], way) for last in others for length, way in ways[everything, last])
-    order = list(points)
-    one_way = (found for found in closed if order.index(found[1][1]) < order.index(found[1][-1]))
-    return nsmallest(best, one_way)
+                paths[visited, last] = nsmallest(2 * best, longer)
+    everything, order = frozenset(others), list(points)
+    closed = (
+        (length + away[last, first], path)
+        for last in others
+        for length, path in paths[everything, last]
+        if order.index(path[1]) < order.index(path[-1])  # one of the two directions
+    )
+    return nsmallest(best, closed)
 
 
 def judge(route: Sequence[str], meta: Mapping[str, Any]) -> Verdict:
-    """What a route is worth as the answer to an item.
+    """Compare a route with an item's shortest.
 
-    A tour may close (name its first node again at the end) or not, run either way, and begin anywhere, since
-    its legs are the same.
+    A tour may name its first node again at the end or not, run in either direction, and begin anywhere.
 
     Args:
         route: labels in order.
@@ -141,7 +143,7 @@ def judge(route: Sequence[str], meta: Mapping[str, Any]) -> Verdict:
 
 @dataclass(frozen=True)
 class Task:
-    """One of the composite tasks: a grid with `side` nodes along a side, or a tour where it is None."""
+    """A composite task: a grid with `side` nodes along a side, or a tour where it is None."""
 
     name: str
     side: int | None = None
@@ -149,7 +151,7 @@ class Task:
 
     @property
     def asks(self) -> str:
-        """What it asks, in one line."""
+        """Its question in one line."""
         if self.side is None:
             return "the shortest tour through all nodes"
         missing = f", {self.removed:.0%} of its lines missing" if self.removed else ""
@@ -165,10 +167,10 @@ def tasks(form: Form, removed: float = REMOVED) -> list[Task]:
     """The composite tasks of a form.
 
     Raises:
-        UserError: `removed` is no share, or a grid's nodes do not fit.
+        UserError: `removed` is no fraction, or a grid's nodes do not fit.
     """
     if not 0 < removed < 1:
-        raise UserError(f"--removed {removed}: must be a share of the lines, between 0 and 1")
+        raise UserError(f"--removed {removed}: must be a fraction of the lines, between 0 and 1")
     for side in form.grids:
         if side < 2 or (PLANE - 2 * form.style.radius) / (side - 1) <= 2 * form.style.radius:
             raise UserError(
@@ -184,7 +186,7 @@ def tasks(form: Form, removed: float = REMOVED) -> list[Task]:
 
 
 def _path(id: str, name: str, form: Form, side: int, removed: float) -> Example:
-    """A path through a grid, of as many legs at least as the grid has along a side."""
+    """A path through a grid, with at least as many legs as the grid has along a side."""
     inset = form.style.radius
     step = (PLANE - 2 * inset) / (side - 1)
     for attempt in range(TRIES):
@@ -211,14 +213,13 @@ def _path(id: str, name: str, form: Form, side: int, removed: float) -> Example:
             break
     else:
         raise UserError(f"--removed {removed} leaves no path through grids of {side} x {side}; remove less")
-    found = shortest_paths(labels, edges, start, end)
-    reference = min(found, key=lambda path: [labels.index(label) for label in path])  # along the top first
-    colours = {start: GREEN, end: RED}
-    picture = draw(nodes, form.style, Random(f"{id}-picture"), edges, colours)
+    shortest = shortest_paths(labels, edges, start, end)
+    reference = min(shortest, key=lambda path: [labels.index(label) for label in path])  # along the top first
+    image = render(nodes, form.style, Random(f"{id}-picture"), edges, {start: GREEN, end: RED})
     meta = {"nodes": nodes, "edges": edges, "start": start, "end": end, "optimum": float(len(reference) - 1)}
     return Example(
         id=id,
-        images=(picture,),
+        images=(image,),
         question=PATH_QUESTION,
         answer=JOIN.join(reference),
         task=name,
@@ -228,7 +229,7 @@ def _path(id: str, name: str, form: Form, side: int, removed: float) -> Example:
 
 
 def _tour(id: str, name: str, form: Form, index: int) -> Example:
-    """A tour; the numbers of nodes come in turn."""
+    """A tour; numbers of nodes take turns."""
     fewest, most = form.tours
     number = fewest + index % (most - fewest + 1)
     for attempt in count():
@@ -239,7 +240,7 @@ def _tour(id: str, name: str, form: Form, index: int) -> Example:
     question = TOUR_QUESTION.format(start=tour[0])
     return Example(
         id=id,
-        images=(draw(nodes, form.style, Random(f"{id}-picture")),),
+        images=(render(nodes, form.style, Random(f"{id}-picture")),),
         question=question,
         answer=JOIN.join([*tour, tour[0]]),
         task=name,
@@ -250,22 +251,23 @@ def _tour(id: str, name: str, form: Form, index: int) -> Example:
 
 @dataclass(frozen=True)
 class Series:
-    """Makes the composite items, the tasks in turn, from their numbers, in this process or another."""
+    """Makes the composite items, tasks in turn, from their numbers, in this process or another."""
 
-    form: str
-    made: Form
+    form_name: str
+    form: Form
     seed: int
     tasks: tuple[Task, ...]
 
     def __call__(self, index: int) -> list[Example]:
-        """The one item of a picture."""
+        """The one item of an image."""
         turn, which = divmod(index, len(self.tasks))
         task = self.tasks[which]
-        return [task.make(f"sparkle-{self.form}-{SPLIT}-{self.seed}-{task.name}-{turn}", self.made, turn)]
+        id = f"sparkle-{self.form_name}-{SPLIT}-{self.seed}-{task.name}-{turn}"
+        return [task.make(id, self.form, turn)]
 
 
 def series(name: str, removed: float = REMOVED, seed: int = 0, form: Form | None = None) -> Series:
-    """What makes the items; arguments as of `load`."""
+    """The series of the items; arguments as of `load`."""
     form = form or FORMS[name]
     return Series(name, form, seed, tuple(tasks(form, removed)))
 
@@ -281,34 +283,30 @@ def load(
     """Shortest paths and tours; the tasks are `path_4x4`, `path_4x4_removed`, ..., and `tour`.
 
     Args:
-        path: a name of `FORMS`, or files with a split `composite`, as `sparkle.load` takes them.
-        limit: at most this many; the tasks come in turn.
-        items: of each task that is made.
-        removed: the share of lines that the `_removed` tasks leave out.
-        form: other than the one that `path` names.
+        path: a name of `FORMS`, or files with a split `composite`, as `data.load` takes them.
+        limit: maximum number of items; tasks take turns.
+        items: number of rendered ones per task.
+        removed: fraction of the lines that the `_removed` tasks leave out.
+        form: in place of the one that `path` names.
 
-    Returns: Examples; `meta` has `nodes`, `optimum` and, of paths, `edges`, `start` and `end`.
+    Returns:
+        Examples whose `meta` has `nodes`, `optimum` and, of paths, `edges`, `start` and `end`.
 
     Raises:
-        UserError: as `sparkle.load`; a reference answer that is not right and shortest.
+        UserError: as `data.load`; a reference answer that is not valid and shortest.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
+    require_at_least(1, limit=limit)
     if str(path) not in FORMS:
-        return sparkle_files.read(path, SPLIT, _check, _is_task, limit=limit)
-    asked = series(str(path), removed, seed, form)
-    size = items * len(asked.tasks)
+        return read(path, SPLIT, _check, lambda task: bool(_TASK.fullmatch(task)), limit=limit)
+    made = series(str(path), removed, seed, form)
+    size = items * len(made.tasks)
     indices = range(size if limit is None else min(limit, size))
-    return LazyExamples(lambda index: asked(index)[0], indices, kept=64)
+    return LazyExamples(lambda index: made(index)[0], indices, kept=64)
 
 
 # ---- rows of files
 
 _TASK = re.compile(r"path_\d+x\d+(?:_removed)?|tour")
-
-
-def _is_task(name: str) -> bool:
-    return bool(_TASK.fullmatch(name))
 
 
 def _check(example: Example) -> str | None:

@@ -1,52 +1,61 @@
-"""Sparkle's basic questions (arXiv 2410.16162): configurations of labelled nodes, drawn and asked about.
+"""Sparkle's basic questions (arXiv 2410.16162): configurations of labelled nodes, rendered, or read from files.
 
-2,000 configurations give 34,000 questions: each of the 16 families once, and one of them, in turn, once more
-(`sparkle_questions`). All questions of a configuration share its picture. Two forms of the same functions:
-`paper`, and `embedded` with larger glyphs and fewer nodes in 112 pixels, for a tower of 14-pixel patches.
+2,000 configurations give 34,000 questions: each of the 16 families once (`questions`), and one of them, in turn,
+once more. All questions of a configuration share its image. There are two forms of the same functions: `paper`,
+and `embedded` with larger glyphs and fewer nodes in 112 pixels, for a vision tower of 14-pixel patches. Every
+configuration follows from (form, split, seed, number) alone; splits share none, and the choice of capabilities
+changes none.
 
-Every configuration follows from (form, split, seed, number) alone; splits share none, and which capabilities
-are asked for changes none.
+As files they are a data set of the hub that `datasets.load_dataset(folder)` reads too: a parquet file per split,
+`train-00000-of-00001.parquet`. Rows of one configuration lie together and share their image's bytes in the file.
 """
 
 from __future__ import annotations
 
+import json
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import pyarrow as pa
 from PIL import Image
+from pyarrow import parquet
 
-from spatialvlm.errors import UserError
+from spatialvlm.disk import disk_errors
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example
+from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.tasks.sparkle import files as sparkle_files
-from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES, FEWEST_NODES, HINTS, TRIES, Asked
-from spatialvlm.worlds.plane.draw import PLANE, Point, Style, draw
-from spatialvlm.worlds.plane.nodes import CELLS, QUADRANTS, SECTORS, Configuration
-
-MADE = "made"  # in place of a path: questions rendered when they are looked at
-CONFIGURATIONS = {"train": 2000, "validation": 50, "test": 200}  # of each split
-SCATTERS = 100  # pictures tried for a configuration
-DARTS = 200  # places tried for a node before all start anew
-DENSEST = (
-    0.5  # share of the plane that discs as wide as the gap may cover; placed at random they jam at 0.547
+from spatialvlm.tasks.sparkle.questions import (
+    CAPABILITIES,
+    FAMILIES,
+    FEWEST_NODES,
+    HINTS,
+    TRIES,
+    Question,
+    check,
 )
+from spatialvlm.worlds.plane.nodes import PLANE, Configuration, Style, place, render
+
+MADE = "made"  # in place of a path: questions rendered on access
+CONFIGURATIONS = {"train": 2000, "validation": 50, "test": 200}  # of each split
+SCATTERS = 100  # placements tried for a configuration
 
 
 @dataclass(frozen=True)
 class Form:
-    """How configurations are made and drawn.
+    """How configurations are made and rendered.
 
     Args:
-        nodes: the fewest and the most nodes; every number between is equally likely.
-        gap: units that any two nodes are apart at least.
-        style: of the pictures.
-        grids: nodes along a side of the grids that shortest paths are asked of.
-        tours: the fewest and the most nodes of tours.
+        nodes: minimum and maximum number of nodes; every number between is equally likely.
+        gap: minimum units between two nodes.
+        style: of the images.
+        grids: nodes along a side of the grids of shortest paths.
+        tours: minimum and maximum number of nodes of tours.
     """
 
     nodes: tuple[int, int] = (5, 8)
@@ -75,76 +84,83 @@ FORMS = {
 }
 
 
-# ---- configurations
+def load(
+    path: str | Path = "paper",
+    split: str = "test",
+    limit: int | None = None,
+    capabilities: Sequence[str] = CAPABILITIES,
+    numbers: bool = True,
+    configurations: int | None = None,
+    pairs: int | None = None,
+    seed: int = 0,
+    form: Form | None = None,
+) -> Sequence[Example]:
+    """Basic questions, rendered or read from files, with the family as task.
 
+    Args:
+        path: a name of `FORMS`, for questions rendered on access; or what `make_data/sparkle.py` wrote: its
+            folder, a parquet file, or a hub id.
+        split: train, validation or test.
+        limit: maximum number of questions, the first ones.
+        capabilities: those to load.
+        numbers: whether to load families whose answer is a number; without them is the paper's ablation.
+        configurations: number of rendered ones; `CONFIGURATIONS` by default.
+        pairs: questions per rendered configuration; by default each family once, and one more.
+        form: in place of the one that `path` names.
 
-def place(number: int, gap: float, inset: float, rng: Random) -> list[Point]:
-    """Random points that are `gap` apart and `inset` off the plane's borders, each equally likely anywhere.
-
-    The gap is kept across opposite borders too, as on a torus: without, more nodes would lie near borders.
-    Coordinates are hundredths of a unit.
+    Returns:
+        Examples whose `meta` has `capability`, `answer_type`, `options` (labels that the question lists) and
+        `nodes` (places by label).
 
     Raises:
-        UserError: more nodes than fit.
+        UserError: nothing there, an unknown split or capability, an invalid row; the message names it.
     """
-    side = PLANE - 2 * inset
-    crowded = UserError(
-        f"{number} nodes at least {gap} units apart do not fit on the {PLANE:g} x {PLANE:g} plane; use fewer "
-        "nodes or a smaller gap"
-    )
-    if side <= 0 or number * math.pi / 4 * gap**2 > DENSEST * side**2:
-        raise crowded
+    require_at_least(1, limit=limit)
+    if str(path) not in FORMS:
+        families = chosen(capabilities, numbers)
+        return read(path, split, check, FAMILIES.__contains__, families.__contains__, limit)
+    made = series(str(path), split, capabilities, numbers, pairs, seed, form)
+    questions = lru_cache(maxsize=64)(made)
+    size = made.pairs * (configurations or CONFIGURATIONS[split])
+    indices = range(size if limit is None else min(limit, size))
+    return LazyExamples(lambda index: questions(index // made.pairs)[index % made.pairs], indices)
 
-    def apart(one: Point, other: Point) -> float:
-        return math.hypot(*(min(abs(a - b), side - abs(a - b)) for a, b in zip(one, other, strict=True)))
 
-    for _ in range(TRIES):
-        points: list[Point] = []
-        for _ in range(DARTS * number):
-            dart = round(rng.uniform(inset, PLANE - inset), 2), round(rng.uniform(inset, PLANE - inset), 2)
-            if all(apart(dart, other) >= gap for other in points):
-                points.append(dart)
-            if len(points) == number:
-                rng.shuffle(points)  # the first dart fell more freely than the last
-                return points
-    raise crowded
+# ---- rendered
 
 
 def scatter(name: str, form: Form, nodes: tuple[int, int]) -> Configuration:
-    """The nodes that follow from a name, as many as drawn between the two numbers."""
+    """The nodes that follow from a name, their number random within `nodes`."""
     rng = Random(name)
     points = place(rng.randint(*nodes), form.gap, form.style.radius, rng)
     return Configuration(name, {f"N{number}": point for number, point in enumerate(points, start=1)})
 
 
-def configuration(series: str, form: Form) -> Configuration:
-    """The first of a series of which every family can ask something.
+def configuration(name: str, form: Form) -> Configuration:
+    """The first of a series that allows a question of every family.
 
     Raises:
-        UserError: more nodes than fit, or so many, or so evenly placed, that some family never can.
+        UserError: more nodes than fit, or so many, or so evenly placed, that some family never has one.
     """
     for attempt in range(SCATTERS):
-        nodes = scatter(f"{series}-{attempt}", form, form.nodes)
+        nodes = scatter(f"{name}-{attempt}", form, form.nodes)
         if all(_ask(nodes, family, 0) for family in FAMILIES):
             return nodes
     raise UserError(
-        f"{SCATTERS} pictures of {form.nodes[0]} to {form.nodes[1]} nodes at least {form.gap} units apart "
+        f"{SCATTERS} images of {form.nodes[0]} to {form.nodes[1]} nodes at least {form.gap} units apart "
         "hold none of which every family can ask a clear question; use fewer nodes or a smaller gap"
     )
 
 
-def _ask(nodes: Configuration, family: str, turn: int) -> Asked | None:
+def _ask(nodes: Configuration, family: str, turn: int) -> Question | None:
     return FAMILIES[family].ask(nodes, Random(f"{nodes.name}-{family}-{turn}"))
 
 
-# ---- questions
-
-
 def chosen(capabilities: Sequence[str] = CAPABILITIES, numbers: bool = True) -> tuple[str, ...]:
-    """The families of some capabilities, without those that are answered by a number where `numbers` is off.
+    """The families of some capabilities, with or without those whose answer is a number.
 
     Raises:
-        UserError: no capability, or one that is none.
+        UserError: no capability, or an unknown one.
     """
     if not capabilities or set(capabilities) - set(CAPABILITIES):
         raise UserError(f"--capabilities {' '.join(capabilities)}: must be some of {', '.join(CAPABILITIES)}")
@@ -157,41 +173,41 @@ def chosen(capabilities: Sequence[str] = CAPABILITIES, numbers: bool = True) -> 
 
 @dataclass(frozen=True)
 class Series:
-    """Makes the questions of a split, from the number of a configuration, in this process or another."""
+    """Makes the questions of a split from a configuration's number, in this process or another."""
 
-    form: str
-    made: Form
+    form_name: str
+    form: Form
     split: str
     seed: int
     families: tuple[str, ...]
     pairs: int
 
     def __call__(self, index: int) -> list[Example]:
-        """All questions of a configuration, with one picture.
+        """All questions of a configuration, with one image.
 
         Raises:
-            UserError: it has not as many different questions, or its nodes do not fit.
+            UserError: it has fewer different questions, or its nodes do not fit.
         """
-        series = f"sparkle-{self.form}-{self.split}-{self.seed}-{index}"
-        nodes = configuration(series, self.made)
-        picture = draw(nodes.points, self.made.style, Random(f"{series}-picture"))
-        first = index % len(self.families)  # whose turn it is to be asked once more
+        name = f"sparkle-{self.form_name}-{self.split}-{self.seed}-{index}"
+        nodes = configuration(name, self.form)
+        image = render(nodes.points, self.form.style, Random(f"{name}-picture"))
+        first = index % len(self.families)  # whose turn it is to have one more
         order = self.families[first:] + self.families[:first]
-        asked: dict[str, tuple[str, Asked]] = {}
+        questions: dict[str, tuple[str, Question]] = {}
         for turn in range(TRIES * self.pairs):
             family = order[turn % len(order)]
             question = _ask(nodes, family, turn // len(order))
-            if question and question.question not in asked:
-                asked[question.question] = family, question
-            if len(asked) == self.pairs:
+            if question and question.question not in questions:
+                questions[question.question] = family, question
+            if len(questions) == self.pairs:
                 break
         else:
             raise UserError(
-                f"{series} has only {len(asked)} different questions of {len(order)} families; lower --pairs"
+                f"{name} has only {len(questions)} different questions of {len(order)} families; lower --pairs"
             )
         return [
-            _example(f"{series}-{number}", nodes, picture, *each)
-            for number, each in enumerate(asked.values())
+            _example(f"{name}-{number}", nodes, image, family, question)
+            for number, (family, question) in enumerate(questions.values())
         ]
 
 
@@ -204,127 +220,181 @@ def series(
     seed: int = 0,
     form: Form | None = None,
 ) -> Series:
-    """What makes a split's questions; arguments as of `load`.
+    """The series of a split's questions; arguments as of `load`.
 
     Raises:
-        UserError: no such split or capability, less than one question a picture.
+        UserError: an unknown split or capability, less than one question per image.
     """
     families = chosen(capabilities, numbers)
     if split not in CONFIGURATIONS:
         raise UserError(f"Sparkle's questions have the splits {', '.join(CONFIGURATIONS)}, not {split!r}")
-    if pairs is not None and pairs < 1:
-        raise UserError(f"--pairs must be at least 1, not {pairs}")
+    require_at_least(1, pairs=pairs)
     return Series(name, form or FORMS[name], split, seed, families, pairs or len(families) + 1)
 
 
-def _example(id: str, nodes: Configuration, picture: Image.Image, family: str, asked: Asked) -> Example:
+def _example(id: str, nodes: Configuration, image: Image.Image, family: str, question: Question) -> Example:
     kind = FAMILIES[family]
     return Example(
         id=id,
-        images=(picture,),
-        question=asked.question,
-        answer=asked.answer,
+        images=(image,),
+        question=question.question,
+        answer=question.answer,
         task=family,
-        prompt=f"{asked.question} {HINTS[kind.answer_type]}",
+        prompt=f"{question.question} {HINTS[kind.answer_type]}",
         meta={
             "capability": kind.capability,
             "answer_type": kind.answer_type,
-            "options": asked.options,
+            "options": question.options,
             "nodes": dict(nodes.points),
         },
     )
 
 
-def load(
-    path: str | Path = "paper",
-    split: str = "test",
+# ---- files: writing
+
+TEXTS = ("id", "question", "prompt", "answer", "task", "capability", "answer_type")
+_COLUMNS = {
+    "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+    **{name: pa.string() for name in TEXTS},
+    "options": pa.list_(pa.string()),
+    "nodes": pa.list_(pa.struct({"label": pa.string(), "x": pa.float64(), "y": pa.float64()})),
+    "edges": pa.list_(pa.list_(pa.string())),
+    "start": pa.string(),
+    "end": pa.string(),
+    "optimum": pa.float64(),
+}
+_STRING, _FLOAT = ({"dtype": dtype, "_type": "Value"} for dtype in ("string", "float64"))
+_STRINGS = {"feature": _STRING, "_type": "List"}
+_FEATURES = {
+    "image": {"_type": "Image"},
+    **dict.fromkeys((*TEXTS, "start", "end"), _STRING),
+    "options": _STRINGS,
+    "nodes": {"feature": {"label": _STRING, "x": _FLOAT, "y": _FLOAT}, "_type": "List"},
+    "edges": {"feature": _STRINGS, "_type": "List"},
+    "optimum": _FLOAT,
+}
+# What `datasets` writes, so that it decodes the images; written without it, which alone takes 100 MB.
+SCHEMA = pa.schema(_COLUMNS, {"huggingface": json.dumps({"info": {"features": _FEATURES}})})
+ROW_GROUP = 2000
+DICTIONARY_BYTES = 2**27  # of a column chunk: an image is in it once, however many rows show it
+
+
+def row(example: Example, png: bytes) -> rows.Row:
+    """The row of a question, its image already encoded."""
+    meta = example.meta
+    return {
+        "image": {"bytes": png, "path": f"{example.id}.png"},
+        **{name: getattr(example, name) for name in ("id", "question", "prompt", "answer", "task")},
+        "capability": meta["capability"],
+        "answer_type": meta["answer_type"],
+        "options": list(meta.get("options", ())),
+        "nodes": [{"label": label, "x": x, "y": y} for label, (x, y) in meta["nodes"].items()],
+        "edges": [list(edge) for edge in meta["edges"]] if "edges" in meta else None,
+        **{name: meta.get(name) for name in ("start", "end", "optimum")},
+    }
+
+
+def file_name(split: str) -> str:
+    return f"{split}-00000-of-00001.parquet"
+
+
+def write(file: Path, made: Iterator[rows.Row]) -> None:
+    """Write rows, group by group, in the hub's format."""
+    options = {"dictionary_pagesize_limit": DICTIONARY_BYTES, "compression": "zstd"}
+    held: list[rows.Row] = []
+    with disk_errors(file), parquet.ParquetWriter(file, SCHEMA, **options) as writer:
+        for each in made:
+            held.append(each)
+            if len(held) == ROW_GROUP:
+                writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+                held = []
+        writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+
+
+# ---- files: reading
+
+
+def read(
+    path: str | Path,
+    split: str,
+    fault_of: Callable[[Example], str | None],
+    known: Callable[[str], bool],
+    wanted: Callable[[str], bool] = lambda task: True,
     limit: int | None = None,
-    capabilities: Sequence[str] = CAPABILITIES,
-    numbers: bool = True,
-    configurations: int | None = None,
-    pairs: int | None = None,
-    seed: int = 0,
-    form: Form | None = None,
 ) -> Sequence[Example]:
-    """Basic questions, made now or read from files, with the family as task.
+    """Questions of some tasks, each row checked now, each example made on access.
 
     Args:
-        path: a name of `FORMS`, for questions made when they are looked at; or what `make_data/sparkle.py`
-            wrote: its folder, a parquet file, or a hub id.
-        split: train, validation or test.
-        limit: at most this many, the first ones.
-        capabilities: only these.
-        numbers: with the families that are answered by a number; off is the paper's ablation.
-        configurations: how many are made; `CONFIGURATIONS` by default.
-        pairs: questions of each made one; by default each family once, and one more.
-        form: other than the one that `path` names.
-
-    Returns: Examples; `meta` has `capability`, `answer_type`, `options` (labels that the question lists) and
-    `nodes` (places by label).
+        path: a folder of this format, a parquet file, what `save_to_disk` wrote, or a hub id.
+        fault_of: returns what is wrong with an example, or None.
+        known: whether a row may have such a task.
+        wanted: whether to load it; other rows are skipped.
 
     Raises:
-        UserError: nothing there, no such split or capability, a row that is not whole; the message names it.
+        UserError: nothing there, an invalid row, a duplicate id; the message names it.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
-    if str(path) not in FORMS:
-        families = chosen(capabilities, numbers)
-        return sparkle_files.read(path, split, _check, FAMILIES.__contains__, families.__contains__, limit)
-    asked = series(str(path), split, capabilities, numbers, pairs, seed, form)
-    made = lru_cache(maxsize=64)(asked)
-    size = asked.pairs * (configurations or CONFIGURATIONS[split])
-    indices = range(size if limit is None else min(limit, size))
-    return LazyExamples(lambda index: made(index // asked.pairs)[index % asked.pairs], indices)
+    files = sorted(Path(path).glob(f"{split}-*.parquet")) if Path(path).is_dir() else []
+    table = rows.Rows([part for file in files for part in rows.read(file, split).tables])
+    if not files:
+        table = rows.read(path, split)
+    numbers: list[int] = []
+    seen: dict[str, str] = {}
+    for number, (where, each) in enumerate(table):
+        if limit is not None and len(numbers) >= limit:
+            break
+        if not known(task := rows.text(each, "task", where)):
+            raise UserError(f"{where}: 'task' {task!r} is none of this data set; correct or remove the row")
+        if not wanted(task):
+            continue
+        example = _from_row(where, each)
+        if fault := fault_of(example):
+            raise UserError(f"{where}: {fault}; correct or remove the row")
+        if example.id in seen:
+            raise UserError(f"{where}: its id {example.id!r} is {seen[example.id]}'s; make ids unique")
+        seen[example.id] = where
+        numbers.append(number)
+    if not numbers:
+        raise UserError(f"{path} has no row of split '{split}' with a task to load")
+    return LazyExamples(lambda number: _from_row(*table[number]), numbers, kept=1)
 
 
-# ---- rows of files
-
-_NUMBER = r"\d+(?:\.\d+)?"
-ANSWERS = {  # what an answer of each type looks like, written out
-    "direction": "|".join(SECTORS),
-    "yes_no": "yes|no",
-    "label": r"N\d+",
-    "order": r"N\d+(?:, N\d+)+",
-    "number": _NUMBER,
-    "ratio": _NUMBER,
-    "count": r"\d+",
-    "cell": "|".join(CELLS),
-    "quadrant": "|".join(QUADRANTS),
-    "coordinates": rf"\({_NUMBER}, {_NUMBER}\)",
-}
-
-
-def _check(example: Example) -> str | None:
-    """What is wrong with a row's example; None where nothing is."""
-    kind, answer, nodes = example.meta["answer_type"], example.answer, example.meta["nodes"]
-    family = FAMILIES[example.task]
-    if (kind, example.meta["capability"]) != (family.answer_type, family.capability):
-        return f"'answer_type' and 'capability' are not those of {example.task}"
-    if not re.fullmatch(ANSWERS[kind], answer):
-        return f"'answer' {answer!r} is none of a question of {example.task}"
-    named = re.findall(r"\bN\d+", f"{example.question} {answer} {' '.join(example.meta['options'])}")
-    if unknown := [label for label in named if label not in nodes]:
-        return f"'{unknown[0]}' is asked about and not among its nodes"
-    if kind in ("label", "order") and (fault := _mislabelled(example)):
-        return fault
-    values = [float(value) for value in re.findall(_NUMBER, answer)]
-    if kind in ("number", "ratio") and not values[0]:
-        return f"'answer' {answer!r} is no length or ratio"
-    if kind == "coordinates" and max(values) > PLANE:
-        return f"'answer' {answer!r} lies off the plane"
-    if kind == "number" and values[0] > 2 * math.sqrt(2) * PLANE:
-        return f"'answer' {answer!r} is longer than any route of two legs"
-    if kind == "count" and values[0] >= len(nodes):
-        return f"'answer' {answer!r} counts more than its other nodes"
-    return None
+def _from_row(where: str, each: rows.Row) -> Example:
+    texts = {name: rows.text(each, name, where) for name in TEXTS}
+    nodes = _nodes(rows.need(each, "nodes", where), where)
+    meta: dict[str, Any] = {name: texts[name] for name in ("capability", "answer_type")}
+    options = [] if each.get("options") is None else each["options"]
+    if not isinstance(options, list) or not all(isinstance(label, str) for label in options):
+        raise UserError(f"{where}: 'options' must be a list of labels, not {options!r}")
+    meta |= {"options": tuple(options), "nodes": nodes}
+    if each.get("optimum") is not None:
+        if not (isinstance(each["optimum"], float | int) and 0 < each["optimum"] < math.inf):
+            raise UserError(f"{where}: 'optimum' must be a length, not {each['optimum']!r}")
+        meta["optimum"] = float(each["optimum"])
+    if each.get("edges") is not None:
+        meta |= {name: rows.text(each, name, where) for name in ("start", "end")}
+        edges = each["edges"] if isinstance(each["edges"], list) else [each["edges"]]
+        for edge in (*edges, [meta["start"], meta["end"]]):
+            if not isinstance(edge, list) or len(edge) != 2 or not all(label in [*nodes] for label in edge):
+                raise UserError(f"{where}: 'edges', 'start' and 'end' must be among its nodes, not {edge!r}")
+        meta["edges"] = [tuple(edge) for edge in each["edges"]]
+    return Example(
+        id=texts["id"],
+        images=(rows.picture(rows.need(each, "image", where), where),),
+        **{name: texts[name] for name in ("question", "answer", "task", "prompt")},
+        meta=meta,
+    )
 
 
-def _mislabelled(example: Example) -> str | None:
-    """What is wrong with the labels of an answer: they must be among those that the question lists, and an
-    order of all of those."""
-    answer, options = example.answer.split(", "), example.meta["options"]
-    if example.meta["answer_type"] == "order" and sorted(answer) != sorted(options):
-        return f"'answer' {example.answer!r} is no order of 'options' {', '.join(options)}"
-    if options and not set(answer) <= set(options):
-        return f"'answer' {example.answer!r} is none of 'options' {', '.join(options)}"
-    return None
+def _nodes(listed: Any, where: str) -> dict[str, tuple[float, float]]:
+    nodes: dict[str, tuple[float, float]] = {}
+    for node in listed if isinstance(listed, list) else [listed]:
+        label, *point = (node.get(name) for name in ("label", "x", "y")) if isinstance(node, dict) else "?"
+        on_plane = len(point) == 2 and all(
+            isinstance(along, float | int) and 0 <= along <= PLANE for along in point
+        )
+        if not on_plane or not isinstance(label, str) or label in nodes:
+            raise UserError(
+                f"{where}: 'nodes' must be different labels with x and y from 0 to {PLANE:g}, not {node!r}"
+            )
+        nodes[label] = (float(point[0]), float(point[1]))
+    return nodes

@@ -1,7 +1,7 @@
-"""What a text answers to Sparkle's questions: labels, places in words, numbers, coordinates, routes.
+"""Parse answers to Sparkle's questions: labels, places in words, numbers, coordinates, routes.
 
-Pure functions of a text and its question; None where a person could not tell either. Repeated and unknown
-nodes are read as they stand, and are then simply wrong.
+Pure functions of a text and its question; None where a person could not tell the answer either. Repeated and
+unknown nodes are kept, and are then simply incorrect.
 """
 
 from __future__ import annotations
@@ -25,26 +25,32 @@ _BARE = re.compile(r"(?<![\d.])0*(\d{1,4})(?!\d|\.\d)")
 
 
 def _labels(text: str, bare: bool = True) -> list[tuple[str, int, int]]:
-    """(label, start, end) of the nodes that a text names and does not rule out: "N3", "node 3", and "3" where
-    there is no N."""
-    found = list(_LABEL.finditer(text)) or (list(_BARE.finditer(text)) if bare else [])
-    return [(f"N{match[1]}", *match.span()) for match in found if not denied(text, *match.span())]
+    """(label, start, end) of the nodes that a text names and does not rule out.
+
+    They are written "N3", "node 3", or "3" where there is no N.
+    """
+    matches = list(_LABEL.finditer(text)) or (list(_BARE.finditer(text)) if bare else [])
+    return [
+        (f"N{match[1]}", match.start(), match.end())
+        for match in matches
+        if not denied(text, match.start(), match.end())
+    ]
 
 
-def asked_about(example: Example) -> set[str]:
-    """Labels of the question that are none of the answers it lists: "the node nearest to N1 is N3"."""
+def labels_of_question(example: Example) -> set[str]:
+    """Labels in the question that are not among its options: N1 in "the node nearest to N1 is N3"."""
     return {label for label, *_ in _labels(example.question, bare=False)} - set(example.meta["options"])
 
 
 _NEARER = re.compile(r"\b(?:nearer|closer)\b", re.I)
 
 
-def parse_label(text: str, example: Example) -> str | None:
+def _parse_label(text: str, example: Example) -> str | None:
     options = set(example.meta["options"])
 
     def find(stretch: str) -> Found:
         named = {label for label, *_ in _labels(stretch)}
-        named = named - asked_about(example) or named
+        named = named - labels_of_question(example) or named
         if len(options) == 2 and len(named & options) == 1 and _NEARER.search(stretch):
             return options - named  # which is farther? "N2 is closer than N3"
         return named
@@ -52,11 +58,11 @@ def parse_label(text: str, example: Example) -> str | None:
     return conclude(text, find)
 
 
-def parse_order(text: str, example: Example) -> str | None:
+def _parse_order(text: str, example: Example) -> str | None:
     def find(stretch: str) -> Found:
         named = [label for label, *_ in _labels(stretch)]
-        asked = asked_about(example)
-        order = [label for label in named if label not in asked]
+        given = labels_of_question(example)
+        order = [label for label in named if label not in given]
         return {", ".join(order)} if len(order) > 1 else set()
 
     return conclude(text, find)
@@ -64,15 +70,17 @@ def parse_order(text: str, example: Example) -> str | None:
 
 # ---- places in words
 
-_WAYS = {
+_SIDES = {
     "above": "above|up|upper|uppermost|upwards?|top|north|northern|northward",
     "below": "below|down|lower|downwards?|bottom|south|southern|southward|beneath|under|underneath",
     "left": "left|leftwards?|west|western|westward",
     "right": "right|rightwards?|east|eastern|eastward",
     "center": "center|centre|central|middle|mid",
 }
-_WAY = {word: way for way, words in _WAYS.items() for word in re.sub(r"(\w)s\?", r"\1|\1s", words).split("|")}
-_WORD = "|".join(_WAYS.values())
+_SIDE = {
+    word: side for side, words in _SIDES.items() for word in re.sub(r"(\w)s\?", r"\1|\1s", words).split("|")
+}
+_WORD = "|".join(_SIDES.values())
 _RUN = re.compile(  # "upper right", "above and to the right", "the top row, in the middle"
     rf"\b(?:{_WORD})\b(?:[\s,/-]*(?:\b(?:and|to|the|of|its|on|in|at|slightly|row|column|side|part|directly|hand"
     rf"|corner)\b[\s,/-]*)*\b(?:{_WORD})\b)*",
@@ -83,20 +91,19 @@ _OR = re.compile(r"\bor\b", re.I)
 
 
 def _runs(text: str) -> list[frozenset[str]]:
-    """The ways that belong together in a text: {above, right} of "upper right"."""
+    """The sides that belong together in a text: {above, right} of "upper right"."""
     text = _COMPASS.sub(r"\1 \2", text)
     return [
-        frozenset(_WAY[word.lower()] for word in re.findall(rf"\b(?:{_WORD})\b", match[0], re.I))
+        frozenset(_SIDE[word.lower()] for word in re.findall(rf"\b(?:{_WORD})\b", match[0], re.I))
         for match in _RUN.finditer(text)
         if not denied(text, *match.span())
     ]
 
 
 @lru_cache(maxsize=1024)
-def _named(ways: frozenset[str], names: tuple[str, ...]) -> str | None:
-    """The name among some that says just these ways."""
-    by_ways = {frozenset(_WAY[word] for word in name.split()): name for name in names}
-    return by_ways.get(ways)
+def _named(sides: frozenset[str], names: tuple[str, ...]) -> str | None:
+    """The one of some names that means just these sides."""
+    return next((name for name in names if sides == {_SIDE[word] for word in name.split()}), None)
 
 
 _OPPOSITES = {"above": "below", "below": "above", "left": "right", "right": "left"}
@@ -105,30 +112,32 @@ _NEXT_CLAUSE = re.compile(r"(?:[.,;:\n]|\b(?:and|while|whereas|but))\s*\Z", re.I
 _ORIGIN = re.compile(r"\b(?:from|to|of|at|between|and|than)\s+\Z", re.I)
 
 
-def _turned(text: str, example: Example) -> str | None:
-    """What is said of the node that the question starts from, as seen from the other: "N1 is to the left of
-    N2", asked for the direction from N1 to N2; None where nothing is."""
-    asked = [label for label, *_ in _labels(example.question, bare=False)]
-    said = _labels(text, bare=False)
-    if len(asked) != 2 or [label for label, *_ in said] != asked:
+def _reversed_direction(text: str, example: Example) -> str | None:
+    """The words between the nodes where a text gives the direction back to the first; else None.
+
+    "N1 is to the left of N2" answers the question for the direction from N1 to N2 in reverse.
+    """
+    pair = [label for label, *_ in _labels(example.question, bare=False)]
+    named = _labels(text, bare=False)
+    if len(pair) != 2 or [label for label, *_ in named] != pair:
         return None
-    (_, start, end), (_, other, _) = said
+    (_, start, end), (_, other, _) = named
     between = text[end:other]
-    turned = _SUBJECT.match(between) and not _NEXT_CLAUSE.search(between)
-    return between if turned and not _ORIGIN.search(text[:start]) else None
+    is_reversed = _SUBJECT.match(between) and not _NEXT_CLAUSE.search(between)
+    return between if is_reversed and not _ORIGIN.search(text[:start]) else None
 
 
-def _read_direction(text: str, example: Example) -> str | None:
+def _parse_direction(text: str, example: Example) -> str | None:
     def find(stretch: str) -> Found:
-        if turned := _turned(stretch, example):
-            ways = [frozenset(_OPPOSITES.get(way, way) for way in run) for run in _runs(turned)]
-            return {name for each in ways if (name := _named(each, SECTORS))}
+        if words := _reversed_direction(stretch, example):
+            opposite = [frozenset(_OPPOSITES.get(side, side) for side in run) for run in _runs(words)]
+            return {name for sides in opposite if (name := _named(sides, SECTORS))}
         return _places(stretch, SECTORS)
 
     return conclude(text, find)
 
 
-def _read_place(text: str, example: Example, names: tuple[str, ...]) -> str | None:
+def _parse_place(text: str, example: Example, names: tuple[str, ...]) -> str | None:
     return conclude(text, lambda stretch: _places(stretch, names))
 
 
@@ -138,7 +147,7 @@ def _places(text: str, names: tuple[str, ...]) -> Found:
         together = runs[0] | runs[1]
         if len(together) == len(runs[0]) + len(runs[1]) == 2 and _named(together, names):
             return {_named(together, names)}
-    return {name for ways in runs if (name := _named(ways, names))}
+    return {name for sides in runs if (name := _named(sides, names))}
 
 
 # ---- numbers
@@ -146,15 +155,14 @@ def _places(text: str, names: tuple[str, ...]) -> Found:
 _SPACED = re.compile(r"(?<=\d) \. (?=\d)")  # "3 . 4", as tokenizers that keep words apart give it back
 
 
-def parse_count(text: str, example: Example) -> Parsed:
+def _parse_count(text: str, example: Example) -> Parsed:
     text = _SPACED.sub(".", text)
     return answers.number(_LABEL.sub(" ", text) if _LABEL.search(text) else text)
 
 
-def parse_measure(text: str, example: Example) -> float | None:
-    """A float always, which `score_basic` takes as measured: a true length of "5" too is right within a
-    tenth."""
-    number = parse_count(text, example)
+def _parse_measure(text: str, example: Example) -> float | None:
+    """A float, which `score_basic` takes as measured: "5" for a true length is correct within a tenth."""
+    number = _parse_count(text, example)
     return None if number is None else float(number)
 
 
@@ -164,7 +172,7 @@ _PAIR = re.compile(
 )
 
 
-def parse_coordinates(text: str, example: Example) -> str | None:
+def _parse_coordinates(text: str, example: Example) -> str | None:
     text = _SPACED.sub(".", text)
 
     def find(stretch: str) -> Found:
@@ -198,7 +206,7 @@ _ARROW = re.compile(r"[>→⇒➔=-]")
 
 
 def _without_remarks(text: str) -> str:
-    """A text without what stands in parentheses and names no node: "N1 (green) -> N2 (3.0 units)"."""
+    """A text without parentheses that name no node: "N1 (green) -> N2 (3.0 units)"."""
     named = bool(_LABEL.search(text))
 
     def remark(match: re.Match) -> str:
@@ -209,74 +217,77 @@ def _without_remarks(text: str) -> str:
 
 
 def _route(text: str, bare: bool = True) -> list[str]:
-    """The nodes of a text in order. A leg that starts where the one before ended, after a pause, names no
-    node again: "N1 to N2, N2 to N3"; "N1 -> N2 -> N2" does."""
-    said = _labels(text, bare)
-    gaps = [text[end:start].strip().lower() for (_, _, end), (_, start, _) in pairwise(said)]
-    within = {gap for gap, (one, other) in zip(gaps, pairwise(said), strict=True) if one[0] != other[0]}
-    route = [said[0][0]] if said else []
-    for gap, (one, other) in zip(gaps, pairwise(said), strict=True):
+    """The nodes of a text in order.
+
+    A leg that starts where the one before ended, after a pause, repeats no node: "N1 to N2, N2 to N3";
+    "N1 -> N2 -> N2" does.
+    """
+    named = _labels(text, bare)
+    gaps = [text[end:start].strip().lower() for (_, _, end), (_, start, _) in pairwise(named)]
+    within = {gap for gap, (one, other) in zip(gaps, pairwise(named), strict=True) if one[0] != other[0]}
+    route = [named[0][0]] if named else []
+    for gap, (one, other) in zip(gaps, pairwise(named), strict=True):
         if one[0] != other[0] or gap in within or _ARROW.search(gap):
             route.append(other[0])
     return route
 
 
 def parse_route(text: str, example: Example) -> str | None:
-    """The labels of a path or tour in order, joined by arrows: the last list that goes all the way.
+    """Parse a path or tour into its labels in order, joined by arrows: the last complete list.
 
     "from N1 to N9" announces a path and is none. Two different lists with "or" between them are no answer.
-    Where no list goes all the way, but the nodes of the whole text do, they are the route.
+    Where no list is complete, but the nodes of the whole text are, they are the route.
     """
     text = _UP_TO.sub("up", _without_remarks(body(text)))
     matches = list(_CHAIN.finditer(text)) or list(_BARE_CHAIN.finditer(text))
     chains = [(match, _route(match[0])) for match in matches if not denied(text, *match.span())]
-    announced = [match.span() for match, route in chains if _announces(text, match, route)]
+    announced = [
+        match.span()
+        for match, route in chains
+        if len(route) == 2 and _FROM_TO.search(text, max(0, match.start() - 20), match.start())
+    ]
     chains = [(match, route) for match, route in chains if match.span() not in announced] or chains
-    whole = [(match, route) for match, route in chains if _goes_all_the_way(route, example)]
-    if not whole:
-        told = text  # "Start at N1. Go right to N2. Then go up. You reach N4."
+    complete = [(match, route) for match, route in chains if _is_complete(route, example)]
+    if not complete:
+        steps_text = text  # "Start at N1. Go right to N2. Then go up. You reach N4."
         for start, end in announced:
-            told = told[:start] + " " * (end - start) + told[end:]
-        steps = _route(told, bare=False)
-        if len(steps) > 1 and (not chains or _goes_all_the_way(steps, example)):
+            steps_text = steps_text[:start] + " " * (end - start) + steps_text[end:]
+        steps = _route(steps_text, bare=False)
+        if len(steps) > 1 and (not chains or _is_complete(steps, example)):
             return JOIN.join(steps)
-    whole = whole or chains
-    if not whole:
+    complete = complete or chains
+    if not complete:
         return None
-    match, route = whole[-1]
-    for other, alternative in whole[:-1]:
+    match, route = complete[-1]
+    for other, alternative in complete[:-1]:
         if alternative != route and re.fullmatch(r"\W*or\W*", text[other.end() : match.start()], re.I):
             return None
     return JOIN.join(route)
 
 
-def _announces(text: str, match: re.Match, route: Sequence[str]) -> bool:
-    return len(route) == 2 and bool(_FROM_TO.search(text, max(0, match.start() - 20), match.start()))
-
-
-def _goes_all_the_way(route: Sequence[str], example: Example) -> bool:
+def _is_complete(route: Sequence[str], example: Example) -> bool:
     meta = example.meta
     if "edges" in meta:
         return (route[0], route[-1]) == (meta["start"], meta["end"])
     return len(set(route)) >= len(meta["nodes"])
 
 
-# ---- by the kind of question
+# ---- by type of answer
 
-_READERS: dict[str, Callable[[str, Example], Parsed]] = {
-    "direction": _read_direction,
-    "cell": partial(_read_place, names=CELLS),
-    "quadrant": partial(_read_place, names=QUADRANTS),
+_PARSERS: dict[str, Callable[[str, Example], Parsed]] = {
+    "direction": _parse_direction,
+    "cell": partial(_parse_place, names=CELLS),
+    "quadrant": partial(_parse_place, names=QUADRANTS),
     "yes_no": lambda text, example: answers.yes_no(text),
-    "label": parse_label,
-    "order": parse_order,
-    "number": parse_measure,
-    "ratio": parse_measure,
-    "count": parse_count,
-    "coordinates": parse_coordinates,
+    "label": _parse_label,
+    "order": _parse_order,
+    "number": _parse_measure,
+    "ratio": _parse_measure,
+    "count": _parse_count,
+    "coordinates": _parse_coordinates,
 }
 
 
 def parse_basic(text: str, example: Example) -> Parsed:
-    """What a text answers, by the kind of answer that the question asks for."""
-    return _READERS[example.meta["answer_type"]](text, example)
+    """Parse a text by the type of answer that its question asks for."""
+    return _PARSERS[example.meta["answer_type"]](text, example)

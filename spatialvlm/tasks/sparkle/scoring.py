@@ -1,8 +1,9 @@
 """Sparkle (arXiv 2410.16162): directions, distances and places; shortest paths and tours.
 
-Numbers are right within `NUMBER_WITHIN` of the true one, coordinates within `COORDINATES_WITHIN` units on
-each axis: nobody measures a picture to a tenth. Of paths and tours every one that is as short as the shortest
-is right (`strict`); the paper does not say so, hence `paper` and `exact`, which take the one reference alone.
+Numbers are correct within `NUMBER_WITHIN` of the true one, coordinates within `COORDINATES_WITHIN` units on
+each axis: nobody measures an image to a tenth. Every path or tour as short as the shortest is correct
+(`strict`); the paper does not say whether it counts, hence `paper` and `exact`, which take the one reference
+alone.
 """
 
 from __future__ import annotations
@@ -23,20 +24,22 @@ from spatialvlm.files.lazy import mapped
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.composite import JOIN, judge
-from spatialvlm.tasks.sparkle.parsing import asked_about, parse_basic, parse_route
-from spatialvlm.tasks.sparkle.questions import CELLS, QUADRANTS, SECTORS
+from spatialvlm.tasks.sparkle.parsing import labels_of_question, parse_basic, parse_route
+from spatialvlm.tasks.sparkle.questions import CELLS, FAMILIES, QUADRANTS, SECTORS
 
-NUMBER_WITHIN = 0.1  # of the true number, as a share
+NUMBER_WITHIN = 0.1  # of the true number
 COORDINATES_WITHIN = 0.5  # units
 
 # ---- judged routes
 
-_WORTH = re.compile(r" \| (?:(optimal)|valid, ([\d.]+) times the shortest|no route: .*)\Z")
+_VERDICT = re.compile(r" \| (?:(optimal)|valid, ([\d.]+) times the shortest|no route: .*)\Z")
 
 
 def parse_judged(text: str, example: Example) -> str | None:
-    """A route with what it is worth: `N1 -> N2 | optimal`, `... | valid, 1.25 times the shortest` or
-    `... | no route: N9 is no node`."""
+    """Parse a route, with its verdict behind a bar.
+
+    `N1 -> N2 | optimal`, `... | valid, 1.25 times the shortest` or `... | no route: N9 is no node`.
+    """
     route = parse_route(text, example)
     if route is None:
         return None
@@ -53,21 +56,20 @@ def gold_route(example: Example) -> str:
 
 
 def ratio(parsed: Parsed) -> float | None:
-    """How many times as long as the shortest a judged route is; None where it is none."""
-    found = _WORTH.search(parsed or "")
-    if not found or not (found[1] or found[2]):
+    """The length of a judged route as a multiple of the shortest; None where it is no route."""
+    verdict = _VERDICT.search(parsed or "")
+    if not verdict or not (verdict[1] or verdict[2]):
         return None
-    return 1.0 if found[1] else float(found[2])
+    return 1.0 if verdict[1] else float(verdict[2])
 
 
 def is_exact(parsed: Parsed, gold: Parsed) -> bool:
     """Whether a route is the reference; a tour may leave out its return."""
-    return parsed is not None and _WORTH.sub("", parsed) in (gold, _open(gold))
-
-
-def _open(gold: str) -> str:
+    if parsed is None:
+        return False
     first, *_, last = gold.split(JOIN)
-    return gold.removesuffix(f"{JOIN}{last}") if first == last else gold
+    open_tour = gold.removesuffix(f"{JOIN}{last}") if first == last else gold
+    return _VERDICT.sub("", parsed) in (gold, open_tour)
 
 
 # ---- scores
@@ -80,20 +82,21 @@ def score_basic(parsed: Parsed, gold: Parsed) -> float:
     if isinstance(gold, float):
         return float(isinstance(parsed, int | float) and abs(parsed - gold) <= NUMBER_WITHIN * gold + 1e-9)
     if isinstance(gold, str) and gold.startswith("("):
-        return float(all(axes_right(parsed, gold)))
+        return float(all(correct_axes(parsed, gold)))
     return float(parsed == gold)
 
 
-def axes_right(parsed: str, gold: str) -> tuple[bool, bool]:
-    """Whether x, and whether y, is within `COORDINATES_WITHIN`, of coordinates as `parse_coordinates` gives
-    them; those may be tiny or huge: `(1e-05, 3.0)`, `(inf, 3.0)`."""
-    said, true = ([float(along) for along in pair.strip("()").split(",")] for pair in (parsed, gold))
-    return tuple(abs(s - t) <= COORDINATES_WITHIN + 1e-9 for s, t in zip(said, true, strict=True))
+def correct_axes(parsed: str, gold: str) -> tuple[bool, bool]:
+    """Whether x, and whether y, of coordinates is within `COORDINATES_WITHIN` of the true one.
+
+    Parsed ones may be tiny or huge: `(1e-05, 3.0)`, `(inf, 3.0)`.
+    """
+    axes, true = ([float(along) for along in pair.strip("()").split(",")] for pair in (parsed, gold))
+    return tuple(abs(a - b) <= COORDINATES_WITHIN + 1e-9 for a, b in zip(axes, true, strict=True))
 
 
 def score_optimal(parsed: Parsed, gold: Parsed) -> float:
-    found = ratio(parsed)
-    return float(found == 1 or is_exact(parsed, gold))
+    return float(ratio(parsed) == 1 or is_exact(parsed, gold))
 
 
 def score_exact(parsed: Parsed, gold: Parsed) -> float:
@@ -101,14 +104,13 @@ def score_exact(parsed: Parsed, gold: Parsed) -> float:
 
 
 def vocabulary(example: Example) -> tuple[str, ...]:
-    """The answers to choose among without looking, where they are few: sectors, cells, yes and no, labels;
-    empty for numbers and coordinates."""
+    """The possible answers where they are few: sectors, cells, yes and no, labels; else empty."""
     meta = example.meta
     if meta["answer_type"] == "order":
         return tuple(", ".join(order) for order in permutations(meta["options"]))
     if meta["answer_type"] == "label":
-        asked = asked_about(example)
-        return meta["options"] or tuple(label for label in meta["nodes"] if label not in asked)
+        given = labels_of_question(example)
+        return meta["options"] or tuple(label for label in meta["nodes"] if label not in given)
     return _VOCABULARIES.get(meta["answer_type"], ())
 
 
@@ -129,26 +131,27 @@ def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
 
 
 def routes(records: Sequence[Record]) -> dict[str, Estimate]:
-    """Of single answers: `optimal`, `exact` and `valid` as shares of all, and, where any are valid,
-    `length_ratio`: their mean length as a multiple of the shortest, with a percentile bootstrap's
-    interval."""
+    """Fractions of `optimal`, `exact` and `valid` routes, and the mean `length_ratio` of the valid ones.
+
+    The ratio is to the shortest; its interval is a percentile bootstrap's.
+    """
     ratios = [ratio(record["parsed"]) for record in records]
     exact = [is_exact(record["parsed"], record["gold"]) for record in records]
     valid = [each for each in ratios if each is not None]
-    found = {
+    totals = {
         "optimal": metrics.proportion(sum(each == 1 for each in ratios), len(records)),
         "exact": metrics.proportion(sum(exact), len(records)),
         "valid": metrics.proportion(len(valid), len(records)),
     }
-    return found | ({"length_ratio": _mean_ratio(valid)} if valid else {})
+    return totals | ({"length_ratio": _mean_ratio(valid)} if valid else {})
 
 
 def _mean_ratio(ratios: Sequence[float]) -> Estimate:
     value, n = float(np.mean(ratios)), len(ratios)
     if n == 1 or min(ratios) == max(ratios):  # nothing to resample
         return Estimate(value, (value, value), n)
-    found = bootstrap((ratios,), np.mean, method="percentile", batch=100, rng=np.random.default_rng(0))
-    return Estimate(value, tuple(map(float, found.confidence_interval)), n)
+    result = bootstrap((ratios,), np.mean, method="percentile", batch=100, rng=np.random.default_rng(0))
+    return Estimate(value, tuple(map(float, result.confidence_interval)), n)
 
 
 def routes_by_task(records: Sequence[Record]) -> dict[str, dict[str, Estimate]]:
@@ -156,20 +159,18 @@ def routes_by_task(records: Sequence[Record]) -> dict[str, dict[str, Estimate]]:
 
 
 def aggregate_composite(records: Sequence[Record]) -> dict[str, Estimate]:
-    """`micro`, `mean_of_tasks` and, of one answer a question, `routes` over all."""
+    """`micro`, `mean_of_tasks` and, with one answer per question, `routes` over all."""
     single = all(record.get("num_samples", 1) == 1 for record in records)
     return micro_and_mean(records) | (routes(records) if single else {})
 
 
 def aggregate_basic(records: Sequence[Record]) -> dict[str, Estimate]:
     """`micro`, `mean_of_tasks` and, before them, the mean over the families of each capability."""
-    found = metrics.group(
-        [record | {"capability": _CAPABILITY[record["task"]]} for record in records], "capability"
+    by_capability = metrics.group(
+        [record | {"capability": FAMILIES[record["task"]].capability} for record in records], "capability"
     )
-    return {name: metrics.mean_of_tasks(part) for name, part in found.items()} | micro_and_mean(records)
-
-
-_CAPABILITY = {name: family.capability for name, family in sparkle.FAMILIES.items()}
+    means = {name: metrics.mean_of_tasks(part) for name, part in by_capability.items()}
+    return means | micro_and_mean(records)
 
 
 def load_basic(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
