@@ -115,7 +115,10 @@ def open_run(args: Args, weights: str) -> Run:
     decisive = {name: value for name, value in config.items() if name not in NO_MATTER}
     code = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:8]
     name = args.run_name or f"{args.benchmark}-{args.strategy}-{Path(weights).name}-{code}"
-    return Run(args.output_dir or Path("results", Path(sys.argv[0]).stem, name), config, NO_MATTER)
+    strategy = STRATEGIES[args.strategy]
+    data = study.source(args.benchmark, strategy, args.data, args.split, args.limit, args.image_folder)
+    folder = args.output_dir or Path("results", Path(sys.argv[0]).stem, name)
+    return Run(folder, config, NO_MATTER, data=data)
 
 
 def main(args: Args) -> dict:

@@ -15,20 +15,16 @@ close_call, the share of the wrong counts that are off by exactly one. Answers a
 --num_samples. The embedded model takes seconds for 400 questions on 2 CPU cores.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
-from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.tasks.clevr import data as clevr
-from spatialvlm.tasks.clevr.scoring import benchmark, with_vocabulary
-from spatialvlm.worlds.clevr import series
+from spatialvlm.run_folder import DataSource
+from spatialvlm.tasks.clevr import scoring as clevr
 
 HUB_ID = "MMInstruction/Clevr_CoGenT_ValB"
-EMBEDDED_SIZE = 800  # questions over rendered scenes, where no limit is given
 
 
 @dataclass
@@ -39,20 +35,13 @@ class Args(evaluate.Args):
     )
 
 
-def load(args: Args) -> Sequence[Example]:
-    if args.data == "embedded":
-        make = series.free if args.form == "free" else series.clevr
-        return make(args.split or "test", args.limit or EMBEDDED_SIZE)
-    make = clevr.load_free if args.form == "free" else clevr.load
-    return make(args.data, split=args.split, limit=args.limit)
-
-
 def main(args: Args) -> dict:
     loading.fill_defaults(args, "data")
-    examples = load(args)
+    rows = {"path": args.data, "split": args.split, "limit": args.limit, "form": args.form}
+    examples = clevr.load(**rows)
     model, processor = loading.load(args)
-    examples = with_vocabulary(examples)
-    _, summary = evaluate.run(model, processor, examples, benchmark(args.data), args)
+    data = DataSource("clevr", rows)
+    _, summary = evaluate.run(model, processor, examples, clevr.benchmark(args.data), args, data=data)
     return summary
 
 

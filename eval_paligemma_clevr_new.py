@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
@@ -28,6 +28,7 @@ from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.papers import descriptions as report
+from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.clevr import described
 from spatialvlm.tasks.clevr.scoring import BENCHMARK, with_vocabulary
 
@@ -76,8 +77,7 @@ def main(args: Args) -> dict:
             "with --split valB), or what clevr_desc/merge_clevr_w_depth_desc.py wrote"
         )
     other = report.read_grid(args.against) if args.against else None
-    axes = "world" if args.world_axes else "camera"
-    examples = described.load(args.data, args.split, args.limit, axes, images=not args.blank_image)
+    examples = described.load(**rows(args))
     examples = with_vocabulary(examples)
     model, processor = loading.load(args)
     styles = report.DESCRIPTIONS if args.grid else (args.description,)
@@ -86,8 +86,20 @@ def main(args: Args) -> dict:
     if args.grid:
         return grid(model, processor, examples, args, other)
     asked = described.prompted(examples, args.description, args.wording)
-    _, summary = evaluate.run(model, processor, asked, BENCHMARK, args)
+    _, summary = evaluate.run(model, processor, asked, BENCHMARK, args, data=source(args))
     return summary
+
+
+def rows(args: Args) -> dict[str, Any]:
+    axes = "world" if args.world_axes else "camera"
+    images = not args.blank_image
+    return {"path": args.data, "split": args.split, "limit": args.limit, "axes": axes, "images": images}
+
+
+def source(args: Args) -> DataSource:
+    """Where the questions with their descriptions come from."""
+    prompt = {"style": args.description, "wording": args.wording}
+    return DataSource("clevr_described", rows(args) | prompt)
 
 
 def grid(model, processor, examples: Sequence[Example], args: Args, other: report.Grid | None) -> dict:
@@ -100,7 +112,7 @@ def grid(model, processor, examples: Sequence[Example], args: Args, other: repor
             overall, grid=False, description=style, blank_image=blank, output_dir=str(folder / cell)
         )
         asked = described.prompted(examples, style, args.wording)
-        summaries[cell] = evaluate.run(model, processor, asked, BENCHMARK, part)
+        summaries[cell] = evaluate.run(model, processor, asked, BENCHMARK, part, data=source(part))
     facts = distributed.agree(lambda: facts_of(examples, args))
     distributed.on_main(lambda: tell(folder, facts, args, other))
     return summaries

@@ -20,16 +20,16 @@ ids, `pruned_ids.txt`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
-from spatialvlm.example import Example
 from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import context_length, loading
+from spatialvlm.run_folder import DataSource
+from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import published
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
@@ -90,24 +90,20 @@ class Args(evaluate.Args):
             raise UserError("--form is of rendered rooms; VSI-Bench has options: leave it out")
 
 
-def questions(args: Args) -> Sequence[Example]:
-    """The questions with their frames; bad rows and missing videos are found here."""
-    if args.data != "embedded":
-        split, ids = args.split or "test", args.pruned_ids
-        rows = vsibench.load(args.data, split, args.limit, args.subset, args.prompt, ids)
-        return vsibench.with_frames(rows, args.frames, args.num_frames, vsibench.HUB_ID)
-    return vsi_rooms.load(
-        args.split or "test",
-        args.limit or vsi_rooms.QUESTIONS,
-        num_frames=args.num_frames,
-        form=args.form or "options",
-        mode=args.prompt,
-    )
+def source(args: Args) -> DataSource:
+    """Where the questions and their frames come from."""
+    rows = {"split": args.split or "test", "num_frames": args.num_frames, "mode": args.prompt}
+    if args.data == "embedded":
+        rooms = {"limit": args.limit or vsi_rooms.QUESTIONS, "form": args.form or "options"}
+        return DataSource("vsi_rooms", rows | rooms)
+    rows |= {"path": args.data, "limit": args.limit, "subset": args.subset}
+    return DataSource("vsibench", rows | {"pruned_ids": args.pruned_ids, "folder": args.frames})
 
 
 def main(args: Args) -> dict:
     args.fill()
-    examples = questions(args)
+    data = source(args)
+    examples = load_rows(data)  # invalid rows and missing videos are reported before the model loads
     model, processor = loading.load(args, pixels=(args.min_pixels, args.max_pixels))
     prefetch(examples)
     processes = distributed.state()
@@ -125,7 +121,7 @@ def main(args: Args) -> dict:
         name: dict(zip(published.COLUMNS, row, strict=True)) for name, row in published.FIGURES.items()
     }
     benchmark = VSIBENCH if args.prompt == "vanilla" else TAGGED
-    _, summary = evaluate.run(model, processor, examples, benchmark, args, facts)
+    _, summary = evaluate.run(model, processor, examples, benchmark, args, facts, data)
     name = "rendered" if args.data == "embedded" else "measured"
     distributed.on_main(lambda: print(published.comparison(summary, name), flush=True))
     return summary

@@ -25,6 +25,7 @@ from spatialvlm.evaluation.summary import table as table_of_tasks
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.models.qwen import ChatProcessor
+from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting.data import SOURCES
 from spatialvlm.tasks.counting.published import ACCURACY_AND_CLOSE_CALL, QWEN
@@ -84,7 +85,7 @@ class Args(loading.ModelArgs):
             raise UserError(f"--data {self.data} is one data set; name it with --dataset")
 
 
-def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
+def count(model, processor, examples: Sequence[Example], args: Args, data: DataSource) -> dict:
     """Answers all questions into the run folder, with the scores so far now and then; returns the summary."""
     scored = benchmark(args.threshold)
     settings = evaluate.Settings(
@@ -95,7 +96,7 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
         num_workers=evaluate.default_workers(model.device),
     )
     gold = evaluate.gold_answers(examples, settings, scored.title)  # before there is a folder
-    folder = distributed.on_main(lambda: evaluate.open_run(model, args, scored.title))
+    folder = distributed.on_main(lambda: evaluate.open_run(model, args, scored.title, data))
     comparable = loading.resolve_profile(args)[0] == "paper" and not args.adapter
     published = ACCURACY_AND_CLOSE_CALL.get(loading.model_name(args)) if comparable else None
 
@@ -135,13 +136,14 @@ def count(model, processor, examples: Sequence[Example], args: Args) -> dict:
 
 def main(args: Args) -> dict:
     loading.fill_defaults(args, "data")
-    where = (args.data, args.split, args.counting_only, args.start_sample, args.samples, args.image_cache)
-    examples = counting.joined([counting.load(name, *where) for name in args.dataset])
+    rows = {"names": args.dataset, "path": args.data, "split": args.split, "limit": args.samples}
+    rows |= {"counting_only": args.counting_only, "start": args.start_sample, "image_cache": args.image_cache}
+    examples = counting.load_all(**rows)
     model, processor = loading.load(args)
     chats = isinstance(processor, ChatProcessor)
     args.max_new_tokens = args.max_new_tokens or (1024 if chats else 16)
     examples = with_vocabulary(counting.instructed(examples) if chats else examples)
-    return count(model, processor, examples, args)
+    return count(model, processor, examples, args, DataSource("counting", rows | {"instruct": chats}))
 
 
 if __name__ == "__main__":

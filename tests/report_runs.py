@@ -8,7 +8,7 @@ from pathlib import Path
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
-from spatialvlm.run_folder import Run
+from spatialvlm.run_folder import DataSource, Run
 from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 
 Say = Callable[[Example], list[str]]
@@ -29,8 +29,10 @@ def mute(example: Example) -> list[str]:
 
 def write(folder: Path, examples: Sequence[Example], say: Say, limit: int | None = None, **arguments) -> Path:
     """A finished run on CV-Bench's form; `arguments` go over those of an evaluation of `limit` questions."""
-    config = {"data": "embedded", "split": None, "limit": limit or len(examples), "seed": 0, "ood": False}
-    run = Run(folder, config | arguments)
+    limit = limit or len(examples)
+    config = {"data": "embedded", "split": None, "limit": limit, "seed": 0, "ood": False} | arguments
+    rows = {"path": "embedded", "limit": limit, "flipped": config["ood"]}
+    run = Run(folder, config, data=DataSource("cvbench", rows))
     records = [to_record(e, say(e), STRICT_CHOICE, STRICT_CHOICE.gold(e)) for e in examples]
     run.add_predictions(records)
     run.write_summary(summarize(records, BENCHMARK.aggregate, STRICT_CHOICE, "CV-Bench"))

@@ -22,7 +22,8 @@ from spatialvlm.files.lazy import mapped
 from spatialvlm.models import loading
 from spatialvlm.papers.commands import Arm
 from spatialvlm.reporting.cards import write_adapter_card
-from spatialvlm.run_folder import read_lines
+from spatialvlm.run_folder import DataSource, read_lines
+from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi import reward as rewards_vsi
@@ -152,11 +153,16 @@ def test_set(args: VSIArgs, mode: Mode) -> Sequence[Example]:
     Raises:
         UserError: as `vsi_rooms.load`, or as `vsibench.load` and `vsibench.with_frames`.
     """
+    return load_rows(test_data(args, mode))
+
+
+def test_data(args: VSIArgs, mode: Mode) -> DataSource:
+    """Where the questions of the test and their frames come from."""
+    rows = {"limit": args.eval_limit, "num_frames": args.num_frames, "mode": mode}
     if args.eval_data == "embedded":
-        limit, frames = args.eval_limit or vsi_rooms.QUESTIONS, args.num_frames
-        return vsi_rooms.load("test", limit, vsi_rooms.TEST_SEED, frames, "words", mode=mode)
-    rows = vsibench.load(args.eval_data, limit=args.eval_limit, mode=mode)
-    return vsibench.with_frames(rows, args.eval_frames, args.num_frames, vsibench.HUB_ID)
+        rooms = {"split": "test", "seed": vsi_rooms.TEST_SEED, "form": "words"}
+        return DataSource("vsi_rooms", rows | rooms | {"limit": args.eval_limit or vsi_rooms.QUESTIONS})
+    return DataSource("vsibench", rows | {"path": args.eval_data, "folder": args.eval_frames})
 
 
 class VSIExperiment(Experiment):
@@ -168,7 +174,7 @@ class VSIExperiment(Experiment):
 
     def __init__(self, script: str, args: VSIArgs, model, mode: Mode, max_new_tokens: int = 16) -> None:
         benchmark = inside_answer(WORDS if args.eval_data == "embedded" else VSIBENCH, mode)
-        questions = test_set(args, mode)
+        questions, data = test_set(args, mode), test_data(args, mode)
         super().__init__(
             script,
             args,
@@ -178,6 +184,7 @@ class VSIExperiment(Experiment):
             write_adapter_card,
             max_new_tokens=max_new_tokens,
             group=family,
+            test_data=data,
         )
 
 

@@ -16,18 +16,15 @@ from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, to_record
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import LazyExamples, prefetch
 from spatialvlm.prompting.exemplars import Overlap
 from spatialvlm.prompting.strategy import Aids, Client, Conversation, Dialogue, Strategy
-from spatialvlm.run_folder import Run
+from spatialvlm.run_folder import DataSource, Run
 from spatialvlm.tasks import registry
 from spatialvlm.tasks.clevr import scoring as clevr
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.sat import data as sat
-from spatialvlm.tasks.sat import scoring as sat_scoring
+from spatialvlm.tasks.sat.scoring import with_images
 from spatialvlm.tasks.vsr import data as vsr
-from spatialvlm.worlds.clevr import series
-from spatialvlm.worlds.clevr.two_views import two_views
 
 HUB_IDS = {
     "cvbench": cvbench.HUB_ID,
@@ -62,22 +59,11 @@ def load(
     Raises:
         UserError: as the benchmark's own loader; no question has as many images as the strategy needs.
     """
-    if path == "embedded":
-        limit = limit or EMBEDDED_SIZE
-    if name == "sat":
-        examples = _sat(path, split or "test", limit, strategy.images)
-    elif name == "cvbench":
-        examples = cvbench.load(path, split or "test", limit)
-    elif name == "vsr":
-        examples = vsr.load(path, split or "test", limit, image_folder)
-    elif path == "embedded":
-        examples = clevr.with_vocabulary(series.clevr(split or "test", limit))
-    else:
-        examples = clevr.load(path, split, limit)
+    examples = registry.load_rows(source(name, strategy, path, split, limit, image_folder))
     benchmark = clevr.benchmark(path) if name == "clevr" else registry.benchmark(name)
     if strategy.images is None:
         return examples, benchmark
-    fitting = examples if name == "sat" else _with_images(examples, strategy.images)
+    fitting = examples if name == "sat" else with_images(examples, strategy.images)
     if not len(fitting):
         raise UserError(
             f"--strategy {strategy.name} takes questions about {strategy.images} image(s), and there are "
@@ -88,21 +74,15 @@ def load(
     return fitting, benchmark
 
 
-def _sat(path: str, split: str, limit: int | None, images: int | None) -> Sequence[Example]:
-    """SAT's questions, with the number of images needed; the limit counts those alone."""
-    if images is None:
-        return sat_scoring.arrange(path, split, limit)
-    if path == "embedded":
-        examples = two_views(split, limit) if images == 2 else series.sat(split, limit)
-    else:
-        examples = _with_images(sat.load(path, split, max_images=images), images)[:limit]
-    return sat.circular(examples) if split == "test" else examples
-
-
-def _with_images(examples: Sequence[Example], images: int) -> LazyExamples:
-    prefetch(examples)
-    fitting = [number for number, example in enumerate(examples) if len(example.images) == images]
-    return LazyExamples(lambda number: examples[number], fitting)
+def source(
+    name: str, strategy: Strategy, path: str, split: str | None, limit: int | None, image_folder: str | None
+) -> DataSource:
+    """Where the questions of a study come from; arguments as in `load`."""
+    limit = limit or (EMBEDDED_SIZE if path == "embedded" else None)
+    if name == "clevr":
+        return DataSource("clevr", {"path": path, "split": split, "limit": limit})
+    more = {"vsr": {"image_folder": image_folder}, "sat": {"images": strategy.images}}.get(name, {})
+    return DataSource(name, {"path": path, "split": split or "test", "limit": limit} | more)
 
 
 def parse_gold(examples: Sequence[Example], rule: Rule, title: str) -> dict[str, Parsed]:

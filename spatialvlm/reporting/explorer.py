@@ -20,7 +20,6 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example, open_image
 from spatialvlm.files.lazy import prefetch
-from spatialvlm.reporting import questions
 from spatialvlm.reporting.runs import Test
 
 LONGEST_SIDE, QUALITY = 320, 72  # of an image in the page: pixels, and WebP quality
@@ -69,7 +68,7 @@ def explore(tests: Sequence[Test], images: bool = True) -> Explorer:
     explorer = Explorer()
     by_source: dict[str, list[Test]] = {}
     for test in tests:
-        by_source.setdefault(questions.source(test), []).append(test)
+        by_source.setdefault(test.source, []).append(test)
     numbers: dict[tuple[str, str, str], int] = {}  # (benchmark, id, prompt) -> item
     hashes: dict[str, int] = {}  # of an image -> its number
     answers: dict[str, dict[int, list]] = {test.name: {} for test in tests}
@@ -98,7 +97,7 @@ def _questions(
     records = [record for test in tests for record in test.records]
     wanted = {record[name] for record in records for name in ("id", "images_of") if name in record}
     try:
-        examples = questions.questions(tests[0])
+        examples = tests[0].questions()
         prefetch(examples)
     except UserError as error:
         return {}, f"its data are not available here: {error}"

@@ -18,6 +18,8 @@ from typing import Any
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import compare, metrics
 from spatialvlm.evaluation.metrics import Record
+from spatialvlm.example import Example
+from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks import registry
 from spatialvlm.training.checkpoints import PREFIX
 
@@ -75,6 +77,24 @@ class Test:
         words = [f"Pass@{self.num_samples}" if self.num_samples > 1 else "greedy"]
         words += ["polarity-flipped"] if self.flipped else []
         return ", ".join(words + ([f"images {self.ablation}"] if self.ablation else []))
+
+    @property
+    def source(self) -> str:
+        """Where the questions came from; tests with one source share them."""
+        return json.dumps(self.config.get("data"), sort_keys=True)
+
+    def questions(self) -> Sequence[Example]:
+        """Load the questions from where the run had them.
+
+        Raises:
+            UserError: the run does not record it, or they are not available here.
+        """
+        if "data" not in self.config:
+            raise UserError("the run does not record where its questions came from; evaluate again")
+        source = DataSource.of(self.config, self.folder / "config.json")
+        if source.loader == "vsibench" and source.arguments.get("folder") is None:
+            raise UserError("the run used the hub's videos, which are not downloaded for a report")
+        return registry.load_rows(source)
 
     @property
     def arm(self) -> str:

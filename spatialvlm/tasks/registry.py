@@ -57,11 +57,16 @@ def load(
 # What a run folder records as the `loader` of its rows: module and function, called by keyword.
 LOADERS = {
     "cvbench": "spatialvlm.tasks.cvbench.data:load",
+    "clevr": "spatialvlm.tasks.clevr.scoring:load",
+    "clevr_described": "spatialvlm.tasks.clevr.described:load_prompted",
+    "counting": "spatialvlm.tasks.counting.data:load_all",
     "sat": "spatialvlm.tasks.sat.scoring:arrange",
     "vsr": "spatialvlm.tasks.vsr.data:load",
     "whatsup": "spatialvlm.tasks.whatsup.data:load",
     "sparkle": "spatialvlm.tasks.sparkle.data:load",
     "sparkle_composite": "spatialvlm.tasks.sparkle.composite:load",
+    "vsibench": "spatialvlm.tasks.vsi.data:load_with_frames",
+    "vsi_rooms": "spatialvlm.tasks.vsi.rendered:load",
 }
 
 

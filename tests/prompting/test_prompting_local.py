@@ -279,11 +279,11 @@ def test_two_views_of_other_splits_are_other_scenes():
 
 def test_questions_of_another_number_of_images_are_left_out(questions, tmp_path, monkeypatch, capsys):
     two = replace(questions[0], id="two", images=questions[0].images * 2)
-    monkeypatch.setattr(cvbench, "load", lambda *_: [*questions, two])
+    monkeypatch.setattr(cvbench, "load", lambda **_: [*questions, two])
     found, _ = study.load("cvbench", STRATEGIES["optical_flow"], "rows.parquet")
     assert [each.id for each in found] == ["two"]
     assert "left out: 3 questions" in capsys.readouterr().out
-    monkeypatch.setattr(cvbench, "load", lambda *_: questions)
+    monkeypatch.setattr(cvbench, "load", lambda **_: questions)
     with pytest.raises(UserError, match="takes questions about 2 image"):
         study.load("cvbench", STRATEGIES["optical_flow"], "rows.parquet")
 

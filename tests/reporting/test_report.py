@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,21 +23,21 @@ from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.summary import summarize
-from spatialvlm.papers.vsi import WORDS
+from spatialvlm.papers import sparkle, vsi
+from spatialvlm.papers.sparkle import SparkleArgs
+from spatialvlm.papers.vsi import WORDS, VSIArgs
 from spatialvlm.prompting import study
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.reporting import __main__ as report
 from spatialvlm.reporting import comparison, explorer, plots, tables
-from spatialvlm.reporting import questions as asked
 from spatialvlm.reporting import runs as loading
-from spatialvlm.run_folder import Run
+from spatialvlm.run_folder import DataSource, Run
+from spatialvlm.tasks.clevr.scoring import BENCHMARK as CLEVR
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench import published
+from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.sat import scoring as sat
-from spatialvlm.tasks.sparkle import data as sparkle
-from spatialvlm.tasks.sparkle.questions import FAMILIES
 from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
-from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsr import scoring as vsr
 from spatialvlm.worlds.clevr import series
 
@@ -369,51 +370,73 @@ def test_photographs_of_2600_items_stay_under_60_megabytes(real_data):
 def test_items_whose_data_changed_or_are_gone_say_so(runs, tmp_path, examples):
     folder = Path(shutil.copytree(runs / "base", tmp_path / "moved"))
     config = json.loads((folder / "config.json").read_text())
-    config["arguments"]["data"] = "gone/rows.parquet"
+    config["data"]["arguments"]["path"] = "gone/rows.parquet"
     (folder / "config.json").write_text(json.dumps(config))
     other = Path(shutil.copytree(runs / "base", tmp_path / "other"))
     spoil_row(prompt="What else?")(other)
     made = explorer.explore(loading.load([folder]).tests)
     assert all(not item["images"] and "not available here" in item["note"] for item in made.items)
     assert "gone/rows.parquet" in next(iter(made.missing))
+    del config["data"]  # as runs before it was recorded
+    (folder / "config.json").write_text(json.dumps(config))
+    made = explorer.explore(loading.load([folder]).tests)
+    assert [*made.missing.values()] == [LIMIT] and "does not record where its questions" in next(
+        iter(made.missing)
+    )
     made = explorer.explore(loading.load([other]).tests)
     assert [item["id"] for item in made.items if item["note"]] == [examples[3].id]
     assert "another question" in made.items[3]["note"] and made.items[3]["question"] == "What else?"
 
 
-def answered(folder: Path, examples, rule, benchmark, arguments: dict) -> loading.Test:
-    """A run that answered rightly, as the report reads it."""
-    run = Run(folder, {"seed": 0} | arguments)
+def answered(folder: Path, benchmark, data: DataSource, arguments: dict | None = None) -> loading.Test:
+    """A run whose answers are all correct, as the report loads it."""
+    rule, examples = benchmark.rules["strict"], load_rows(data)
+    if benchmark is BASIC:
+        examples = with_vocabulary(examples)
+    run = Run(folder, {"seed": 0} | (arguments or {}), data=data)
     records = [to_record(e, [str(e.answer)], rule, rule.gold(e)) for e in examples]
     run.add_predictions(records)
     run.write_summary(summarize(records, benchmark.aggregate, rule, benchmark.title))
     return loading.load([folder]).tests[0]
 
 
-ROOMS = {"eval_data": "embedded", "eval_limit": 2, "num_frames": 2, "evaluated": "trained"}
-MADE_QUESTIONS = {"form": "embedded", "eval_data": "made", "eval_limit": 3, "evaluated": "base"}
-TWO = {"benchmark": "sat", "strategy": "optical_flow", "data": "embedded", "split": None, "limit": 2}
-
-
-def test_what_trainings_and_prompting_studies_asked_is_found_with_its_pictures(tmp_path):
-    """Rooms of vsGRPO's test, Sparkle's made questions, and two views of a scene."""
-    words = vsi_rooms.load("test", 2, num_frames=2, form="words", mode="think")
-    made = with_vocabulary(sparkle.load("embedded", "test", 3, pairs=len(FAMILIES)))
-    two = study.load("sat", STRATEGIES["optical_flow"], "embedded", limit=2)[0]
-    strict = BASIC.rules["strict"]
+def test_questions_of_every_kind_of_run_are_loaded_with_their_images(tmp_path):
+    """Rooms of vsGRPO's test, Sparkle's rendered questions, two views of a scene, CLEVR with descriptions."""
+    args = VSIArgs(eval_data="embedded", eval_limit=2, num_frames=2)
+    made = SparkleArgs(form="embedded", eval_limit=3)
+    two = study.source("sat", STRATEGIES["optical_flow"], "embedded", None, 2, None)
+    rows = {"path": "embedded", "limit": 2, "axes": "camera", "images": True}
     tests = [
-        answered(tmp_path / "vsi", words, WORDS.rules["strict"], WORDS, ROOMS | {"prompt": "think"}),
-        answered(tmp_path / "made", made, strict, BASIC, MADE_QUESTIONS),
-        answered(tmp_path / "two", two, sat.BENCHMARK.rules["strict"], sat.BENCHMARK, TWO),
+        answered(tmp_path / "vsi", WORDS, vsi.test_data(args, "think"), {"prompt": "think"}),
+        answered(tmp_path / "made", BASIC, sparkle.test_data(made)),
+        answered(tmp_path / "two", sat.BENCHMARK, two),
+        answered(
+            tmp_path / "free", CLEVR, DataSource("clevr", {"path": "embedded", "limit": 2, "form": "free"})
+        ),
     ]
-    items = explorer.explore(tests).items
-    assert [item["note"] for item in items if item["note"]] == []
-    counted = {name: [len(i["images"]) for i in items if i["benchmark"] == name] for name in
-               ("VSI, in words", "Sparkle basic", "SAT")}  # fmt: skip
-    unsaid = answered(tmp_path / "sft", words, WORDS.rules["strict"], WORDS, ROOMS)
-    vanilla = answered(tmp_path / "v", words, WORDS.rules["strict"], WORDS, ROOMS | {"prompt": "vanilla"})
-    assert asked.source(unsaid) == asked.source(vanilla) != asked.source(tests[0])
-    assert counted == {"VSI, in words": [2, 2], "Sparkle basic": [1, 1, 1], "SAT": [2, 2, 2, 2]}
+    explored = explorer.explore(tests)
+    assert explored.missing == {}
+    images = {test.benchmark: [] for test in tests}
+    for item in explored.items:
+        images[item["benchmark"]].append(len(item["images"]))
+    assert images == {
+        "VSI, in words": [2, 2],
+        "Sparkle basic": [1, 1, 1],
+        "SAT": [2, 2, 2, 2],
+        "CLEVR": [1, 1],
+    }
+    again = answered(tmp_path / "v", WORDS, vsi.test_data(args, "vanilla"))
+    other = answered(tmp_path / "sft", WORDS, vsi.test_data(args, "vanilla"), {"seed": 1})
+    assert again.source == other.source != tests[0].source
+    described = DataSource("clevr_described", rows | {"style": "ordered", "wording": "after"})
+    assert [example.prompt for example in load_rows(described)][0].count("\n")
+
+
+def test_the_hubs_videos_are_not_downloaded_for_a_report(runs):
+    test = loading.load([runs / "base"]).tests[0]
+    rows = DataSource("vsibench", {"path": "rows.jsonl", "num_frames": 4, "folder": None})
+    with pytest.raises(UserError, match="not downloaded for a report"):
+        replace(test, config={"data": rows.record()}).questions()
 
 
 def test_an_answer_with_half_a_surrogate_pair_can_be_written(tmp_path, examples):
@@ -455,7 +478,8 @@ def test_sat_rows_in_all_orders_with_two_images_are_found_again(tmp_path):
     examples = list(sat.arrange(str(file), **given))
     rule = sat.BENCHMARK.rules["strict"]
     records = [to_record(e, [e.answer], rule, rule.gold(e)) for e in examples]
-    run = Run(tmp_path / "run", {"data": str(file)} | given)
+    data = DataSource("sat", {"path": str(file)} | given)
+    run = Run(tmp_path / "run", {"data": str(file)} | given, data=data)
     run.add_predictions(records)
     run.write_summary(summarize(records, sat.BENCHMARK.aggregate, rule, "SAT"))
     made = explorer.explore(loading.load([tmp_path / "run"]).tests)

@@ -16,6 +16,11 @@ from spatialvlm.tasks import registry
         ("vsr", {"path": "embedded", "split": "test", "limit": 2, "image_folder": None}),
         ("sparkle", {"path": "embedded", "split": "test", "limit": 2, "pairs": 2}),
         ("sparkle_composite", {"path": "embedded", "limit": 2}),
+        ("clevr", {"path": "embedded", "split": None, "limit": 2, "form": "free"}),
+        ("clevr_described", {"path": "embedded", "limit": 2, "style": "nlp", "wording": "before"}),
+        ("counting", {"names": ["clevr", "sat"], "path": "embedded", "limit": 2, "instruct": True}),
+        ("sat", {"path": "embedded", "split": "test", "limit": 1, "images": 2}),
+        ("vsi_rooms", {"split": "test", "limit": 2, "num_frames": 2, "mode": "think"}),
         ("whatsup", {"path": "embedded", "limit": 2, "coco": None, "gqa": None}),
     ],
 )

@@ -96,6 +96,11 @@ def prompted(examples: Sequence[Example], style: str, wording: str = "before") -
     return mapped(examples, with_description)
 
 
+def load_prompted(style: str, wording: str = "before", **arguments: Any) -> Sequence[Example]:
+    """Load questions (`load`'s arguments) with a description in the prompt (`prompted`)."""
+    return prompted(load(**arguments), style, wording)
+
+
 def verdict(example: Example) -> str:
     """What a perfect reader of the description would say to a question: RIGHT, WRONG, NOTHING or UNKNOWN."""
     if example.task == "other":

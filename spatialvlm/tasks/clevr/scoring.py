@@ -16,6 +16,7 @@ from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr import superclevr
 from spatialvlm.worlds.clevr.facts import VALUES
 
+EMBEDDED_SIZE = 800  # rendered questions by default
 YES_NO, COUNTS = ("yes", "no"), tuple(str(count) for count in range(11))
 SIDES = {"lateral": ("left", "right"), "sagittal": ("front", "behind"), "image y": ("above", "below")}
 
@@ -66,8 +67,24 @@ def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
     return micro_and_mean(records) | ({"close_call": near} if near else {})
 
 
-def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
-    return with_vocabulary(clevr.load(path, split=split, limit=limit))
+def load(
+    path: str, split: str | None = None, limit: int | None = None, form: str = "official"
+) -> Sequence[Example]:
+    """Load the questions of an evaluation, with their vocabulary.
+
+    Args:
+        path: as in `data.load`, or `embedded` for rendered scenes.
+        split: as in `data.load`; `test` by default for rendered scenes.
+        limit: maximum number of questions; `EMBEDDED_SIZE` by default for rendered scenes.
+        form: `official`, or `free` for our own short questions.
+    """
+    if path == "embedded":
+        from spatialvlm.worlds.clevr import series  # imports the renderer
+
+        make = series.free if form == "free" else series.clevr
+        return with_vocabulary(make(split or "test", limit or EMBEDDED_SIZE))
+    make = clevr.load_free if form == "free" else clevr.load
+    return with_vocabulary(make(path, split=split, limit=limit))
 
 
 BENCHMARK = Benchmark(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
@@ -105,6 +106,12 @@ def load(
 def instructed(examples: Sequence[Example]) -> Sequence[Example]:
     """The same questions with the request to write the answer between tags, for models that chat."""
     return mapped(examples, lambda example: replace(example, prompt=INSTRUCTION.format(example.prompt)))
+
+
+def load_all(names: Sequence[str], instruct: bool = False, **arguments: Any) -> Sequence[Example]:
+    """Load the questions of several data sets (`load`'s arguments), with instructions for models that chat."""
+    examples = joined([load(name, **arguments) for name in names])
+    return instructed(examples) if instruct else examples
 
 
 def joined(parts: Sequence[Sequence[Example]]) -> Sequence[Example]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Rule, micro_and_mean, parse_choice
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import LazyExamples, prefetch
 from spatialvlm.tasks.sat import data as sat
 from spatialvlm.worlds.clevr import series
 from spatialvlm.worlds.clevr.questions import LETTERS
+from spatialvlm.worlds.clevr.two_views import two_views
 
 EMBEDDED_SIZE = 200  # questions over rendered scenes, before their orders, where no limit is given
 _CLOSER = ("is closer", "are closer", "is situated closer", "are situated closer")
@@ -100,6 +103,7 @@ def arrange(
     max_images: int = 2,
     circular: bool | None = None,
     seed: int = 0,
+    images: int | None = None,
 ) -> Sequence[Example]:
     """The questions of an evaluation; arguments as in `sat.load`.
 
@@ -107,12 +111,23 @@ def arrange(
         path: rows as in `sat.load`, or `embedded` for rendered scenes.
         limit: at most this many questions, however often each is asked.
         circular: every question in all orders of its choices; by default on the test split alone.
+        images: only questions with this number of images; `limit` then counts those alone.
     """
     if str(path) == "embedded":
-        examples = series.sat(split, limit or EMBEDDED_SIZE, seed, answer_form)
-    else:
+        make = two_views if images == 2 else partial(series.sat, answer_form=answer_form)
+        examples = make(split, limit or EMBEDDED_SIZE, seed=seed)
+    elif images is None:
         examples = sat.load(path, split, limit, answer_form, max_images, seed)
+    else:
+        examples = with_images(sat.load(path, split, None, answer_form, images, seed), images)[:limit]
     return sat.circular(examples) if (split == "test" if circular is None else circular) else examples
+
+
+def with_images(examples: Sequence[Example], count: int) -> Sequence[Example]:
+    """The questions with a number of images; all are loaded to count them."""
+    prefetch(examples)
+    fitting = [number for number, example in enumerate(examples) if len(example.images) == count]
+    return LazyExamples(lambda number: examples[number], fitting)
 
 
 BENCHMARK = Benchmark(

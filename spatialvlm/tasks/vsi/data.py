@@ -261,6 +261,11 @@ Name = TypeVar("Name")
 Scene = tuple[str, str]  # data set and name: ("scannet", "scene0277_02")
 
 
+def load_with_frames(folder: str | Path | None, num_frames: int, **arguments: Any) -> list[Example]:
+    """Load the questions (`load`'s arguments), each with its scene's frames (`with_frames`)."""
+    return with_frames(load(**arguments), folder, num_frames)
+
+
 def with_frames(
     examples: Sequence[Example], folder: str | Path | None, num_frames: int, hub_id: str = HUB_ID
 ) -> list[Example]:
