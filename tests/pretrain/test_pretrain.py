@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 import torch
+from commands import run
 
 from pretrain import build, language, loop, quiz, vision
 from spatialvlm.worlds.clevr import questions, scenes
 from spatialvlm.worlds.clevr.scenes import MATERIALS, SHAPES
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -213,11 +209,7 @@ def test_the_script_makes_a_model_from_nothing(tmp_path):
     flags = [part for name in steps for part in (f"--{name}_steps", "1")]
     flags += ["--scenes", "128", "--validation_scenes", "128", "--card_questions", "4"]
     flags += ["--compile", "false", "--output_dir", "made", "--work_dir", "work"]
-    command = [sys.executable, "-m", "pretrain.embedded", *flags]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run("pretrain.embedded", *flags, folder=tmp_path)
     model = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "made")
     processor = AutoProcessor.from_pretrained(tmp_path / "made")
     assert model.config.text_config.vocab_size == len(processor.tokenizer)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from random import Random
 
 import networkx as nx
 import numpy as np
 import pytest
 import torch
+from commands import run
 from peft import PeftModel
 from transformers import PaliGemmaForConditionalGeneration
 
@@ -26,7 +23,6 @@ from spatialvlm.models.loading import ModelArgs
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.worlds.rooms import render, rooms
 
-ROOT = Path(__file__).resolve().parents[2]
 WORLDS = {"rooms": rooms_world.WORLD, "labels": labels_world.WORLD}
 
 
@@ -228,17 +224,11 @@ def test_an_adapter_in_four_bits_or_without_its_base(tmp_path):
 
 def test_the_script_learns(tmp_path):
     """A step of each stage."""
-    command = [sys.executable, "-m", "pretrain.world_adapter", "--world", "labels", "--compile", "false"]
-    command += ["--items", "128", "--validation_items", "128", "--tower_steps", "1", "--language_steps", "1"]
-    command += ["--card_questions", "2", "--work_dir", tmp_path / "work", "--output_dir", tmp_path / "out"]
-    done = subprocess.run(
-        [*map(str, command)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    flags = (
+        "--world labels --compile false --items 128 --validation_items 128 --tower_steps 1 --language_steps 1"
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    flags += " --card_questions 2 --work_dir work --output_dir out"
+    run("pretrain.world_adapter", *flags.split(), folder=tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "out/curve.jsonl").read_text().splitlines()]
     assert {row["stage"] for row in rows} == {"tower", "language"} and "lateral-shuffled" in rows[-1]
     assert "| lateral | 2 |" in (tmp_path / "out/README.md").read_text()

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import ROOT, launch, run, run_fresh, run_two
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(script: str, *flags: str, folder: Path) -> str:
-    """stdout of `python <script> <flags>` in another folder; the exit code must be 0."""
-    command = [sys.executable, str(ROOT / script), *map(str, flags)]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+__all__ = ["ROOT", "launch", "refused", "run", "run_fresh", "run_here", "run_two"]
 
 
 def run_here(script: str, *flags: str, folder: Path) -> str:

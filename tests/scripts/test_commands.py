@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 
-from commands import run
+from commands import run, run_fresh
 
 
 def test_grpo_trains_and_writes_its_run_folder(tmp_path):
     flags = "--profile embedded --max_steps 2 --train_limit 32 --eval_limit 16 --prompts_per_device 4"
-    printed = run("model/pali_sat_grpo.py", *flags.split(), "--output_dir", "run", folder=tmp_path)
+    printed = run_fresh("model/pali_sat_grpo.py", *flags.split(), "--output_dir", "run", folder=tmp_path)
     assert printed.startswith("profile: embedded")
     assert "images shuffled" in printed and "Total" in printed
     folder = tmp_path / "run"

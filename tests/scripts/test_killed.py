@@ -8,10 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-import killed
+import processes
 import pytest
-from commands import ROOT
-from killed import finish
+from processes import KillAt, finish
 
 GRPO, SFT = "model/pali_sat_grpo.py", "model/pali_sat_sft.py"
 SMALL = "--profile embedded --max_steps 8 --save_steps 2 --train_limit 16 --log_completions_steps 3"
@@ -21,7 +20,7 @@ FLAGS = {
     SFT: f"{SMALL} --per_device_batch_size 2".split(),
 }
 # In the order of a run's life: each kill comes after the one before.
-CHOSEN: dict[str, list[killed.Point]] = {
+CHOSEN: dict[str, list[processes.Point]] = {
     GRPO: [
         ("os.rename", "run/config.json", 0),  # before there is a run
         ("open", "base/predictions.jsonl", 1),  # while testing the base model
@@ -47,15 +46,13 @@ CHOSEN: dict[str, list[killed.Point]] = {
 
 @pytest.fixture(scope="module")
 def start():
-    """Starts a script in a folder; the libraries are imported once, in a server that processes fork from."""
-    context = killed.server()
+    """Starts a script in a folder."""
 
-    def start(script: str, folder: Path, *flags: str, point: killed.Point | None = None):
+    def start(script: str, folder: Path, *flags: str, point: processes.Point | None = None):
         folder.mkdir(exist_ok=True)
         flags = [*FLAGS[script], "--output_dir", str(folder / "run"), *flags]
-        process = context.Process(target=killed.run, args=(ROOT / script, flags, folder / "log", point))
-        process.start()
-        return process
+        logs = (folder / "log", folder / "log")
+        return processes.start(script, *flags, folder=folder, logs=logs, prepare=point and KillAt(*point))
 
     return start
 

@@ -7,31 +7,27 @@ import random
 import time
 from pathlib import Path
 
-import killed
+import processes
 import pytest
 import test_cvbench
-from commands import ROOT
-from killed import finish
+from processes import finish
 
-KILLS, QUESTIONS = 20, 24
-FLAGS = "--profile embedded --batch_size 4 --num_samples 2 --num_workers 1"
+KILLS, QUESTIONS = 10, 12
+FLAGS = "--profile embedded --batch_size 2 --num_samples 2 --num_workers 1"
 UNSTEADY = ("seconds", "peak_memory_bytes", "answers_from_before")
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts the script in a folder, in a process forked from a server that has the libraries imported."""
-    context = killed.server()
+    """Starts the script in a folder."""
     rows = [test_cvbench.row(n, ("Count", "Depth")[n % 2]) for n in range(QUESTIONS)]
     data = test_cvbench.as_parquet(tmp_path, rows)
 
     def start(folder: Path):
         folder.mkdir(exist_ok=True)
         flags = [*FLAGS.split(), "--data", str(data), "--output_dir", str(folder / "run")]
-        script = ROOT / "eval_paligemma_cvbench.py"
-        process = context.Process(target=killed.run, args=(script, flags, folder / "log"))
-        process.start()
-        return process
+        logs = (folder / "log", folder / "log")
+        return processes.start("eval_paligemma_cvbench.py", *flags, folder=folder, logs=logs)
 
     return start
 

@@ -9,10 +9,10 @@ import json
 import time
 from pathlib import Path
 
-import killed
+import processes
 import pytest
 from chat_server import ChatServer, last_text, serving
-from commands import ROOT
+from processes import KillAt
 
 QUESTIONS, REQUESTS = 6, 12  # scene_graph asks twice a question
 WAIT = 900  # seconds at most, on a very busy machine
@@ -25,19 +25,16 @@ def say(request: dict) -> str:
 @pytest.fixture
 def start(tmp_path):
     """(base_url, conversations at a time, where it dies) -> the script at work in a process of its own."""
-    context = killed.server()
 
-    def start(base_url: str, concurrency: int, point: killed.Point | None = None):
+    def start(base_url: str, concurrency: int, point: processes.Point | None = None):
         flags = (
             f"--profile embedded --strategy scene_graph --limit {QUESTIONS} --base_url {base_url} --model m"
         )
         flags += (
             f" --concurrency {concurrency} --max_attempts 1 --timeout 600 --output_dir {tmp_path / 'run'}"
         )
-        given = (ROOT / "eval_cot.py", flags.split(), tmp_path / "log", point)
-        process = context.Process(target=killed.run, args=given)
-        process.start()
-        return process
+        options = {"logs": (tmp_path / "log", tmp_path / "log"), "prepare": point and KillAt(*point)}
+        return processes.start("eval_cot.py", *flags.split(), folder=tmp_path, **options)
 
     return start
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import runpy
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tiny
 from accelerate import PartialState
+from commands import ROOT, run_two
 
 from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
@@ -20,23 +18,7 @@ from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, micro_and_
 from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "eval_paligemma_cvbench.py"
-
-
-def launch(*command: object, folder: Path) -> subprocess.CompletedProcess:
-    """Two processes on the CPU."""
-    launcher = ["accelerate.commands.launch", "--num_processes", 2, "--cpu"]
-    tests = {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
-    hidden = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, (*launcher, *command))],
-        cwd=folder,
-        env=os.environ | tests | hidden,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+SCRIPT = "eval_paligemma_cvbench.py"
 
 
 # ---- the script on the embedded model
@@ -56,7 +38,7 @@ def scores(run: Path) -> dict:
 
 
 def test_a_run_goes_on_with_two_processes_and_back_with_one(tmp_path):
-    script = runpy.run_path(str(SCRIPT))
+    script = runpy.run_path(str(ROOT / SCRIPT))
     flags = {"profile": "embedded", "limit": 13, "num_samples": 2}
 
     def alone(folder: str, batch_size: int) -> None:
@@ -69,7 +51,7 @@ def test_a_run_goes_on_with_two_processes_and_back_with_one(tmp_path):
     two = tmp_path / "two"
     cut(two, 3)
     in_flags = [part for name, value in flags.items() for part in (f"--{name}", value)]
-    done = launch(SCRIPT, *in_flags, "--batch_size", 4, "--output_dir", "two", folder=tmp_path)
+    done = run_two(SCRIPT, *in_flags, "--batch_size", 4, "--output_dir", "two", folder=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("profile: embedded") == done.stdout.count("written to two") == 1
     assert "two has 3 of 13 answers already" in done.stdout and "13/13" in done.stderr
@@ -124,7 +106,7 @@ def launched(args: Args) -> None:
 def test_every_process_returns_what_one_alone_does_and_they_end_together(tmp_path):
     tiny.image(0).save(tmp_path / "broken.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "broken.png").read_bytes()[:200])
-    done = launch(__file__, "--output_dir", "together", folder=tmp_path)
+    done = run_two(__file__, "--output_dir", "together", folder=tmp_path, paths=str(ROOT / "tests"))
 
     alone = answers(Args(str(tmp_path / "alone")))
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
@@ -139,7 +121,7 @@ def test_every_process_returns_what_one_alone_does_and_they_end_together(tmp_pat
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "broken.png cannot be read" in lines[0]
-    assert "exitcode  : 2" in done.stderr and "UserError" not in done.stderr
+    assert done.codes == [2, 2] and "UserError" not in done.stderr
 
 
 if __name__ == "__main__":

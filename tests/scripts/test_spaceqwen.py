@@ -2,14 +2,14 @@
 
 import csv
 import json
-import multiprocessing
 import runpy
 import signal
 import sys
 
-import killed
+import processes
 import pytest
 from commands import ROOT, refused, run
+from processes import KillAt
 from tiny_chat import save_model
 
 SCRIPT = "Spaceqwen_evaluation/test_spaceqwen_vqa_batch.py"
@@ -96,12 +96,11 @@ KILLS = [
 def test_killed_and_gone_on_with_nothing_lost_or_doubled(tmp_path):
     words = "--profile embedded --counting_only --dataset clevr pixmo --samples 6 --batch_size 1"
     words += " --interim_every 2"
-    context = multiprocessing.get_context("fork")  # the libraries are here already
     flags = [*words.split(), "--output_dir", str(tmp_path / "cut")]
+    logs = (tmp_path / "log", tmp_path / "log")
     kept: list[dict] = []
     for point in KILLS:
-        process = context.Process(target=killed.run, args=(ROOT / SCRIPT, flags, tmp_path / "log", point))
-        process.start()
+        process = processes.start(SCRIPT, *flags, folder=tmp_path, logs=logs, prepare=KillAt(*point))
         process.join(120)
         assert process.exitcode == -signal.SIGKILL, (point, (tmp_path / "log").read_text()[-2000:])
         with (tmp_path / "cut/predictions.jsonl").open("a") as file:

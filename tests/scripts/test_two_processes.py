@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from io import BytesIO
 from pathlib import Path
 
 import pandas
 import pytest
-import torch
-from commands import ROOT, run
+from commands import launch, run, run_two
 from safetensors.torch import load_file
 from tiny import image
 
-SMALL = "--profile embedded --max_steps 4 --save_steps 2 --train_limit 16 --eval_limit 13 --eval_batch_size 4"
-SMALL += " --lora_dropout 0 --learning_rate 1e-3"
+STEPS, RATE = 4, 1e-3
+# In a weight after all steps: sums of about 10^4 float32 terms that come out in another order.
+ROUNDING = STEPS * RATE * 100 * 2**-24
+SMALL = f"--profile embedded --max_steps {STEPS} --save_steps 2 --train_limit 16 --eval_limit 13 --eval_batch_size 4"
+SMALL += f" --lora_dropout 0 --learning_rate {RATE}"
 SCRIPTS = {  # flags, and those that share a step's prompts out over one process and over two
     "model/pali_sat_grpo.py": ("--num_generations 3 --max_resamples 2", "--prompts_per_device"),
     "model/pali_sat_sft.py": ("", "--per_device_batch_size"),
 }
-
-
-def launch(script: str, *flags: object, folder: Path) -> subprocess.CompletedProcess:
-    """`accelerate launch --num_processes 2 --cpu`, as README has it."""
-    launcher = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", str(ROOT / script)]
-    return subprocess.run(
-        [sys.executable, *launcher, *map(str, flags)],
-        cwd=folder,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def metrics(folder: Path) -> list[dict]:
@@ -43,23 +29,42 @@ def metrics(folder: Path) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
+@pytest.fixture(scope="module", params=SCRIPTS)
+def one(request, tmp_path_factory):
+    """(script, flags, folder) of a training by one process."""
+    more, per_process = SCRIPTS[request.param]
+    flags = [
+        *SMALL.split(),
+        *more.split(),
+        "--gradient_accumulation_steps",
+        1,
+        "--output_dir",
+        "run",
+        per_process,
+    ]
+    folder = tmp_path_factory.mktemp("one")
+    run(request.param, *flags, 4, folder=folder)
+    return request.param, flags, folder
+
+
 @pytest.mark.parametrize("sharded", [False, True], ids=["whole", "sharded"])
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_two_processes_equal_one_and_go_on(script, sharded, tmp_path):
-    more, share = SCRIPTS[script]
-    flags = [*SMALL.split(), *more.split(), "--output_dir", "run", share]
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir(), two.mkdir()
-    run(script, *flags, 4, "--gradient_accumulation_steps", 1, folder=one)
-    shared = [*flags, 2, "--gradient_accumulation_steps", 1, *["--shard_base"] * sharded]
-    done = launch(script, *shared, folder=two)
+def test_two_processes_equal_one_and_resume(one, sharded, tmp_path):
+    script, flags, one = one
+    two = tmp_path / "two"
+    two.mkdir()
+    shared = [*flags, 2, *["--shard_base"] * sharded]
+    done = run_two(script, *shared, folder=two)
     assert done.returncode == 0, done.stderr[-9000:]
     assert done.stdout.count("profile: embedded") == done.stdout.count("written to run") == 1
     for found, wanted in zip(metrics(two / "run"), metrics(one / "run"), strict=True):
         assert found == pytest.approx(wanted, rel=1e-4, abs=1e-5)
     adapters = [load_file(folder / "run/adapter/adapter_model.safetensors") for folder in (one, two)]
     for name, tensor in adapters[0].items():
-        torch.testing.assert_close(adapters[1][name], tensor, rtol=0, atol=2e-5)
+        difference = (adapters[1][name] - tensor).abs()
+        assert difference.median() <= 10 * ROUNDING, name
+        # Adam divides a gradient by its size. The smallest of n entries is some n times smaller than most are,
+        # and there the same rounding weighs n times as much.
+        assert difference.max() <= min(tensor.numel() * ROUNDING, 2 * STEPS * RATE), name
     for part in ("base", "trained", "shuffled"):
         files = [folder / "run" / part / "predictions.jsonl" for folder in (one, two)]
         assert files[0].read_bytes() == files[1].read_bytes(), part
@@ -71,7 +76,7 @@ def test_two_processes_equal_one_and_go_on(script, sharded, tmp_path):
     shutil.copytree(two, stopped)  # as it was when two steps were done
     for name in ("checkpoint-4", "adapter", "trained", "shuffled"):
         shutil.rmtree(stopped / "run" / name)
-    done = launch(script, *shared, "--resume", folder=stopped)
+    done = run_two(script, *shared, "--resume", folder=stopped)
     assert done.returncode == 0, done.stderr[-9000:]
     assert "going on with run after step 2" in done.stdout
     assert metrics(stopped / "run") == metrics(two / "run")
