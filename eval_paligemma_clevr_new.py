@@ -16,7 +16,6 @@ does not read them; its grid of 400 questions takes five to eight minutes on two
 stopped goes on when its command is given again.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,11 +25,13 @@ from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
-from spatialvlm.models import loading
+from spatialvlm.models import context_length, loading
 from spatialvlm.papers import descriptions as report
 from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.clevr import described
 from spatialvlm.tasks.clevr.scoring import BENCHMARK, with_vocabulary
+
+SHORTER = "use --description ordered, the shortest, a smaller --max_new_tokens, or leave that scene out"
 
 
 @dataclass
@@ -81,8 +82,16 @@ def main(args: Args) -> dict:
     examples = with_vocabulary(examples)
     model, processor = loading.load(args)
     styles = report.DESCRIPTIONS if args.grid else (args.description,)
-    for style in styles:
-        check_room(model, processor, described.prompted(examples, style, args.wording), args)
+    processes = distributed.state()
+    shard = examples[processes.process_index :: processes.num_processes]
+
+    def check_context() -> list:
+        for style in styles:
+            prompts = described.prompted(shard, style, args.wording)
+            context_length.check(model, processor, prompts, args.max_new_tokens, SHORTER)
+        return []
+
+    distributed.agree(check_context)
     if args.grid:
         return grid(model, processor, examples, args, other)
     asked = described.prompted(examples, args.description, args.wording)
@@ -138,30 +147,6 @@ def facts_of(examples: Sequence[Example], args: Args) -> list[tuple[str, str, bo
     mine = [i for part in distributed.deal(range(len(examples)), args.batch_size) for i in part]
     shown = ((examples[i], examples[i].question) for i in mine)
     return [(example.id, described.verdict(example), report.names_a_side(text)) for example, text in shown]
-
-
-def check_room(model, processor, examples: Sequence[Example], args: Args) -> None:
-    """Raises UserError, before anything is answered, where a prompt is longer than the model looks back."""
-    text = model.config.get_text_config()
-    window = min(getattr(text, "sliding_window", None) or math.inf, text.max_position_embeddings)
-    room = window - processor.image_seq_length - args.max_new_tokens
-
-    def check() -> list:
-        for part in distributed.deal(range(len(examples)), args.batch_size):
-            for example in (examples[index] for index in part):
-                prompt = f"{processor.tokenizer.bos_token}{example.prompt}\n"
-                if len(prompt.encode()) <= room:  # a token takes a byte at least
-                    continue
-                length = len(processor.tokenizer(prompt, add_special_tokens=False)["input_ids"])
-                if length > room:
-                    raise UserError(
-                        f"row {example.id!r}: the prompt takes {length} tokens, and the model has room for "
-                        f"{room} beside image and answer (its window is {window}); use --description "
-                        "ordered, the shortest, a smaller --max_new_tokens, or leave that scene out"
-                    )
-        return []
-
-    distributed.agree(check)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ from spatialvlm.tasks.vsi.scoring import TAGGED, VSIBENCH
 
 NEW_TOKENS = {"paper": {"short": 16, "long": 512}, "embedded": {"short": 16, "long": 128}}
 
+SHORTER = "use fewer or smaller frames (--num_frames; Qwen: --max_pixels), or a smaller --max_new_tokens"
+
 
 @dataclass
 class Args(evaluate.Args):
@@ -110,7 +112,7 @@ def main(args: Args) -> dict:
     shard = examples[processes.process_index :: processes.num_processes]
 
     def frames_shown() -> list[int]:
-        context_length.check(model, processor, shard, args.max_new_tokens)
+        context_length.check(model, processor, shard, args.max_new_tokens, SHORTER)
         return [len(example.images) for example in shard]
 
     shown = Counter(distributed.agree(frames_shown))

@@ -1,4 +1,4 @@
-"""Whether questions with their pictures fit into a model: many frames and long answers may not."""
+"""The remaining context: whether prompts with their images and a completion fit into a model."""
 
 from __future__ import annotations
 
@@ -6,28 +6,45 @@ from collections.abc import Sequence
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
-from spatialvlm.models import rollout
+from spatialvlm.models import inputs, qwen
 
 
-def check(model, processor, examples: Sequence[Example], max_new_tokens: int) -> None:
-    """Of each source of pictures (`meta["source"]`), which differ in size, the longest question must fit.
+def maximum(model) -> int:
+    """The most tokens of one sequence: the model's positions, or a sliding window that is smaller."""
+    text = model.config.get_text_config()
+    return min(
+        getattr(text, "sliding_window", None) or text.max_position_embeddings, text.max_position_embeddings
+    )
+
+
+def require(model, length: int, what: str, remedy: str) -> None:
+    """Raise UserError where `length` tokens are more than the context holds; `what` takes them."""
+    if length > maximum(model):
+        raise UserError(
+            f"{what} takes {length:,} tokens, and the model has room for {maximum(model):,}: {remedy}"
+        )
+
+
+def check(model, processor, examples: Sequence[Example], max_new_tokens: int, remedy: str) -> None:
+    """Require that the longest prompt of each source fits with its images and a completion.
+
+    Images differ in size between sources (`meta["source"]`), not within one.
 
     Raises:
-        UserError: with its answer it takes more tokens than the model's positions; or a picture is broken.
+        UserError: one does not fit, the message ends with `remedy`; or an image is missing or broken.
     """
-    room = model.config.get_text_config().max_position_embeddings
+    if not examples:  # more processes than questions
+        return
     lengths = [len(ids) for ids in processor.tokenizer([each.prompt for each in examples])["input_ids"]]
     longest: dict[str | None, tuple[int, Example]] = {}
     for length, example in zip(lengths, examples, strict=True):
         source = example.meta.get("source")
         if source not in longest or length > longest[source][0]:
             longest[source] = length, example
+    encode = qwen.encode if isinstance(processor, qwen.ChatProcessor) else inputs.encode
     for _, example in longest.values():
-        batch = rollout.encode(processor, [example.prompt], [example.images])
-        taken = batch.input_ids.shape[1] + max_new_tokens
-        if taken > room:
-            raise UserError(
-                f"question {example.id} takes {taken:,} tokens with its {len(example.images)} pictures and "
-                f"an answer of {max_new_tokens:,}, and the model has room for {room:,}: give fewer or "
-                "smaller frames (--num_frames; of Qwen --max_pixels), or a smaller --max_new_tokens"
-            )
+        length = encode(processor, [example.prompt], [example.images]).input_ids.shape[1] + max_new_tokens
+        what = (
+            f"question {example.id} with {len(example.images)} image(s) and an answer of {max_new_tokens:,}"
+        )
+        require(model, length, what, remedy)

@@ -37,9 +37,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
 from spatialvlm.errors import UserError
-from spatialvlm.models import inputs, paligemma, qwen
+from spatialvlm.models import context_length, inputs, paligemma, qwen
 from spatialvlm.models.inputs import Batch, Completions, ImageCache, Vocabulary, decode, forbidden_tokens
 from spatialvlm.models.qwen import QwenBatch
+
+SHORTER = "use fewer or smaller images, or a smaller --max_completion_length"
 
 __all__ = [
     "Batch",
@@ -112,7 +114,7 @@ def sample(
     """
     core, family = _core(model)
     prompts, prefix_length = batch.input_ids.shape
-    _check_window(core, prefix_length + max_new_tokens)
+    context_length.require(core, prefix_length + max_new_tokens, "prompt with completion", SHORTER)
     if seeds is None:
         seeds = torch.randint(2**62, (prompts,), generator=generator).tolist()
     uniforms = _uniforms(seeds, num_generations, max_new_tokens).to(batch.input_ids.device)  # (B * G, T)
@@ -183,7 +185,7 @@ def per_token_logps(
     tokens = completions.tokens
     groups, num_generations, length = tokens.shape
     prefix_length, fed = batch.input_ids.shape[1], length - 1
-    _check_window(core, prefix_length + length)
+    context_length.require(core, prefix_length + length, "prompt with completion", SHORTER)
     prefix = _embed_prefix(core, family, batch)
     continuation = core.get_input_embeddings()(tokens[..., :-1].reshape(groups, num_generations * fed))
     of_prefix, positions, last = family.prefix(core, batch)
@@ -235,15 +237,6 @@ def _core(model) -> tuple[PreTrainedModel, ModuleType]:
             f"attention is {attention!r}; load the model with attn_implementation={best!r}: {reason}"
         )
     return core, family
-
-
-def _check_window(core, length: int) -> None:
-    window = getattr(core.config.get_text_config(), "sliding_window", None)
-    if window is not None and length > window:
-        raise UserError(
-            f"prompt and completion take {length} tokens, more than the model's sliding window of {window}; "
-            "use fewer or smaller images, or a smaller --max_completion_length"
-        )
 
 
 def _embed_prefix(core, family, batch: Batch | QwenBatch) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import open_image
-from spatialvlm.models import inputs, qwen, rollout
+from spatialvlm.models import context_length, inputs, qwen, rollout
 from spatialvlm.prompting.strategy import Conversation, Dialogue, Message, Reply
 
 FEATURES_KEPT = 512  # images whose features stay in memory
@@ -104,15 +104,14 @@ class LocalClient:
         Raises:
             UserError: none of the first ones fits.
         """
-        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
-        if window is None:
-            return list(range(len(prompt_tokens)))
-        fitting = [row for row, tokens in enumerate(prompt_tokens) if tokens + self.max_new_tokens <= window]
+        lengths = [tokens + self.max_new_tokens for tokens in prompt_tokens]
+        fitting = [row for row, length in enumerate(lengths) if length <= context_length.maximum(self.model)]
         if not fitting and not self._answered:
-            raise UserError(
-                f"a query of {min(prompt_tokens)} tokens and a reply of {self.max_new_tokens} are more than "
-                f"the model's window of {window}; use fewer --shots or a smaller --max_new_tokens"
+            what, remedy = (
+                "the shortest query with its reply",
+                "use fewer --shots or a smaller --max_new_tokens",
             )
+            context_length.require(self.model, min(lengths), what, remedy)
         return fitting
 
     def _with_features(self, batch, images: Sequence[Image.Image]):

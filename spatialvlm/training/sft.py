@@ -28,7 +28,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
-from spatialvlm.models import qwen, rollout
+from spatialvlm.models import context_length, qwen, rollout
 from spatialvlm.models.inputs import Completions
 from spatialvlm.models.qwen import ChatProcessor
 from spatialvlm.training import loop
@@ -183,7 +183,6 @@ def _check_paligemma(model, processor, examples: Sequence[Example]) -> None:
     tokenizer, image_token = processor.tokenizer, processor.image_token
     prompts = tokenizer([f"{tokenizer.bos_token}{e.prompt}\n" for e in examples], add_special_tokens=False)
     answers = tokenizer([e.answer + tokenizer.eos_token for e in examples], add_special_tokens=False)
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
     for example, prompt, answer in zip(examples, prompts["input_ids"], answers["input_ids"], strict=True):
         if image_token in example.prompt + example.answer:
             raise UserError(
@@ -191,8 +190,5 @@ def _check_paligemma(model, processor, examples: Sequence[Example]) -> None:
                 "reword the row or leave it out"
             )
         length = len(example.images) * processor.image_seq_length + len(prompt) + len(answer)
-        if window is not None and length > window:
-            raise UserError(
-                f"row {example.id}: prompt and answer take {length} tokens, more than the model's sliding "
-                f"window of {window}; shorten the row, use fewer images, or leave it out"
-            )
+        what, remedy = f"row {example.id}, prompt with answer,", "shorten the row or leave it out"
+        context_length.require(model, length, what, remedy)

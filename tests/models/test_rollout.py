@@ -276,7 +276,10 @@ def test_ids_beyond_the_tokenizer_are_never_drawn():
 
 def test_what_would_be_wrong_is_refused(tiny_paligemma, batch):
     model, _ = tiny_paligemma
-    with pytest.raises(UserError, match="sliding window"):
+    with pytest.raises(
+        UserError,
+        match="prompt with completion takes 4,1.. tokens, and the model has room for 4,096: use fewer",
+    ):
         rollout.sample(model, batch, 1, 4096)
     with pytest.raises(ValueError, match="written for PaliGemma"):
         rollout.sample(model.model.language_model, batch, 1, 1)

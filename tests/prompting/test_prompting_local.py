@@ -68,7 +68,7 @@ def test_answers_do_not_depend_on_the_batch_size(embedded, questions, hold):
 def test_a_query_beyond_the_models_window_is_refused(embedded, questions, hold):
     strategy = STRATEGIES["kshot_split"]
     given = Aids(exemplars.embedded("cvbench", 8))
-    with pytest.raises(UserError, match="window of 1024; use fewer --shots"):
+    with pytest.raises(UserError, match="room for 1,024: use fewer --shots"):
         hold(LocalClient(*embedded, max_new_tokens=4), strategy, questions[:1], given)
 
 
