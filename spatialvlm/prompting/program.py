@@ -22,8 +22,10 @@ from typing import Any, Literal
 
 MAX_SOURCE, MAX_NODES, MAX_DEPTH, MAX_BRACKETS = 4_000, 800, 40, 30
 BUDGET = 50_000  # steps, and items made or inspected
-MAX_ITEMS, MAX_TEXT, MAX_INT, MAX_POWER = 2_000, 4_000, 2**63, 64
+MAX_POWER = 64
 MAX_LEVELS = 20  # of lists in lists
+# Types of values, with the largest integer or number of items.
+MAX_SIZE = {int: 2**63, str: 4_000, list: 2_000, dict: 2_000, float: None, bool: None, type(None): None}
 
 _SUMS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.UAdd: operator.pos, ast.USub: operator.neg}
 _PRODUCTS = {ast.Mult: operator.mul, ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv}
@@ -110,7 +112,12 @@ def _parse(source: str) -> list[ast.Assign | ast.Expr]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise Refused(f"no program: {type(error).__name__}") from None
-    _check_size(tree)
+    level, nodes, depth = [tree], 0, 0
+    while level:
+        nodes, depth = nodes + len(level), depth + 1
+        if nodes > MAX_NODES or depth > MAX_DEPTH:
+            raise Refused(f"more than {MAX_NODES} parts, or nested more than {MAX_DEPTH} deep")
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
     if not tree.body:
         raise Refused("no program: empty")
     for statement in tree.body:
@@ -124,17 +131,6 @@ def _parse(source: str) -> list[ast.Assign | ast.Expr]:
     for node in ast.walk(tree):
         _check_node(node)
     return tree.body
-
-
-def _check_size(tree: ast.AST) -> None:
-    level, nodes, depth = [tree], 0, 0
-    while level:
-        nodes, depth = nodes + len(level), depth + 1
-        if nodes > MAX_NODES:
-            raise Refused(f"more than {MAX_NODES} parts")
-        if depth > MAX_DEPTH:
-            raise Refused(f"nested more than {MAX_DEPTH} deep")
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
 
 
 def _check_node(node: ast.AST) -> None:
@@ -176,19 +172,12 @@ class _Evaluator(ast.NodeVisitor):
 
     def fits(self, value: Any) -> Any:
         """Return the value if its type and size are allowed; what it holds is not inspected."""
-        if value is None or isinstance(value, bool | float):
-            return value
-        if isinstance(value, int):
-            if abs(value) > MAX_INT:
-                raise Stopped("a number too large")
-        elif isinstance(value, str):
-            if len(value) > MAX_TEXT:
-                raise Stopped("a text too long")
-        elif isinstance(value, list | dict):
-            if len(value) > MAX_ITEMS:
-                raise Stopped("a list too long")
-        else:
-            raise Refused(f"a value of type {type(value).__name__}")
+        kind = type(value)
+        if kind not in MAX_SIZE:
+            raise Refused(f"a value of type {kind.__name__}")
+        largest = MAX_SIZE[kind]
+        if largest is not None and (abs(value) if kind is int else len(value)) > largest:
+            raise Stopped(f"{kind.__name__} too large")
         return value
 
     def inspect(self, value: Any, level: int = 0) -> None:
@@ -199,12 +188,8 @@ class _Evaluator(ast.NodeVisitor):
             raise Stopped(f"lists nested more than {MAX_LEVELS} deep")
         if isinstance(value, str):
             self.pay(len(value) // 64)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                self.inspect(key, level + 1)
-                self.inspect(item, level + 1)
-        elif isinstance(value, list):
-            for item in value:
+        elif isinstance(value, list | dict):
+            for item in [*value, *value.values()] if isinstance(value, dict) else value:
                 self.inspect(item, level + 1)
 
     def visit_Constant(self, node: ast.Constant) -> Any:
@@ -342,12 +327,9 @@ def _number(value: Any) -> int | float:
     return _need(value, int | float, "a number")
 
 
-def _list(value: Any) -> list[Any]:
-    return _need(value, list, "a list")
-
-
-def _items(values: tuple[Any, ...]) -> list[Any]:
-    return _list(values[0]) if len(values) == 1 else list(values)
+def _list(*values: Any) -> list[Any]:
+    """The list given, or several values as one."""
+    return list(values) if len(values) > 1 else _need(*values, list, "a list")
 
 
 def _round(value: Any, digits: Any = None, /) -> int | float:
@@ -434,8 +416,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "left_of": lambda one, other, /: _point(one)[0] < _point(other)[0],
     "len": lambda values, /: len(values),
     "lower": lambda value, /: _need(value, str, "a text").lower(),
-    "max": lambda *values: max(_items(values)),
-    "min": lambda *values: min(_items(values)),
+    "max": lambda *values: max(_list(*values)),
+    "min": lambda *values: min(_list(*values)),
     "nearest": _nearest,
     "range": lambda *ends: list(range(*ends)),
     "right_of": lambda one, other, /: _point(one)[0] > _point(other)[0],

@@ -80,15 +80,12 @@ class ServerArgs:
 
 
 class Cache:
-    """Replies on disk, one file per request, named by the request's hash.
-
-    A file holds the reply alone: no question, no image and no key. It appears under its name when complete.
-    """
+    """Replies on disk, one file per request, named by the request's hash; no question, image or key in it."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)  # fails before anything is paid for
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The cached reply, or None. Raises UserError for a damaged file."""
@@ -113,16 +110,7 @@ class Cache:
 
 
 class ServerClient:
-    """Holds conversations with a model on a server.
-
-    Args:
-        args: address, concurrency, time limit, attempts.
-        model: the model's name on that server.
-        max_new_tokens: maximum length of a reply.
-
-    Raises:
-        UserError: a key that is not printable ASCII.
-    """
+    """Holds conversations with a model on a server. Raises UserError for a key that cannot be one."""
 
     def __init__(self, args: ServerArgs, model: str, cache: Cache, max_new_tokens: int, seed: int = 0):
         self.args, self.model, self.cache = args, model, cache
@@ -144,7 +132,7 @@ class ServerClient:
         self._counts: Counter[str] = Counter()
 
     def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Dialogue]]:
-        """Hold each conversation in a thread of its own, `concurrency` at a time; yield them as they end.
+        """Hold `concurrency` conversations at a time, each in a thread; yield them as they end.
 
         Where one fails, or the study is stopped, no further request is sent; those on their way are awaited
         and cached.
@@ -181,17 +169,12 @@ class ServerClient:
     def facts(self) -> dict[str, int]:
         """Requests answered in this session, attempts that failed, replies from the cache."""
         with self._lock:
-            answered, sent = self._counts["answered"], self._counts["sent"]
-            cached = self._counts["from_cache"]
-        return {"answered": answered, "failed_attempts": sent - answered, "from_cache": cached}
+            counts = Counter(self._counts)
+        failed = counts["sent"] - counts["answered"]
+        return {"answered": counts["answered"], "failed_attempts": failed, "from_cache": counts["from_cache"]}
 
     def reply(self, messages: Sequence[Message]) -> Reply:
-        """The reply to a query, from the cache or from the server.
-
-        Raises:
-            UserError: as `talk`.
-            Cancelled: the study is being stopped.
-        """
+        """The reply to a query, from the cache or from the server; raises as `talk`."""
         request = {
             "model": self.model,
             "messages": [{"role": each.role, "content": content(each)} for each in messages],

@@ -1,7 +1,6 @@
-"""The thirteen prompting strategies, by name in `STRATEGIES`.
+"""The thirteen prompting strategies, by name in `STRATEGIES`; their prompts are in prompts/*.txt.
 
-Most ask for a scene graph in a first query and, shown that graph, for the answer in a second one. What
-they say is in prompts/*.txt, quoted in docs/prompting.md.
+Most ask for a scene graph in a first query and, shown that graph, for the answer in a second one.
 """
 
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from spatialvlm.prompting import graph, program
 from spatialvlm.prompting.strategy import (
     Aids,
     Conversation,
+    Exemplar,
     Message,
     Outcome,
     Part,
@@ -171,23 +171,19 @@ def _graph_then_answer(example: Example, first: str, second: str, *extra: Part) 
 
 
 def _graph_then_answer_in_turns(example: Example, first: str, second: str, aids: Aids) -> Conversation:
-    """Two queries with the examples as turns of user and assistant before the question.
+    """The same two queries with the examples as turns of user and assistant before the question."""
 
-    The user's first turn holds the instruction; later turns follow its pattern.
-    """
-    turns: list[Message] = []
-    for exemplar in aids.exemplars:
-        prompt = fill("kshot_next_1" if turns else first, question=exemplar.example.prompt)
-        turns += [user(*exemplar.example.images, prompt), assistant(_fenced(exemplar.graph))]
-    prompt = fill("kshot_next_1" if turns else first, question=example.prompt)
-    found = graph.extract((yield [*turns, user(*example.images, prompt)]))
-    turns = []
-    for exemplar in aids.exemplars:
-        name = "kshot_next_2" if turns else second
-        prompt = fill(name, question=exemplar.example.prompt, graph=exemplar.graph)
-        turns += [user(*exemplar.example.images, prompt), assistant(_tagged(exemplar.example))]
-    prompt = fill("kshot_next_2" if turns else second, question=example.prompt, graph=found.text)
-    reply = yield [*turns, user(*example.images, prompt)]
+    def turns(name: str, later: str, graph_text: str, answer: Callable[[Exemplar], str]) -> list[Message]:
+        """Turns of which the first, by prompt `name`, holds the instruction; `later` ones follow its pattern."""
+        done: list[Message] = []
+        for each in aids.exemplars:
+            prompt = fill(later if done else name, question=each.example.prompt, graph=each.graph)
+            done += [user(*each.example.images, prompt), assistant(answer(each))]
+        prompt = fill(later if done else name, question=example.prompt, graph=graph_text)
+        return [*done, user(*example.images, prompt)]
+
+    found = graph.extract((yield turns(first, "kshot_next_1", "", lambda each: _fenced(each.graph))))
+    reply = yield turns(second, "kshot_next_2", found.text, lambda each: _tagged(each.example))
     return Outcome(reply, found.record())
 
 
