@@ -16,7 +16,7 @@ same completions, in float32 within 1e-5. Then they take turns (plain, trl, ours
 warms up and is not timed. Timings on a machine with other work mean little: the load is written down.
 
 `matrix share` is a way's own multiplications, counted, over its time and the matrix rate measured in this run
-(on a GPU trl's fused output layer is not counted). `peak` is of the GPU's memory during a step, the optimizer
+(a dash for trl's on a GPU, whose fused output layer cannot be counted). `peak` is of the GPU's memory during a step, the optimizer
 states of all ways included (0.2 GB each at the 3B shape). `step_profile.py` explains the floor.
 """
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -137,9 +138,12 @@ def measure(ways: dict[str, Way], work: Workload, steps: int) -> dict[str, dict]
     for turn in range(steps + 1):
         for name, way in ways.items():
             if turn == 0:
-                with FlopCounterMode(display=False) as counter:
+                # trl's fused output layer on a GPU, torch.addmm(..., out_dtype, out=), breaks torch's counter.
+                counter = FlopCounterMode(display=False)
+                countable = name != "trl" or device.type != "cuda"
+                with counter if countable else nullcontext():
                     way.step()
-                found[name]["flops"] = counter.get_total_flops()
+                found[name]["flops"] = counter.get_total_flops() if countable else None
                 continue
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
@@ -164,7 +168,8 @@ def compare(args: Args, work: Workload, num_generations: int, rate: float) -> di
     for way in found.values():
         way["median"] = median(way["seconds"])
         way["completion_tokens_per_second"] = tokens / way["median"]
-        way["matrix_share"] = way["flops"] / way["median"] / rate
+        counted = way["flops"] is not None
+        way["matrix_share"] = way["flops"] / way["median"] / rate if counted else None
     if "ours" in found:
         result["ratios"] = {name: way["median"] / found["ours"]["median"] for name, way in found.items()}
     print(TABLE.format("way", "seconds", "least to most", "tokens/s", "matrix share", "peak GB", "over ours"))
@@ -173,7 +178,8 @@ def compare(args: Args, work: Workload, num_generations: int, rate: float) -> di
         peak = f"{way['peak_memory_bytes'] / 1e9:.2f}" if "peak_memory_bytes" in way else "-"
         ratio = f"{result['ratios'][name]:.2f}" if "ratios" in result else "-"
         figures = f"{way['median']:.3f}", spread, f"{way['completion_tokens_per_second']:.0f}"
-        print(TABLE.format(name, *figures, f"{way['matrix_share']:.1%}", peak, ratio))
+        share = "-" if way["matrix_share"] is None else f"{way['matrix_share']:.1%}"
+        print(TABLE.format(name, *figures, share, peak, ratio))
     if args.profile_step:
         floor = {phase: flops / rate for phase, flops in needed_flops(work, num_generations).items()}
         phases = profile(ways["ours"], args.steps)
@@ -191,12 +197,15 @@ def main(args: Args) -> dict:
     check(args)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = loading.resolve_dtype(args.dtype, device)
-    layers = args.decoder_layers, args.vision_layers
-    sizes = args.prompts, args.prompts_per_pass, args.completion_length, dtype, device, args.seed
+    layers = {"decoder_layers": args.decoder_layers, "vision_layers": args.vision_layers}
+    step = {
+        name: getattr(args, name) for name in ("prompts", "prompts_per_pass", "completion_length", "seed")
+    }
+    step |= {"dtype": dtype, "device": device}
     if args.shape == "qwen2-vl-small":
-        work = qwen_workload.make(*layers, *sizes)
+        work = qwen_workload.make(**layers, **step)
     else:
-        work = make(configuration(args.shape, *layers), *sizes)
+        work = make(configuration(args.shape, **layers), **step)
     rate = matrix_rate(device, dtype)
     facts = {"dtype": str(dtype), "threads": torch.get_num_threads(), "load_before": os.getloadavg()}
     load = f"load {facts['load_before'][0]:.1f}"

@@ -13,7 +13,7 @@ import ways
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast, Qwen2VLConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from workload import IMAGE_SIZE, Workload, prepared
 
@@ -89,7 +89,7 @@ def make(
     vision = dict(depth=depth, embed_dim=192, num_heads=3, hidden_size=256)
     config = Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
     with torch.device(device):
-        model = Qwen2VLForConditionalGeneration._from_config(config, attn_implementation="sdpa", dtype=dtype)
+        model = AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa", dtype=dtype)
     model = prepared(model.eval(), tokenizer.all_special_ids)
     return Workload(model, made, examples(prompts, seed), prompts_per_pass, completion_length, seed)
 

@@ -155,7 +155,7 @@ class _Planned(loop.Trainer):
         examples = [Example(str(n), image, "question", answer="answer", task="plan") for n in range(count)]
         loop.Trainer.__init__(self, model, None, examples, args)
         self.scaler = torch.amp.GradScaler(enabled=False)  # it takes no memory, and looks at the content
-        self.optimizer.register_step_pre_hook(lambda *_: ledger.begin("update"))
+        self.optimizer.register_step_pre_hook(self._begin_update)
         for group in self.optimizer.param_groups:  # torch's own choice: all tensors at once on a GPU
             group["foreach"] = args.on_gpu
 
@@ -169,6 +169,10 @@ class _Planned(loop.Trainer):
             for tensor in state.values():
                 self.ledger.label(tensor, "optimizer states")
         self.ledger.peaks.pop("update")
+
+    def _begin_update(self, *_: object) -> None:
+        self.ledger.begin("update")
+        self.ledger.outside = "other"
 
     def plan_step(self) -> None:
         self.step()

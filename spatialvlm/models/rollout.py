@@ -1,18 +1,18 @@
-"""Sampling and scoring completions, the prompt computed once a group: PaliGemma, Qwen2-VL and Qwen2.5-VL.
+"""Sampling and scoring completions, the prompt computed once per group: PaliGemma, Qwen2-VL and Qwen2.5-VL.
 
 All G completions of a prompt share its image and text, and the prefix never looks at what follows it.
 So sampling runs the prefix once and feeds the next token of all G completions together, each seeing the one
-cache of the prefix and what it said itself; and scoring puts a whole group in one row:
+cache of the prefix and its own tokens; and scoring puts a whole group in one row:
 
-                  prefix   c1     c2          rows: who looks;  # = may look at
+                  prefix   c1     c2          rows: queries;  # = may attend to
      prefix       ######   ....   ....        PaliGemma's prefix sees the whole prefix (both ways)
      c1           ######   #...   ....        a completion sees the prefix and itself, causally,
                   ######   ##..   ....        never its neighbours
      c2           ######   ....   #...
                   ######   ....   ##..        positions restart after the prefix in each completion
 
-Log-probabilities while sampling, packed (`per_token_logps`) and one row a completion
-(`per_token_logps_plain`) agree to rounding. The policy that all three speak of is the model restricted to
+Log-probabilities while sampling, packed (`per_token_logps`) and one row per completion
+(`per_token_logps_plain`) agree to rounding. The policy of all three is the model restricted to
 tokens that can stand in an answer: `<image>`, `<loc....>`, `<seg...>`, padding, Qwen's special tokens (but
 the end) and ids without a token have probability 0 while sampling and while scoring alike, so what is sampled
 is exactly what is scored. Prompts are padded on the left; no number depends on the padding, the batch size or
@@ -38,26 +38,12 @@ from transformers import DynamicCache, PreTrainedModel
 
 from spatialvlm.errors import UserError
 from spatialvlm.models import context_length, inputs, paligemma, qwen
-from spatialvlm.models.inputs import Batch, Completions, ImageCache, Vocabulary, decode, forbidden_tokens
+from spatialvlm.models.inputs import Batch, Completions, ImageCache, Vocabulary
+from spatialvlm.models.inputs import decode as decode  # so that callers find all of a rollout here
+from spatialvlm.models.inputs import forbidden_tokens as forbidden_tokens
 from spatialvlm.models.qwen import QwenBatch
 
 SHORTER = "use fewer or smaller images, or a smaller --max_completion_length"
-
-__all__ = [
-    "Batch",
-    "Completions",
-    "ImageCache",
-    "decode",
-    "encode",
-    "evaluating",
-    "forbidden_tokens",
-    "image_features",
-    "per_token_logps",
-    "per_token_logps_plain",
-    "sample",
-    "vision_is_trained",
-]
-
 _CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
 
 
@@ -68,7 +54,7 @@ def encode(
     device: torch.device | str = "cpu",
     cache: ImageCache | None = None,
 ) -> Batch | QwenBatch:
-    """Prompts and the images of each as the model's inputs: `encoding.encode`, or `qwen.encode`."""
+    """Prompts and the images of each as the model's inputs: `inputs.encode`, or `qwen.encode`."""
     family = qwen if isinstance(processor, qwen.ChatProcessor) else inputs
     return family.encode(processor, prompts, images, device, cache)
 
@@ -96,15 +82,13 @@ def sample(
     num_generations: int,
     max_new_tokens: int,
     temperature: float = 1.0,
-    generator: torch.Generator | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Completions:
-    """Samples G completions a prompt, of up to `max_new_tokens` tokens with the end token; no dropout.
+    """Sample G completions per prompt, of at most `max_new_tokens` tokens with the end token; no dropout.
 
     Args:
         temperature: divides the logits; 0 takes the likeliest token (log-probabilities are then untempered).
-        generator: a CPU generator that one seed a prompt is drawn from, where `seeds` is not given.
-        seeds: one a prompt. A completion follows from the weights, its prompt, that seed and its number in
+        seeds: one per prompt, random if None. A completion follows from the weights, its prompt, that seed and its number in
             the group alone, not from the batch it is in.
 
     Raises:
@@ -116,7 +100,7 @@ def sample(
     prompts, prefix_length = batch.input_ids.shape
     context_length.require(core, prefix_length + max_new_tokens, "prompt with completion", SHORTER)
     if seeds is None:
-        seeds = torch.randint(2**62, (prompts,), generator=generator).tolist()
+        seeds = torch.randint(2**62, (prompts,)).tolist()
     uniforms = _uniforms(seeds, num_generations, max_new_tokens).to(batch.input_ids.device)  # (B * G, T)
     running = torch.ones(prompts * num_generations, dtype=torch.bool, device=batch.input_ids.device)
     tokens, mask, logps = [], [], []
@@ -152,10 +136,11 @@ def sample(
 
 
 def prefill(model, batch: Batch | QwenBatch) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
-    """Runs the prefix once.
+    """Run the prefix once.
 
-    Returns the next token's logits (B, V), the cache, the additive mask for completions (B, 1, 1, P) and the
-    last position, (B, 1) or (3, B, 1).
+    Returns:
+        The next token's logits (B, V), the cache, the additive mask for completions (B, 1, 1, P), and the
+        last position, (B, 1) or (3, B, 1).
     """
     core, family = _core(model)
     allowed, positions, last = family.prefix(core, batch)
@@ -178,7 +163,7 @@ def per_token_logps(
 ) -> Tensor:
     """Log-probabilities (B, G, T) float32 of the completions' tokens, packed; 0 where masked out.
 
-    The last token of a completion predicts nothing, so it is not fed, and logits are made for the rest alone.
+    The last token of a completion predicts nothing, so it is not fed and has no logits.
     `temperature` divides the logits as in `sample`; 0 counts as 1.
     """
     core, family = _core(model)
@@ -209,7 +194,7 @@ def per_token_logps(
 def per_token_logps_plain(
     model, batch: Batch | QwenBatch, completions: Completions, temperature: float = 1.0
 ) -> Tensor:
-    """What `per_token_logps` must equal: one row a completion through the model's own inputs and masks.
+    """What `per_token_logps` must equal: one row per completion through the model's own inputs and masks.
 
     Slow (the prefix and its images are computed for every completion) and independent of everything packed.
     """
@@ -250,7 +235,7 @@ def _embed_prefix(core, family, batch: Batch | QwenBatch) -> Tensor:
 
 
 def _packed_allowed(of_prefix: Tensor, valid: Tensor, num_generations: int, fed: int) -> Tensor:
-    """(B, S, S) bool, S = P + G * fed: who may look at whom in `[prefix | c1 | ... | cG]` (drawn above).
+    """(B, S, S) bool, S = P + G * fed: who may attend to whom in `[prefix | c1 | ... | cG]` (shown above).
 
     Args:
         of_prefix: (B, 1 or P, P), the same within the prefix.
@@ -280,8 +265,8 @@ def restrict(logits: Tensor, vocabulary: Vocabulary, temperature: float) -> Tens
 def _select_logps(logits: Tensor, targets: Tensor, vocabulary: Vocabulary, temperature: float) -> Tensor:
     """(B, K, M): log-probabilities under logits (B, K, V) of targets (B, K, M).
 
-    A vocabulary of 257,216 in float32 is what fills memory, so it is worked through in pieces, which the
-    backward pass makes anew.
+    A vocabulary of 257,216 in float32 is what fills memory, so it is computed in pieces, which the backward
+    pass recomputes.
     """
 
     def piece(logits: Tensor, targets: Tensor) -> Tensor:
@@ -306,9 +291,9 @@ def _uniforms(seeds: Sequence[int], num_generations: int, length: int) -> Tensor
 
 
 def pick_tokens(logps: Tensor, uniforms: Tensor) -> Tensor:
-    """One token id a row from (rows, V) log-probabilities and (rows,) uniforms by inversion.
+    """One token id per row from (rows, V) log-probabilities and (rows,) uniforms by inversion.
 
-    An impossible token is never drawn: its step in the distribution function has no width, and float64 keeps
+    An impossible token is never picked: its step in the distribution function has no width, and float64 keeps
     the threshold below the total.
     """
     cumulative = logps.double().exp().cumsum(-1)

@@ -94,13 +94,6 @@ def add_adapter(model, args: TrainingArgs):
     return model
 
 
-def optimizer_and_scheduler(parameters: Sequence[torch.nn.Parameter], args: TrainingArgs):
-    """AdamW over `parameters`, and its learning-rate schedule over `args.max_steps` steps."""
-    optimizer = torch.optim.AdamW(parameters, args.learning_rate, weight_decay=args.weight_decay)
-    name = "constant_with_warmup" if args.lr_scheduler == "constant" else args.lr_scheduler
-    return optimizer, get_scheduler(name, optimizer, args.warmup_steps, args.max_steps)
-
-
 @lru_cache(maxsize=2)  # a step may reach from one epoch into the next
 def _epoch_order(seed: int, epoch: int, size: int) -> list[int]:
     order = list(range(size))
@@ -145,7 +138,11 @@ class Trainer:
             raise ValueError("the model needs a trainable adapter (loop.add_adapter)")
         for parameter in self.parameters:
             broadcast(parameter.data)  # all processes start from the first one's adapter
-        self.optimizer, self.scheduler = optimizer_and_scheduler(self.parameters, args)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, args.learning_rate, weight_decay=args.weight_decay
+        )
+        schedule = "constant_with_warmup" if args.lr_scheduler == "constant" else args.lr_scheduler
+        self.scheduler = get_scheduler(schedule, self.optimizer, args.warmup_steps, args.max_steps)
         # Gradients through float16 layers underflow without a scale; for other dtypes this does nothing.
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
         self.steps = self.drawn = 0
@@ -186,9 +183,8 @@ class Trainer:
 
         def read() -> list:
             for start in range(processes.process_index * size, len(numbers), stride):
-                mine = numbers[start : start + size]
-                indices = [example_index(number, len(self.examples), self.args.seed) for number in mine]
-                encoded.append(encode([self.examples[index] for index in indices]))
+                rows = [example_index(n, len(self.examples), self.args.seed) for n in numbers[start:][:size]]
+                encoded.append(encode([self.examples[row] for row in rows]))
             return []
 
         distributed.agree(read)

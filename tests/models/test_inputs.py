@@ -5,7 +5,7 @@ import tiny
 import torch
 
 from spatialvlm.errors import UserError
-from spatialvlm.models.inputs import ImageCache, decode, encode, forbidden_tokens
+from spatialvlm.models.inputs import Completions, ImageCache, decode, encode, forbidden_tokens
 from spatialvlm.models.rollout import sample
 
 PROMPTS = ["how many red cubes?", "what is left of the red cube behind the blue sphere?"]
@@ -84,3 +84,12 @@ def test_bad_input_is_refused(tiny_paligemma, prompts, counts, message):
     _, processor = tiny_paligemma
     with pytest.raises(ValueError, match=message):
         encode(processor, prompts, [[tiny.image(0)] * count for count in counts])
+
+
+def test_selecting_completions_keeps_every_token():
+    mask = torch.arange(5) < torch.tensor([[5, 1], [3, 2], [1, 4]])[..., None]
+    tokens = torch.arange(30).view(3, 2, 5)
+    completions = Completions(tokens, mask, torch.zeros(3, 2, 5))
+    for rows in ([0], [1], [2], [1, 2], [2, 0]):
+        selected = completions.select(rows)
+        assert torch.equal(selected.tokens[selected.mask], tokens[rows][mask[rows]])
