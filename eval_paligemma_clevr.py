@@ -5,14 +5,14 @@ python eval_paligemma_clevr.py --data MMInstruction/Clevr_CoGenT_ValA      # or 
 python eval_paligemma_clevr.py --data ../clevr               # an official folder: images, scenes, questions
 python eval_paligemma_clevr.py --data ../superclevr          # Super-CLEVR's: images, questions.json
 python eval_paligemma_clevr.py --data ../clevr --form free   # our own short questions over those real scenes
-python eval_paligemma_clevr.py --data ../clevr --shuffle_images    # control: what the text gives away
+python eval_paligemma_clevr.py --data ../clevr --shuffle_images    # ablation: what the text gives away
 python eval_paligemma_clevr.py --num_samples 4               # Pass@4 of samples at temperature 1.0
-accelerate launch eval_paligemma_clevr.py                    # shared out over all GPUs
+accelerate launch eval_paligemma_clevr.py                    # sharded over all GPUs
 
-Prints accuracy by family with 95 % intervals beside chance, which is the better of two ways not to look: a
-uniform guess among the answers that the family allows, and its commonest answer in this very test; and
-close_call, the share of the wrong counts that are off by exactly one. Answers are greedy, or sampled with
---num_samples. The embedded model takes seconds for 400 questions on 2 CPU cores.
+Prints accuracy by family with 95 % intervals beside chance, the better of two blind baselines: a uniform
+guess among the answers that the family allows, and its commonest answer in this very test; and close_call,
+the fraction of the wrong counts that are off by exactly one. Answers are greedy, or sampled with
+--num_samples. The embedded model takes about a minute for 800 questions on 2 CPU cores.
 """
 
 from dataclasses import dataclass, field
@@ -31,7 +31,8 @@ HUB_ID = "MMInstruction/Clevr_CoGenT_ValB"
 class Args(evaluate.Args):
     BY_PROFILE: ClassVar = {"data": {"paper": HUB_ID, "embedded": "embedded"}}
     form: Literal["official", "free"] = field(
-        default="official", metadata={"help": "the official questions, or our own short ones over the scenes"}
+        default="official",
+        metadata={"help": "the official questions, or our own short ones over the same scenes"},
     )
 
 

@@ -1,17 +1,18 @@
 """Evaluate on CV-Bench: multiple-choice questions about counts and relations (2D), depth and distance (3D).
 
 python eval_paligemma_cvbench.py                     # GPU: PaliGemma 2, 2,638 photographs; CPU: embedded, 800
-python eval_paligemma_cvbench.py --shuffle_images    # control: what the text alone gives away
-python eval_paligemma_cvbench.py --ood               # closer becomes far away in Depth and Distance
+python eval_paligemma_cvbench.py --shuffle_images    # ablation: what the text alone gives away
+python eval_paligemma_cvbench.py --ood               # polarity-flipped: closer becomes far away
 python eval_paligemma_cvbench.py --adapter results/pali_sat_grpo/v2/adapter --num_samples 4    # Pass@4
-python eval_paligemma_cvbench.py --data ../clevr     # the same form over CLEVR's real images and scenes
-accelerate launch eval_paligemma_cvbench.py          # shared out over all GPUs
+python eval_paligemma_cvbench.py --data ../clevr     # CLEVR's images, questions in this form
+accelerate launch eval_paligemma_cvbench.py          # sharded over all GPUs
 torchrun --nproc_per_node 2 eval_paligemma_cvbench.py                 # or over processes on the CPU
 
 Prints accuracy by task with 95 % intervals beside chance, and three totals: the benchmark's own (official),
 the mean of the four tasks (the paper's Total), and over all questions (micro). Answers are greedy (Pass@1).
-With --num_samples k they are k samples at temperature 1.0; the table has the share of questions that any of
-the k gets right (the paper's Pass@k) beside the chance of k guesses, then unbiased Pass@1 to Pass@k.
+With --num_samples k they are k samples at temperature 1.0; the table has the fraction of questions that any
+of the k answers correctly (the paper's Pass@k) beside the chance of k guesses, then unbiased Pass@1 to
+Pass@k. The embedded model takes about a minute for 800 questions on 2 CPU cores.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ from spatialvlm.tasks.cvbench.scoring import BENCHMARK
 class Args(evaluate.Args):
     BY_PROFILE: ClassVar = {"data": {"paper": cvbench.HUB_ID, "embedded": "embedded"}}
     ood: bool = field(
-        default=False, metadata={"help": "turn closer into far away and swap the answers (Depth, Distance)"}
+        default=False,
+        metadata={"help": "polarity-flipped: closer becomes far away, the answers swap (Depth, Distance)"},
     )
 
 

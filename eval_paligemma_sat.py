@@ -2,22 +2,22 @@
 
 python eval_paligemma_sat.py                         # GPU: PaliGemma 2, the 150 real questions; CPU: embedded
 python eval_paligemma_sat.py --adapter results/pali_sat_grpo/v2/adapter --answer_form letter
-python eval_paligemma_sat.py --split val --limit 1000          # synthetic questions, asked once each
-python eval_paligemma_sat.py --split static --max_images 1     # the synthetic ones that training draws from
+python eval_paligemma_sat.py --split val --limit 1000          # synthetic questions, once each
+python eval_paligemma_sat.py --split static --max_images 1     # the synthetic ones that training samples
 python eval_paligemma_sat.py --data SAT_test.parquet --blank_image     # what the text gives away
-accelerate launch eval_paligemma_sat.py              # shared out over all GPUs
+accelerate launch eval_paligemma_sat.py              # sharded over all GPUs
 
-On the test split every question is asked in each order of its choices (--circular false asks once), as SAT's
-authors ask for: 300 items, whose mean is `official`. `both_orders`, which is ours, is the share of questions
-right in both. Accuracy by question type stands above. Two images make a prompt of 512 image tokens at 224
-pixels. The embedded model, which has one image a question, takes about a minute on 2 CPU cores.
+On the test split every question is evaluated in each order of its choices (--circular false: once), as SAT's
+authors do: 300 items, whose mean is `official`. `both_orders`, which is ours, is the fraction of questions
+correct in both. Accuracy by question type stands above the totals. Two images make a prompt of 512 image
+tokens at 224 pixels. The embedded model, with one image per question, takes about a minute on 2 CPU cores.
 """
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from spatialvlm import cli
-from spatialvlm.errors import UserError
+from spatialvlm.errors import require_at_least
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.run_folder import DataSource
@@ -28,20 +28,22 @@ from spatialvlm.tasks.sat.scoring import BENCHMARK, arrange
 @dataclass
 class Args(evaluate.Args):
     BY_PROFILE: ClassVar = {"data": {"paper": sat.HUB_ID, "embedded": "embedded"}}
-    max_new_tokens: int = field(default=24, metadata={"help": "longest answer, in tokens"})
+    max_new_tokens: int = field(default=24, metadata={"help": "maximum length of an answer, in tokens"})
     circular: bool | None = field(
         default=None,
-        metadata={"help": "ask in every order of the choices; by default on the test split alone"},
+        metadata={"help": "every order of the choices; by default on the test split alone"},
     )
-    max_images: int = field(default=2, metadata={"help": "questions with more images are left out"})
+    max_images: int = field(
+        default=2, metadata={"help": "maximum number of images per question; others are left out"}
+    )
     answer_form: Literal["natural", "letter"] = field(
-        default="natural", metadata={"help": "what is asked for: the choice's text (paper A), or its letter"}
+        default="natural",
+        metadata={"help": "form of the answer in the prompt: the choice's text (paper A), or its letter"},
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_images < 1:
-            raise UserError(f"--max_images must be at least 1, not {self.max_images}")
+        require_at_least(1, max_images=self.max_images)
 
 
 def main(args: Args) -> dict:

@@ -5,16 +5,16 @@ python eval_paligemma_vsr.py --split dev --limit 1000      # the published row o
 python eval_paligemma_vsr.py --data cambridgeltl/vsr_zeroshot --image_folder ../coco
 python eval_paligemma_vsr.py --data dev.jsonl --image_folder ../coco     # train2017/ and val2017/ within
 python eval_paligemma_vsr.py --adapter results/pali_sat_sft/v2/adapter --blank_image
-accelerate launch eval_paligemma_vsr.py                    # shared out over all GPUs
+accelerate launch eval_paligemma_vsr.py                    # sharded over all GPUs
 
-Images are taken from the row, from --image_folder, or fetched from COCO once, into the user's cache. Paper A
+Images come from the row, from --image_folder, or once from COCO, into the user's cache. Paper A
 gives no prompt for VSR; ours is "Is the following statement true or false? {caption} Answer yes or no."
 Prints accuracy by the seven groups of relations of the VSR paper, then by relation (`relations` in
 summary.json), beside chance: a guess, or the commoner label of each. Where the adapter was trained on
 captions of this very test, a warning says how many (`trained_on` in summary.json).
 
-The embedded model is asked of 600 captions over rendered scenes, where three of the groups can be told; that
-takes 1 to 2 minutes on 2 CPU cores. It was never taught this form, and scores as chance does.
+The embedded model answers 600 captions over rendered scenes, of the three groups that can be rendered, in 1 to
+2 minutes on 2 CPU cores. It was never trained on this form, and scores at chance.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Args(evaluate.Args):
 
 
 def overlap(adapter: str, examples: Sequence[Example]) -> list[dict]:
-    """What of VSR the adapter was trained on; rendered scenes have no pairs, and never those of training."""
+    """The test's captions that the adapter was trained on; rendered scenes have none."""
     pairs = [example.meta["pair"] for example in examples if "pair" in example.meta]
     return vsr.shared_with_training(adapter, pairs) if pairs else []
 

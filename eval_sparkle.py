@@ -6,18 +6,19 @@ python eval_sparkle.py --adapter results/sparkle_sft/all-embedded-seed0/adapter
 python eval_sparkle.py --data results/sparkle_data/paper-0 # questions of make_data/sparkle.py
 python eval_sparkle.py --whatsup ../whatsup --coco ../coco/val2017 --gqa ../gqa/images
                                                            # the real photographs
-accelerate launch eval_sparkle.py                          # shared out over all GPUs
+accelerate launch eval_sparkle.py                          # sharded over all GPUs
 
 basic: directions, distances and places of labelled nodes, 16 families. composite: shortest paths through
 grids and tours, never trained on; optimal, exact and valid are counted apart. real: What'sUp's captions, one
 by one, by pairs and by sets, and those over COCO and GQA; where --whatsup is not given, sets of rendered
-scenes in the same form. Each block is a run folder of its own within the whole's. Prints all with 95 %
-intervals beside chance, and composite beside the published changes.
+scenes in the same form. Each block has its own run folder within that of the whole. Prints all with 95 %
+intervals beside chance, and composite beside the published changes. With the published model the default
+batch takes about 25 GB by the memory plan (tools/memory.py); use --batch_size 16 on a smaller GPU.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from spatialvlm import cli, distributed
 from spatialvlm.errors import UserError
@@ -42,25 +43,24 @@ class Args(evaluate.Args):
     BY_PROFILE: ClassVar = {"data": {"paper": "paper", "embedded": "embedded"}, "model": MODELS}
     data: str | None = field(
         default=None,
-        metadata={"help": "a folder of make_data/sparkle.py, or a hub id, instead of a form that is made"},
+        metadata={
+            "help": "rendered questions in the form paper or embedded, a folder of make_data/sparkle.py, or a hub id"
+        },
     )
     blocks: list[str] = field(
-        default_factory=lambda: list(BENCHMARKS), metadata={"help": "which of basic, composite, real"}
-    )
-    form: Literal["paper", "embedded"] | None = field(
-        default=None, metadata={"help": "of questions that are made; by profile where not given"}
+        default_factory=lambda: list(BENCHMARKS), metadata={"help": "some of basic, composite, real"}
     )
     route_tokens: int | None = field(
-        default=None, metadata={"help": "longest answer of composite, in tokens; 64, and 48 when embedded"}
+        default=None, metadata={"help": "maximum length of composite's answers, in tokens; 64, embedded: 48"}
     )
     whatsup: str | None = field(
         default=None, metadata={"help": "folder of What'sUp's files; rendered scenes where not given"}
     )
     coco: str | None = field(
-        default=None, metadata={"help": "folder of COCO's val2017 pictures; <whatsup>/val2017 by default"}
+        default=None, metadata={"help": "folder of COCO's val2017 images; <whatsup>/val2017 by default"}
     )
     gqa: str | None = field(
-        default=None, metadata={"help": "folder of GQA's pictures; <whatsup>/vg_images by default"}
+        default=None, metadata={"help": "folder of GQA's images; <whatsup>/vg_images by default"}
     )
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class Args(evaluate.Args):
         if not self.blocks or set(self.blocks) - set(BENCHMARKS):
             raise UserError(f"--blocks {' '.join(self.blocks)}: must be some of {', '.join(BENCHMARKS)}")
         if (self.coco or self.gqa) and not self.whatsup:
-            raise UserError("--coco and --gqa are folders of pictures; give the captions' with --whatsup")
+            raise UserError("--coco and --gqa are folders of images; give the captions' with --whatsup")
         if self.route_tokens is not None and self.route_tokens < 1:
             raise UserError(f"--route_tokens must be at least 1, not {self.route_tokens}")
         for block in self.blocks:
@@ -94,16 +94,13 @@ def questions(block: str, args: Args) -> Sequence[Example]:
 
 
 def main(args: Args) -> dict[str, dict]:
-    if args.form and args.data:
-        raise UserError("--form is of questions that are made; leave it out, or --data")
-    args.data = args.data or args.form
     loading.fill_defaults(args, "data", "model")
     args.route_tokens = args.route_tokens or ROUTE_TOKENS["embedded" if args.data == "embedded" else "paper"]
-    asked = {block: questions(block, args) for block in args.blocks}  # bad rows are found before weights load
+    tests = {block: questions(block, args) for block in args.blocks}  # bad rows end before weights load
     model, processor = loading.load(args)
     whole = distributed.on_main(lambda: evaluate.open_run(model, args, "Sparkle"))
     summaries = {}
-    for block, examples in asked.items():
+    for block, examples in tests.items():
         tokens = args.route_tokens if block == "composite" else args.max_new_tokens
         data = (args.whatsup or "embedded") if block == "real" else args.data
         part = replace(args, output_dir=str(whole.folder / block), data=data, max_new_tokens=tokens)
@@ -112,14 +109,12 @@ def main(args: Args) -> dict[str, dict]:
         _, summaries[block] = evaluate.run(model, processor, examples, benchmark, part, facts, origin)
 
     def finish() -> None:
-        found = list(summaries.values())
-        parts = {
-            "aggregates": {},
-            "tasks": {name: task for each in found for name, task in each["tasks"].items()},
-        }
+        total = {"benchmark": "Sparkle", "n": 0, "aggregates": {}, "tasks": {}}
         for block, each in summaries.items():
-            parts["aggregates"] |= {f"{block} {name}": score for name, score in each["aggregates"].items()}
-        whole.write_summary({"benchmark": "Sparkle", "n": sum(each["n"] for each in found), **parts})
+            total["n"] += each["n"]
+            total["aggregates"] |= {f"{block} {name}": score for name, score in each["aggregates"].items()}
+            total["tasks"] |= each["tasks"]
+        whole.write_summary(total)
         if args.num_samples == 1:
             print(f"\n{report.blocks(summaries)}\n\nwritten to {whole.folder}", flush=True)
 

@@ -1,22 +1,24 @@
 """Evaluate on VSI-Bench: 5,130 questions about videos of rooms, of eight kinds, in letters and numbers.
 
 python eval_vsibench.py                          # GPU: Qwen2-VL-2B, the hub's videos; CPU: embedded, rooms
-python eval_vsibench.py --prompt think           # thoughts first; observe: an observation
+python eval_vsibench.py --prompt think           # thoughts first; or observe: an observation first
 python eval_vsibench.py --form words             # rendered rooms in VSI-100k's form: words, no options
 python eval_vsibench.py --subset debiased        # VSI-Bench-Debiased; pruned: what it leaves out
 python eval_vsibench.py --data test.jsonl --frames ../videos --num_frames 32 --rule official
 python eval_vsibench.py --adapter results/vsi_grpo/2b_v-paper-seed0/adapter
-accelerate launch eval_vsibench.py               # shared out over all GPUs
+accelerate launch eval_vsibench.py               # sharded over all GPUs
 
 Prints scores by type with 95 % intervals beside chance, the official mean of the eight tasks, the means of
 the six that VSI-100k trains and of the two that it holds out, scores by source of the videos, and the
-published table. Numbers count by their mean relative accuracy. A Qwen is shown a video, a PaliGemma several
-images. Videos lie in the benchmark's layout, `<data set>/<scene>.mp4`, or as folders of images,
+published table. Numbers score their mean relative accuracy. A Qwen gets a video, a PaliGemma several images.
+Videos lie in the benchmark's layout, `<data set>/<scene>.mp4`, or as folders of images,
 `<data set>/<scene>/`; the hub's are fetched (5.7 GB) where --frames is not given.
 
-With --prompt think or observe every rule reads what stands in the last <answer> of a text, or all of it where
-there is none. VSI-Bench-Debiased is told by the column `pruned` of the hub's newer files, or by its list of
-ids, `pruned_ids.txt`.
+With --prompt think or observe every rule parses what stands in the last <answer> of a text, or all of it
+where there is none. VSI-Bench-Debiased follows from the column `pruned` of the hub's newer files, or from its
+list of ids, `pruned_ids.txt`. With the published model the default batch takes about 18 GB by the
+memory plan (tools/memory.py); use --batch_size 16 on a smaller GPU. Worker processes put 1.1 GB per default
+batch into shared memory, more than Docker allows by default (--shm-size, or --num_workers 0).
 """
 
 from collections import Counter
@@ -24,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from spatialvlm import cli, distributed
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation import evaluate
 from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import context_length, loading
@@ -50,9 +52,13 @@ class Args(evaluate.Args):
     }
     max_new_tokens: int | None = field(
         default=None,
-        metadata={"help": "longest answer, in tokens; 16, for think and observe 512 (embedded: 128)"},
+        metadata={
+            "help": "maximum length of an answer, in tokens; 16, think and observe: 512 (embedded: 128)"
+        },
     )
-    prompt: Mode = field(default="vanilla", metadata={"help": "how it is asked for the answer"})
+    prompt: Mode = field(
+        default="vanilla", metadata={"help": "the answer alone, or after thoughts or an observation"}
+    )
     subset: Subset = field(default="full", metadata={"help": "of the benchmark's questions"})
     pruned_ids: str | None = field(
         default=None, metadata={"help": "the hub's pruned_ids.txt, where the rows do not say what is pruned"}
@@ -64,22 +70,25 @@ class Args(evaluate.Args):
         default=None, metadata={"help": "folder of the videos; the hub's are fetched where not given"}
     )
     num_frames: int | None = field(
-        default=None, metadata={"help": "frames of a video, from first to last; 16, and 4 when embedded"}
+        default=None, metadata={"help": "frames per video, from first to last; 16, embedded: 4"}
     )
-    min_pixels: int = field(default=4 * 28 * 28, metadata={"help": "least of a frame (Qwen)"})
-    max_pixels: int = field(default=128 * 28 * 28, metadata={"help": "most of a frame (Qwen)"})
+    min_pixels: int = field(
+        default=4 * 28 * 28, metadata={"help": "minimum number of pixels per frame (Qwen)"}
+    )
+    max_pixels: int = field(
+        default=128 * 28 * 28, metadata={"help": "maximum number of pixels per frame (Qwen)"}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_frames is not None and self.num_frames < 1:
-            raise UserError(f"--num_frames must be at least 1, not {self.num_frames}")
+        require_at_least(1, num_frames=self.num_frames)
         if not 1 <= self.min_pixels <= self.max_pixels:
             raise UserError(f"--min_pixels {self.min_pixels} must be between 1 and --max_pixels")
         if self.pruned_ids and self.subset == "full":
             raise UserError("--pruned_ids tells subsets apart; give --subset debiased or pruned with it")
 
     def fill(self) -> None:
-        """What was not given, by profile."""
+        """Set what was not given, by profile."""
         profile = loading.fill_defaults(self, "data", "model", "num_frames")
         tokens = NEW_TOKENS[profile]["short" if self.prompt == "vanilla" else "long"]
         self.max_new_tokens = self.max_new_tokens or tokens

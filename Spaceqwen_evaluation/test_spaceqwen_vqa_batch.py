@@ -4,13 +4,13 @@ python test_spaceqwen_vqa_batch.py --counting_only                       # GPU: 
 python test_spaceqwen_vqa_batch.py --counting_only --model remyxai/SpaceQwen2.5-VL-3B-Instruct
 python test_spaceqwen_vqa_batch.py --dataset clevr --samples 100 --batch_size 4
 python test_spaceqwen_vqa_batch.py --dataset sat --data ../sat.parquet
-accelerate launch test_spaceqwen_vqa_batch.py --counting_only            # shared out over all GPUs
+accelerate launch test_spaceqwen_vqa_batch.py --counting_only            # sharded over all GPUs
 
-Prints and writes, for each data set: accuracy; the share within --threshold of the right count; and
-close-call, the share of the wrong counts that are off by exactly one. All come with n and 95 % intervals, and
-in the paper's profile beside what is published. Answers are greedy. Every --interim_every questions the
-scores so far are printed and written. A run that was stopped goes on where it was when its command is given
-again. The embedded model took 2.5 minutes for its 800 questions on 2 CPU cores that others used as well.
+Prints and writes, for each data set: accuracy; the fraction within --threshold of the right count; and
+close-call, the fraction of the wrong counts that are off by exactly one. All come with n and 95 % intervals,
+and in the paper's profile beside what is published. Answers are greedy. Every --interim_every questions the
+scores so far are printed and written. A stopped run resumes when its command is given again. The embedded
+model took 2.5 minutes for its 800 questions on 2 CPU cores that other work used as well.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from spatialvlm import cli, distributed
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.summary import table as table_of_tasks
@@ -30,9 +30,6 @@ from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting.data import SOURCES
 from spatialvlm.tasks.counting.published import ACCURACY_AND_CLOSE_CALL, QWEN
 from spatialvlm.tasks.counting.scoring import benchmark, shares, table, with_vocabulary
-
-LEAST = {"batch_size": 1, "samples": 1, "interim_every": 1, "max_new_tokens": 1}
-LEAST |= {"start_sample": 0, "threshold": 0}
 
 
 @dataclass
@@ -53,31 +50,41 @@ class Args(loading.ModelArgs):
     )
     split: str | None = field(default=None, metadata={"help": "split of each data set; its own by default"})
     counting_only: bool = field(
-        default=False, metadata={"help": "leave out CLEVR's questions that no number answers"}
+        default=False, metadata={"help": "without CLEVR's questions that no number answers"}
     )
     start_sample: int = field(default=0, metadata={"help": "number of the first question of each data set"})
     samples: int | None = field(
-        default=None, metadata={"help": "at most this many questions of each data set; embedded: 200"}
+        default=None, metadata={"help": "maximum number of questions per data set; embedded: 200"}
     )
-    batch_size: int = field(default=16, metadata={"help": "questions at a time, a device; changes no score"})
-    threshold: int = field(default=1, metadata={"help": "how far off a count may be to be within"})
-    interim_every: int = field(default=100, metadata={"help": "questions between two interim results"})
+    batch_size: int = field(default=16, metadata={"help": "questions per batch and device; changes no score"})
+    threshold: int = field(default=1, metadata={"help": "maximum error of a count to be within"})
+    interim_every: int = field(
+        default=100, metadata={"help": "questions from one interim result to the next"}
+    )
     max_new_tokens: int | None = field(
-        default=None, metadata={"help": "longest answer; 1024 for models that chat, else 16"}
+        default=None,
+        metadata={"help": "maximum length of an answer, in tokens; 1024 for models that chat, else 16"},
     )
     rule: Literal["strict", "official", "paper"] = field(
-        default="strict", metadata={"help": "who reads: ours, R1-V, or paper A's script"}
+        default="strict", metadata={"help": "who parses: ours, R1-V, or paper A's script"}
     )
     image_cache: str | None = field(
         default=None, metadata={"help": "folder for PixMo-Count's photographs; ~/.cache where not given"}
     )
-    output_dir: str | None = field(default=None, metadata={"help": "run folder; results/<script>/<run_name>"})
-    run_name: str | None = field(default=None, metadata={"help": "made from the arguments where not given"})
+    output_dir: str | None = field(
+        default=None,
+        metadata={"help": "run folder; results/<script>/<model>-<hash of the arguments> by default"},
+    )
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise UserError(f"--{name} must be at least {least}, not {getattr(self, name)}")
+        require_at_least(
+            1,
+            batch_size=self.batch_size,
+            samples=self.samples,
+            interim_every=self.interim_every,
+            max_new_tokens=self.max_new_tokens,
+        )
+        require_at_least(0, start_sample=self.start_sample, threshold=self.threshold)
         self.dataset = list(dict.fromkeys(name.lower() for name in self.dataset))
         if unknown := [name for name in self.dataset if name not in SOURCES]:
             raise UserError(f"--dataset {unknown[0]}: must be among {', '.join(SOURCES)}")
@@ -86,7 +93,7 @@ class Args(loading.ModelArgs):
 
 
 def count(model, processor, examples: Sequence[Example], args: Args, data: DataSource) -> dict:
-    """Answers all questions into the run folder, with the scores so far now and then; returns the summary."""
+    """Answer all questions into the run folder, with the scores so far now and then; returns the summary."""
     scored = benchmark(args.threshold)
     settings = evaluate.Settings(
         scored.rules[args.rule],

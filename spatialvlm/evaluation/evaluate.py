@@ -73,10 +73,8 @@ class Args(ModelArgs):
         default=1, metadata={"help": "1 = greedy Pass@1; k = k samples at temperature 1.0, and Pass@k"}
     )
     output_dir: str | None = field(
-        default=None, metadata={"help": "run folder; results/<script>/<run_name> where not given"}
-    )
-    run_name: str | None = field(
-        default=None, metadata={"help": "name of the run folder; follows from the arguments where not given"}
+        default=None,
+        metadata={"help": "run folder; results/<script>/<model>-<hash of the arguments> by default"},
     )
     rule: Literal["strict", "official", "paper", "lmms_eval"] = field(
         default="strict",
@@ -270,7 +268,7 @@ def default_workers(device: torch.device) -> int:
 
 
 def open_run(model, args: Args, benchmark: str, data: DataSource | None = None) -> Run:
-    """The run's folder: --output_dir, or results/<script>/<run name>, which follows from the arguments.
+    """The run's folder: --output_dir, or results/<script>/<model>-<hash of the arguments>.
 
     The same command comes back to the same folder; other arguments, weights or data lead to another one.
     """
@@ -285,8 +283,7 @@ def open_run(model, args: Args, benchmark: str, data: DataSource | None = None) 
     decisive = {name: value for name, value in config.items() if name not in MAY_DIFFER}
     code = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:8]
     model_name = Path(args.adapter).resolve().parent.name if args.adapter else Path(weights).name
-    name = args.run_name or f"{model_name}-{code}"
-    folder = args.output_dir or Path("results", Path(sys.argv[0]).stem, name)
+    folder = args.output_dir or Path("results", Path(sys.argv[0]).stem, f"{model_name}-{code}")
     return Run(folder, config, may_differ=MAY_DIFFER, facts={"model_device": str(model.device)}, data=data)
 
 
@@ -299,7 +296,7 @@ def records_done(folder: Run, examples: Sequence[Example], rule: Rule, gold: dic
         if example is None or example.prompt != row["prompt"]:
             raise UserError(
                 f"{folder.folder} holds answers to other questions (row {row['id']!r}); "
-                "use another --output_dir or --run_name, or delete the folder"
+                "use another --output_dir, or delete the folder"
             )
         done[row["id"]] = to_record(example, row["completions"], rule, gold[row["id"]])
     if 0 < len(done) < len(gold):

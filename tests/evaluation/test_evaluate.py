@@ -365,7 +365,7 @@ def test_the_default_folder_follows_from_the_arguments(scripted, tmp_path, monke
         args,
         replace(args, batch_size=2),
         replace(args, max_new_tokens=9),
-        replace(args, run_name="mine"),
+        replace(args, output_dir="results/eval_script/mine"),
     ):
         run(model, choice_examples(5), each)
     folders = sorted(folder.name for folder in (tmp_path / "results" / "eval_script").iterdir())

@@ -53,7 +53,7 @@ def here(tmp_path, monkeypatch, capsys):
 def test_rendered_scenes_are_merged_and_asked_about(tmp_path):
     printed = run(MERGE, "--limit", "4", "--output_dir", "merged", folder=tmp_path)
     assert "4 questions written to merged/test.parquet" in printed and "4 the gold answer" in printed
-    flags = ("--data", "merged", "--description", "ordered", "--no_image", "--output_dir", "run")
+    flags = ("--data", "merged", "--description", "ordered", "--blank_image", "--output_dir", "run")
     run(ASK, *EMBEDDED, *flags, folder=tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
     assert len(rows) == 4 and all(row["prompt"].startswith("Description: From left to") for row in rows)
@@ -69,7 +69,7 @@ def test_an_official_folder_is_merged_with_depth_and_asked_about_as_it_is(clevr,
     assert (out / rows[2]["image"]).resolve() == (clevr / "images/CLEVR_valB_000002.png").resolve()
 
     shutil.rmtree(clevr / "images")
-    flags = ("--description", "nlp", "--no_image", "--wording", "after", "--world_axes")
+    flags = ("--description", "nlp", "--blank_image", "--wording", "after", "--world_axes")
     for data, name in (("clevr", "direct"), (out, "merged")):
         here(ASK, *EMBEDDED, "--data", data, *flags, "--output_dir", name)
     direct, merged = ((tmp_path / name / "predictions.jsonl").read_text() for name in ("direct", "merged"))
@@ -103,7 +103,7 @@ def test_the_grid_goes_on_and_stands_against_another(clevr, tmp_path, here):
     [
         (("--profile", "paper"), "give --data"),
         ((*EMBEDDED, "--against", "x"), "--against compares two grids; give --grid"),
-        ((*EMBEDDED, "--grid", "--no_image"), "--grid has its own blank images"),
+        ((*EMBEDDED, "--grid", "--blank_image"), "--grid has its own blank images"),
         ((*EMBEDDED, "--grid", "--num_samples", "4"), "--grid compares greedy answers"),
         ((*EMBEDDED, "--grid", "--against", "gone"), "gone is no whole grid"),
         ((*EMBEDDED, "--data", "gone"), "no such file or folder: gone"),

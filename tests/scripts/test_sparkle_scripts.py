@@ -31,7 +31,7 @@ def test_sft_trains_and_eval_tests_its_adapter(tmp_path):
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
 
     flags = ["--profile", "embedded", "--adapter", "run/adapter", "--limit", "16", "--output_dir", "tested"]
-    flags += ["--route_tokens", "8", "--form", "embedded"]
+    flags += ["--route_tokens", "8", "--data", "embedded"]
     printed = run(EVAL, *flags, folder=tmp_path)
     for row in ("- distance_order", "path_4x4_removed", "- sets", "GLM-4V 16.5 to 36.5", "Sparkle composite"):
         assert row in printed, row
@@ -195,7 +195,6 @@ def test_a_picture_that_is_cut_off(tmp_path, capsys):
         (EVAL, ["--limit", "0"], "--limit must be at least 1"),
         (EVAL, ["--route_tokens", "0"], "--route_tokens must be at least 1"),
         (EVAL, ["--coco", "somewhere"], "give the captions' with --whatsup"),
-        (EVAL, ["--form", "paper", "--data", "somewhere"], "leave it out, or --data"),
         (EVAL, ["--data", "./nowhere"], "no such file or folder: ./nowhere"),
         (EVAL, ["--rule", "paper"], "--rule paper: block real has strict"),
         (SFT, ["--capabilities", "vision"], "--capabilities vision: must be some of direction, distance"),

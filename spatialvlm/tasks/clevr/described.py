@@ -190,7 +190,7 @@ def _load_folder(
                 raise UserError(f"{where}: no scene has its 'image_filename' {asked[-1].image_filename!r}")
             if images and not (image := clevr.image_file(folder, asked[-1].image_filename)).is_file():
                 raise UserError(
-                    f"{where}: its image {image} is not there; add it, or do without images (--no_image)"
+                    f"{where}: its image {image} is not there; add it, or do without images (--blank_image)"
                 )
 
     @lru_cache(maxsize=64)  # questions of one scene stand side by side
