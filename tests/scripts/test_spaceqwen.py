@@ -88,7 +88,7 @@ def test_a_chat_model_counts_the_same_in_any_batches(tmp_path):
 
 KILLS = [
     ("open", "predictions.jsonl", 3),
-    ("open", ".summary.json.tmp", 0),  # while interim results are written
+    ("open", ".summary.json.partial", 0),  # while interim results are written
     ("os.rename", "summary.csv", 1),
 ]
 
