@@ -138,8 +138,13 @@ def encode(
     images: Sequence[Sequence[Image.Image | Path]],
     device: torch.device | str = "cpu",
     cache: ImageCache | None = None,
+    conversations: Sequence[Sequence[dict]] | None = None,
 ) -> QwenBatch:
-    """One turn of a user each: the pictures (one or more, any size) or one video (`Video`), then the prompt.
+    """Encode one user turn each: the images (one or more, any size) or one video (`Video`), then the prompt.
+
+    Args:
+        conversations: turns for the chat template in place of the user turn, with `{"type": "image"}` for each
+            image; the prompts are then their texts, for the checks.
 
     Raises:
         ValueError: prompts and images differ in number, or a prompt has no image.
@@ -160,11 +165,16 @@ def encode(
         else tuple(Picture(*_still(processor, image, cache)) for image in each)
         for each in images
     )
+    if conversations is None:
+        contents = [
+            [{"type": "image"}] * len(each) + [{"type": "text", "text": prompt}]
+            for prompt, each in zip(prompts, pictures, strict=True)
+        ]
+        conversations = [[{"role": "user", "content": content}] for content in contents]
     texts = []
-    for prompt, each in zip(prompts, pictures, strict=True):
-        content = [{"type": "image"}] * len(each) + [{"type": "text", "text": prompt}]
+    for turns, each in zip(conversations, pictures, strict=True):
         before, *parts = tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
+            turns,
             chat_template=processor.chat_template,
             add_generation_prompt=True,
             tokenize=False,

@@ -99,19 +99,12 @@ class LocalClient:
         ]
 
     def _fitting(self, prompt_tokens: Sequence[int]) -> list[int]:
-        """The queries that the context holds together with a reply.
-
-        Raises:
-            UserError: none of the first ones fits.
-        """
+        """The queries that the context holds with a reply. Raises UserError where none of the first ones fits."""
         lengths = [tokens + self.max_new_tokens for tokens in prompt_tokens]
         fitting = [row for row, length in enumerate(lengths) if length <= context_length.maximum(self.model)]
         if not fitting and not self._answered:
-            what, remedy = (
-                "the shortest query with its reply",
-                "use fewer --shots or a smaller --max_new_tokens",
-            )
-            context_length.require(self.model, min(lengths), what, remedy)
+            remedy = "use fewer --shots or a smaller --max_new_tokens"
+            context_length.require(self.model, min(lengths), "the shortest query with its reply", remedy)
         return fitting
 
     def _with_features(self, batch, images: Sequence[Image.Image]):
@@ -149,26 +142,12 @@ def encode_chat(
     queries: Sequence[Sequence[Message]],
     images: Sequence[Sequence[Image.Image | Path]],
 ) -> qwen.QwenBatch:
-    """Encode conversations of several turns by the model's own template, texts and images in order.
-
-    Raises:
-        UserError: as `qwen.encode`.
-    """
-    prompts = ["\n".join(message.text for message in query) for query in queries]
-    batch = qwen.encode(processor, prompts, images)  # for its images and checks; the texts follow below
-    texts = []
-    for query, pictures in zip(queries, batch.pictures, strict=True):
-        turns = [{"role": message.role, "content": _content(message)} for message in query]
-        text, *rest = processor.tokenizer.apply_chat_template(
-            turns, chat_template=processor.chat_template, add_generation_prompt=True, tokenize=False
-        ).split(qwen.IMAGE)
-        for picture, part in zip(pictures, rest, strict=True):
-            text += qwen.IMAGE * qwen.tokens_of(picture, batch.merge_size) + part
-        texts.append(text)
-    ids = processor.tokenizer(
-        texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
-    )
-    return replace(batch, input_ids=ids["input_ids"], attention_mask=ids["attention_mask"])
+    """Encode conversations by the model's own template, texts and images in order; raises as `qwen.encode`."""
+    texts = ["\n".join(message.text for message in query) for query in queries]
+    conversations = [
+        [{"role": message.role, "content": _content(message)} for message in query] for query in queries
+    ]
+    return qwen.encode(processor, texts, images, conversations=conversations)
 
 
 def _content(message: Message) -> list[dict[str, str]]:
