@@ -101,7 +101,7 @@ def test_masks_are_the_renderers_pixels(examples):
         every = range(len(scene["objects"]))
         for objects in ([], [0], [*every]):
             assert np.array_equal(attention.mask(scene, objects, side), np.isin(drawn, objects))
-        shares = attention.patch_shares(attention.mask(scene, every, side))
+        shares = attention.coverage(attention.mask(scene, every, side))
         assert shares.shape == (side, side) and shares.mean() == pytest.approx((drawn >= 0).mean())
         corner = drawn[: attention.FINE, -attention.FINE :] >= 0
         assert shares[0, -1] == pytest.approx(corner.mean())
@@ -197,19 +197,18 @@ def test_an_overlay_is_brightest_where_the_attention_lies():
     ).any()
 
 
-def test_looking_at_questions_gives_shares_that_can_be(tiny_paligemma, examples):
+def test_observed_fractions_are_valid_and_do_not_depend_on_the_batch_size(tiny_paligemma, examples):
     model, processor = tiny_paligemma
-    found = attention.look(model, processor, examples, attention.Args(limit=6, batch_size=4))
-    assert [row["id"] for row, _, _ in found] == [example.id for example in examples]
-    for row, grid, covered in found:
+    observations = attention.observe(model, processor, examples, attention.Args(limit=6, batch_size=4))
+    assert [each.row["id"] for each in observations] == [example.id for example in examples]
+    for each in observations:
+        row = each.row
         assert 0 <= row["attention"] <= 1 and 0 <= row["area"] < 1
-        assert grid.sum() == pytest.approx(1, abs=1e-5) and covered.shape == (28, 28)
-        assert (
-            row["area"] <= row["area_of_objects"] <= 1
-            and row["attention"] <= row["attention_of_objects"] <= 1
-        )
-        assert (row["area"] > 0) == (row["gold"] > 0) == bool(covered.any())
-    assert json.dumps([row for row, _, _ in found])
-    single = attention.look(model, processor, examples, attention.Args(limit=6, batch_size=1))
-    for (one, _, _), (other, _, _) in zip(found, single, strict=True):
-        assert one["attention"] == pytest.approx(other["attention"], abs=1e-5)
+        assert each.grid.sum() == pytest.approx(1, abs=1e-5) and each.covered.shape == (28, 28)
+        assert row["area"] <= row["area_of_objects"] <= 1
+        assert row["attention"] <= row["attention_of_objects"] <= 1
+        assert (row["area"] > 0) == (row["gold"] > 0) == bool(each.covered.any())
+    assert json.dumps([each.row for each in observations])
+    single = attention.observe(model, processor, examples, attention.Args(limit=6, batch_size=1))
+    for one, other in zip(observations, single, strict=True):
+        assert one.row["attention"] == pytest.approx(other.row["attention"], abs=1e-5)
