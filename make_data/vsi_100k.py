@@ -23,7 +23,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -172,7 +172,7 @@ def read_scans(args: Args, folder: Path) -> list[SceneAnnotation]:
 
 
 def read_scan(folder: Path, labels: Mapping[str, str] | None, scan: Path) -> None:
-    scene = replace(scannet.read(scan, labels), points=None)
+    scene = scannet.read(scan, labels)
     write_text(folder / f"{scan.name}.json", json.dumps(annotation.to_meta_info([scene])))
 
 

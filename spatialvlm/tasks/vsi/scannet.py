@@ -115,7 +115,6 @@ def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> Scen
         area,
         {label: len(boxes) for label, boxes in objects.items()},
         {label: tuple(boxes) for label, boxes in objects.items()},
-        points,
     )
 
 

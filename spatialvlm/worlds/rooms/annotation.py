@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,6 @@ class SceneAnnotation:
         room_size: floor area in square metres; None where unknown.
         object_counts: number of objects by label; in VSI-Bench's annotation not always one per box.
         objects: the boxes of each label.
-        points: (N, 3) points of the room's surfaces; None where there are none.
         dataset: `scannet`, `rooms`, ...
     """
 
@@ -93,7 +92,6 @@ class SceneAnnotation:
     room_size: float | None
     object_counts: dict[str, int]
     objects: dict[str, tuple[Box, ...]]
-    points: np.ndarray | None = field(default=None, compare=False, repr=False)
     dataset: str = "scannet"
 
 
@@ -147,7 +145,7 @@ def _sides(box: Box) -> np.ndarray:
 
 
 def from_meta_info(content: Any, where: str = "annotation") -> dict[str, SceneAnnotation]:
-    """Read scenes, by name and without points, from the content of a JSON file.
+    """Read scenes, by name, from the content of a JSON file.
 
     Args:
         where: name of the file in messages.
@@ -162,7 +160,7 @@ def from_meta_info(content: Any, where: str = "annotation") -> dict[str, SceneAn
 
 
 def to_meta_info(annotations: Iterable[SceneAnnotation]) -> dict[str, Any]:
-    """Write scenes, without points, as the content of such a JSON file."""
+    """Write scenes as the content of such a JSON file."""
     return {
         annotation.scene: {
             "room_size": annotation.room_size,

@@ -1,8 +1,8 @@
-"""Furniture for rendered rooms, composed of boxes and upright cylinders; the labels are VSI-Bench's.
+"""Furniture for rendered rooms, made of boxes and upright cylinders; the labels are VSI-Bench's.
 
-A piece stands on the floor around its own origin, its back towards +y. Every kind has a shape and a colour
-of its own, so that a model which sees a few thousand pixels can tell them apart; its sizes vary, so that a
-size cannot be guessed from the label alone. Lengths are metres.
+A piece stands on the floor around its own origin, its back towards +y. Every kind has its own shape and colour,
+so that a model that sees a few thousand pixels can tell them apart; sizes vary, so that the label alone does not
+give them away. Lengths are metres.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Thing:
     Args:
         label: its kind, a key of `KINDS`.
         position: of its origin on the floor (x, y).
-        yaw: how far it is turned about the upright axis, counter-clockwise, in radians.
-        parts: what it is made of, in its own axes.
+        yaw: rotation about the upright axis, counter-clockwise, in radians.
+        parts: in its own axes.
     """
 
     label: str
@@ -222,9 +222,9 @@ class Kind:
 
     Args:
         build: its parts for a width, a depth and a height, which they fill exactly.
-        low, high: between these its width, depth and height are drawn; a round thing is as deep as wide.
+        low, high: between these its width, depth and height are random; a round thing is as deep as wide.
         at_wall: whether it stands with its back to a wall.
-        most: how many of it a room may hold.
+        most: maximum number in a room.
     """
 
     build: Callable[[float, float, float], list[Part]]
@@ -250,8 +250,8 @@ KINDS = {
 }
 
 
-def draw(label: str, rng: Random) -> tuple[Part, ...]:
-    """The parts of a piece of that kind, its size drawn evenly."""
+def build(label: str, rng: Random) -> tuple[Part, ...]:
+    """The parts of a piece of that kind, its size random."""
     kind = KINDS[label]
     width, depth, height = (rng.uniform(low, high) for low, high in zip(kind.low, kind.high, strict=True))
     return tuple(kind.build(width, depth, height))

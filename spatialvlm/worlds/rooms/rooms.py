@@ -1,8 +1,7 @@
-"""Rendered rooms: furniture between four walls, a camera's way through it, and what is exactly true of it.
+"""Rendered rooms: furniture between four walls, a camera's path through it, and its exact annotation.
 
 `make(split, seed, index)` gives the room with those numbers, always the same; `Film` its frames, `annotation`
-its boxes and floor area in VSI-Bench's form, `cloud` points on its surfaces, each with the object that it
-lies on, which is what a ScanNet scan holds. Lengths are metres, z points up, the floor lies at z = 0.
+its boxes and floor area in VSI-Bench's format. Lengths are metres, z points up, the floor lies at z = 0.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -27,11 +26,11 @@ from spatialvlm.worlds.rooms.render import Pose, Room
 
 WIDTH, HEIGHT = 168, 126  # 4:3 at the height that the embedded model looks at
 GAP, WALL_GAP = 0.2, 0.1  # metres between things; between things and walls
-ALONE = 0.85  # how often a kind of furniture comes but once
+ALONE = 0.85  # probability that a kind of furniture occurs only once
 FRAMES = (8, 32)
-KEY_FRAMES = 4  # this many, spread over the path, already see every object
-SEEN = 0.01  # of a frame's pixels: what must be seen of an object in one of the key frames
-CHECK_WIDTH, CHECK_HEIGHT = 64, 48  # the size at which that is counted
+KEY_FRAMES = 4  # spread over the path; together they show every object
+SEEN = 0.01  # fraction of a frame's pixels that an object needs in one of the key frames
+CHECK_WIDTH, CHECK_HEIGHT = 64, 48  # at which that is counted
 RIM = 64  # points around a cylinder's edge
 CLEARANCE = 0.35  # metres between the camera and walls or tall things
 FLOORS = ((176, 158, 134), (150, 136, 122), (190, 178, 160))
@@ -39,11 +38,11 @@ WALLS = ((224, 218, 204), (206, 214, 220), (216, 222, 206), (224, 206, 198), (21
 
 
 def make(split: str, seed: int, index: int, min_objects: int = 4, max_objects: int = 10) -> Room:
-    """Room number `index` of a split's series `seed`, with so many objects, which no two splits share.
+    """Room number `index` of a split's series `seed`; no two splits share a room.
 
     Raises:
-        UserError: a split that there is not.
-        ValueError: object counts that rooms have no place for.
+        UserError: an unknown split.
+        ValueError: numbers of objects that do not fit.
     """
     if split not in SPLITS:
         raise UserError(f"rendered rooms have the splits {', '.join(SPLITS)}, not {split!r}")
@@ -77,7 +76,7 @@ def make(split: str, seed: int, index: int, min_objects: int = 4, max_objects: i
 
 
 def named(name: str) -> Room:
-    """The room of that name, with its usual number of objects. Raises UserError where none is called so."""
+    """The room of that name, with its usual number of objects; raises UserError for another name."""
     match = re.fullmatch(r"room-([a-z]+)-(-?\d+)-(\d{6,})", name)
     if not match:
         raise UserError(f"{name!r} is no rendered room; their names are like room-test-0-000017")
@@ -85,19 +84,19 @@ def named(name: str) -> Room:
 
 
 def _labels(rng: Random, count: int) -> list[str]:
-    """Kinds of furniture, most of them once: what there is one of can be asked the way to."""
-    found: list[str] = []
+    """Kinds of furniture, most of them once, since questions of direction need single things."""
+    labels: list[str] = []
     for label in rng.sample(tuple(KINDS), len(KINDS)):
-        room = min(KINDS[label].most, count - len(found))
-        found += [label] * (1 if room < 2 or rng.random() < ALONE else rng.randint(2, room))
-        if len(found) == count:
-            return found
+        most = min(KINDS[label].most, count - len(labels))
+        labels += [label] * (1 if most < 2 or rng.random() < ALONE else rng.randint(2, most))
+        if len(labels) == count:
+            return labels
     raise AssertionError(f"{len(KINDS)} kinds of furniture are enough for {count} objects")
 
 
 def _place(rng: Random, labels: Sequence[str], width: float, depth: float) -> tuple[Thing, ...] | None:
     """Things apart from each other and inside the walls, those at walls first; None after 40 tries."""
-    parts = [(label, furniture.draw(label, rng)) for label in labels]
+    parts = [(label, furniture.build(label, rng)) for label in labels]
     parts.sort(key=lambda item: not KINDS[item[0]].at_wall)
     things: list[Thing] = []
     for label, built in parts:
@@ -118,13 +117,10 @@ def _place(rng: Random, labels: Sequence[str], width: float, depth: float) -> tu
 def _stand(rng: Random, label: str, parts: tuple[Part, ...], width: float, depth: float) -> Thing:
     """A thing somewhere: with its back to one of the walls, or anywhere at any angle."""
     if not KINDS[label].at_wall:
-        place = (
-            rng.uniform(-0.5, 0.5) * (width - 2 * WALL_GAP),
-            rng.uniform(-0.5, 0.5) * (depth - 2 * WALL_GAP),
-        )
-        # what is round has no direction of its own; its box lies along the walls
+        x, y = (rng.uniform(-0.5, 0.5) * (side - 2 * WALL_GAP) for side in (width, depth))
+        # a round thing has no direction of its own; its box lies along the walls
         yaw = 0.0 if all(part.round for part in parts) else rng.uniform(0, 2 * math.pi)
-        return Thing(label, place, yaw, parts)
+        return Thing(label, (x, y), yaw, parts)
     side = rng.randrange(4)  # the wall towards +y, -x, -y, +x
     away, along = (depth, width) if side % 2 == 0 else (width, depth)
     turned = Thing(label, (0.0, 0.0), side * math.pi / 2, parts)
@@ -144,8 +140,9 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _path(rng: Random, room: Room) -> tuple[Pose, ...] | None:
-    """A walk round the room looking in, or a turn on the spot looking out, about three quarters of a circle;
-    None where something stands in the way.
+    """A walk round the room looking in, or a turn on the spot looking out; None where something is in the way.
+
+    Both are about three quarters of a circle.
     """
     count, sweep = rng.randint(*FRAMES), math.radians(rng.uniform(250, 320)) * rng.choice((-1, 1))
     start, height, inward = rng.uniform(0, 2 * math.pi), rng.uniform(1.35, 1.7), rng.random() < 0.7
@@ -179,19 +176,19 @@ def _clear(room: Room, pose: Pose) -> bool:
 def _sees_all(room: Room, path: Sequence[Pose]) -> bool:
     seen = np.zeros(len(room.things))
     for number in uniform(len(path), KEY_FRAMES):
-        seen = np.maximum(seen, shares(room, path[number]))
+        seen = np.maximum(seen, fractions(room, path[number]))
     return bool((seen >= SEEN).all())
 
 
-def shares(room: Room, pose: Pose) -> np.ndarray:
-    """(K,): the share of a frame's pixels in which each thing is seen; 0 where its middle is outside."""
+def fractions(room: Room, pose: Pose) -> np.ndarray:
+    """(K,): the fraction of a frame's pixels that shows each thing; 0 where its middle is outside."""
     objects = render.seen(room, pose, CHECK_WIDTH, CHECK_HEIGHT)
     seen = np.bincount(objects.ravel() + 1, minlength=len(room.things) + 1)[1:] / objects.size
     return seen * render.in_frame(pose, np.array([thing.middle for thing in room.things]))
 
 
 class Film(Sequence[Image.Image]):
-    """The frames of a room's camera path, each drawn when it is looked at."""
+    """The frames of a room's camera path, each rendered on access."""
 
     def __init__(self, room: Room, width: int = WIDTH, height: int = HEIGHT) -> None:
         self.room, self.width, self.height = room, width, height
@@ -203,12 +200,8 @@ class Film(Sequence[Image.Image]):
         return render.render(self.room, self.room.path[index], self.width, self.height).image
 
 
-def annotation(room: Room, density: float | None = None) -> SceneAnnotation:
-    """What VSI-Bench's annotation says of a scene, here exactly.
-
-    Args:
-        density: with it, `points` are those of `cloud`, so many a square metre.
-    """
+def annotation(room: Room) -> SceneAnnotation:
+    """The annotation of a room in VSI-Bench's format, exactly."""
     objects: dict[str, tuple[Box, ...]] = {}
     for thing in room.things:
         objects[thing.label] = (*objects.get(thing.label, ()), box(thing))
@@ -217,22 +210,23 @@ def annotation(room: Room, density: float | None = None) -> SceneAnnotation:
         room_size=room.width * room.depth,
         object_counts=dict(Counter(thing.label for thing in room.things)),
         objects=objects,
-        points=None if density is None else cloud(room, density).points,
         dataset="rooms",
     )
 
 
 def box(thing: Thing) -> Box:
-    """The box of a thing along its own axes; `minimum` and `maximum` are those of its surface in the room
-    and can lie closer than the box's corners where it is turned.
+    """The box of a thing along its own axes.
+
+    `minimum` and `maximum` are those of its surface in the room; where the thing is turned they can lie closer
+    than the box's corners.
     """
     low, high = thing.bounds
-    ends = np.concatenate([thing.to_room(_rim(part, thing.yaw)) for part in thing.parts])
+    ends = np.concatenate([thing.to_room(rim(part, thing.yaw)) for part in thing.parts])
     vectors = (thing.middle, high - low, thing.axes.ravel(), ends.min(0), ends.max(0))
     return Box(*(tuple(vector.tolist()) for vector in vectors))
 
 
-def _rim(part: Part, yaw: float) -> np.ndarray:
+def rim(part: Part, yaw: float) -> np.ndarray:
     """Points of a part, in its thing's axes, that reach farthest along the thing's axes and the room's."""
     centre, half = np.array(part.centre), np.array(part.half)
     if part.round:
@@ -244,68 +238,3 @@ def _rim(part: Part, yaw: float) -> np.ndarray:
     return np.concatenate(
         [centre + half * np.column_stack([flat, np.full(len(flat), end)]) for end in (-1, 1)]
     )
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """Points on a room's surfaces.
-
-    Args:
-        points: (N, 3) float32, metres.
-        colors: (N, 3) uint8, RGB.
-        instances: (N,) int32; 0 on floor and walls, 1 on the room's first thing, and so on.
-    """
-
-    points: np.ndarray
-    colors: np.ndarray
-    instances: np.ndarray
-
-
-def cloud(room: Room, density: float = 200.0) -> Cloud:
-    """Points spread at random over floor, walls and furniture, always the same ones for a room; what reaches
-    farthest of every part, and the room's corners, are among them, so that boxes around the points are exact.
-
-    Args:
-        density: points a square metre.
-    """
-    rng = np.random.default_rng(Random(f"{room.name}-cloud").getrandbits(64))
-    found = [(*_shell_points(room, density, rng), 0)]
-    for number, thing in enumerate(room.things, 1):
-        for part in thing.parts:
-            points = np.concatenate([_rim(part, thing.yaw), _surface_points(part, density, rng)])
-            found.append((thing.to_room(points), np.array(part.color), number))
-    return Cloud(
-        np.concatenate([points for points, _, _ in found]).astype(np.float32),
-        np.concatenate([np.broadcast_to(color, points.shape) for points, color, _ in found]).astype(np.uint8),
-        np.concatenate([np.full(len(points), number, np.int32) for points, _, number in found]),
-    )
-
-
-def _shell_points(room: Room, density: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    half = np.array([room.width / 2, room.depth / 2, room.height / 2])
-    shell = Part((0.0, 0.0, room.height / 2), tuple(half.tolist()), room.floor)
-    points = np.concatenate([_rim(shell, 0.0), _surface_points(shell, density, rng)])
-    points = points[points[:, 2] < room.height]  # scans seldom hold a ceiling
-    colors = np.where(points[:, 2:] > 0, room.walls[0], room.floor)
-    return points, colors
-
-
-def _surface_points(part: Part, density: float, rng: np.random.Generator) -> np.ndarray:
-    """Points all over a part, in its thing's axes."""
-    centre, half = np.array(part.centre), np.array(part.half)
-    if part.round:
-        side, lid = 4 * math.pi * half[0] * half[2], math.pi * half[0] ** 2
-        areas = np.array([side, lid, lid])
-    else:
-        areas = np.repeat(4 * np.array([half[1] * half[2], half[0] * half[2], half[0] * half[1]]), 2)
-    counts = rng.poisson(areas * density)
-    faces = np.repeat(np.arange(len(areas)), counts)
-    unit = rng.uniform(-1, 1, (len(faces), 3))
-    if part.round:
-        angle = math.pi * unit[:, 0]
-        radius = np.where(faces == 0, 1, np.sqrt((unit[:, 1] + 1) / 2))
-        height = np.where(faces == 0, unit[:, 2], 2 * faces - 3)
-        unit = np.column_stack([radius * np.cos(angle), radius * np.sin(angle), height])
-    else:
-        unit[np.arange(len(faces)), faces // 2] = 2 * (faces % 2) - 1
-    return centre + half * unit
