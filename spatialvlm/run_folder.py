@@ -12,6 +12,7 @@ Files that are written whole appear under a temporary name and are then renamed:
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import importlib.metadata
 import io
@@ -22,8 +23,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from spatialvlm import disk
 from spatialvlm.disk import disk_errors
@@ -105,22 +108,35 @@ class Run:
         arguments = plain(config)
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.folder)
         if (self.folder / "config.json").exists():
             self._check_same(arguments, may_differ)
-            self.predictions(), self.metrics()  # mends what a stop tore, before anything is appended
+            for name in ("metrics.jsonl", "completions.jsonl"):  # before anything is appended
+                _cut_torn_line(self.folder / name)
+            self.predictions()
         else:
             recorded = {"arguments": arguments} | ({"data": data.record()} if data else {})
             disk.write_json(self.folder / "config.json", recorded | environment() | dict(facts or {}))
         self._columns: list[str] | None = None
 
     def _check_same(self, arguments: dict, may_differ: Sequence[str]) -> None:
-        before = self._read_json("config.json").get("arguments", {})
-        changed = differences(before, arguments, may_differ)
-        if changed:
+        config = self._read_json("config.json")
+        if not isinstance(config.get("arguments"), dict):
+            path = self.folder / "config.json"
+            raise UserError(f"{path} is damaged (no 'arguments'); delete the folder to start again")
+        if changed := differences(config["arguments"], arguments, may_differ):
             raise UserError(
                 f"{self.folder} holds a run with other arguments ({'; '.join(changed)}); "
                 "use another --output_dir or --run_name, or delete the folder"
             )
+        before, now = [config, *config.get("resumed", [])][-1], environment()
+        if changed := _changed_environment(before, now):
+            _say(f"resuming what was made with {changed}: results may differ in their last digits")
+            resumed = [*config.get("resumed", []), now]
+            disk.write_json(self.folder / "config.json", config | {"resumed": resumed})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_lock": None}  # other processes get the paths, this one keeps the folder
 
     # ---- predictions
 
@@ -129,8 +145,9 @@ class Run:
         return read_lines(self.folder / "predictions.jsonl")
 
     def add_predictions(self, records: Sequence[Mapping]) -> None:
-        """Appends rows and flushes them to the disk."""
-        self._append("predictions.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        """Append rows; they are on the disk when this returns."""
+        rows = _jsonl(records)
+        self._append("predictions.jsonl", rows, synced=True)
 
     # ---- metrics
 
@@ -149,18 +166,26 @@ class Run:
 
     def add_completions(self, rows: Sequence[Mapping]) -> None:
         """Appends samples of what the model said in training (step, prompt, completions, rewards, ...)."""
-        self._append("completions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self._append("completions.jsonl", _jsonl(rows))
 
-    def rewind(self, step: int, rows: Sequence[Mapping] | None = None) -> None:
-        """Forgets what was logged after `step`, where training goes on; `rows` are the metrics up to it."""
-        rows = [row for row in self.metrics() if row["step"] <= step] if rows is None else rows
-        disk.write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        self._write_metrics_table(rows)
-        said = [row for row in read_lines(self.folder / "completions.jsonl") if row["step"] <= step]
-        if (self.folder / "completions.jsonl").exists():
-            disk.write_text(
-                self.folder / "completions.jsonl", "".join(json.dumps(row) + "\n" for row in said)
+    def rewind(self, step: int, rows: Sequence[Mapping]) -> None:
+        """Forget what was logged after `step`, where training resumes.
+
+        Args:
+            rows: the metrics up to that step, as the checkpoint holds them.
+        """
+        _, damaged = _readable(self.folder / "metrics.jsonl")
+        completions, more = _readable(self.folder / "completions.jsonl")
+        if damaged or more:
+            _say(
+                f"{self.folder}: damaged lines (metrics.jsonl {damaged}, completions.jsonl {more}); metrics up to "
+                f"step {step} are the checkpoint's, damaged completions are left out"
             )
+        disk.write_text(self.folder / "metrics.jsonl", _jsonl(rows))
+        self._write_metrics_table(rows)
+        if (self.folder / "completions.jsonl").exists():
+            kept = [row for row in completions if row["step"] <= step]
+            disk.write_text(self.folder / "completions.jsonl", _jsonl(kept))
 
     def _write_metrics_table(self, rows: Sequence[dict]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -191,15 +216,21 @@ class Run:
 
     # ---- files
 
-    def _append(self, name: str, text: str) -> None:
+    def _append(self, name: str, text: str, synced: bool = False) -> None:
         path = self.folder / name
         with disk_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(text)
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
 
     def _read_json(self, name: str) -> dict:
         path = self.folder / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("no JSON object")
+            return content
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); delete the folder to start again") from None
 
@@ -210,20 +241,76 @@ def read_lines(path: Path) -> list[dict]:
     Raises:
         UserError: another line is damaged.
     """
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    complete = content.rfind(b"\n") + 1
-    if complete < len(content):
-        with disk_errors(path):
-            os.truncate(path, complete)
+    _cut_torn_line(path)
     rows = []
-    for number, line in enumerate(content[:complete].splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), start=1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:
             raise UserError(f"{path}, line {number} is damaged ({error}); remove that line") from None
     return rows
+
+
+def _readable(path: Path) -> tuple[list[dict], int]:
+    """(the rows of a jsonl file that are whole, how many are not)."""
+    rows, damaged = [], 0
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            damaged += 1
+    return rows, damaged
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        complete = content.rfind(b"\n") + 1
+        if complete < len(content):
+            with disk_errors(path):
+                os.truncate(path, complete)
+
+
+def _jsonl(rows: Sequence[Mapping]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+# ---- one run at a time
+
+
+class _Lock:
+    """A run folder's lock, held as long as any `Run` of this process has the folder.
+
+    POSIX locks belong to a process: they end with it, however it ends, and a fork does not inherit them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = (folder / ".lock").open("w")
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UserError(
+                f"another process is writing to {folder}; wait for it, or give another --output_dir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+
+    def __del__(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()
+
+
+_LOCKS: WeakValueDictionary[Path, _Lock] = WeakValueDictionary()
+
+
+def _lock(folder: Path) -> _Lock:
+    folder = folder.resolve()
+    lock = _LOCKS.get(folder) or _Lock(folder)
+    _LOCKS[folder] = lock
+    return lock
+
+
+# ---- arguments
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,6 +339,7 @@ def _csv(rows: Sequence[Mapping], columns: Sequence[str], header: bool = True) -
 # ---- what a result depends on
 
 
+@cache
 def environment() -> dict[str, Any]:
     """Command, git commit and whether files differ from it, versions of Python and libraries, device."""
     import torch
@@ -273,6 +361,26 @@ def environment() -> dict[str, Any]:
         "versions": versions,
         "device": device,
     }
+
+
+def _changed_environment(before: Mapping, now: Mapping) -> str:
+    """What differs between two environments, as text; empty where nothing does."""
+
+    def described(environment: Mapping) -> dict[str, Any]:
+        commit = f"{environment.get('git_commit')}{' with changes' if environment.get('git_dirty') else ''}"
+        versions = environment.get("versions")
+        return {"commit": commit, "device": environment.get("device"), **(versions or {})}
+
+    old, new = described(before), described(now)
+    return ", ".join(
+        f"{name} {old.get(name)} (now {new[name]})" for name in new if old.get(name) != new[name]
+    )
+
+
+@cache
+def _say(line: str) -> None:
+    """Print a line once per process: a training opens a folder for each of its tests."""
+    print(line, flush=True)
 
 
 def _git(*arguments: str) -> str | None:

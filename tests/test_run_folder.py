@@ -4,14 +4,19 @@ import csv
 import errno
 import json
 import os
+import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from spatialvlm import run_folder
 from spatialvlm.errors import UserError
-from spatialvlm.run_folder import DataSource, Run, environment, fingerprint, fresh_folder
+from spatialvlm.run_folder import DataSource, Run, environment, fingerprint, fresh_folder, read_lines
 
+ROOT = Path(__file__).parents[1]
 CONFIG = {"model": "embedded", "seed": 0, "batch_size": 4}
 ROWS = [{"id": "a", "correct": True}, {"id": "b", "correct": False}]
 
@@ -119,7 +124,7 @@ def test_metrics_of_a_run_gone_on_with_are_those_of_one_never_stopped(tmp_path):
     with (tmp_path / "stopped/metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "rew')
     again = Run(tmp_path / "stopped", CONFIG)
-    again.rewind(2)
+    again.rewind(2, whole.metrics()[:2])
     for step in range(3, 6):
         again.log(step, reward=step / 10)
     for name in ("metrics.jsonl", "metrics.csv"):
@@ -132,6 +137,67 @@ SUMMARY = {
     "aggregates": {"official": {"value": 0.5, "interval": [0.2, 0.8], "n": 4}},
     "tasks": {"Count": {"n": 4, "accuracy": 0.5, "interval": [0.2, 0.8], "chance": 0.25}},
 }
+
+
+def test_rewinding_keeps_completions_up_to_the_step(tmp_path):
+    run = Run(tmp_path, CONFIG)
+    run.add_completions([{"step": step, "completions": ["A"]} for step in (1, 2, 2, 3)])
+    run.rewind(2, [])
+    assert [row["step"] for row in read_lines(tmp_path / "completions.jsonl")] == [1, 2, 2]
+    run.rewind(0, [])
+    assert read_lines(tmp_path / "completions.jsonl") == []
+
+
+def test_a_damaged_line_of_metrics_is_restored_from_the_checkpoint(tmp_path, capsys):
+    run = Run(tmp_path, CONFIG)
+    for step in (1, 2, 3):
+        run.log(step, reward=step / 10)
+        run.add_completions([{"step": step}])
+    rows = run.metrics()[:2]
+    for name in ("metrics.jsonl", "completions.jsonl"):
+        lines = (tmp_path / name).read_text().splitlines()
+        (tmp_path / name).write_text("\n".join([lines[0][:5], *lines[1:]]) + "\n")
+    again = Run(tmp_path, CONFIG)  # the damage blocks nothing
+    again.rewind(2, rows)
+    assert again.metrics() == rows and read_lines(tmp_path / "completions.jsonl") == [{"step": 2}]
+    assert "damaged lines (metrics.jsonl 1, completions.jsonl 1)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["[]", '{"arguments": null}', '"text"', "{}"])
+def test_a_config_of_another_shape_is_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match="config.json is damaged .*; delete the folder"):
+        Run(tmp_path, CONFIG)
+
+
+def test_a_resumed_run_records_what_changed_around_it(tmp_path, capsys, monkeypatch):
+    Run(tmp_path, CONFIG)
+    Run(tmp_path, CONFIG)
+    assert "resuming" not in capsys.readouterr().out
+    now = environment() | {"device": "another card"}
+    now |= {"versions": now["versions"] | {"torch": "9.9"}}
+    monkeypatch.setattr(run_folder, "environment", lambda: now)
+    for _ in range(2):
+        Run(tmp_path, CONFIG)
+    printed = capsys.readouterr().out
+    assert printed.count("resuming what was made with") == 1 and "(now another card)" in printed
+    assert f"torch {environment()['versions']['torch']} (now 9.9)" in printed
+    (resumed,) = json.loads((tmp_path / "config.json").read_text())["resumed"]
+    assert resumed["device"] == "another card"
+
+
+def test_one_process_at_a_time_holds_a_folder(tmp_path):
+    hold = "import sys, time; from spatialvlm.run_folder import Run; run = Run(sys.argv[1], {}); print(1, flush=True)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{hold}; time.sleep(60)", tmp_path], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert other.stdout.read(1) == b"1"
+    with pytest.raises(UserError, match="another process is writing to .*; wait for it"):
+        Run(tmp_path, {})
+    other.kill()  # a dead process keeps nothing
+    other.wait()
+    first, second = Run(tmp_path, {}), Run(tmp_path, {})  # within a process both may
+    assert pickle.loads(pickle.dumps(first)).folder == second.folder
 
 
 def test_summary_as_json_and_as_a_table(tmp_path):

@@ -78,7 +78,7 @@ def test_a_checkpoint_made_again_takes_the_place_of_the_old_one(tmp_path):
     assert (tmp_path / "checkpoint-3/adapter_model.safetensors").read_bytes() != before
     assert {path.name for path in checkpoints.found(tmp_path)} == {"checkpoint-3", "checkpoint-6"}
     (tmp_path / "checkpoint-6/trainer.json").unlink()
-    assert saving.newest(tmp_path) == tmp_path / "checkpoint-3" and not list(tmp_path.glob(".*"))
+    assert saving.newest(tmp_path) == tmp_path / "checkpoint-3" and not list(tmp_path.glob(".checkpoint*"))
 
 
 def test_a_checkpoint_too_many_or_too_few(tmp_path):
