@@ -5,10 +5,10 @@ python benchmarks/eval_throughput.py --num_samples 1          # greedy answers
 python benchmarks/eval_throughput.py --shape paligemma2-3b    # for a GPU: the 3B shape, random weights
 python benchmarks/eval_throughput.py --memory 1000 10000      # most memory held, by the number of questions
 
-Plain is what the published notebook does: it opens and resizes the pictures of 10 questions, generates one
+Plain is what the published notebook does: it opens and resizes the images of 10 questions, generates one
 answer to each, and does all of that again for every further sample. Ours reads the prompt once for all
-samples, puts prompts of one length together and, on a GPU, has worker processes read the pictures
-(`--num_workers`). Pictures are 480 x 320 PNG files, as CLEVR's. Greedy answers must be the same first. Then
+samples, puts prompts of one length together and, on a GPU, has worker processes read the images
+(`--num_workers`). Images are 480 x 320 PNG files, as CLEVR's. Greedy answers must be the same first. Then
 the ways take turns; the first round warms up and is not timed. `matrix share` is a way's own multiplications,
 counted, over its time and the matrix rate measured in this run. With --memory each number of questions has a
 process of its own.
@@ -46,7 +46,7 @@ from spatialvlm.models.shapes import random_model
 from spatialvlm.worlds.clevr import scenes, series
 
 PLAIN_BATCH = 10
-PICTURES = 50  # different ones; questions take them in turn, and each is read anew every time
+IMAGES = 50  # different ones; questions take them in turn, and each is read again every time
 
 
 @dataclass
@@ -55,11 +55,11 @@ class Args:
         default="embedded", metadata={"help": "the embedded model, or the 3B shape with random weights"}
     )
     questions: int = field(default=200, metadata={"help": "questions of one timed round"})
-    num_samples: int = field(default=4, metadata={"help": "answers a question (Pass@k); 1 = greedy"})
+    num_samples: int = field(default=4, metadata={"help": "answers per question (Pass@k); 1 = greedy"})
     rounds: int = field(default=3, metadata={"help": "timed rounds of each way"})
     batch_size: int = field(default=64, metadata={"help": "answers at a time, ours"})
     num_workers: int | None = field(
-        default=None, metadata={"help": "processes that read pictures, ours; by device where not given"}
+        default=None, metadata={"help": "processes that read images, ours; by device if not given"}
     )
     max_new_tokens: int = field(default=8, metadata={"help": "longest answer, in tokens"})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
@@ -86,15 +86,15 @@ def build(args: Args) -> tuple[torch.nn.Module, object]:
 
 
 def questions(count: int, folder: Path) -> Sequence[Example]:
-    """CV-Bench's form without boxes, each with a picture file."""
-    texts = [series.cvbench("test", PICTURES)[number] for number in range(PICTURES)]
+    """CV-Bench's form without boxes, each with an image file."""
+    texts = [series.cvbench("test", IMAGES)[number] for number in range(IMAGES)]
     for number, example in enumerate(texts):
         scenes.render_scene(scenes.make(*example.meta["scene"]), 480, 320).image.save(
             folder / f"{number}.png"
         )
 
     def make(index: int) -> Example:
-        number = index % PICTURES
+        number = index % IMAGES
         return replace(texts[number], id=f"q{index}", images=(folder / f"{number}.png",), meta={})
 
     return LazyExamples(make, range(count))
@@ -110,10 +110,10 @@ def plain(model, processor, examples: Sequence[Example], args: Args, num_samples
     for _ in range(num_samples):
         for start in range(0, len(examples), PLAIN_BATCH):
             batch = examples[start : start + PLAIN_BATCH]
-            pictures = [Image.open(example.images[0]).convert("RGB") for example in batch]
+            images = [Image.open(example.images[0]).convert("RGB") for example in batch]
             prompts = [processor.image_token + example.prompt for example in batch]
             inputs = processor(
-                images=pictures, text=prompts, padding="longest", padding_side="left", return_tensors="pt"
+                images=images, text=prompts, padding="longest", padding_side="left", return_tensors="pt"
             ).to(model.device)
             inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
             out = model.generate(**inputs, max_new_tokens=args.max_new_tokens, **sampling)

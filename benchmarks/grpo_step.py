@@ -1,4 +1,4 @@
-"""One GRPO step in three ways, side by side: one row a completion (plain), trl's GRPOTrainer (trl), ours.
+"""One GRPO step in three ways, side by side: one row per completion (plain), trl's GRPOTrainer (trl), ours.
 
 python benchmarks/grpo_step.py                          # small PaliGemma 2, G = 4 and 14: minutes on a CPU
 python benchmarks/grpo_step.py --profile_step           # and where our step's time goes
@@ -53,14 +53,14 @@ class Args:
         default="small", metadata={"help": "of the model; small has 5.9 million weights in 3B's proportions"}
     )
     num_generations: list[int] = field(
-        default_factory=lambda: [4, 14], metadata={"help": "completions a prompt; several are done in turn"}
+        default_factory=lambda: [4, 14], metadata={"help": "completions per prompt; several are done in turn"}
     )
     ways: list[str] = field(
         default_factory=list,
         metadata={"help": "which of plain, trl, ours; all by default, but for Qwen's trl"},
     )
     steps: int = field(default=5, metadata={"help": "timed steps of each way"})
-    prompts: int = field(default=8, metadata={"help": "prompts a step"})
+    prompts: int = field(default=8, metadata={"help": "prompts per step"})
     prompts_per_pass: int = field(default=1, metadata={"help": "prompts of one scoring pass"})
     completion_length: int = field(default=8, metadata={"help": "tokens of every completion"})
     decoder_layers: int | None = field(default=None, metadata={"help": "fewer than the shape has"})
@@ -84,7 +84,7 @@ def trl_version() -> str:
 
 
 def check(args: Args) -> None:
-    """Raises UserError naming the first flag that makes no sense."""
+    """Raise UserError naming the first invalid flag."""
     qwen = args.shape == "qwen2-vl-small"
     args.ways = args.ways or ["plain", *["trl"] * (not qwen), "ours"]
     if qwen and ("trl" in args.ways or args.profile_step):
@@ -159,8 +159,8 @@ def measure(ways: dict[str, Way], work: Workload, steps: int) -> dict[str, dict]
 
 
 def compare(args: Args, work: Workload, num_generations: int, rate: float) -> dict:
-    """Everything about one number of completions a prompt, printed and returned."""
-    print(f"\nG = {num_generations}, {args.prompts} prompts, {args.completion_length} tokens a completion")
+    """Everything about one number of completions per prompt, printed and returned."""
+    print(f"\nG = {num_generations}, {args.prompts} prompts, {args.completion_length} tokens per completion")
     ways = {name: build(name, work, num_generations) for name in args.ways}
     result = {"num_generations": num_generations, "agreement": checked_agreement(ways, work, num_generations)}
     result["ways"] = found = measure(ways, work, args.steps)

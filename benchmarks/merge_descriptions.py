@@ -67,7 +67,7 @@ def originals(args: Args) -> list[tuple[Scene, list[tuple[str, str]]]]:
 
 
 def copies(args: Args) -> Iterator[tuple[Scene, list[tuple[str, str]]]]:
-    """As many scenes as asked for, each an original in other colours."""
+    """That many scenes, each an original in other colours."""
     known = originals(args)
     pattern = re.compile(rf"\b({'|'.join(COLORS)})\b")
     for number in range(args.scenes):

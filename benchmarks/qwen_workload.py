@@ -35,7 +35,7 @@ class Plain(ways.Plain):
     @torch.no_grad()
     def _sample(self, batch: QwenBatch) -> Tensor:
         self.model.eval()
-        videos = [picture for each in batch.pictures for picture in each]
+        videos = [visual for each in batch.visuals for visual in each]
         core = self.model.get_base_model()
         rows = self.model.generate(
             input_ids=batch.input_ids,

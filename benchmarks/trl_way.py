@@ -23,7 +23,7 @@ CHAT_TEMPLATE = (
 
 
 class PaliGemmaGRPO(GRPOTrainer):
-    """GRPOTrainer with two faults mended.
+    """GRPOTrainer with two faults corrected.
 
     Prompts of different lengths crash, because PaliGemma's processor cannot batch them without padding; and
     completion tokens get type 0, so they see each other.

@@ -39,10 +39,10 @@ def rewards_of(processor, completions: rollout.Completions) -> list[list[float]]
 
 
 class Plain:
-    """One row a completion, as published scripts do it.
+    """One row per completion, as published scripts do it.
 
     `generate` with `num_return_sequences`, then the whole sequence of every completion through the model for
-    the reference and for the policy; image and prompt are computed anew for each. Better than published code
+    the reference and for the policy; image and prompt are recomputed for each. Better than published code
     where that costs nothing: the mask is right, logits are made for the completion alone, and prompts are
     sampled the quicker way, which is all of a step in one batch on a GPU and one pass's on a CPU.
     """

@@ -56,7 +56,7 @@ class Workload:
         return len(self.examples) // self.prompts_per_pass
 
     def encode(self) -> rollout.Batch | QwenBatch:
-        """All prompts of a step, images read and resized anew."""
+        """All prompts of a step, images read and resized again."""
         prompts, images = zip(*((example.prompt, example.images) for example in self.examples), strict=True)
         return rollout.encode(self.processor, prompts, images, self.model.device)
 

@@ -8,11 +8,11 @@ python model/pali_sat_grpo.py --answer_form natural    # embedded, in the paper'
 python model/pali_sat_grpo.py --data path/to/clevr     # real CLEVR images, official folder form
 python model/pali_sat_grpo.py --data path/to/sat.parquet
                                                        # SAT's own files
-python model/pali_sat_grpo.py --resume                 # goes on with the newest run where it was
+python model/pali_sat_grpo.py --resume                 # resumes the newest run
 accelerate launch model/pali_sat_grpo.py               # several GPUs; runs/accelerate/ has more
 
 Prints CV-Bench accuracy before and after with 95 % intervals, and below it the trained model with the images
-shuffled among the questions: what it scores without looking. Embedded: 4 to 7 minutes on 2 CPU cores.
+shuffled among the questions: its blind baseline. Embedded: 4 to 7 minutes on 2 CPU cores.
 Published settings need a GPU.
 """
 

@@ -5,7 +5,7 @@ python model/pali_sat_sft.py                           # GPU: PaliGemma 2 3B on 
 python model/pali_sat_sft.py --answer_form natural     # embedded, in the paper's form: answers in words
 python model/pali_sat_sft.py --data path/to/sat.parquet
                                                        # SAT's own files; a CLEVR folder works too
-python model/pali_sat_sft.py --resume                  # goes on with the newest run where it was
+python model/pali_sat_sft.py --resume                  # resumes the newest run
 accelerate launch model/pali_sat_sft.py                # several GPUs; runs/accelerate/ has more
 
 The loss is on the answer and its end token alone, and the prompt is read both ways, as PaliGemma was trained.

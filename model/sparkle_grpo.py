@@ -4,7 +4,7 @@ python model/sparkle_grpo.py                           # GPU: PaliGemma 2 3B, th
 python model/sparkle_grpo.py --capabilities distance   # ablations, as of model/sparkle_sft.py
 python model/sparkle_grpo.py --config runs/sparkle_qwen2vl_grpo.yaml
                                                        # another model
-python model/sparkle_grpo.py --resume                  # goes on with the newest run where it was
+python model/sparkle_grpo.py --resume                  # resumes the newest run
 
 The paper trains by SFT; whether rewards carry over to composite tasks as well is the next question, which it
 does not ask. A completion is worth what its answer scores if it is nothing but an answer (`rewards_sparkle`).

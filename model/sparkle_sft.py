@@ -4,12 +4,12 @@ python model/sparkle_sft.py                            # GPU: PaliGemma 2 3B, th
                                                        # CPU: embedded, larger glyphs, fewer nodes
 python model/sparkle_sft.py --capabilities direction   # ablations: one capability alone, or two
 python model/sparkle_sft.py --numbers false            # ... without questions answered by a number
-python model/sparkle_sft.py --configurations 200       # ... fewer pictures
+python model/sparkle_sft.py --configurations 200       # ... fewer images
 python model/sparkle_sft.py --config runs/sparkle_qwen2vl_sft.yaml
                                                        # another model
 python model/sparkle_sft.py --data results/sparkle_data/paper-0
                                                        # questions of make_data/sparkle.py
-python model/sparkle_sft.py --resume                   # goes on with the newest run where it was
+python model/sparkle_sft.py --resume                   # resumes the newest run
 
 Prints accuracy on the basic test before and after, by capability, with 95 % intervals. Composite tasks are
 never trained on: eval_sparkle.py --adapter <run folder>/adapter tests them.

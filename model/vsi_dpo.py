@@ -3,7 +3,7 @@
 python model/vsi_dpo.py                                # GPU: Qwen2-VL 2B on VSI-100k; CPU: embedded, on rooms
 python model/vsi_dpo.py --config runs/vsgrpo_7b_dpo.yaml
                                                        # another published run; any flag over it
-python model/vsi_dpo.py --resume                       # goes on with the newest run where it was
+python model/vsi_dpo.py --resume                       # resumes the newest run
 accelerate launch model/vsi_dpo.py                     # several GPUs; runs/accelerate/ has more
 
 The vanilla prompt asks. The wrong answer is another word that could have been the answer, or the right number

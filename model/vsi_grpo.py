@@ -8,13 +8,13 @@ python model/vsi_grpo.py --prompt think --max_completion_length 256
                                                        # thoughts, then the answer, in tags; or observe
 python model/vsi_grpo.py --reward mra                  # VSI-Bench's own score of numbers as their reward
 python model/vsi_grpo.py --families object_counting    # the other families are held out
-python model/vsi_grpo.py --resume                      # goes on with the newest run where it was
+python model/vsi_grpo.py --resume                      # resumes the newest run
 accelerate launch model/vsi_grpo.py                    # several GPUs; runs/accelerate/ has more
 
 With a GPU, make the data first (make_data/vsi_100k.py, with --leave_out nyu-visionx/VSI-Bench: no room that
 is tested may be trained on). VSI-Bench's videos are fetched (5.7 GB) where --eval_frames does not give them.
 Prints the scores by family before and after, and below them the trained model's with the videos shuffled. Of
-think and observe every step also has the share of completions in the `format`, and of `empty_thoughts` (of
+think and observe every step also has the fraction of completions in the `format`, and of `empty_thoughts` (of
 several processes those of the first).
 """
 
@@ -44,7 +44,7 @@ class Args(VSIArgs, grpo.GRPOArgs):
     reward: rewards_vsi.Numbers = field(
         default="relative", metadata={"help": "of numbers: from the relative error, as published, or mra"}
     )
-    num_generations: int = field(default=14, metadata={"help": "completions a prompt (a group)"})
+    num_generations: int = field(default=14, metadata={"help": "completions per prompt (a group)"})
     learning_rate: float = field(default=1e-5, metadata={"help": "of AdamW"})
     beta: float = field(default=1e-4, metadata={"help": "weight of the KL term; 0 collapses, as published"})
     dynamic_sampling: bool = field(
@@ -56,7 +56,7 @@ class Args(VSIArgs, grpo.GRPOArgs):
     max_completion_length: int = field(default=16, metadata={"help": "longest completion, in tokens"})
 
     def check(self) -> None:
-        """Raises UserError naming the first argument that makes no sense."""
+        """Raise UserError naming the first invalid argument."""
         super().check()
         if self.prompt != "vanilla" and self.max_completion_length < IN_TAGS:
             raise UserError(

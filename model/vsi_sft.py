@@ -3,7 +3,7 @@
 python model/vsi_sft.py                                # GPU: Qwen2-VL 2B on VSI-100k; CPU: embedded, on rooms
 python model/vsi_sft.py --config runs/vsgrpo_7b_sft.yaml
                                                        # another published run; any flag over it
-python model/vsi_sft.py --resume                       # goes on with the newest run where it was
+python model/vsi_sft.py --resume                       # resumes the newest run
 accelerate launch model/vsi_sft.py                     # several GPUs; runs/accelerate/ has more
 
 The vanilla prompt asks, and the loss is on the answer and its end token alone. Same data, adapter, tests and

@@ -82,5 +82,7 @@ def run(
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on where it was", file=sys.stderr)
+        # Another training of the same name would start afresh; the others come back to their folder.
+        again = "the same command with --resume" if hasattr(args_class, "resume") else "the same command"
+        print(f"stopped; run {again} to continue where it stopped", file=sys.stderr)
         raise SystemExit(130) from None

@@ -70,11 +70,19 @@ def test_an_unknown_name_in_the_file_is_an_error(tmp_path, capsys):
     assert "stepz" in capsys.readouterr().err
 
 
-def test_an_interruption_says_how_to_go_on(capsys):
+@dataclass
+class ResumableArgs(Args):
+    resume: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("args", "advice"), [(Args, "the same command to"), (ResumableArgs, "the same command with --resume to")]
+)
+def test_an_interruption_says_how_to_continue(args, advice, capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.run(interrupted, Args, [])
+        cli.run(interrupted, args, [])
     assert caught.value.code == 130
-    assert "run the same command again" in capsys.readouterr().err
+    assert f"stopped; run {advice} continue where it stopped" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_keeps_its_traceback():

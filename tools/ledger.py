@@ -117,7 +117,7 @@ class Ledger(TorchDispatchMode):
         return out
 
     def _without_content(self, func, leaves: list, args, kwargs):
-        """`func(*args, **kwargs)`; where it came with the same shapes before, only its result is made anew.
+        """`func(*args, **kwargs)`; if it came with the same shapes before, only its result is made again.
 
         Layers are alike, and torch takes long to find out what shape a result on meta has.
         """

@@ -38,7 +38,7 @@ def prefix(core, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def plain_logits(core, batch: Batch, completions: Completions) -> Tensor:
-    """(B * G, T, V): one row a completion, images and all, through the model's own inputs and masks."""
+    """(B * G, T, V): one row per completion, images and all, through the model's own inputs and masks."""
     groups, num_generations, length = completions.tokens.shape
     repeated = [group for group in range(groups) for _ in range(num_generations)]
     tokens = completions.tokens.reshape(groups * num_generations, length)

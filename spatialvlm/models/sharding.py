@@ -1,4 +1,4 @@
-"""One model shared out among processes: each keeps a part of the decoder layers' frozen weights (FSDP2).
+"""One model split among processes: each keeps a part of the decoder layers' frozen weights (FSDP2).
 
 A layer is gathered from all processes when it runs, and let go after. So all must run the same layers equally
 often; but how often a process that samples runs the model is its own affair (lengths, rounds, an empty share

@@ -124,8 +124,8 @@ class LocalClient:
 def _with_one_image(batch, number: int):
     """The batch with image `number` alone, for the vision tower."""
     if isinstance(batch, qwen.QwenBatch):
-        pictures = [picture for each in batch.pictures for picture in each]
-        return replace(batch, pictures=((pictures[number],),))
+        visuals = [visual for each in batch.visuals for visual in each]
+        return replace(batch, visuals=((visuals[number],),))
     return replace(batch, pixel_values=batch.pixel_values[number : number + 1], image_counts=(1,))
 
 

@@ -6,7 +6,7 @@
                      manifest.json                                    step, arguments, SHA-256 of each file
 
 All that is random in training follows from the seed and the counters in trainer.json, so they stand for the
-generators' states, and a run that goes on from a checkpoint ends as one that was never stopped.
+generators' states, and a run resumed from a checkpoint ends as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Checkpoints:
 
     Args:
         run: the run's folder, of the main process; None on the others, which write nothing.
-        arguments: all arguments of the run; going on with others is refused.
+        arguments: all arguments of the run; resuming with others is refused.
         every: steps from one checkpoint to the next.
         keep: how many of the newest stay.
         may_differ: arguments that change no result.
@@ -95,7 +95,7 @@ class Checkpoints:
             if changed := differences(made_with, plain(self.arguments), self.may_differ):
                 raise UserError(
                     f"{candidate} was made with other arguments ({'; '.join(changed)}); "
-                    "go on with the same ones, or start a new run without --resume"
+                    "resume with the same ones, or start a new run without --resume"
                 )
             return candidate
         if candidates:

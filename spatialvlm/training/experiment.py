@@ -1,7 +1,8 @@
 """Train, and test on a benchmark before and after: what the training scripts share, from folder to table.
 
 A script opens an `Experiment`, tests the model it starts from, trains, and tests again. Each test has its own
-part of the run folder and goes on where it was; training goes on from its newest checkpoint (`--resume`).
+part of the run folder and is resumed where it stopped; training resumes from its newest checkpoint
+(`--resume`).
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class RunArgs(loading.ModelArgs):
     )
     train_limit: int = field(default=1000, metadata={"help": "training questions"})
     eval_data: str = field(default="embedded", metadata={"help": "test rows, or 'embedded'"})
-    eval_limit: int | None = field(default=None, metadata={"help": "test questions; all where not given"})
-    eval_batch_size: int = field(default=32, metadata={"help": "answers to the test at a time, a device"})
+    eval_limit: int | None = field(default=None, metadata={"help": "test questions; all if not given"})
+    eval_batch_size: int = field(default=32, metadata={"help": "answers to the test per batch and device"})
     test_base: bool = field(default=True, metadata={"help": "test the model before it is trained, too"})
     run_name: str = field(default="run", metadata={"help": "first part of the run folder's name"})
     output_dir: str | None = field(
@@ -59,20 +60,20 @@ class RunArgs(loading.ModelArgs):
         metadata={
             "nargs": "?",
             "const": NEWEST,
-            "help": "go on with the newest run of this name, or with a run folder or checkpoint",
+            "help": "resume the newest run of this name, or a run folder or checkpoint",
         },
     )
     save_steps: int = field(default=50, metadata={"help": "steps from one checkpoint to the next"})
-    save_total_limit: int = field(default=2, metadata={"help": "how many of the newest checkpoints stay"})
+    save_total_limit: int = field(default=2, metadata={"help": "number of newest checkpoints to keep"})
     report_to: Literal["none", "trackio", "wandb", "tensorboard"] = field(
-        default="none", metadata={"help": "where metrics go besides the run folder"}
+        default="none", metadata={"help": "tracker for metrics beside the run folder"}
     )
     log_completions_steps: int = field(
         default=20, metadata={"help": "steps from one sample of completions to the next"}
     )
 
     def check(self) -> None:
-        """Raises UserError naming the first argument that makes no sense."""
+        """Raise UserError naming the first invalid argument."""
         super().check()  # the trainer's, which comes after in a script's Args
         positive = ("train_limit", "eval_limit", "eval_batch_size", "save_steps", "save_total_limit")
         for name in (*positive, "log_completions_steps"):
@@ -95,7 +96,7 @@ class Experiment:
         test_data: where the questions of the test come from, for config.json.
 
     Raises:
-        UserError: a run to go on with that is not there, or was made with other arguments.
+        UserError: a run to resume that is not there, or was made with other arguments.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Experiment:
             self.resume = self.checkpoints.newest(_checkpoint(args.resume) or self.folder)
             step = self.checkpoints.restore(self.resume)
             if self.main:
-                print(f"going on with {self.folder} after step {step}", flush=True)
+                print(f"resuming {self.folder} after step {step}", flush=True)
         self.tracker = tracking.Tracker(args.report_to, self.folder, arguments)
 
     def log(self, row: dict[str, float], trainer: Trainer) -> None:

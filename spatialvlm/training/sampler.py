@@ -1,7 +1,7 @@
 """Groups for GRPO: prompts in a seeded order, G rewarded completions of each, split among processes.
 
 A group whose rewards are all equal teaches nothing. With dynamic sampling (DAPO) it is replaced by a fresh
-prompt, up to a maximum. Which prompts a step takes, and what is sampled for them, follows from the seed and
+prompt, up to a maximum. Which prompts come next, and what is sampled for them, follows from the seed and
 the weights alone: not from batch sizes or the number of processes.
 """
 
@@ -29,7 +29,7 @@ Reward = Callable[[str, Example], float]  # (completion, example) -> reward
 
 @dataclass
 class SamplingArgs(TrainingArgs):
-    """How many completions of how many prompts a step samples."""
+    """Size of a step of GRPO, and how its completions are sampled."""
 
     per_pass: ClassVar[str] = "prompts_per_device"
 

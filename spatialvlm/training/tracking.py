@@ -1,4 +1,4 @@
-"""Watching a training: trackers through accelerate, completions on the screen, curves as pictures."""
+"""Watching a training: trackers through accelerate, completions on the screen, plotted curves."""
 
 from __future__ import annotations
 

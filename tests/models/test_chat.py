@@ -37,7 +37,7 @@ def copied(folder, tmp_path):
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
-def pictures(count: int = len(QUESTIONS)):
+def example_images(count: int = len(QUESTIONS)):
     """One each, of several shapes."""
     return [[tiny.image(seed, 24 + 16 * seed, 40 - 8 * seed)] for seed in range(count)]
 
@@ -60,8 +60,8 @@ def inputs_of(processor, prompt, images) -> dict:
     return {
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,
-        "pixel_values": torch.cat([picture.patches for picture in batch.pictures[0]]),
-        "image_grid_thw": torch.tensor([picture.grid for picture in batch.pictures[0]]),
+        "pixel_values": torch.cat([visual.patches for visual in batch.visuals[0]]),
+        "image_grid_thw": torch.tensor([visual.grid for visual in batch.visuals[0]]),
         "mm_token_type_ids": (batch.input_ids == image).int(),
     }
 
@@ -92,9 +92,9 @@ def test_greedy_answers_of_a_batch_are_those_of_generate_one_by_one(loaded):
     tokenizer = loaded[1].tokenizer
     expected = [
         tokenizer.decode(generated(loaded, *each, never_said(loaded[1])), skip_special_tokens=True)
-        for each in zip(QUESTIONS, pictures(), strict=True)
+        for each in zip(QUESTIONS, example_images(), strict=True)
     ]
-    assert ask(loaded, QUESTIONS, pictures()) == [[text] for text in expected]
+    assert ask(loaded, QUESTIONS, example_images()) == [[text] for text in expected]
     assert len(set(expected)) == len(QUESTIONS) and all(expected)
 
 
@@ -107,23 +107,23 @@ def test_neither_batch_size_nor_neighbours_nor_order_change_an_answer(loaded):
 
 
 def test_a_sample_follows_from_its_seed_and_number_alone(loaded):
-    drawn = ask(loaded, QUESTIONS, pictures(), 6, temperature=1.0, seeds=[7, 8, 9])
+    drawn = ask(loaded, QUESTIONS, example_images(), 6, temperature=1.0, seeds=[7, 8, 9])
     assert all(len(set(texts)) > 3 for texts in drawn)
-    alone = ask(loaded, QUESTIONS[1:2], pictures()[1:2], 3, temperature=1.0, seeds=[8])
+    alone = ask(loaded, QUESTIONS[1:2], example_images()[1:2], 3, temperature=1.0, seeds=[8])
     assert alone == [drawn[1][:3]]
-    assert ask(loaded, QUESTIONS, pictures(), 6, temperature=1.0, seeds=[17, 18, 19]) != drawn
+    assert ask(loaded, QUESTIONS, example_images(), 6, temperature=1.0, seeds=[17, 18, 19]) != drawn
 
 
 def test_a_low_temperature_says_what_greedy_says(loaded):
-    greedy = ask(loaded, QUESTIONS, pictures())
-    assert ask(loaded, QUESTIONS, pictures(), temperature=1e-3) == greedy
+    greedy = ask(loaded, QUESTIONS, example_images())
+    assert ask(loaded, QUESTIONS, example_images(), temperature=1e-3) == greedy
 
 
 def test_samples_come_as_often_as_their_probability(loaded):
     model, processor = loaded
-    texts = ask(loaded, QUESTIONS[:1], pictures(1), 3000, length=1, temperature=2.0)[0]
+    texts = ask(loaded, QUESTIONS[:1], example_images(1), 3000, length=1, temperature=2.0)[0]
     with torch.no_grad():
-        logits = model(**inputs_of(processor, QUESTIONS[0], pictures(1)[0])).logits[0, -1]
+        logits = model(**inputs_of(processor, QUESTIONS[0], example_images(1)[0])).logits[0, -1]
     logits[never_said(processor)] = -torch.inf
     shares = (logits / 2.0).softmax(-1)
     likeliest = shares.argmax().item()
@@ -131,7 +131,7 @@ def test_samples_come_as_often_as_their_probability(loaded):
     assert found == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 3000) ** 0.5)
 
 
-def test_the_picture_is_looked_at(loaded):
+def test_the_image_changes_the_answer(loaded):
     first, second = (ask(loaded, QUESTIONS[:1], [[tiny.image(seed)]]) for seed in (1, 2))
     assert first != second
     both = ask(loaded, QUESTIONS[:1], [[tiny.image(1), tiny.image(2, 24, 24)]])
@@ -152,7 +152,7 @@ def test_an_answer_ends_with_the_end_token(copied):
     model, processor = load(copied)
     with torch.no_grad():
         model.lm_head.weight.zero_()  # all tokens alike, so the end comes early or late
-    texts = ask((model, processor), QUESTIONS, pictures(), 40, length=40, temperature=1.0)
+    texts = ask((model, processor), QUESTIONS, example_images(), 40, length=40, temperature=1.0)
     lengths = [len(text.split()) for each in texts for text in each]
     assert min(lengths) < 10 and max(lengths) == 40 and sum(length < 40 for length in lengths) > 30
 
@@ -160,11 +160,11 @@ def test_an_answer_ends_with_the_end_token(copied):
 # ---- inputs
 
 
-def test_a_picture_is_scaled_to_the_pixels_allowed(loaded):
+def test_an_image_is_scaled_to_the_pixels_allowed(loaded):
     _, processor = loaded
     for size in ((8, 8), (40, 30), (900, 500)):
         batch = rollout.encode(processor, QUESTIONS[:1], [[tiny.image(0, *size)]])
-        pixels = len(batch.pictures[0][0].patches) * 16
+        pixels = len(batch.visuals[0][0].patches) * 16
         assert 64 <= pixels <= 1024
         tokens = (batch.input_ids == processor.tokenizer.convert_tokens_to_ids(qwen.IMAGE)).sum()
         assert tokens == pixels / 64  # patches of 4 x 4, four a token
@@ -204,9 +204,9 @@ def test_inputs_are_those_of_the_published_processor(loaded):
     found = rollout.encode(ours, QUESTIONS, images)
     assert torch.equal(found.input_ids, expected["input_ids"])
     assert torch.equal(found.attention_mask, expected["attention_mask"])
-    pictures = [picture for each in found.pictures for picture in each]
-    assert torch.equal(torch.cat([picture.patches for picture in pictures]), expected["pixel_values"])
-    assert [[*picture.grid] for picture in pictures] == expected["image_grid_thw"].tolist()
+    visuals = [visual for each in found.visuals for visual in each]
+    assert torch.equal(torch.cat([visual.patches for visual in visuals]), expected["pixel_values"])
+    assert [[*visual.grid] for visual in visuals] == expected["image_grid_thw"].tolist()
 
 
 @pytest.mark.parametrize("token", ["<|image_pad|>", "<|im_end|>"])
@@ -216,7 +216,7 @@ def test_a_prompt_with_a_special_token_is_refused(loaded, token):
 
 
 def test_images_that_do_not_fit_the_prompts(loaded, tmp_path):
-    for prompts, images in ((QUESTIONS, pictures(2)), (QUESTIONS[:1], [[]]), ([], [])):
+    for prompts, images in ((QUESTIONS, example_images(2)), (QUESTIONS[:1], [[]]), ([], [])):
         with pytest.raises(ValueError, match="each prompt needs one or more"):
             rollout.encode(loaded[1], prompts, images)
     with pytest.raises(UserError, match="gone.png does not exist"):
@@ -243,7 +243,7 @@ def test_an_adapter_is_put_on(folder, loaded, tmp_path):
         tmp_path / "adapter", save_embedding_layers=False
     )
     adapted = load(folder, adapter=str(tmp_path / "adapter"))
-    assert ask(adapted, QUESTIONS, pictures()) != ask(loaded, QUESTIONS, pictures())
+    assert ask(adapted, QUESTIONS, example_images()) != ask(loaded, QUESTIONS, example_images())
     with pytest.raises(UserError, match="--adapter .*no adapter_config.json"):
         load(folder, adapter=str(tmp_path))
 
@@ -254,7 +254,9 @@ def test_a_template_in_a_file_of_its_own(copied, loaded):
     with pytest.raises(UserError, match="has no chat template"):
         load(copied)
     (copied / "chat_template.json").write_text(json.dumps({"chat_template": TEMPLATE}))
-    assert ask(load(copied), QUESTIONS[:1], pictures(1)) == ask(loaded, QUESTIONS[:1], pictures(1))
+    assert ask(load(copied), QUESTIONS[:1], example_images(1)) == ask(
+        loaded, QUESTIONS[:1], example_images(1)
+    )
 
 
 def test_weights_that_are_damaged_or_not_finite(copied):
@@ -263,7 +265,7 @@ def test_weights_that_are_damaged_or_not_finite(copied):
     with torch.no_grad():
         model.lm_head.weight[3] = torch.nan
     with pytest.raises(UserError, match="not finite"):
-        ask((model, processor), QUESTIONS, pictures())
+        ask((model, processor), QUESTIONS, example_images())
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="--model .*damaged"):
         load(copied)

@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL: sampled, packed and one row at a time are one number, with pictures and videos.
+"""Qwen2-VL and Qwen2.5-VL: sampled, packed and one row at a time are one number, with images and videos.
 
 The reference is `alone`: a completion by itself through the model's own forward, which finds its positions
 and masks itself, without padding, packing or cache.
@@ -98,15 +98,15 @@ def sampled(model, batch, seed=0, **options):
 def own_inputs(model, batch, row) -> dict:
     """What transformers' own calls take for one prompt."""
     one, core = batch.select([row]), model.get_base_model() if hasattr(model, "get_base_model") else model
-    (pictures,), config = one.pictures, core.config
+    (visuals,), config = one.visuals, core.config
     kinds = (one.input_ids == config.image_token_id) + 2 * (one.input_ids == config.video_token_id)
     inputs = {"input_ids": one.input_ids, "mm_token_type_ids": kinds.int()}
     names = ("pixel_values", "image_grid_thw")
-    if pictures[0].seconds is not None:
+    if visuals[0].seconds is not None:
         names = ("pixel_values_videos", "video_grid_thw")
         if config.model_type == "qwen2_5_vl":
-            inputs["second_per_grid_ts"] = torch.tensor([picture.seconds for picture in pictures])
-    parts = torch.cat([p.patches for p in pictures]), torch.tensor([p.grid for p in pictures])
+            inputs["second_per_grid_ts"] = torch.tensor([visual.seconds for visual in visuals])
+    parts = torch.cat([p.patches for p in visuals]), torch.tensor([p.grid for p in visuals])
     return inputs | dict(zip(names, parts, strict=True))
 
 
@@ -194,7 +194,7 @@ def test_packed_equals_plain_with_lora(lora, few_words, adapter, checkpointing):
 
 
 @pytest.mark.parametrize("row", range(len(PROMPTS)))
-def test_gradients_of_all_weights_for_a_picture_two_and_a_video(folder, few_words, row):
+def test_gradients_of_all_weights_for_one_image_two_and_a_video(folder, few_words, row):
     model, _ = load(folder)
     one = few_words.select([row])
     completions = sampled(model, one)
@@ -234,7 +234,7 @@ def test_nobody_looks_ahead_or_aside(loaded, batch, score):
 
 
 @pytest.mark.parametrize("score", [rollout.per_token_logps, rollout.per_token_logps_plain])
-def test_other_pictures_and_frames_in_another_order_matter(loaded, batch, score):
+def test_other_images_and_frames_in_another_order_matter(loaded, batch, score):
     model, processor = loaded
     completions = sampled(model, batch)
     video = IMAGES[2]
@@ -355,10 +355,10 @@ def test_a_video_is_laid_out_two_frames_at_a_time(loaded):
     _, processor = loaded
     levels = [10, 60, 110, 160, 210]
     frames = Video([tiny.image(0).point(lambda _, level=level: level) for level in levels])
-    ((picture,),) = rollout.encode(processor, ["how many ?"], [frames]).pictures
-    steps, height, width = picture.grid
-    assert steps == 3 and picture.seconds == 1.0  # two a second by default
-    patches = picture.patches.view(steps, height * width, 3, 2, 16)
+    ((visual,),) = rollout.encode(processor, ["how many ?"], [frames]).visuals
+    steps, height, width = visual.grid
+    assert steps == 3 and visual.seconds == 1.0  # two a second by default
+    patches = visual.patches.view(steps, height * width, 3, 2, 16)
     colours = zip(processor.image_processor.image_mean, processor.image_processor.image_std, strict=True)
     for channel, (mean, deviation) in enumerate(colours):
         expected = (torch.tensor([*levels, levels[-1]]) / 255 - mean) / deviation  # the last fills its patch
@@ -366,13 +366,13 @@ def test_a_video_is_laid_out_two_frames_at_a_time(loaded):
         assert (patches[:, :, channel] - patches[:, :1, channel, :, :1]).abs().max() < 1e-6
 
 
-def test_a_video_of_equal_frames_has_the_features_of_a_picture(loaded):
+def test_a_video_of_equal_frames_has_the_features_of_an_image(loaded):
     model, processor = loaded
     still, film = ([tiny.image(3)], Video([tiny.image(3)] * 2))
     still, film = (rollout.encode(processor, ["how many ?"], [each]) for each in (still, film))
     features = [rollout.image_features(model, each) for each in (still, film)]
     torch.testing.assert_close(*features)
-    assert torch.equal(still.pictures[0][0].patches, film.pictures[0][0].patches)
+    assert torch.equal(still.visuals[0][0].patches, film.visuals[0][0].patches)
     assert not torch.equal(still.input_ids, film.input_ids)  # its own token
 
 
@@ -382,10 +382,10 @@ def test_a_prompt_is_a_turn_of_the_user(loaded, batch):
         tokenizer.decode(ids[mask.bool()])
         for ids, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
     ]
-    for text, prompt, pictures in zip(texts, PROMPTS, batch.pictures, strict=True):
-        assert prompt in text and text.count("<|vision_start|>") == len(pictures)
-        tokens = sum(t * h * w // 4 for t, h, w in (picture.grid for picture in pictures))
-        pads = text.count("<|video_pad|>" if pictures[0].seconds else "<|image_pad|>")
+    for text, prompt, visuals in zip(texts, PROMPTS, batch.visuals, strict=True):
+        assert prompt in text and text.count("<|vision_start|>") == len(visuals)
+        tokens = sum(t * h * w // 4 for t, h, w in (visual.grid for visual in visuals))
+        pads = text.count("<|video_pad|>" if visuals[0].seconds else "<|image_pad|>")
         assert pads == tokens == text.count("_pad|>")
     assert batch.attention_mask[0, 0] == 0 and batch.attention_mask[:, -1].all()  # padded on the left
 
@@ -402,7 +402,7 @@ def test_images_are_preprocessed_once(loaded, monkeypatch):
     monkeypatch.setattr(type(processor.image_processor), "preprocess", counted)
     batches = [rollout.encode(processor, PROMPTS, IMAGES, cache=cache) for _ in range(2)]
     assert sum(calls) == sum(map(len, IMAGES))
-    first, second = ([p.patches for each in batch.pictures for p in each] for batch in batches)
+    first, second = ([p.patches for each in batch.visuals for p in each] for batch in batches)
     assert all(map(torch.equal, first, second))
 
 
@@ -451,7 +451,7 @@ def test_what_would_be_wrong_is_refused(loaded, batch):
 
 
 def examples(count=6):
-    """Pictures, pairs of them and videos, with questions of several lengths."""
+    """Images, pairs of them and videos, with questions of several lengths."""
     images = [[tiny.image(0)], [tiny.image(1), tiny.image(2, 24, 24)], film(3, width=16, height=16)]
     return [
         Example(
@@ -522,7 +522,7 @@ def test_the_vision_tower_is_frozen_and_sees_each_prompt_once(folder, capsys):
     )
     grpo.Trainer(model, processor, examples(), by_length, args).take_step()
     every = rollout.encode(processor, *zip(*[(e.prompt, e.images) for e in examples()], strict=True))
-    assert sum(seen) == sum(len(picture.patches) for each in every.pictures for picture in each)
+    assert sum(seen) == sum(len(visual.patches) for each in every.visuals for visual in each)
 
 
 def test_all_parts_can_be_trained(folder):

@@ -113,7 +113,7 @@ def test_qwen_gets_turns_by_its_template(kind, tmp_path):
     last = {token: len(texts) - 1 - texts[::-1].index(token) for token in ("<|image_pad|>", "<|im_start|>")}
     marks += [last["<|image_pad|>"], texts.index("red"), last["<|im_start|>"]]
     assert marks == sorted(marks)
-    tokens = [qwen.tokens_of(picture, batch.merge_size) for picture in batch.pictures[0]]
+    tokens = [qwen.tokens_of(visual, batch.merge_size) for visual in batch.visuals[0]]
     assert texts.count("<|image_pad|>") == sum(tokens)
     alone = local.encode_chat(processor, [[user(two, "what is left")]], [[two]])
     plain = qwen.encode(processor, ["what is left"], [[two]])

@@ -78,7 +78,7 @@ def test_two_processes_equal_one_and_resume(one, sharded, tmp_path):
         shutil.rmtree(stopped / "run" / name)
     done = run_two(script, *shared, "--resume", folder=stopped)
     assert done.returncode == 0, done.stderr[-9000:]
-    assert "going on with run after step 2" in done.stdout
+    assert "resuming run after step 2" in done.stdout
     assert metrics(stopped / "run") == metrics(two / "run")
     for name in ("adapter/adapter_model.safetensors", "trained/predictions.jsonl"):
         assert (stopped / "run" / name).read_bytes() == (two / "run" / name).read_bytes()

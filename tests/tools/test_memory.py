@@ -147,7 +147,7 @@ def test_plan_of_a_grpo_step_is_what_it_takes(options, tmp_path):
     assert longest == options["max_completion_length"], "the plan is for completions that go on to the end"
     base = held(trainer.model, trainer.optimizer)
     features = sum(group.features.nbytes for group in groups if group.features is not None)
-    # Masks are not planned: of a model this narrow, with 14 completions a prompt, they are a twentieth.
+    # Masks are not planned: of a model this narrow, with 14 completions per prompt, they are a twentieth.
     assert plan.totals["sampling"] - base == pytest.approx(sampling, rel=0.07)
     planned_learning = max(plan.totals[phase] for phase in ("forward", "backward", "update"))
     assert planned_learning - base == pytest.approx(learning + features, rel=0.05)
@@ -212,7 +212,7 @@ def status(name):
 def most_resident(work):
     """How far `work` raises the memory that the process has in use, by the kernel's high-water mark."""
     before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the mark starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # the mark starts again
     work()
     return status("VmHWM") - before
 

@@ -1,4 +1,4 @@
-"""What is saved is whole and comes back bit for bit; what is damaged, foreign or unwritable is told."""
+"""What is saved is whole and comes back bit for bit; what is damaged, foreign or unwritable is reported."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from spatialvlm.training.checkpoints import Checkpoints
 
 
 def train(folder, resume=None, every=1, keep=9, reward=by_length, **options):
-    """(trainer, run) of a run in `folder`, gone on with from the checkpoint `resume`."""
+    """(trainer, run) of a run in `folder`, resumed from the checkpoint `resume`."""
     run = Run(folder, {"seed": 0})
     saving = Checkpoints(run, {"seed": 0}, every, keep)
     if resume is not None:

@@ -212,7 +212,7 @@ def test_number_of_processes_changes_nothing(tmp_path):
     torch.testing.assert_close(
         after, expected, rtol=0, atol=tolerance.of_weights(1e-3, tolerance.TINY, steps=2)
     )
-    assert any(metrics["dropped"] for metrics in history), "some groups should have been drawn anew"
+    assert any(metrics["dropped"] for metrics in history), "some groups should have been replaced"
     for found, wanted in zip(first, history, strict=True):
         wanted = {name: value for name, value in wanted.items() if name != "seconds"}
         assert {name: found[name] for name in wanted} == pytest.approx(wanted, **CLOSE)

@@ -275,7 +275,7 @@ def train_in_a_process(folder, count):
     sizes = {"per_device_batch_size": 1, "gradient_accumulation_steps": 4 // count}
     history, trainer = train(data, model, **sizes)
     broken = Path(folder) / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     with pytest.raises((UserError, SystemExit)) as stopped:  # only one process reads it
         train([*examples(3), example(images=(broken,))], with_adapter(), **sizes)
     torch.save((history, weights(trainer), data.read, repr(stopped.value)), f"{folder}/{count}-{rank}")
@@ -450,7 +450,7 @@ def test_nothing_is_written_or_printed_but_the_bar(tmp_path, monkeypatch, capsys
 
 
 def films(count=4):
-    """Videos, and a picture, with answers of different lengths."""
+    """Videos, and an image, with answers of different lengths."""
     shown = [Video([tiny.image(10 * n + frame, 16, 12) for frame in range(4)]) for n in range(count - 1)]
     pictures = [*shown, (tiny.image(99, 24, 24),)]
     return [replace(each, images=images) for each, images in zip(examples(count), pictures, strict=True)]
@@ -476,11 +476,11 @@ def test_a_qwens_loss_is_the_models_own(chat):
         ids = processor.tokenizer(each.answer + processor.tokenizer.eos_token, add_special_tokens=False)
         answer = torch.tensor([ids["input_ids"]])
         labels = torch.cat([torch.full_like(batch.input_ids, -100), answer], 1)
-        (picture,) = batch.pictures[0]
-        grid = torch.tensor([picture.grid])
+        (visual,) = batch.visuals[0]
+        grid = torch.tensor([visual.grid])
         seen = (
             ("pixel_values", "image_grid_thw")
-            if picture.seconds is None
+            if visual.seconds is None
             else ("pixel_values_videos", "video_grid_thw")
         )
         positions = qwen.positions(core, batch)
@@ -490,7 +490,7 @@ def test_a_qwens_loss_is_the_models_own(chat):
                 input_ids=torch.cat([batch.input_ids, answer], 1),
                 position_ids=torch.cat([positions, after.expand(3, 1, -1)], 2),
                 labels=labels,
-                **dict(zip(seen, (picture.patches, grid), strict=True)),
+                **dict(zip(seen, (visual.patches, grid), strict=True)),
             ).loss
         total, tokens = total + loss.item() * answer.shape[1], tokens + answer.shape[1]
     options = {"max_steps": 1, "per_device_batch_size": 2, "gradient_checkpointing": False}
@@ -579,7 +579,7 @@ def test_rows_that_cannot_be_read_are_told_before_training(fields, message):
 
 
 def test_a_broken_image_is_named(tmp_path):
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(UserError, match="broken.png cannot be read"):
         train([example(images=(tmp_path / "broken.png",))])
 

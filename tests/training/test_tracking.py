@@ -1,4 +1,4 @@
-"""Metrics reach a tracker, samples the screen, curves the run folder; a tracker that is not there is told."""
+"""Metrics reach a tracker, samples the screen, curves the run folder; a missing tracker is reported."""
 
 import numpy as np
 import pytest
