@@ -70,7 +70,7 @@ def main(args: Args) -> None:
     train_set = vsi.training_set(args)
     model, processor = vsi.load_model(args)
     experiment = VSIExperiment("vsi_grpo", args, model, args.prompt, args.max_completion_length)
-    train_set = vsi.asked(train_set, args.prompt)
+    train_set = vsi.with_prompt(train_set, args.prompt)
     base = experiment.test_base(model, processor)
 
     def reward(completion: str, example: Example) -> float:

@@ -32,7 +32,7 @@ def main(args: Args) -> None:
     train_set = vsi.training_set(args)
     model, processor = vsi.load_model(args)
     experiment = VSIExperiment("vsi_sft", args, model, "vanilla")
-    train_set = vsi.asked(train_set, "vanilla")
+    train_set = vsi.with_prompt(train_set, "vanilla")
     base = experiment.test_base(model, processor)
 
     model = loop.add_adapter(model, args)

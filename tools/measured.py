@@ -1,9 +1,9 @@
-"""What a step costs, in time and memory, as sections of RESULTS.md.
+"""The cost of a GRPO step and of an evaluation, as sections of RESULTS.md.
 
-python benchmarks/grpo_step.py --profile_step             # first: leaves its figures in results/benchmarks/
-python -m spatialvlm.reporting.measured                      # then: both sections, memory planned anew
+python benchmarks/grpo_step.py --profile_step             # first: writes its figures to results/benchmarks/
+python tools/measured.py                                  # then: both sections, with memory planned again
 python benchmarks/eval_throughput.py                      # likewise for evaluation, with the file named:
-python -m spatialvlm.reporting.measured --throughput results/benchmarks/eval_throughput.json
+python tools/measured.py --throughput results/benchmarks/eval_throughput.json
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spatialvlm.models import loading
 from spatialvlm.reporting.comparison import replace_section
 
 ROOT = Path(__file__).resolve().parents[1]
-PLANNED = {  # row of the table: published configuration, and what is changed in it
+PLANNED = {  # row of the table -> published configuration, and changes to it
     "GRPO-v1": ("pali_sat_grpo_v1.yaml", {}),
     "GRPO-v2": ("pali_sat_grpo_v2.yaml", {}),
     "GRPO-v2, G = 14": ("pali_sat_grpo_v2.yaml", {"num_generations": 14}),
@@ -36,18 +36,18 @@ PLANNED = {  # row of the table: published configuration, and what is changed in
     "SFT, no checkpointing": ("pali_sat_sft.yaml", {"gradient_checkpointing": False}),
 }
 PLAIN_TRL_OURS = """\
-*plain* is one row a completion with `generate`, as the published scripts do it; *trl* is GRPOTrainer with
-the smallest subclass that makes its masks right; *ours* computes the prompt once a group. All three compute
-the same thing, which is checked first."""
+*plain* is one row per completion with `generate`, as in the published scripts; *trl* is GRPOTrainer with the
+smallest subclass that corrects its masks; *ours* computes the prompt once per group. All three compute the
+same thing, which is checked first."""
 PLAIN_LOOP = """\
-`python benchmarks/eval_throughput.py`. *plain* opens and resizes the pictures of 10 questions, generates, and
-does all of that again for every sample, as the published notebook does; *ours* reads a prompt once for all
-samples, and puts prompts of one length together."""
+`python benchmarks/eval_throughput.py`. *plain* opens and resizes the images of 10 questions, generates, and
+does all of that again for every sample, as the published notebook does; *ours* computes a prompt once for all
+samples, and batches prompts of equal length."""
 HOW_PLANNED = """\
-Planned, not measured: no GPU was at hand. PaliGemma 2 3B in float16, 256 image tokens and 80 of text, the
-longest completions; the step itself runs on tensors without content and every byte is counted (`python -m
-tools.memory --config runs/...`). On the CPU the plan agrees with measured peaks within 10 %
-(tests/tools/test_memory.py). A card must hold 0.6 GiB of CUDA context besides."""
+Planned, not measured: no GPU was available. PaliGemma 2 3B in float16, 256 image tokens and 80 of text, the
+longest completions; the step itself runs on tensors without content and every byte is counted (`python
+tools/memory.py --config runs/...`). On the CPU the plan agrees with measured peaks within 10 %
+(tests/tools/test_memory.py). A card needs 0.6 GiB more for the CUDA context."""
 
 
 @dataclass
@@ -58,13 +58,15 @@ class Args:
     )
     throughput: list[str] = field(
         default_factory=list,
-        metadata={"help": "JSON files of benchmarks/eval_throughput.py; writes that section alone"},
+        metadata={"help": "JSON files of benchmarks/eval_throughput.py; writes only that section"},
     )
-    results: str = field(default=str(ROOT / "RESULTS.md"), metadata={"help": "the file to write into"})
+    results: str = field(
+        default=str(ROOT / "RESULTS.md"), metadata={"help": "Markdown file that gets the sections"}
+    )
 
 
 def speed(report: Mapping) -> str:
-    """One run of the benchmark: its command, medians and ratios, and where our step's time goes."""
+    """Format one run of the benchmark: command, medians, ratios, and the phases of our step."""
     arguments, versions = report["arguments"], report["versions"]
     load = " to ".join(f"{report[when][0]:.1f}" for when in ("load_before", "load_after"))
     dtype, rate = report["dtype"].removeprefix("torch."), report["matrix_flops_per_second"] / 1e9
@@ -72,8 +74,8 @@ def speed(report: Mapping) -> str:
     parts = [
         f"`python benchmarks/{' '.join(report['command'])}`: {report['device']}, {report['threads']} "
         f"threads, {dtype}, {rate:,.0f} GFLOP/s in a large matrix product; {libraries}; load {load}. "
-        f"{arguments['prompts']} prompts a step, {arguments['completion_length']} tokens a completion, "
-        f"medians of {arguments['steps']} steps that take turns."
+        f"{arguments['prompts']} prompts per step, {arguments['completion_length']} tokens per completion, "
+        f"medians of {arguments['steps']} interleaved steps."
     ]
     rows = []
     for result in report["results"]:
@@ -90,7 +92,7 @@ def speed(report: Mapping) -> str:
                     f"**{result['ratios'][name]:.2f}**" if "ratios" in result else "-",
                 ]
             )
-    header = ["G", "way", "seconds a step", "tokens/s", "of the matrix rate", "peak, GB", "over ours"]
+    header = ["G", "method", "seconds per step", "tokens/s", "of the matrix rate", "peak, GB", "over ours"]
     parts.append(markdown(header, rows))
     found = [
         f"G = {result['num_generations']}: "
@@ -121,11 +123,11 @@ def _profile(result: Mapping) -> str:
     title = (
         f"Our step at G = {result['num_generations']}; the floor is its multiplications at the matrix rate:"
     )
-    return f"{title}\n\n" + markdown(["phase", "seconds", "share", "floor"], rows)
+    return f"{title}\n\n" + markdown(["phase", "seconds", "fraction", "floor"], rows)
 
 
 def plans() -> dict[str, memory.Plan]:
-    """The published runs at the 3B shape in float16, as on a T4 or V100."""
+    """Plan the published runs at the 3B shape in float16, as on a T4 or V100."""
     known = {each.name for each in fields(memory.Args)}
     found = {}
     for row, (config, changes) in PLANNED.items():
@@ -136,7 +138,7 @@ def plans() -> dict[str, memory.Plan]:
 
 
 def memory_section(planned: Mapping[str, memory.Plan]) -> str:
-    """Bytes by phase, for each plan, and whether it fits the cards."""
+    """Format gigabytes by phase for each plan, and whether it fits the cards."""
     names = ("evaluation", "sampling", "reference", "forward", "backward", "update")
     rows = []
     for row, made in planned.items():
@@ -150,11 +152,11 @@ def memory_section(planned: Mapping[str, memory.Plan]) -> str:
 
 
 def throughput(report: Mapping) -> str:
-    """One run of the evaluation benchmark: questions a second of both ways, or memory by their number."""
+    """Format one run of the evaluation benchmark: speed of both methods, or memory by size."""
     arguments = report["arguments"]
     if "peak_memory_bytes" in report:
         held = (f"{int(n):,}: {held / 1e6:,.0f} MB" for n, held in report["peak_memory_bytes"].items())
-        return f"The most memory that an evaluation held, by its number of questions: {', '.join(held)}."
+        return f"Peak memory of an evaluation, by number of questions: {', '.join(held)}."
     rows = [
         [
             name,
@@ -168,10 +170,10 @@ def throughput(report: Mapping) -> str:
     k, same = arguments["num_samples"], report["agreement"]
     facts = (
         f"{report['device']}, the {arguments['shape']} model, {arguments['questions']} questions, "
-        f"{'greedy' if k == 1 else f'{k} samples each'}, medians of {arguments['rounds']} rounds that take "
-        f"turns; greedy answers: {same['same']} of {same['of']} the same both ways."
+        f"{'greedy' if k == 1 else f'{k} samples each'}, medians of {arguments['rounds']} interleaved "
+        f"rounds; greedy answers: {same['same']} of {same['of']} the same with both."
     )
-    header = ["way", "seconds", "questions/s", "of the matrix rate", "over plain"]
+    header = ["method", "seconds", "questions/s", "of the matrix rate", "over plain"]
     return f"{facts}\n\n{markdown(header, rows)}"
 
 
@@ -180,7 +182,7 @@ def section(title: str, facts: str, parts: Sequence[str]) -> str:
 
 
 def _reports(names: Sequence[str], flag: str) -> dict[str, dict]:
-    """The files' content, by their names in words."""
+    """Load the files, by their names in words."""
     found = {}
     for name in names:
         if not Path(name).is_file():
@@ -192,12 +194,12 @@ def _reports(names: Sequence[str], flag: str) -> dict[str, dict]:
 def main(args: Args) -> None:
     if args.throughput:
         parts = [throughput(report) for report in _reports(args.throughput, "throughput").values()]
-        found = {"throughput": section("Questions answered a second", PLAIN_LOOP, parts)}
+        found = {"throughput": section("Evaluation speed", PLAIN_LOOP, parts)}
     else:
         steps = _reports(args.benchmark, "benchmark").items()
         parts = [f"### {name}\n\n{speed(report)}" for name, report in steps]
         found = {
-            "speed": section("A GRPO step, three ways", PLAIN_TRL_OURS, parts),
+            "speed": section("A GRPO step, three methods", PLAIN_TRL_OURS, parts),
             "memory": section("Memory of the published runs", HOW_PLANNED, [memory_section(plans())]),
         }
     path = Path(args.results)

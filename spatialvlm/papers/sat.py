@@ -1,4 +1,4 @@
-"""Train on SAT's questions, test on CV-Bench: what GRPO and SFT of paper A share."""
+"""Paper A: training on SAT, tests on CV-Bench, and the study of GRPO against SFT."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spatialvlm.worlds.clevr import series
 
 @dataclass
 class ExperimentArgs(RunArgs):
-    """Data, tests and the run folder; the defaults are the published ones."""
+    """Data, tests and the run folder, by default as published."""
 
     data: str = field(
         default="array/SAT",
@@ -35,22 +35,24 @@ class ExperimentArgs(RunArgs):
     )
     train_limit: int = field(default=15_000, metadata={"help": "training questions"})
     answer_form: Literal["natural", "letter", "mixed"] = field(
-        default="natural", metadata={"help": "what is learnt to say: the choice's text, its letter, or both"}
+        default="natural", metadata={"help": "target of training: the choice's text, its letter, or a mix"}
     )
     polarity: Literal["closer", "balanced"] = field(
         default="closer",
-        metadata={"help": "of depth and distance (rendered and CLEVR); balanced asks for farther as often"},
+        metadata={
+            "help": "of depth and distance (rendered and CLEVR); balanced: half of them ask for farther"
+        },
     )
     eval_data: str = field(default=cvbench.HUB_ID, metadata={"help": "CV-Bench rows, or 'embedded'"})
     full_test: bool = field(
         default=False,
-        metadata={"help": "also Pass@4 at temperature 1.0, and Depth and Distance turned (OOD)"},
+        metadata={"help": "also Pass@4 at temperature 1.0, and Depth and Distance polarity-flipped (OOD)"},
     )
     run_name: str = field(default="v2", metadata={"help": "first part of the run folder's name"})
 
 
 def training_set(args: ExperimentArgs) -> Sequence[Example]:
-    """SAT's questions as `args` ask for them."""
+    """Load the training questions that `args` describe."""
     if args.data == "embedded":
         return series.sat(
             "train", args.train_limit, args.seed, args.answer_form, args.polarity, share_scenes=True
@@ -63,7 +65,7 @@ def training_set(args: ExperimentArgs) -> Sequence[Example]:
 
 
 class SATExperiment(Experiment):
-    """Tested on CV-Bench; with `--full_test` in three more ways."""
+    """Tested on CV-Bench; with `--full_test` also Pass@4 and polarity-flipped."""
 
     def __init__(self, script: str, args, model) -> None:
         rows = {"path": args.eval_data, "limit": args.eval_limit}
@@ -79,15 +81,15 @@ class SATExperiment(Experiment):
         )
 
     def test(self, name: str, model, processor) -> list[Record]:
-        """Greedy answers to the test, in the run folder's part `name`; with `--full_test` the others too."""
+        """Answer the test greedily, in the run folder's part `name`; with `--full_test` the others too."""
         records = super().test(name, model, processor)
         if self.args.full_test:
             rows = {**self.test_data.arguments, "flipped": True}
             flipped = DataSource("cvbench", rows)
-            turned = [e for e in cvbench.flip_polarity(self.test_set) if e.task in cvbench.TASKS_3D]
-            self.part(f"{name}-ood", model, processor, turned, data=flipped)
+            questions = [e for e in cvbench.flip_polarity(self.test_set) if e.task in cvbench.TASKS_3D]
+            self.part(f"{name}-ood", model, processor, questions, data=flipped)
             self.part(f"{name}-pass4", model, processor, self.test_set, num_samples=4)
-            self.part(f"{name}-pass4-ood", model, processor, turned, num_samples=4, data=flipped)
+            self.part(f"{name}-pass4-ood", model, processor, questions, num_samples=4, data=flipped)
         return records
 
 

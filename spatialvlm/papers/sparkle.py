@@ -1,4 +1,4 @@
-"""Sparkle's training: what its SFT and GRPO share. Basic capabilities alone are trained on, and tested."""
+"""Paper C, Sparkle: training on basic capabilities, and the study of what carries over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import ClassVar, Literal
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.tables import markdown, percent
@@ -26,7 +26,7 @@ from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
 from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
 from spatialvlm.training.experiment import Experiment, RunArgs
 
-# By profile. At 224 pixels the labels are too small; ours has learnt to read them where `labels` is there.
+# By profile. At 224 pixels the labels are too small; ours has learnt them with its adapter `labels`.
 MODELS = {
     "paper": "google/paligemma2-3b-mix-448",
     "embedded": str(loading.LABELS),
@@ -35,16 +35,16 @@ MODELS = {
 
 @dataclass
 class SparkleArgs(RunArgs):
-    """Data, tests and the run folder; the defaults are the published ones."""
+    """Data, tests and the run folder, by default as published."""
 
     BY_PROFILE: ClassVar = {"model": MODELS}
     data: str = field(
         default=MADE,
-        metadata={"help": "made = in --form, as they are looked at; or a folder of make_data/sparkle.py"},
+        metadata={"help": "made (rendered in --form on access), or a folder of make_data/sparkle.py"},
     )
     form: Literal["paper", "embedded"] = field(
         default="paper",
-        metadata={"help": "of questions that are made; embedded = larger glyphs, fewer nodes"},
+        metadata={"help": "of rendered questions; embedded has larger glyphs and fewer nodes"},
     )
     capabilities: list[str] = field(
         default_factory=lambda: list(CAPABILITIES),
@@ -55,35 +55,34 @@ class SparkleArgs(RunArgs):
     )
     configurations: int = field(
         default=sparkle.CONFIGURATIONS["train"],
-        metadata={"help": "pictures trained on, of those that are made"},
+        metadata={"help": "rendered training images"},
     )
-    train_limit: int = field(default=34_000, metadata={"help": "training questions, at most"})
+    train_limit: int = field(default=34_000, metadata={"help": "maximum number of training questions"})
     eval_data: str = field(
-        default=MADE, metadata={"help": "test questions, of all capabilities: made, or a folder as --data"}
+        default=MADE, metadata={"help": "test questions of all capabilities: made, or a folder as --data"}
     )
     run_name: str = field(default="all", metadata={"help": "first part of the run folder's name"})
 
     def check(self) -> None:
-        """Raises UserError naming the first argument that makes no sense."""
+        """Raise UserError naming the first invalid argument."""
         super().check()
         sparkle.chosen(self.capabilities, self.numbers)
-        if self.configurations < 1:
-            raise UserError(f"--configurations must be at least 1, not {self.configurations}")
+        require_at_least(1, configurations=self.configurations)
         if self.data != MADE and self.configurations != sparkle.CONFIGURATIONS["train"]:
             raise UserError(
-                f"--configurations {self.configurations} is of questions that are made, and --data has its "
-                "own; give one of the two (make_data/sparkle.py --configurations makes such a folder)"
+                f"--configurations {self.configurations} is for rendered questions, and --data has its own; "
+                "give one of the two (make_data/sparkle.py --configurations makes such a folder)"
             )
         if self.eval_limit is not None and self.eval_limit < 2 * len(FAMILIES):
             raise UserError(
-                f"--eval_limit {self.eval_limit}: the test needs two pictures, that is {2 * len(FAMILIES)} "
+                f"--eval_limit {self.eval_limit}: the test needs two images, that is {2 * len(FAMILIES)} "
                 "questions, so that images can be shuffled among them"
             )
         loading.fill_defaults(self, "model")
 
 
 def training_set(args: SparkleArgs) -> Sequence[Example]:
-    """Basic questions as `args` ask for them.
+    """Load the basic questions that `args` describe.
 
     Raises:
         UserError: as `sparkle.load`; a file's question is one of the test.
@@ -97,7 +96,7 @@ def training_set(args: SparkleArgs) -> Sequence[Example]:
         args.configurations,
         seed=args.seed,
     )
-    if args.data != MADE:  # a single file is read whatever its name says of the split
+    if args.data != MADE:  # a single file is loaded whatever split its name says
         tested = {example.id for example in test_set(args)}
         if both := next((example.id for example in found if example.id in tested), None):
             raise UserError(
@@ -107,7 +106,7 @@ def training_set(args: SparkleArgs) -> Sequence[Example]:
 
 
 def test_set(args: SparkleArgs) -> Sequence[Example]:
-    """The basic questions of the test split, each family once a picture, whatever is trained on."""
+    """Load the basic questions of the test split, one of each family per image."""
     return _in_memory(with_vocabulary(load_rows(test_data(args))), args)
 
 
@@ -118,12 +117,12 @@ def test_data(args: SparkleArgs) -> DataSource:
 
 
 def _in_memory(examples: Sequence[Example], args: SparkleArgs) -> Sequence[Example]:
-    """The embedded form's pictures are 40 kB each and are made once; the paper's are made when looked at."""
+    """The embedded form's images are 40 kB each and rendered once; the paper's are rendered on access."""
     return list(examples) if args.form == "embedded" else examples
 
 
 class SparkleExperiment(Experiment):
-    """Tested on the basic questions, with a row of the table for each capability."""
+    """Tested on the basic questions, with one row of the table per capability."""
 
     def __init__(self, script: str, args: SparkleArgs, model) -> None:
         super().__init__(

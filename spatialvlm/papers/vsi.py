@@ -1,8 +1,8 @@
-"""Train on VSI-100k's questions, test on VSI's before and after: what GRPO, SFT and DPO of vsGRPO share.
+"""Paper B, vsGRPO: training on VSI-100k, tests on VSI-Bench, and the study of GRPO, SFT and DPO.
 
-The data are the folder that `make_data/vsi_100k.py` writes and VSI-Bench, or questions over rendered rooms,
-made as they are looked at. Those are tested in the form that is trained on, without options: words by exact
-match, numbers by their mean relative accuracy.
+The data are the folder that `make_data/vsi_100k.py` writes and VSI-Bench, or questions over rooms rendered on
+access. Those are tested in the form of training, without options: words by exact match, numbers by their mean
+relative accuracy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
@@ -38,42 +38,43 @@ KEPT = 64  # examples that stay in memory, with their frames
 
 @dataclass
 class VSIArgs(RunArgs):
-    """Data, tests and the run folder; the defaults are the published ones."""
+    """Data, tests and the run folder, by default as published."""
 
     BY_PROFILE: ClassVar = {"model": {"paper": loading.PUBLISHED, "embedded": str(loading.ROOMS)}}
     data: str = field(
         default="results/vsi_100k/scans-0",
         metadata={"help": "folder that make_data/vsi_100k.py wrote, or 'embedded': rendered rooms"},
     )
-    train_limit: int = field(default=117_000, metadata={"help": "training questions, at most"})
+    train_limit: int = field(default=117_000, metadata={"help": "maximum number of training questions"})
     families: list[str] = field(
         default_factory=lambda: list(FAMILIES),
-        metadata={"help": "families of questions trained on; what is left out is held out"},
+        metadata={"help": "families of questions trained on; the others are held out"},
     )
-    num_frames: int = field(default=16, metadata={"help": "frames of a video, spread from first to last"})
-    min_pixels: int = field(default=4 * 28 * 28, metadata={"help": "least of a frame (Qwen)"})
-    max_pixels: int = field(default=128 * 28 * 28, metadata={"help": "most of a frame (Qwen)"})
+    num_frames: int = field(default=16, metadata={"help": "frames per video, evenly spread"})
+    min_pixels: int = field(default=4 * 28 * 28, metadata={"help": "minimum per frame (Qwen)"})
+    max_pixels: int = field(default=128 * 28 * 28, metadata={"help": "maximum per frame (Qwen)"})
     eval_data: str = field(default=vsibench.HUB_ID, metadata={"help": "VSI-Bench rows, or 'embedded'"})
     eval_frames: str | None = field(
         default=None,
         metadata={
-            "help": "VSI-Bench's videos: <data set>/<scene>.mp4, or folders of frames; the hub's are fetched "
-            "where not given"
+            "help": "VSI-Bench's videos: <data set>/<scene>.mp4, or folders of frames; by default the hub's, "
+            "downloaded"
         },
     )
     run_name: str = field(default="v", metadata={"help": "first part of the run folder's name"})
 
     def check(self) -> None:
-        """Raises UserError naming the first argument that makes no sense."""
+        """Raise UserError naming the first invalid argument."""
         super().check()
         if not self.families or set(self.families) - set(FAMILIES):
             raise UserError(f"--families must be some of {', '.join(FAMILIES)}, not {self.families}")
-        if self.num_frames < 1:
-            raise UserError(f"--num_frames must be at least 1, not {self.num_frames}")
+        require_at_least(1, num_frames=self.num_frames)
         if not 1 <= self.min_pixels <= self.max_pixels:
             raise UserError(f"--min_pixels {self.min_pixels} must be between 1 and --max_pixels")
         if self.eval_data == "embedded" and self.eval_frames:
-            raise UserError("--eval_frames is of VSI-Bench; rendered rooms draw their own: leave it out")
+            raise UserError(
+                "--eval_frames is for VSI-Bench; rendered rooms have their own frames: leave it out"
+            )
 
 
 def load_model(args: VSIArgs):
@@ -85,10 +86,10 @@ def load_model(args: VSIArgs):
 
 
 def training_set(args: VSIArgs) -> Sequence[Example]:
-    """VSI-100k's questions as `args` ask for them, each with a `Video`; still to be asked (`asked`).
+    """Load the training questions that `args` describe, each with a `Video` and without a prompt.
 
     Raises:
-        UserError: as `vsi.load`; a row without frames, or of a room that VSI-Bench's rows ask about.
+        UserError: as `vsi.load`; a row without frames, or of a room that VSI-Bench tests.
     """
     limit, frames = args.train_limit, args.num_frames
     if args.data == "embedded":
@@ -97,8 +98,8 @@ def training_set(args: VSIArgs) -> Sequence[Example]:
     return vsi.load(args.data, "train", limit, args.families, frames, need_frames=True, tested=tested)
 
 
-def asked(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:
-    """The examples with the prompt of training."""
+def with_prompt(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:
+    """Return the examples with the prompt of training."""
     return mapped(
         examples,
         lambda example: replace(example, prompt=vsibench.training_prompt(example.question, mode)),
@@ -148,7 +149,7 @@ def inside_answer(benchmark: Benchmark, mode: Mode) -> Benchmark:
 
 
 def test_set(args: VSIArgs, mode: Mode) -> Sequence[Example]:
-    """The questions of the test with their frames, and the prompt of evaluation.
+    """Load the questions of the test with their frames and the prompt of evaluation.
 
     Raises:
         UserError: as `vsi_rooms.load`, or as `vsibench.load` and `vsibench.with_frames`.
@@ -168,8 +169,8 @@ def test_data(args: VSIArgs, mode: Mode) -> DataSource:
 class VSIExperiment(Experiment):
     """Tested by family: on VSI-Bench, or in words on rendered rooms.
 
-    Its table takes all questions of a family alike; the mean of relative direction's three types, and the
-    official total over it, are `eval_vsibench.py`'s.
+    Its table gives all questions of a family equal weight; the mean of relative direction's three types, and
+    the official total over it, are in `eval_vsibench.py`.
     """
 
     def __init__(self, script: str, args: VSIArgs, model, mode: Mode, max_new_tokens: int = 16) -> None:

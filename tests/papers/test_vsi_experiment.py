@@ -67,7 +67,7 @@ def test_an_answer_in_tags_is_read_inside_them():
 
 def test_training_asks_for_the_families_and_in_the_mode():
     args = arguments(families=["object_counting", "object_rel_distance"])
-    found = vsi.asked(vsi.training_set(args), "think")
+    found = vsi.with_prompt(vsi.training_set(args), "think")
     assert len(found) == 12 and {each.task for each in found} == set(args.families)
     for each in found:
         assert each.prompt == vsibench.training_prompt(each.question, "think")
@@ -138,7 +138,7 @@ def trained_on(folder, scene="one", frames=6):
 
 def test_vsi_100k_from_a_folder_comes_as_videos(tmp_path):
     data = trained_on(tmp_path)
-    found = vsi.asked(vsi.training_set(arguments(data=data)), "vanilla")
+    found = vsi.with_prompt(vsi.training_set(arguments(data=data)), "vanilla")
     assert len(found) == 2 and isinstance(found[0].images, Video) and len(found[0].images) == 4
     assert found[0].prompt.endswith(vsibench.SHORT)
 

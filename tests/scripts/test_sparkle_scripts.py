@@ -204,7 +204,7 @@ def test_a_picture_that_is_cut_off(tmp_path, capsys):
             ["--data", "somewhere", "--configurations", "200"],
             "is of questions that are made, and --data",
         ),
-        (SFT, ["--eval_limit", "16"], "--eval_limit 16: the test needs two pictures"),
+        (SFT, ["--eval_limit", "16"], "--eval_limit 16: the test needs two images"),
         (SFT, ["--data", "./nowhere"], "no such file or folder: ./nowhere"),
         (GRPO, ["--capabilities", "direction", "vision"], "must be some of direction, distance"),
         (GRPO, ["--num_generations", "1"], "--num_generations 1"),

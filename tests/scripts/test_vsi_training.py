@@ -50,7 +50,7 @@ def test_it_trains_and_prints_the_table_by_family(script, flags, metrics, tmp_pa
         (["--families", "doors"], "--families must be some of object_counting"),
         (["--num_frames", "0"], "--num_frames must be at least 1"),
         (["--max_pixels", "100"], "--min_pixels 3136 must be between"),
-        (["--eval_frames", "videos"], "--eval_frames is of VSI-Bench"),
+        (["--eval_frames", "videos"], "--eval_frames is for VSI-Bench"),
         (["--prompt", "think"], "--max_completion_length 14: the tags of --prompt think"),
         (["--data", "nowhere/at/all"], "nowhere/at/all"),
         (["--beta", "-1"], "--beta must be at least 0, not -1"),
