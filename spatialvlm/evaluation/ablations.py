@@ -1,4 +1,4 @@
-"""Controls: the same questions without what should decide them. A model that still scores has not looked."""
+"""Ablations: the same questions without their images. What is still answered correctly the text gives away."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ _GREY = (128, 128, 128)  # near what PaliGemma's normalisation maps to 0
 
 
 def shuffle_images(examples: Sequence[Example], seed: int = 0) -> Sequence[Example]:
-    """Gives each question the image of another one, never the same picture; `meta["images_of"]` names it.
+    """Give each question a different image, another question's; `meta["images_of"]` names that question.
 
-    Images stay within their task, and go across tasks only where a task has too few different ones. What is
-    still answered right afterwards the text gave away.
+    Images stay within their task, and go across tasks only where a task has too few different ones.
 
     Raises:
-        UserError: more than half of the questions share one picture.
+        UserError: more than half of the questions have one and the same image.
     """
     pools: dict[int, dict[str, list[int]]] = {}  # by number of images, then by task: who may swap
-    pictures = []
+    identities = []
     prefetch(examples)
     for index, example in enumerate(examples):
         pools.setdefault(len(example.images), {}).setdefault(example.task, []).append(index)
-        pictures.append(tuple(_picture(image) for image in example.images))
+        identities.append(tuple(_identity(image) for image in example.images))
     givers: dict[int, int] = {}
     for tasks in pools.values():
         rng = Random(seed)
-        swaps = [_derange(pool, pictures, rng) for pool in tasks.values()]
+        swaps = [_derange(pool, identities, rng) for pool in tasks.values()]
         if None in swaps:
-            swaps = [_derange([index for pool in tasks.values() for index in pool], pictures, rng)]
+            swaps = [_derange([index for pool in tasks.values() for index in pool], identities, rng)]
         if None in swaps:
-            raise UserError("--shuffle_images: over half of the questions share one image; raise --limit")
+            raise UserError(
+                "--shuffle_images: over half of the questions have one and the same image; raise --limit"
+            )
         for swap in swaps:
             givers |= swap
 
@@ -50,7 +51,7 @@ def shuffle_images(examples: Sequence[Example], seed: int = 0) -> Sequence[Examp
 
 
 def blank_images(examples: Sequence[Example]) -> Sequence[Example]:
-    """The same questions with every image grey all over and of its size; `meta["image_blanked"]` tells."""
+    """Make every image grey, of its own size; marked by `meta["image_blanked"]`."""
 
     def blank(example: Example) -> Example:
         images = tuple(Image.new("RGB", image.size, _GREY) for image in example.open_images())
@@ -59,15 +60,15 @@ def blank_images(examples: Sequence[Example]) -> Sequence[Example]:
     return mapped(examples, blank)
 
 
-def _derange(pool: list[int], pictures: Sequence[tuple], rng: Random) -> dict[int, int] | None:
-    """Who gets whose images, so that nobody gets its own picture; None where over half of a pool share one.
+def _derange(pool: list[int], identities: Sequence[tuple], rng: Random) -> dict[int, int] | None:
+    """Receivers and givers of images, none its own; None where over half of a pool have one and the same.
 
-    Questions of one picture stand side by side, in a random order of pictures. Moving everyone on by the size
-    of the largest such block takes each out of its own.
+    Questions with one image form a block, and blocks come in a random order. Shifting everyone by the size of
+    the largest block takes each out of its own.
     """
     blocks: dict[tuple, list[int]] = {}
     for index in pool:
-        blocks.setdefault(pictures[index], []).append(index)
+        blocks.setdefault(identities[index], []).append(index)
     largest = max(map(len, blocks.values()))
     if 2 * largest > len(pool):
         return None
@@ -76,8 +77,8 @@ def _derange(pool: list[int], pictures: Sequence[tuple], rng: Random) -> dict[in
     return dict(zip(order, order[largest:] + order[:largest], strict=True))
 
 
-def _picture(image) -> str:
-    """Tells one picture from another: its path, or a hash of its pixels."""
+def _identity(image) -> str:
+    """What identifies an image: its path, or a hash of its pixels."""
     if isinstance(image, Image.Image):
         return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
     return str(image)

@@ -1,9 +1,9 @@
-"""How answers are read and scored: a `Rule` for one answer, a `Benchmark` for its rules and totals.
+"""How answers are parsed and scored: a `Rule` for one answer, a `Benchmark` for its rules and totals.
 
-Three rules a benchmark, by name. `official` is what its authors' code computes, oddities and all; `paper` is
-what paper A (GRPO against SFT on SAT) computed; `strict` is ours: what a careful person would read from the
-text (`spatialvlm.parsing.answers`). One file a benchmark;
-`python -m spatialvlm.tasks.score_file` scores with any of them.
+Three rules per benchmark, by name. `official` is what its authors' code computes, oddities and all; `paper` is
+what paper A (GRPO against SFT on SAT) computed; `strict` is ours: what a careful person would read in the
+text (`spatialvlm.parsing.answers`). Each benchmark has its folder in
+`spatialvlm/tasks`; `python -m spatialvlm.tasks.score_file` scores with any of its rules.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
 from spatialvlm.parsing import answers
 
-Parsed = str | int | float | None  # what a text says; None where it says nothing, which is wrong
+Parsed = str | int | float | None  # the answer of a text; None where there is none, which is wrong
 Aggregate = Callable[[Sequence[Record]], dict[str, Estimate]]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Reads a text's answer, and scores it against the gold one.
+    """Parses the answer of a text, and scores it against the gold one.
 
     Args:
         name: `official`, `paper` or `strict`; a benchmark may have others.
@@ -51,7 +51,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What scoring needs to know of a benchmark.
+    """A benchmark's questions, rules and totals.
 
     Args:
         title: its name in tables.
@@ -67,7 +67,7 @@ class Benchmark:
 
 
 def to_record(example: Example, completions: list[str], rule: Rule, gold: Parsed) -> Record:
-    """What is kept of an answered question.
+    """Make the record of an answered question.
 
     Fields: id, task, prompt, completions, parsed, gold, correct; `num_choices` of a lettered question or
     `vocabulary_size` of a free one; `source`, `images_of` and `cluster` where its meta has them. Of several
@@ -100,7 +100,7 @@ def to_record(example: Example, completions: list[str], rule: Rule, gold: Parsed
 
 
 def micro_and_mean(records: Sequence[Record]) -> dict[str, Estimate]:
-    """Totals where a benchmark has no formula of its own: every question alike, and every task alike."""
+    """Totals of a benchmark without a formula of its own: all questions alike, and all tasks alike."""
     return {"micro": metrics.accuracy(records), "mean_of_tasks": metrics.mean_of_tasks(records)}
 
 

@@ -4,7 +4,7 @@ python -m spatialvlm.evaluation.compare results/eval_sparkle/base results/eval_s
 python -m spatialvlm.evaluation.compare run_a/base run_a/trained --changes changed.jsonl  # every changed item
 
 Runs are folders with predictions.jsonl, or such files. Questions are paired by id; the difference is B - A,
-its interval Newcombe's for paired shares (a bootstrap where answers can be partly right), p the exact
+its interval Newcombe's for paired proportions (a bootstrap where answers can be partly right), p the exact
 two-sided McNemar test's.
 """
 
@@ -36,23 +36,23 @@ class Args:
 
 
 def records(path: str) -> list[Record]:
-    """A run's records. Raises UserError for what is no run, or one without answers."""
+    """Load a run's records. Raises UserError for what is no run, or one without answers."""
     file = Path(path, "predictions.jsonl") if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise UserError(f"{path}: no predictions.jsonl there; give a run folder, or a part (base, trained)")
     try:
-        found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
         raise UserError(f"{file} is not JSON lines ({error}); finish the run, or score the file") from None
-    for number, row in enumerate(found):
+    for number, row in enumerate(rows):
         for name in ("id", "task", "correct", "parsed", "gold"):
             if not isinstance(row, dict) or name not in row:
                 raise UserError(f"{file} row {number} has no '{name}'; give a run's own predictions")
-    if not found:
+    if not rows:
         raise UserError(f"{file} holds no answers")
-    if len({row["id"] for row in found}) < len(found):
+    if len({row["id"] for row in rows}) < len(rows):
         raise UserError(f"{file} has two rows of one id")
-    return found
+    return rows
 
 
 def paired(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:
@@ -88,7 +88,7 @@ def changes(pairs: Sequence[tuple[Record, Record]]) -> list[dict]:
 
 
 def table(pairs: Sequence[tuple[Record, Record]]) -> str:
-    """Lines of text: each task, their mean and all questions together, in percent."""
+    """Format each task, their mean and all questions together, in percent."""
     a, b = zip(*pairs, strict=True)
     tasks = metrics.group(a)
     names = [*tasks, "mean_of_tasks", "micro"]

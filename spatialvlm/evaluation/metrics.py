@@ -1,4 +1,4 @@
-"""Scores with their uncertainty: every share comes with a 95 % interval, every difference is a paired one.
+"""Scores with their uncertainty: fractions with 95 % intervals, and paired differences.
 
 A *record* is a dict with at least `id`, `task` and `correct` (bool), as `spatialvlm.evaluation.evaluate`
 writes them. Of several sampled answers `correct` means that any is right; `num_correct` of `num_samples` are.
@@ -20,7 +20,7 @@ Record = dict
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share of 1 (or a difference of two), its 95 % interval, and the number of questions behind it."""
+    """A fraction (or a difference of two), its 95 % interval, and the number of questions behind it."""
 
     value: float
     interval: tuple[float, float]
@@ -47,8 +47,8 @@ def average(scores: Sequence[float], num_samples: int = 1) -> Estimate:
     """The mean score of independent questions, each scored between 0 and 1 from `num_samples` answers to it.
 
     Answers to one question go together, so the interval is Wilson's at the effective number of answers,
-    p (1 - p) / (variance of the mean), as for samples drawn in clusters (Franco et al. 2019, Journal of
-    Survey Statistics and Methodology 7, 334-364): one a question where all scores are 0 or 1, at most
+    p (1 - p) / (variance of the mean), as for samples in clusters (Franco et al. 2019, Journal of
+    Survey Statistics and Methodology 7, 334-364): one per question where all scores are 0 or 1, at most
     `num_samples`. Scores of 0 and 1 have the interval of their `proportion`.
     """
     n, value, variance = len(scores), float(np.mean(scores)), float(np.var(scores))
@@ -63,9 +63,11 @@ def average(scores: Sequence[float], num_samples: int = 1) -> Estimate:
 
 
 def accuracy(records: Sequence[Record]) -> Estimate:
-    """The share of records that are correct, every question counting alike (micro); of `scored` records the
-    mean score. Records with a `cluster` (the orders of one question) are not independent of one another, and
-    the interval counts them so."""
+    """The fraction of records that are correct, all questions alike (micro); of `scored` ones the mean score.
+
+    Records with a `cluster` (the orders of one question) are not independent of one another, and the interval
+    takes account of it.
+    """
     if records and "cluster" in records[0]:
         return _of_clusters(records)
     if records and "score" in records[0]:
@@ -133,7 +135,7 @@ def mean_of_tasks(records: Sequence[Record]) -> Estimate:
 def chance(
     records: Sequence[Record], guesses: int = 1, score: Callable[[float, float], float] | None = None
 ) -> float:
-    """What answers without looking score on the records of one task, where any of the guesses may be right.
+    """The blind baseline on the records of one task, where any of the guesses may be right.
 
     Uniform guesses among lettered choices, each on its own: the mean of 1 - (1 - 1 / `num_choices`)^guesses.
     Of free answers the better of the commonest gold answer given every time and, where known, guesses among
@@ -214,7 +216,7 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
 
 
 def compare(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Estimate]:
-    """Paired differences, after - before: one a task, then `mean_of_tasks` and `micro`. Of records with a
+    """Paired differences, after - before: one per task, then `mean_of_tasks` and `micro`. Of records with a
     `score` they are differences of mean scores.
 
     Raises:
@@ -233,11 +235,11 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> dict[str, Esti
     return tasks | {"mean_of_tasks": mean(list(tasks.values())), "micro": difference(before)}
 
 
-# ---- several answers a question, and numbers
+# ---- several answers per question, and numbers
 
 
 def best_of_k(scores: Sequence[float], k: int) -> float:
-    """The expected best of k scores drawn from these, each at most once; of scores of 0 and 1 that is Pass@k.
+    """The expected best of k scores sampled from these without replacement; Pass@k where they are 0 and 1.
 
     Raises:
         ValueError: k is not within 1..n.
@@ -250,7 +252,7 @@ def best_of_k(scores: Sequence[float], k: int) -> float:
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """The chance that at least one of k answers, drawn from n of which `correct` are right, is right.
+    """The chance that one of k answers, sampled from n of which `correct` are right, is right.
 
     The unbiased estimate of Chen et al. 2021 (arXiv 2107.03374): 1 - C(n - correct, k) / C(n, k).
 
@@ -263,8 +265,10 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def scored(records: Sequence[Record], k: int) -> list[Record]:
-    """Sampled records with `score`, the unbiased estimate of Pass@k by the question (`pass_at_k`; of answers
-    that can be partly right, `best_of_k`)."""
+    """Add `score` to sampled records, the unbiased estimate of Pass@k per question.
+
+    That is `pass_at_k`; of answers that can be partly right, `best_of_k`.
+    """
 
     def score(record: Record) -> float:
         if "scores" in record:
@@ -275,17 +279,17 @@ def scored(records: Sequence[Record], k: int) -> list[Record]:
 
 
 def close_call(predicted: Sequence[float | None], gold: Sequence[float]) -> Estimate | None:
-    """Of the wrong counts, the share off by exactly one (an unread one is not); None where none is wrong."""
+    """Of the wrong counts, the fraction off by exactly one (unparsed is not); None where none is wrong."""
     wrong = [(p, g) for p, g in zip(predicted, gold, strict=True) if p != g]
     near = sum(p is not None and abs(p - g) == 1 for p, g in wrong)
     return proportion(near, len(wrong)) if wrong else None
 
 
 def mean_relative_accuracy(predicted: float | None, gold: float) -> float:
-    """VSI-Bench's score of a number: the share of thresholds t in 0.50, 0.55, ..., 0.95 with error <= 1 - t.
+    """VSI-Bench's score of a number: the fraction of thresholds t in 0.50, ..., 0.95 with error <= 1 - t.
 
     The error is |predicted - gold| / gold, compared in float arithmetic as the official scorer does (an error
-    of 0.2 scores 0.6, not 0.7); an unread number scores 0.
+    of 0.2 scores 0.6, not 0.7); an unparsed number scores 0.
 
     Raises:
         ValueError: gold is not above 0.

@@ -11,24 +11,24 @@ from spatialvlm.evaluation.tables import interval, percent, text_table
 
 
 def summarize(records: Sequence[Record], aggregate: Aggregate, rule: Rule, benchmark: str) -> dict:
-    """Scores of records: overall, by task (in order of appearance) and by the benchmark's own aggregates.
+    """Score records: overall, by task (in order of appearance) and by the benchmark's own aggregates.
 
-    All shares are fractions of 1, with 95 % intervals. `chance` is what answering without looking scores
-    (`metrics.chance`), by task and, weighted by its questions, overall; unread answers count as wrong.
+    All scores are fractions, with 95 % intervals. `chance` is the blind baseline (`metrics.chance`), by task
+    and, weighted by its questions, overall. The entry "unread" counts unparsed answers, which are wrong;
+    `sources` has the accuracy by source of the images, where there are any.
 
-    Of k sampled answers a question, `accuracy`, `chance` and the aggregates `any_of_k ...` are the paper's
-    Pass@k, the share of questions that any of the k answers gets right (Wilson's interval). `pass@1` to
-    `pass@k`, of each task and before each aggregate's name, are the unbiased estimates from the same answers
-    (`metrics.pass_at_k`, interval of `metrics.average`): `pass@1` is a single sample's accuracy, and `pass@k`
-    equals any of k. `unread` counts answers. `sources` has the accuracy by source of the images, where there
-    are any.
+    With k sampled answers per question, `accuracy`, `chance` and the aggregates `any_of_k ...` are the
+    paper's Pass@k, the fraction of questions that any of the k answers gets right (Wilson's interval).
+    `pass@1` to `pass@k`, of each task and before each aggregate's name, are the unbiased estimates from the
+    same answers (`metrics.pass_at_k`, interval of `metrics.average`): `pass@1` is a single sample's accuracy,
+    and `pass@k` equals any of k.
     """
     k = records[0].get("num_samples", 1)
     by_draws = {f"pass@{draws}": metrics.scored(records, draws) for draws in range(1, k + 1)} if k > 1 else {}
     tasks = {}
     for task, part in metrics.group(records).items():
-        found = metrics.accuracy(part)
-        tasks[task] = {"n": found.n, "accuracy": found.value, "interval": found.interval}
+        score = metrics.accuracy(part)
+        tasks[task] = {"n": score.n, "accuracy": score.value, "interval": score.interval}
         tasks[task]["chance"] = metrics.chance(part, k, rule.score)
     for draws, (name, scored) in enumerate(by_draws.items(), start=1):
         for task, part in metrics.group(scored).items():
@@ -66,9 +66,9 @@ def _score(estimate: Estimate) -> dict:
 
 
 def table(summary: dict) -> str:
-    """The summary in percent as lines of text: task, n, accuracy (or any of k), 95 % interval, chance.
+    """Format a summary in percent: task, n, accuracy (or any of k), 95 % interval, chance.
 
-    Of several samples a second table follows with the unbiased Pass@1, @2, @4, ... up to @k.
+    With several samples per question a second table has the unbiased Pass@1, @2, @4, ... up to @k.
     """
     k = summary["num_samples"]
     prefix = f"any_of_{k} " if k > 1 else ""

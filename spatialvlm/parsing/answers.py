@@ -1,9 +1,9 @@
-"""Reading the answer out of a generated text: pure functions, and None where a person could not tell either.
+"""Parse the answer out of a generated text: pure functions, and None where a person could not tell either.
 
-Every reader works in the same two steps. A *finder* lists what a stretch of text answers: letters, numbers or
-words, denied ones such as "not B" left out. `passages.conclude` picks the stretch that counts: what is inside
+Every parser works in the same two steps. A *finder* lists what a stretch of text answers: letters, numbers or
+words, denied ones such as "not B" left out. `conclusion.conclude` picks the stretch that counts: what is inside
 `<answer>` tags or `\\boxed{}`, after "the answer is", on a short last line, after "so" or "therefore", or the
-whole text. A stretch that names two different answers names none: "A or B" is unread, never half right.
+whole text. A stretch that names two different answers names none: "A or B" is unparsed, never half right.
 
 `tests/parsing/completions.jsonl` holds the habits of language models that this is tested against, each with
 what a person would read.
@@ -78,7 +78,7 @@ def _phrases(text: str, phrases: Sequence[str]) -> set[int]:
 
 
 def word(text: str, vocabulary: Sequence[str]) -> str | None:
-    """The entry of the vocabulary that a text answers with, or None; plurals and "grey" are read as well."""
+    """The entry of the vocabulary that a text answers with, or None; plurals and "grey" count too."""
     return conclude(text, lambda stretch: {vocabulary[index] for index in _phrases(stretch, vocabulary)})
 
 
@@ -101,18 +101,18 @@ _SAYS_NO = re.compile(
 
 
 def yes_no(text: str) -> str | None:
-    """Reads a yes or a no ("true" and "correct" count as such); None for anything else, such as "not sure".
+    """Parse a yes or a no ("true" and "correct" count as such); None for anything else, such as "not sure".
 
-    A text that opens with yes or no has said it: "Yes, there is no other cube" is a yes.
+    A text that opens with yes or no has answered: "Yes, there is no other cube" is a yes.
     """
 
     def find(stretch: str) -> Found:
-        for said, idiom in (("yes", _SAYS_YES), ("no", _SAYS_NO)):
+        for answer, idiom in (("yes", _SAYS_YES), ("no", _SAYS_NO)):
             if idiom.fullmatch(stretch):
-                return {said}
+                return {answer}
         found = set()
         for match in _YES_OR_NO.finditer(stretch):
-            said = "yes" if match["yes"] or match["correct"] else "no"
+            answer = "yes" if match["yes"] or match["correct"] else "no"
             start = match.start("correct") if match["correct"] else match.start()
             if denied(stretch, start, match.end()):
                 if match["true"] or match["correct"]:  # "not true"
@@ -120,8 +120,8 @@ def yes_no(text: str) -> str | None:
                 continue
             opens = not stretch[: match.start()].strip(" \"'(,.:")
             if opens and not _HEDGED.match(stretch, match.end()):
-                return {said}
-            found.add(said)
+                return {answer}
+            found.add(answer)
         return found
 
     return conclude(text, find)
@@ -140,7 +140,7 @@ _LIST_MARK = re.compile(r"^\s*(\d+)[.)]\s+(?=\S)", re.M)
 def number(text: str) -> int | float | None:
     """The number that a text answers with, an int where it is written as one; None for none or several.
 
-    Reads digits ("1,000", "1e3", "-2", "3.5 meters") and words ("four", "twenty-one", "none"). Ranges and
+    Parses digits ("1,000", "1e3", "-2", "3.5 meters") and words ("four", "twenty-one", "none"). Ranges and
     bounds ("between 2 and 3", "2-3", "more than 3") are no answer; neither are ordinals, "3D" or the one in
     "the red one". Units are not converted: "350 cm" is 350.
     """
@@ -190,11 +190,11 @@ def _letters(text: str, alphabet: Sequence[str]) -> Found:
 
 
 def choice(text: str, choices: Sequence[str]) -> str | None:
-    """The letter ("A", "B", ...) of the choice that a text answers with, or None where that cannot be told.
+    """The letter ("A", "B", ...) of the choice that a text answers with, or None where that is not clear.
 
     The text may name the letter in any usual form ("(B)", "B.", "Answer: b", "B) left"), the choice itself
     ("left", "the red cube", "three" for 3) or its place ("the second option"). A letter that contradicts the
-    text beside it, a letter beyond the choices, or two different choices are unread.
+    text beside it, a letter beyond the choices, or two different choices are unparsed.
 
     Raises:
         ValueError: fewer than two choices.
@@ -209,8 +209,8 @@ def choice(text: str, choices: Sequence[str]) -> str | None:
         if values is None:
             named = {alphabet[index] for index in _phrases(stretch, choices)}
         else:
-            said = numbers(stretch)
-            named = {letter for letter, value in zip(alphabet, values, strict=True) if value in said}
+            mentioned = numbers(stretch)
+            named = {letter for letter, value in zip(alphabet, values, strict=True) if value in mentioned}
         if letters and (not named or letters & named):
             return letters
         return letters | named or {alphabet[index] for index in _abbreviated(stretch, choices)}
@@ -234,16 +234,16 @@ def _abbreviated(text: str, choices: Sequence[str]) -> list[int]:
     def words(text: str) -> set[str]:
         return set(re.findall(r"\w+(?:[.,]\d+)*", _american(text).lower()))
 
-    told = words(text) - _FILLER
-    held = [told <= words(option) for option in choices]
-    return [held.index(True)] if told and sum(held) == 1 else []
+    given = words(text) - _FILLER
+    held = [given <= words(option) for option in choices]
+    return [held.index(True)] if given and sum(held) == 1 else []
 
 
 def one_of(text: str, vocabulary: Sequence[str]) -> str | int | float | None:
-    """Reads a short free answer by what it can be: yes or no, a number, or a word of the vocabulary.
+    """Parse a short free answer by what it can be: yes or no, a number, or a word of the vocabulary.
 
-    `("yes", "no")` is read by `yes_no`, a vocabulary of digits by `number` (a number outside it is read as
-    well, and is then simply wrong), anything else by `word`.
+    `("yes", "no")` is parsed by `yes_no`, a vocabulary of digits by `number` (also a number outside it, which
+    is then simply wrong), anything else by `word`.
     """
     if set(vocabulary) == {"yes", "no"}:
         return yes_no(text)

@@ -1,4 +1,4 @@
-"""Shuffled images: nobody keeps its picture, everything else stays."""
+"""Shuffled images: no question keeps its image, everything else stays."""
 
 from collections import Counter
 from dataclasses import replace
@@ -47,10 +47,10 @@ def test_questions_that_share_pictures_still_get_another(seed):
     check(examples, shuffle_images(examples, seed))
 
 
-def test_half_of_the_questions_on_one_picture_is_the_most():
+def test_half_of_the_questions_on_one_image_is_the_most():
     examples = [asked(0, 7), asked(1, 7), asked(2, 8), asked(3, 9)]
     check(examples, shuffle_images(examples))
-    with pytest.raises(UserError, match="over half of the questions share one image"):
+    with pytest.raises(UserError, match="over half of the questions have one and the same image"):
         shuffle_images([*examples, asked(4, 7)])
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: every question scored once, whatever the batches; stopped and gone on with; records, tables."""
+"""Evaluation: every question scored once, whatever the batches; stopped and resumed; records, tables."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ LETTERS = "AB"
 
 
 def choice_examples(count: int) -> list[Example]:
-    """Two-choice questions of two tasks, a picture each."""
+    """Two-choice questions of two tasks, one image each."""
     return [
         Example(
             id=f"q{number}",
@@ -107,7 +107,7 @@ def test_every_question_is_answered_once_in_order_and_the_last_batch_stays(scrip
     assert sizes == [4, 4, 2] and all(record["correct"] for record in records)
 
 
-def test_a_record_says_what_was_asked_and_answered(scripted):
+def test_a_record_holds_question_and_answer(scripted):
     examples = choice_examples(2)
     model, _ = scripted(lambda prompt, images: "The answer is B.")
     assert predict(model, None, examples)[0] == {
@@ -136,7 +136,7 @@ def test_a_record_of_several_samples_counts_the_right_ones(scripted):
     assert (record["correct"], record["num_correct"], record["num_samples"]) == (False, 0, 2)
 
 
-def test_free_answers_are_read_by_their_vocabulary(scripted):
+def test_free_answers_are_parsed_by_their_vocabulary(scripted):
     example = Example("f", (tiny.image(0),), "how many ?", "2", "count", meta={"vocabulary": ("0", "1", "2")})
     model, _ = scripted(lambda prompt, images: "There are two.")
     (record,) = predict(model, None, [example], STRICT_FREE)
@@ -237,7 +237,7 @@ def test_a_real_model_leaves_a_whole_run_folder(talkative, tmp_path, capsys):
     assert str(tmp_path) in capsys.readouterr().out
 
 
-# ---- run: the folder, going on, refusing
+# ---- run: the folder, resuming, refusing
 
 
 def test_the_summary_counts_everything(scripted, tmp_path):
@@ -293,7 +293,7 @@ def test_greedy_and_sampled_runs_are_different_runs(scripted, tmp_path):
         run(model, examples, arguments(tmp_path, num_samples=4))
 
 
-def test_a_sampled_run_goes_on_with_its_samples(scripted, tmp_path):
+def test_a_sampled_run_resumes_with_its_samples(scripted, tmp_path):
     examples = choice_examples(6)
     model, _ = scripted(lambda prompt, images: ["A", "B"])
     whole = run(model, examples, arguments(tmp_path, num_samples=2))
@@ -306,7 +306,7 @@ def test_a_sampled_run_goes_on_with_its_samples(scripted, tmp_path):
     assert resumed["tasks"] == whole["tasks"] and resumed["aggregates"] == whole["aggregates"]
 
 
-def test_stopped_and_gone_on_with_is_never_stopped(scripted, tmp_path):
+def test_stopped_and_resumed_is_never_stopped(scripted, tmp_path):
     examples = choice_examples(10)
     model, _ = scripted(gold_of(examples))
     whole = run(model, examples, arguments(tmp_path / "whole"))
@@ -333,7 +333,7 @@ def test_stopped_and_gone_on_with_is_never_stopped(scripted, tmp_path):
     assert both[0] == both[1]
 
 
-def test_a_finished_run_is_read_anew_and_not_generated_again(scripted, tmp_path):
+def test_a_finished_run_is_parsed_again_and_not_generated_again(scripted, tmp_path):
     examples = choice_examples(5)
     model, _ = scripted(lambda prompt, images: "B")
     run(model, examples, arguments(tmp_path))

@@ -77,7 +77,7 @@ def scored(rule, example: Example, text: str) -> dict:
 
 
 def cvbench_examples() -> list[Example]:
-    """CV-Bench's form over scenes of which no picture is drawn; the sources are dealt out."""
+    """CV-Bench's form over scenes that are not rendered; the sources take turns."""
     made = []
     for number in range(200):
         task = questions.CVBENCH_TASKS[number % 4]

@@ -14,9 +14,9 @@ from spatialvlm.example import Example
 
 
 def questions(count: int, folder: Path | None = None) -> list[Example]:
-    """Prompts of several lengths, with a picture each: in memory, or in a folder."""
+    """Prompts of several lengths, with one image each: in memory, or in a folder."""
 
-    def picture(number: int):
+    def image(number: int):
         if folder is None:
             return tiny.image(number)
         tiny.image(number).save(folder / f"{number}.png")
@@ -24,18 +24,18 @@ def questions(count: int, folder: Path | None = None) -> list[Example]:
 
     return [
         Example(
-            f"q{n}", (picture(n),), "what is left of the" + " red" * (n % 4), "(A)", "t", ("cube", "sphere")
+            f"q{n}", (image(n),), "what is left of the" + " red" * (n % 4), "(A)", "t", ("cube", "sphere")
         )
         for n in range(count)
     ]
 
 
 def test_batches_are_the_same_with_and_without_workers(tmp_path):
-    examples, shares = questions(7, tmp_path), [[0, 1, 2], [], [6, 3], [5]]
-    alone = list(prepared(tiny.processor(), examples, shares, workers=0))
-    helped = list(prepared(tiny.processor(), examples, shares, workers=2))
+    examples, shards = questions(7, tmp_path), [[0, 1, 2], [], [6, 3], [5]]
+    alone = list(prepared(tiny.processor(), examples, shards, workers=0))
+    helped = list(prepared(tiny.processor(), examples, shards, workers=2))
     assert [[e.id for e in batch.examples] for batch in helped] == [
-        [f"q{index}" for index in share] for share in shares
+        [f"q{index}" for index in shard] for shard in shards
     ]
     for one, other in zip(alone, helped, strict=True):
         assert one.examples == other.examples
@@ -45,7 +45,7 @@ def test_batches_are_the_same_with_and_without_workers(tmp_path):
                 assert torch.equal(getattr(one.inputs, name), getattr(other.inputs, name))
 
 
-def test_pictures_do_not_travel():
+def test_images_do_not_travel():
     (batch,) = prepared(tiny.processor(), questions(2), [[0, 1]], workers=0)
     assert batch.examples[1].prompt == questions(2)[1].prompt
     assert all(isinstance(image, Path) for example in batch.examples for image in example.images)

@@ -108,7 +108,7 @@ ABCD = ("desk", "chair", "lamp", "door")
         ("B, because A is farther away.", ABCD, "B"),
         ("It is not left but right", SIDES, "B"),
         ("I'm not sure, but I think B", ABCD, "B"),
-        # unread
+        # unparsed
         ("", ABCD, None),
         ("   \n", ABCD, None),
         ("...", ABCD, None),
@@ -214,7 +214,7 @@ def test_choice_needs_choices():
         ("4 objects in the 3D scene", 4),
         ("2 of the 1st kind", 2),
         ("How many cubes are there, 2 or 3? 3", 3),
-        # unread
+        # unparsed
         ("", None),
         ("many", None),
         ("between 2 and 3", None),

@@ -1,4 +1,4 @@
-"""The counting script on the embedded model and a tiny Qwen2.5-VL; killed and gone on with; its refusals."""
+"""The counting script on the embedded model and a tiny Qwen2.5-VL; killed and resumed; its refusals."""
 
 import csv
 import json
@@ -93,7 +93,7 @@ KILLS = [
 ]
 
 
-def test_killed_and_gone_on_with_nothing_lost_or_doubled(tmp_path):
+def test_killed_and_resumed_with_nothing_lost_or_doubled(tmp_path):
     words = "--profile embedded --counting_only --dataset clevr pixmo --samples 6 --batch_size 1"
     words += " --interim_every 2"
     flags = [*words.split(), "--output_dir", str(tmp_path / "cut")]
