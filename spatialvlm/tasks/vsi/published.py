@@ -31,10 +31,11 @@ def measured(summary: Mapping[str, Any]) -> dict[str, float | None]:
     """
     k = summary["num_samples"]
     prefix = f"any_of_{k} " if k > 1 else ""
-    found = {name: part["value"] for name, part in summary["aggregates"].items()}
-    shares = [found.get(f"{prefix}{name}") for name in ("official", *TASKS)]
+    values = {name: part["value"] for name, part in summary["aggregates"].items()}
+    fractions = [values.get(f"{prefix}{name}") for name in ("official", *TASKS)]
     return {
-        column: None if share is None else 100 * share for column, share in zip(COLUMNS, shares, strict=True)
+        column: None if fraction is None else 100 * fraction
+        for column, fraction in zip(COLUMNS, fractions, strict=True)
     }
 
 

@@ -79,8 +79,8 @@ Measure = Callable[[str, str], float]  # metres between the objects of two label
 DISTANCES = {"centers": annotation.between_centres, "closest": annotation.gap}
 LEAST_APART, NEAREST, TOO_CLOSE = 0.3, 0.15, 0.15  # metres; the last between two candidates' distances
 FARTHEST, ANGLE, STRAY_CORNERS = 5.0, 10.0, 2  # metres, degrees, corners in another sector
-DIRECTIONS_A_ROOM, TRIES = 12, 60  # candidates for questions of direction, and triples looked at for them
-SETS_A_TARGET, SET_TRIES = 2, 12  # fours of candidates asked about a target, and fours looked at
+DIRECTIONS_PER_ROOM, TRIES = 12, 60  # questions of direction at most, and triples sampled for them
+SETS_PER_TARGET, SET_TRIES = 2, 12  # questions per target at most, and sets of four sampled for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,28 +135,29 @@ def candidates(
         raise UserError(f"scene {scene.scene!r} has no objects to ask about; remove it")
     single, several = _unambiguous(scene)
     measure = lru_cache(maxsize=None)(lambda one, other: DISTANCES[distance](single[one], single[other]))
-    found = {
+    longest = {label: 100 * max(box.axes_lengths) for label, box in single.items()}
+    area = [] if scene.room_size is None else [scene.room_size]
+    rngs = {name: Random(f"vsi-{seed}-{scene.scene}-{name}") for name in FAMILIES}
+    by_family = {
         "object_counting": [
             Candidate("object_counting", (label,), str(count), (count,)) for label, count in several.items()
         ],
-        "object_size_estimation": [_size(label, box) for label, box in single.items()],
-        "room_size_estimation": [],
+        "object_abs_distance": _abs_distances(single, measure, rngs["object_abs_distance"]),
+        "object_rel_distance": _rel_distances(single, measure, rngs["object_rel_distance"]),
+        "object_rel_direction": _directions(single, rngs["object_rel_direction"]),
+        "object_size_estimation": [
+            Candidate("object_size_estimation", (label,), str(round(size)), (size,))
+            for label, size in longest.items()
+        ],
+        "room_size_estimation": [
+            Candidate("room_size_estimation", (), f"{size:.1f}", (size,)) for size in area
+        ],
     }
-    if scene.room_size is not None:
-        size = scene.room_size
-        found["room_size_estimation"] = [Candidate("room_size_estimation", (), f"{size:.1f}", (size,))]
-    draws = {name: Random(f"vsi-{seed}-{scene.scene}-{name}") for name in FAMILIES}
-    found["object_abs_distance"] = _abs_distances(single, measure, draws["object_abs_distance"])
-    found["object_rel_distance"] = _rel_distances(single, measure, draws["object_rel_distance"])
-    found["object_rel_direction"] = _directions(single, draws["object_rel_direction"])
-    for name, listed in found.items():
-        draws[name].shuffle(listed)
-    return {name: [made for made in found[name] if not _is_zero(made)] for name in FAMILIES}
-
-
-def _is_zero(candidate: Candidate) -> bool:
-    """Whether the answer is 0 as it is written, relative to which no error can be measured."""
-    return family(candidate.question_type) not in WORDS and float(candidate.answer) == 0
+    for name, listed in by_family.items():
+        rngs[name].shuffle(listed)
+        if name not in WORDS:  # relative to an answer of 0 no error can be measured
+            by_family[name] = [each for each in listed if float(each.answer)]
+    return by_family
 
 
 def _unambiguous(scene: SceneAnnotation) -> tuple[dict[str, Box], dict[str, int]]:
@@ -174,57 +175,53 @@ def _unambiguous(scene: SceneAnnotation) -> tuple[dict[str, Box], dict[str, int]
     return single, {label: counts[label] for label in clear if counts[label] > 1}
 
 
-def _size(label: str, box: Box) -> Candidate:
-    longest = 100 * max(box.axes_lengths)
-    return Candidate("object_size_estimation", (label,), str(round(longest)), (longest,))
-
-
-def _abs_distances(single: Mapping[str, Box], measure: Measure, draw: Random) -> list[Candidate]:
-    found = []
-    for pair in combinations(single, 2):
-        apart = measure(*pair)
-        labels = tuple(draw.sample(pair, 2))
+def _abs_distances(single: Mapping[str, Box], measure: Measure, rng: Random) -> list[Candidate]:
+    made = []
+    for one, other in combinations(single, 2):
+        apart = measure(one, other)
+        labels = tuple(rng.sample((one, other), 2))
         if apart >= LEAST_APART:
-            found.append(Candidate("object_abs_distance", labels, f"{apart:.1f}", (apart,)))
-    return found
+            made.append(Candidate("object_abs_distance", labels, f"{apart:.1f}", (apart,)))
+    return made
 
 
-def _rel_distances(single: Mapping[str, Box], measure: Measure, draw: Random) -> list[Candidate]:
-    found = []
+def _rel_distances(single: Mapping[str, Box], measure: Measure, rng: Random) -> list[Candidate]:
+    made = []
     for target in single:
         others = [label for label in single if label != target]
-        fours = {tuple(sorted(draw.sample(others, 4))) for _ in range(SET_TRIES) if len(others) >= 4}
-        clear = [four for four in sorted(fours) if _tells_apart([measure(target, label) for label in four])]
-        for four in clear[:SETS_A_TARGET]:
-            four = draw.sample(four, 4)
+        fours = {tuple(sorted(rng.sample(others, 4))) for _ in range(SET_TRIES) if len(others) >= 4}
+        clear = [four for four in sorted(fours) if _differ([measure(target, label) for label in four])]
+        for four in clear[:SETS_PER_TARGET]:
+            four = rng.sample(four, 4)
             apart = tuple(measure(target, label) for label in four)
             nearest = four[apart.index(min(apart))]
-            found.append(Candidate("object_rel_distance", (target, *four), nearest, apart))
-    return found
+            made.append(Candidate("object_rel_distance", (target, *four), nearest, apart))
+    return made
 
 
-def _tells_apart(distances: Iterable[float]) -> bool:
+def _differ(distances: Iterable[float]) -> bool:
     ordered = sorted(distances)
     return ordered[0] >= NEAREST and min(np.diff(ordered)) > TOO_CLOSE
 
 
-def _directions(single: Mapping[str, Box], draw: Random) -> list[Candidate]:
+def _directions(single: Mapping[str, Box], rng: Random) -> list[Candidate]:
     near = lru_cache(maxsize=None)(
         lambda one, other: LEAST_APART <= annotation.gap(single[one], single[other]) <= FARTHEST
     )
-    found: dict[tuple[str, ...], Candidate] = {}
+    by_labels: dict[tuple[str, ...], Candidate] = {}
     for _ in range(TRIES if len(single) >= 3 else 0):
-        labels = tuple(draw.sample([*single], 3))
-        kind = draw.choice([*BEHIND])
-        answer = _clear_direction(kind, *(single[label] for label in labels))
-        if labels in found or answer is None:
+        labels = tuple(rng.sample([*single], 3))
+        kind = rng.choice([*BEHIND])
+        standing, facing, target = (single[label] for label in labels)
+        answer = _clear_direction(kind, standing, facing, target)
+        if labels in by_labels or answer is None:
             continue
-        if all(near(*sorted(pair)) for pair in combinations(labels, 2)):
-            angle = annotation.bearing(*(single[label] for label in labels))
-            found[labels] = Candidate(kind, labels, answer, (angle,))
-        if len(found) == DIRECTIONS_A_ROOM:
+        if all(near(one, other) for one, other in combinations(sorted(labels), 2)):
+            angle = annotation.bearing(standing, facing, target)
+            by_labels[labels] = Candidate(kind, labels, answer, (angle,))
+        if len(by_labels) == DIRECTIONS_PER_ROOM:
             break
-    return [*found.values()]
+    return [*by_labels.values()]
 
 
 def _clear_direction(question_type: str, standing: Box, facing: Box, target: Box) -> str | None:

@@ -86,8 +86,8 @@ def parse_number(text: str) -> float | None:
     """
     text = _POINT.sub(".", text)
     short = len(text.split()) <= MAX_WORDS and not _TAG.search(text)
-    found = answers.number(text) if short else None
-    return None if found is None or not math.isfinite(found) else float(found)
+    number = answers.number(text) if short else None
+    return None if number is None or not math.isfinite(number) else float(number)
 
 
 def habits(completions: Sequence[str], mode: Mode) -> dict[str, float]:
@@ -110,8 +110,7 @@ def _split(completion: str) -> list[str]:
 
 def _inside(completion: str, name: str) -> str | None:
     """The text between the only pair of these tags; None where there is none, or several."""
-    found = [(match[1], match.span()) for match in _TAG.finditer(completion) if match[2].lower() == name]
-    if [slash for slash, _ in found] != ["", "/"]:
+    tags = [match for match in _TAG.finditer(completion) if match[2].lower() == name]
+    if [tag[1] for tag in tags] != ["", "/"]:
         return None
-    (_, (_, start)), (_, (end, _)) = found
-    return completion[start:end].strip()
+    return completion[tags[0].end() : tags[1].start()].strip()

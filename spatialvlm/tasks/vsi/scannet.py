@@ -4,7 +4,7 @@ A scan's folder holds `<scan>.txt` (with `axisAlignment`), `<scan>_vh_clean_2.pl
 `<scan>_vh_clean_2.0.010000.segs.json` (the segment of every vertex) and `<scan>.aggregation.json` (the
 segments of every object). `scannetv2-labels.combined.tsv` turns annotators' words into cleaner labels
 (`trash can`, not `trashcan`). Only labels of things are kept: walls, floors, ceilings and what has no name
-cannot be asked about.
+have no questions.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def scans(folder: str | Path) -> list[Path]:
     """
     if not Path(folder).is_dir():
         raise UserError(f"no such folder: {folder}")
-    found = [
+    folders = [
         place
         for place in sorted(Path(folder).iterdir())
         if any((place / f"{place.name}{end}").is_file() for end in (MESH, OBJECTS))
     ]
-    if not found:
+    if not folders:
         raise UserError(
             f"{folder} holds no scan; ScanNet's are folders like scene0000_00/ with its files in them"
         )
-    return found
+    return folders
 
 
 def read_label_map(path: str | Path) -> dict[str, str]:
@@ -75,15 +75,14 @@ def read_label_map(path: str | Path) -> dict[str, str]:
 
 
 def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> SceneAnnotation:
-    """A scan's objects, with upright boxes around their vertices, and its floor area by the alpha shape of
-    all vertices; `points` are the vertices, (N, 3), turned upright by the axis alignment.
+    """Read a scan: upright boxes around its objects' vertices, and the floor area of all vertices.
 
     Args:
-        label_map: as `read_label_map` gives it; the annotators' words stay as they are without.
+        label_map: as `read_label_map` returns it; without it the annotators' words stay as they are.
 
     Raises:
-        UserError: a file that is missing or broken, no axis alignment, a vertex that is not finite, an object
-            without segments, no object at all, no floor; the message names the scan.
+        UserError: a missing or broken file, no axis alignment, a vertex that is not finite, an object without
+            segments, no object at all, no floor; the message names the scan.
     """
     folder = Path(folder)
     scan, where = folder.name, f"scan {folder}"
@@ -119,7 +118,7 @@ def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> Scen
 
 
 class _Vertices:
-    """The vertices of segments, found without looking at all of them for every object."""
+    """An index of vertices by segment."""
 
     def __init__(self, segments: np.ndarray) -> None:
         self.order = np.argsort(segments, kind="stable")
@@ -170,24 +169,24 @@ def _json(file: Path) -> dict:
 
 def _axis_alignment(file: Path, where: str) -> np.ndarray:
     """(4, 4): what turns and shifts vertices so that z points up and walls lie along x and y."""
-    found = re.search(r"^axisAlignment\s*=\s*(.*)$", file.read_text(encoding="utf-8", errors="replace"), re.M)
-    if found is None:
+    match = re.search(r"^axisAlignment\s*=\s*(.*)$", file.read_text(encoding="utf-8", errors="replace"), re.M)
+    if match is None:
         raise UserError(
             f"{where}: {file.name} has no axisAlignment (ScanNet's test scans have none); {_FETCH}"
         )
     try:
-        numbers = [float(word) for word in found[1].split()]
+        numbers = [float(word) for word in match[1].split()]
     except ValueError:
         numbers = []
     if len(numbers) != 16 or not all(map(math.isfinite, numbers)):
         raise UserError(
-            f"{where}: axisAlignment in {file.name} must be 16 numbers, not {found[1]!r}; {_FETCH}"
+            f"{where}: axisAlignment in {file.name} must be 16 numbers, not {match[1]!r}; {_FETCH}"
         )
     return np.reshape(numbers, (4, 4))
 
 
 def _vertices(file: Path, where: str) -> np.ndarray:
-    """(N, 3) float64 vertices of a mesh; its faces are not looked at."""
+    """(N, 3) float64 vertices of a mesh; its faces are ignored."""
     triangles = {"face": {"vertex_indices": 3}}  # so that they need not be read one by one
     try:
         vertex = PlyData.read(str(file), known_list_len=triangles)["vertex"]

@@ -140,10 +140,10 @@ def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
     and hard questions; `trained` is the mean of the six that VSI-100k has, `held_out` of the two others. A
     mean is left out where one of its parts has no questions.
     """
-    found = metrics.by_task(records)
-    if all(name in found for name in DIRECTIONS):
-        found[DIRECTION] = metrics.mean([found[name] for name in DIRECTIONS])
-    totals = {name: found[name] for name in TASKS if name in found}
+    by_task = metrics.by_task(records)
+    if all(name in by_task for name in DIRECTIONS):
+        by_task[DIRECTION] = metrics.mean([by_task[name] for name in DIRECTIONS])
+    totals = {name: by_task[name] for name in TASKS if name in by_task}
     means = {"official": TASKS, "trained": TASKS[:6], "held_out": TASKS[6:]}
     means = {
         name: metrics.mean([totals[task] for task in tasks])

@@ -49,19 +49,19 @@ def verify(meta_info: str, questions: str) -> dict[str, dict[str, int]]:
     scenes = annotation.read(meta_info)
     vsibench.load(questions)  # raises where a row is not whole
     kinds = {name: 0 for name in (*vsibench.NUMBER_TYPES, *vsibench.CHOICE_TYPES)}
-    found = {kind: {"n": 0, "answerable": 0, "agree": 0} for kind in (*kinds, UNKNOWN)}
+    counts = {kind: {"n": 0, "answerable": 0, "agree": 0} for kind in (*kinds, UNKNOWN)}
     for _, row in vsibench.read(questions):
         scene = scenes.get(row["scene_name"])
         kind = row["question_type"] if scene else UNKNOWN
         agrees = _agrees(row, scene) if scene else None
-        found[kind]["n"] += 1
-        found[kind]["answerable"] += agrees is not None
-        found[kind]["agree"] += agrees is True
-    if not sum(count["n"] for kind, count in found.items() if kind != UNKNOWN):
+        counts[kind]["n"] += 1
+        counts[kind]["answerable"] += agrees is not None
+        counts[kind]["agree"] += agrees is True
+    if not sum(count["n"] for kind, count in counts.items() if kind != UNKNOWN):
         raise UserError(
             f"{questions} has no question about a scene of {meta_info}; give two that belong together"
         )
-    return {kind: count for kind, count in found.items() if count["n"] or kind == UNKNOWN}
+    return {kind: count for kind, count in counts.items() if count["n"] or kind == UNKNOWN}
 
 
 def _agrees(row: rows.Row, scene: SceneAnnotation) -> bool | None:
@@ -94,8 +94,8 @@ def _agrees(row: rows.Row, scene: SceneAnnotation) -> bool | None:
 def _labels(row: rows.Row) -> tuple[str, ...] | None:
     """The objects that a question names, in its template's order; None of a question worded otherwise."""
     pattern = _PATTERNS.get(row["question_type"])
-    found = pattern.fullmatch(row["question"].strip()) if pattern else None
-    return tuple(found[name] for name in sorted(found.groupdict())) if found else None
+    match = pattern.fullmatch(row["question"].strip()) if pattern else None
+    return tuple(match[name] for name in sorted(match.groupdict())) if match else None
 
 
 def _pattern(template: str) -> re.Pattern:
@@ -128,19 +128,19 @@ def _near(value: float, true: str, tolerance: float) -> bool:
     return abs(value - float(true)) <= tolerance + ROUNDED
 
 
-def table(found: dict[str, dict[str, int]]) -> str:
+def table(counts: dict[str, dict[str, int]]) -> str:
     lines = [f"{'VSI-Bench':<28}{'n':>6}{'answerable':>12}{'agree':>7}{'%':>8}"]
-    for kind, count in found.items():
+    for kind, count in counts.items():
         if kind != UNKNOWN:
-            share = f"{100 * count['agree'] / count['answerable']:.1f}" if count["answerable"] else "-"
-            lines.append(f"{kind:<28}{count['n']:>6}{count['answerable']:>12}{count['agree']:>7}{share:>8}")
-    return "\n".join([*lines, f"of scenes without annotation: {found[UNKNOWN]['n']}"])
+            percent = f"{100 * count['agree'] / count['answerable']:.1f}" if count["answerable"] else "-"
+            lines.append(f"{kind:<28}{count['n']:>6}{count['answerable']:>12}{count['agree']:>7}{percent:>8}")
+    return "\n".join([*lines, f"of scenes without annotation: {counts[UNKNOWN]['n']}"])
 
 
 def main(args: Args) -> None:
     with contextlib.redirect_stdout(sys.stderr):  # whatever libraries print: stdout is for the result alone
-        found = verify(args.meta_info, args.questions)
-    print(json.dumps(found, indent=2) if args.json else table(found))
+        counts = verify(args.meta_info, args.questions)
+    print(json.dumps(counts, indent=2) if args.json else table(counts))
 
 
 if __name__ == "__main__":

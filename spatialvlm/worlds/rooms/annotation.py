@@ -106,8 +106,8 @@ def gap(one: Box, other: Box) -> float:
     """
     sides = [_sides(box) for box in (one, other)]
     apart = np.subtract(other.centroid, one.centroid)
-    found = lsq_linear(np.hstack([sides[0], -sides[1]]), apart, (-0.5, 0.5), method="bvls", tol=1e-12)
-    return math.sqrt(2 * found.cost)
+    closest = lsq_linear(np.hstack([sides[0], -sides[1]]), apart, (-0.5, 0.5), method="bvls", tol=1e-12)
+    return math.sqrt(2 * closest.cost)
 
 
 def between_centres(one: Box, other: Box) -> float:

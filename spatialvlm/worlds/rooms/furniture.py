@@ -166,9 +166,9 @@ def _bookshelf(w: float, d: float, h: float) -> list[Part]:
     for level in range(5):
         z = level * (h - 0.04) / 4
         boards.append(_box((-w / 2 + side, -d / 2, z), (w / 2 - side, d / 2 - 0.03, z + 0.04), ORANGE))
-    for level, (color, share) in enumerate(zip((BLUE, GREEN, RED), (0.75, 0.5, 0.9), strict=True)):
+    for level, (color, fraction) in enumerate(zip((BLUE, GREEN, RED), (0.75, 0.5, 0.9), strict=True)):
         z, tall = level * (h - 0.04) / 4 + 0.04, 0.7 * (h - 0.04) / 4
-        end = -w / 2 + side + share * (w - 2 * side)
+        end = -w / 2 + side + fraction * (w - 2 * side)
         boards.append(_box((-w / 2 + side, -d / 2 + 0.06, z), (end, d / 2 - 0.03, z + tall), color))
     return boards
 

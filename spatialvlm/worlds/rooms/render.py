@@ -1,4 +1,4 @@
-"""Pictures of rendered rooms: `render.py`'s analytic way of casting rays, for boxes and upright cylinders.
+"""Render rooms by analytic ray casting of boxes and upright cylinders, as CLEVR's scenes (`clevr.render`).
 
 A room is a shell (floor, ceiling, four walls) around furniture. Geometry is sampled on a finer grid, and
 only pixels on an outline are shaded more than once. Light comes from one lamp under the ceiling, with soft
@@ -24,12 +24,9 @@ TILE = 0.5  # metres; the floor's checks show depth and scale
 SKIRTING = 0.1  # metres of darker wall above the floor
 CEILING = (245, 245, 242)
 LAMP_RADIUS = 0.2  # metres: sets how soft shadows are
-NEAR = 0.05  # metres in front of the camera from which on things are drawn
-LAMP, WINDOW, AMBIENT = (
-    1.05,
-    0.28,
-    0.42,
-)  # how bright a facing surface is; the lamp's is at half the room's height
+NEAR = 0.05  # metres in front of the camera, from which on things are visible
+# brightness of a facing surface; the lamp's is at half the room's height
+LAMP, WINDOW, AMBIENT = 1.05, 0.28, 0.42
 BEAM = 1e-6  # added to components of rays that are zero, which slabs divide by
 
 
@@ -38,7 +35,7 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a camera is, and the point that it looks at; it is held upright."""
+    """The position of an upright camera, and the point at the centre of its view."""
 
     position: Point
     target: Point
@@ -49,7 +46,7 @@ class Room:
     """A rectangular room around the z axis, its floor at z = 0. Lengths are metres.
 
     Args:
-        name: unique in its series; `rooms.named` makes the room again from it.
+        name: unique in its series; `rooms.named` recomputes the room from it.
         width, depth, height: along x, y and z.
         things: the furniture.
         path: the camera's poses, in the order of its frames.
@@ -107,35 +104,37 @@ class Solid:
         x, y, z = vectors - self.place[part][:, None] if is_point else vectors
         return np.stack([cosine * x + sine * y, cosine * y - sine * x, z])
 
-    def meet(self, thing: int, origin: np.ndarray, way: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Where rays (3, 1 or N) and (3, N), in a thing's axes, enter and leave each of its parts.
+    def meet(self, thing: int, origin: np.ndarray, ray: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Where rays from (3, 1 or N) along (3, N), in a thing's axes, enter and leave each of its parts.
 
-        Returns near, far and gap (P, N), in lengths of the ray: far < near where it misses; the gap is how
-        deep inside the outline it passes, negative outside.
+        Returns:
+            Near, far and gap (P, N), in lengths of the ray: far < near where it misses; the gap is its depth
+            inside the outline, negative outside.
         """
         where = slice(self.first[thing], self.ends[thing])
         centre, half, is_round = self.centre[where], self.half[where], self.round[where]
-        way = np.where(np.abs(way) < BEAM, np.float32(BEAM), way)
+        ray = np.where(np.abs(ray) < BEAM, np.float32(BEAM), ray)
         near = far = None
         for axis in (0, 1, 2):
-            inverse = 1 / way[axis]
+            inverse = 1 / ray[axis]
             middle = (centre[:, axis, None] - origin[axis]) * inverse
             spread = half[:, axis, None] * np.abs(inverse)
             if axis < 2 and is_round.any():  # the mantle stands for both
-                middle[is_round], spread[is_round] = _mantle(centre[is_round], half[is_round], origin, way)
+                middle[is_round], spread[is_round] = _mantle(centre[is_round], half[is_round], origin, ray)
             enter, leave = middle - spread, np.add(middle, spread, out=middle)
             near = enter if near is None else np.maximum(near, enter, out=near)
             far = leave if far is None else np.minimum(far, leave, out=far)
         return near, far, (far - near) / 2
 
 
-def _mantle(centre: np.ndarray, half: np.ndarray, origin: np.ndarray, way: np.ndarray) -> tuple:
-    """The middle of a ray's way through an endless upright cylinder and half of its length, (P, N) each;
-    negative by how far it misses.
+def _mantle(centre: np.ndarray, half: np.ndarray, origin: np.ndarray, ray: np.ndarray) -> tuple:
+    """The middle and half the length, (P, N) each, of rays' paths through infinite upright cylinders.
+
+    The half length is negative by how far a ray misses.
     """
     x, y = origin[0] - centre[:, :1], origin[1] - centre[:, 1:2]
-    square = way[0] ** 2 + way[1] ** 2
-    along = (x * way[0] + y * way[1]) / square
+    square = ray[0] ** 2 + ray[1] ** 2
+    along = (x * ray[0] + y * ray[1]) / square
     left = half[:, :1] ** 2 - (x * x + y * y - square * along**2)
     return -along, np.sign(left) * np.sqrt(np.abs(left) / square)
 
@@ -157,7 +156,7 @@ def _solid(room: Room) -> Solid:
 
 
 def camera(pose: Pose) -> Camera:
-    """Where a pose stands, upright, looking at its target."""
+    """The camera of a pose."""
     forward = np.subtract(pose.target, pose.position)
     forward = forward / np.linalg.norm(forward)
     right = np.cross(forward, [0.0, 0.0, 1.0])
@@ -166,10 +165,11 @@ def camera(pose: Pose) -> Camera:
 
 
 def visibility(room: Room, pose: Pose, width: int, height: int) -> tuple[np.ndarray, ...]:
-    """What each pixel centre sees.
+    """The surface visible at each pixel centre.
 
-    Returns rays (3, H, W), of length 1 along the camera's axis; distance along that axis (H, W) in metres;
-    surface (H, W) int16, an index into a `Solid`'s parts and shell.
+    Returns:
+        Rays (3, H, W), of length 1 along the camera's axis; distance along that axis (H, W) in metres; surface
+        (H, W) int16, an index into a `Solid`'s parts and shell.
     """
     solid, view = _solid(room), camera(pose)
     across = math.tan(math.radians(FIELD_OF_VIEW) / 2)
@@ -185,8 +185,8 @@ def visibility(room: Room, pose: Pose, width: int, height: int) -> tuple[np.ndar
         if window is None:
             continue
         part = rays[(slice(None), *window)]
-        start, way = solid.local(thing, origin, True), solid.local(thing, part.reshape(3, -1), False)
-        near, far, _ = solid.meet(thing, start, way)
+        start, ray = solid.local(thing, origin, True), solid.local(thing, part.reshape(3, -1), False)
+        near, far, _ = solid.meet(thing, start, ray)
         near = np.where((far > near) & (near > NEAR), near, np.inf)
         which = near.argmin(0)
         near = np.take_along_axis(near, which[None], 0).reshape(part.shape[1:])
@@ -205,15 +205,15 @@ def in_frame(pose: Pose, points: np.ndarray) -> np.ndarray:
 
 
 def seen(room: Room, pose: Pose, width: int, height: int) -> np.ndarray:
-    """(H, W) int16: the index of the thing that each pixel centre sees, -1 for the room itself."""
+    """(H, W) int16: the index of the thing visible at each pixel centre, -1 for the room itself."""
     return _solid(room).owner[visibility(room, pose, width, height)[2]]
 
 
 def _window(corners: np.ndarray, across: float, width: int, height: int) -> tuple[slice, slice] | None:
-    """Rows and columns that a thing can be seen in; corners (8, 3) are in the camera's axes."""
+    """Rows and columns in which a thing can be visible; corners (8, 3) are in the camera's axes."""
     if corners[:, 2].max() < NEAR:
         return None
-    if corners[:, 2].min() < NEAR:  # beside the camera: its outline has no end on the picture
+    if corners[:, 2].min() < NEAR:  # beside the camera: its outline has no end in the image
         return np.s_[0:height, 0:width]
     columns = (corners[:, 0] / corners[:, 2] / across + 1) / 2 * width
     rows = (1 - corners[:, 1] / corners[:, 2] / across * ASPECT) / 2 * height
@@ -238,7 +238,7 @@ def _shell(solid: Solid, origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarr
 
 
 def _normals(solid: Solid, points: np.ndarray, surface: np.ndarray) -> np.ndarray:
-    """The way (3, N) that surfaces face at points (3, N) on them."""
+    """The directions (3, N) that surfaces face at points (3, N) on them."""
     normals = np.zeros_like(points)
     shell = surface - len(solid.centre)
     normals[2] = np.where(shell < 2, 1, -1)
@@ -265,7 +265,7 @@ def _normals(solid: Solid, points: np.ndarray, surface: np.ndarray) -> np.ndarra
 
 
 def _lit(solid: Solid, points: np.ndarray, surface: np.ndarray) -> np.ndarray:
-    """The share (N,) of the lamp that points (3, N) see: 0 in full shadow."""
+    """The fraction (N,) of the lamp that is visible from points (3, N): 0 in full shadow."""
     toward = solid.lamp[:, None] - points
     distance = np.sqrt((toward**2).sum(0))
     toward /= distance
@@ -277,8 +277,8 @@ def _lit(solid: Solid, points: np.ndarray, surface: np.ndarray) -> np.ndarray:
         some = np.flatnonzero((beside < (reach + LAMP_RADIUS) ** 2) & (along > -reach) & (along < distance))
         if not len(some):
             continue
-        start, way = solid.local(thing, points[:, some], True), solid.local(thing, toward[:, some], False)
-        near, far, gap = solid.meet(thing, start, way)
+        start, ray = solid.local(thing, points[:, some], True), solid.local(thing, toward[:, some], False)
+        near, far, gap = solid.meet(thing, start, ray)
         blur = np.maximum(near, 0.02) * LAMP_RADIUS / distance[some] + 0.01
         own = surface[some] == np.arange(solid.first[thing], solid.ends[thing])[:, None]
         shade = np.where((far > 1e-3) & ~own, np.clip(0.5 + gap / (2 * blur), 0, 1), 0)
@@ -301,10 +301,10 @@ def _shade(solid: Solid, points: np.ndarray, surface: np.ndarray) -> np.ndarray:
 
 
 def render(room: Room, pose: Pose, width: int, height: int, samples: int = 2) -> Rendered:
-    """Draws what a pose sees; the frame is always 4:3, squeezed into width x height.
+    """Render the view of a pose; the frame is always 4:3, squeezed into width x height.
 
-    `samples` x `samples` rays a pixel find outlines; pixels inside one surface are shaded once. `depth` is in
-    metres, `objects` the index of the thing seen, -1 for the room itself.
+    `samples` x `samples` rays per pixel find outlines; pixels inside one surface are shaded once. `depth` is
+    in metres, `objects` the index of the visible thing, -1 for the room itself.
     """
     solid = _solid(room)
     rays, depth, surface = visibility(room, pose, width * samples, height * samples)

@@ -24,7 +24,7 @@ from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 from spatialvlm.worlds.rooms.furniture import KINDS, Part, Thing
 from spatialvlm.worlds.rooms.render import Pose, Room
 
-WIDTH, HEIGHT = 168, 126  # 4:3 at the height that the embedded model looks at
+WIDTH, HEIGHT = 168, 126  # 4:3 at the height of the embedded model's images
 GAP, WALL_GAP = 0.2, 0.1  # metres between things; between things and walls
 ALONE = 0.85  # probability that a kind of furniture occurs only once
 FRAMES = (8, 32)
@@ -151,9 +151,9 @@ def _path(rng: Random, room: Room) -> tuple[Pose, ...] | None:
     centre = half * [rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)]
     poses = []
     for angle in start + sweep * np.linspace(0, 1, count):
-        way = np.array([math.cos(angle), math.sin(angle)])
-        position = centre + half * reach * way
-        target = centre - 0.25 * half * way if inward else position + 2.5 * way
+        outward = np.array([math.cos(angle), math.sin(angle)])
+        position = centre + half * reach * outward
+        target = centre - 0.25 * half * outward if inward else position + 2.5 * outward
         low = 0.35 if inward else 0.6
         shaken = [*target + [rng.gauss(0, 0.03), rng.gauss(0, 0.03)], low + rng.gauss(0, 0.03)]
         poses.append(Pose((*position.tolist(), height + rng.gauss(0, 0.01)), tuple(map(float, shaken))))
