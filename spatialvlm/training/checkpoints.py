@@ -39,7 +39,7 @@ class Checkpoints:
         run: the run's folder, of the main process; None on the others, which write nothing.
         arguments: all arguments of the run; resuming with others is refused.
         every: steps from one checkpoint to the next.
-        keep: how many of the newest stay.
+        keep: number of the newest to keep.
         may_differ: arguments that change no result.
     """
 
@@ -54,9 +54,9 @@ class Checkpoints:
         return step % self.every == 0 or step == last
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Has `write` fill a folder, and makes that folder checkpoint-`step`; the oldest beyond `keep` go.
+        """Write checkpoint-`step` by `write`, whole or not at all; the oldest beyond `keep` go.
 
-        Does nothing where there is no run (other processes than the main one).
+        Does nothing without a run (other processes than the main one).
 
         Raises:
             UserError: no space, or no permission; what was there before is untouched.
@@ -72,13 +72,13 @@ class Checkpoints:
             files = {file.name: _digest(file) for file in sorted(aside.iterdir())}
             manifest = {"step": step, "arguments": plain(self.arguments), "files": files}
             (aside / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        for old in found(self.run.folder)[self.keep :]:
+        for old in newest_first(self.run.folder)[self.keep :]:
             remove(old)
 
     def newest(self, path: str | Path) -> Path | None:
-        """The newest whole checkpoint in a run's folder, or `path` itself where it is a checkpoint.
+        """The newest whole checkpoint in a run's folder, or `path` itself if it is a checkpoint.
 
-        Says which ones it passes over. None where there is none yet. The same on every process.
+        Prints which ones it passes over. None if there is none yet. The same on every process.
 
         Raises:
             UserError: none that is there is whole, or it was made with other arguments (they are named).
@@ -86,7 +86,7 @@ class Checkpoints:
         return distributed.on_main(lambda: self._newest(Path(path)))
 
     def _newest(self, path: Path) -> Path | None:
-        candidates = [path] if path.name.startswith(PREFIX) else found(path)
+        candidates = [path] if path.name.startswith(PREFIX) else newest_first(path)
         for candidate in candidates:
             if damage := _damage(candidate):
                 print(f"{candidate} is damaged ({damage}); looking for the one before", flush=True)
@@ -103,7 +103,7 @@ class Checkpoints:
         return None
 
     def restore(self, checkpoint: Path | None) -> int:
-        """Puts the run's metrics back to what they were at the checkpoint (to none without one); its step."""
+        """Restore the run's metrics as of the checkpoint (none without one), and return its step."""
         step = int(checkpoint.name.removeprefix(PREFIX)) if checkpoint else 0
         if self.run is not None:
             for left in self.run.folder.glob(f".{PREFIX}*"):
@@ -113,7 +113,7 @@ class Checkpoints:
         return step
 
 
-def found(folder: Path) -> list[Path]:
+def newest_first(folder: Path) -> list[Path]:
     """The checkpoints in a run's folder, the newest first; whole or not."""
     steps = {path: path.name.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*")}
     return sorted((path for path, step in steps.items() if step.isdecimal()), key=lambda p: -int(steps[p]))
@@ -123,7 +123,7 @@ def found(folder: Path) -> list[Path]:
 
 
 def save_state(folder: Path, model, optimizer, scheduler, more: Mapping[str, Any]) -> None:
-    """Writes adapter, optimizer and scheduler, and `more` (numbers and texts), as safetensors and JSON."""
+    """Write adapter, optimizer and scheduler, and `more` (numbers and texts), as safetensors and JSON."""
     adapter = {name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     _write(folder / "adapter_model.safetensors", save(adapter, {"format": "pt"}))
     model.peft_config["default"].save_pretrained(str(folder))
@@ -139,7 +139,7 @@ def save_state(folder: Path, model, optimizer, scheduler, more: Mapping[str, Any
 
 
 def load_state(folder: Path, model, optimizer, scheduler) -> dict[str, Any]:
-    """Puts back what `save_state` wrote, bit for bit, and returns its `more`."""
+    """Restore what `save_state` wrote, bit for bit, and return its `more`."""
     set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
     content = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
     state: dict[int, dict[str, torch.Tensor]] = {}
@@ -166,7 +166,7 @@ def _digest(file: Path) -> str:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files; None where all are as they were written."""
+    """What is wrong with a checkpoint's files; None if all are as written."""
     try:
         files = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:

@@ -89,7 +89,7 @@ class Experiment:
         args: all arguments (`RunArgs` and the trainer's).
         model: for what its results depend on.
         test_set: the questions of the test.
-        benchmark: parses and scores the answers to them, by its `rule`, and names the table.
+        benchmark: parses and scores the answers to them, strictly, and names the table.
         write_card: writes the card of the adapter in a run folder; none is written if None.
         max_new_tokens: longest answer to the test.
         group: maps a task to its row in the table; each task has its own if None.
@@ -107,13 +107,12 @@ class Experiment:
         test_set: Sequence[Example],
         benchmark: Benchmark,
         write_card: Callable[[Path], object] | None = None,
-        rule: str = "strict",
         max_new_tokens: int = 16,
         group: Callable[[str], str] | None = None,
         test_data: DataSource | None = None,
     ) -> None:
         self.test_data = test_data
-        self.test_set, self.benchmark, self.rule = test_set, benchmark, rule
+        self.test_set, self.benchmark = test_set, benchmark
         self.max_new_tokens, self.group, self.write_card = max_new_tokens, group, write_card
         self.args = args
         self.main = distributed.state().is_main_process
@@ -149,7 +148,7 @@ class Experiment:
     # ---- tests
 
     def test_base(self, model, processor) -> list[Record] | None:
-        """The model before training, where that is asked for."""
+        """Test the model before training, if `--test_base`."""
         return self.test("base", model, processor) if self.args.test_base else None
 
     def test(self, name: str, model, processor) -> list[Record]:
@@ -159,12 +158,12 @@ class Experiment:
     def part(
         self, name: str, model, processor, examples, num_samples: int = 1, data: DataSource | None = None
     ) -> list[Record]:
-        """Answers to `examples`, in the run folder's part `name`; they are the test's where no `data` is."""
+        """Answers to `examples`, in the run folder's part `name`; they are the test's without `data`."""
         data = data or self.test_data
         arguments = asdict(self.args) | {"evaluated": name}
         folder = distributed.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER, data=data))
         settings = evaluate.Settings(
-            self.benchmark.rules[self.rule],
+            self.benchmark.rules["strict"],
             batch_size=self.args.eval_batch_size,
             max_new_tokens=self.max_new_tokens,
             num_samples=num_samples,
@@ -178,7 +177,7 @@ class Experiment:
         return records
 
     def finish(self, base: list[Record] | None, model, processor) -> None:
-        """Saves the adapter, tests the trained model and it without its images, and prints the table."""
+        """Save the adapter, test the trained model with its images and with others, and print the table."""
         loading.save_adapter(model, self.folder / "adapter")
         trained = self.test("trained", model, processor)
         shuffled = self.part("shuffled", model, processor, shuffle_images(self.test_set, self.args.seed))

@@ -18,17 +18,17 @@ AVAILABLE = {
     "wandb": is_wandb_available,
     "tensorboard": is_tensorboard_available,
 }
-CURVES = {  # what is drawn where a run has it: title of the axis, and the metrics on it
+CURVES = {  # by name of the plot: title of the axis, and the metrics on it
     "reward": ("reward (before filtering; learnt from)", ("reward", "reward_kept")),
     "loss": ("loss", ("loss",)),
-    "kl": ("KL from the base model, nats a token", ("kl",)),
-    "informative": ("share of groups", ("informative", "dropped")),
+    "kl": ("KL from the base model, nats per token", ("kl",)),
+    "informative": ("fraction of groups", ("informative", "dropped")),
     "length": ("completion length, tokens", ("completion_length",)),
 }
 
 
 class Tracker:
-    """Sends metrics to a tracker besides the run folder; `none` sends nothing.
+    """Send metrics to a tracker beside the run folder; `none` sends nothing.
 
     Args:
         name: `none`, `trackio` (local, no account), `wandb` or `tensorboard` (files in the run folder).
@@ -44,7 +44,7 @@ class Tracker:
         if name == "none" or not PartialState().is_main_process:
             return
         if not AVAILABLE[name]():
-            raise UserError(f"--report_to {name} needs a package that is not here: pip install {name}")
+            raise UserError(f"--report_to {name} needs its package: pip install {name}")
         self.accelerator = Accelerator(
             cpu=PartialState().device.type == "cpu", log_with=name, project_dir=folder
         )
@@ -56,7 +56,7 @@ class Tracker:
         self.accelerator.init_trackers("spatialvlm", flat, options)
 
     def log(self, row: Mapping[str, float]) -> None:
-        """A step's metrics."""
+        """Send a step's metrics."""
         if self.accelerator:
             self.accelerator.log({n: value for n, value in row.items() if n != "step"}, step=row["step"])
 
@@ -66,39 +66,39 @@ class Tracker:
 
 
 def show(step: int, sample: Mapping[str, Any]) -> None:
-    """Prints one prompt with its completions and rewards, without breaking the progress bar."""
-    said = ", ".join(
+    """Print one prompt with its completions and rewards, without breaking the progress bar."""
+    answers = ", ".join(
         f"{text!r} {reward:g}" for text, reward in zip(sample["completions"], sample["rewards"], strict=True)
     )
     tqdm.write(
-        f"step {step}: {' '.join(sample['prompt'].split())}\n  right: {sample['answer']!r}; said: {said}"
+        f"step {step}: {' '.join(sample['prompt'].split())}\n  right: {sample['answer']!r}; sampled: {answers}"
     )
 
 
 def plot(run: Run) -> list[Path]:
-    """Draws the run's metrics by step into `plots/`, one PNG a curve; returns the files."""
-    from matplotlib.figure import Figure  # imported late, and without pyplot: no window system is asked for
+    """Plot the run's metrics by step into `plots/`, one PNG per curve; the files."""
+    from matplotlib.figure import Figure  # imported late, and without pyplot, which looks for a window system
 
     rows = run.metrics()
     folder = run.folder / "plots"
-    drawn = []
+    plots = []
     for name, (title, metrics) in CURVES.items():
-        there = [metric for metric in metrics if any(metric in row for row in rows)]
-        if not there:
+        logged = [metric for metric in metrics if any(metric in row for row in rows)]
+        if not logged:
             continue
         folder.mkdir(exist_ok=True)
         figure = Figure(figsize=(6, 3.6), dpi=150, layout="constrained")
         axes = figure.subplots()
-        for metric in there:
+        for metric in logged:
             steps, values = zip(*[(row["step"], row[metric]) for row in rows if metric in row], strict=True)
             _curve(axes, steps, values, metric)
         axes.set(xlabel="optimizer step", ylabel=title)
         axes.grid(alpha=0.3)
-        if len(there) > 1:
+        if len(logged) > 1:
             axes.legend(frameon=False)
-        drawn.append(folder / f"{name}.png")
-        figure.savefig(drawn[-1])
-    return drawn
+        plots.append(folder / f"{name}.png")
+        figure.savefig(plots[-1])
+    return plots
 
 
 def _curve(axes, steps: Sequence[int], values: Sequence[float], label: str) -> None:

@@ -84,7 +84,7 @@ def test_without_trl_the_other_ways_run(monkeypatch, tmp_path, capsys):
         ("--dtype float16", "--dtype float16 is for GPUs"),
     ],
 )
-def test_flags_that_make_no_sense(flags, message, capsys):
+def test_invalid_flags(flags, message, capsys):
     with pytest.raises(SystemExit) as stop:
         run(flags, capsys)
     assert stop.value.code == 2

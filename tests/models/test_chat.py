@@ -81,7 +81,7 @@ def generated(loaded, prompt, images, never=(), length=10) -> list[int]:
     return model.generate(**inputs, generation_config=settings)[0, inputs["input_ids"].shape[1] :].tolist()
 
 
-def never_said(processor) -> list[int]:
+def never_sampled(processor) -> list[int]:
     tokenizer = processor.tokenizer
     return sorted(set(tokenizer.all_special_ids) - {tokenizer.eos_token_id}) + list(
         range(len(tokenizer), len(tokenizer) + 3)
@@ -91,7 +91,7 @@ def never_said(processor) -> list[int]:
 def test_greedy_answers_of_a_batch_are_those_of_generate_one_by_one(loaded):
     tokenizer = loaded[1].tokenizer
     expected = [
-        tokenizer.decode(generated(loaded, *each, never_said(loaded[1])), skip_special_tokens=True)
+        tokenizer.decode(generated(loaded, *each, never_sampled(loaded[1])), skip_special_tokens=True)
         for each in zip(QUESTIONS, example_images(), strict=True)
     ]
     assert ask(loaded, QUESTIONS, example_images()) == [[text] for text in expected]
@@ -124,7 +124,7 @@ def test_samples_come_as_often_as_their_probability(loaded):
     texts = ask(loaded, QUESTIONS[:1], example_images(1), 3000, length=1, temperature=2.0)[0]
     with torch.no_grad():
         logits = model(**inputs_of(processor, QUESTIONS[0], example_images(1)[0])).logits[0, -1]
-    logits[never_said(processor)] = -torch.inf
+    logits[never_sampled(processor)] = -torch.inf
     shares = (logits / 2.0).softmax(-1)
     likeliest = shares.argmax().item()
     expected, found = shares[likeliest].item(), texts.count(processor.tokenizer.decode([likeliest])) / 3000
@@ -139,9 +139,9 @@ def test_the_image_changes_the_answer(loaded):
     assert both != swapped and both != first
 
 
-def test_special_tokens_are_never_said(loaded):
+def test_special_tokens_are_never_sampled(loaded):
     """Left to itself the model says them."""
-    never = set(never_said(loaded[1]))
+    never = set(never_sampled(loaded[1]))
     free = [generated(loaded, QUESTIONS[0], [tiny.image(seed)], length=24) for seed in range(4)]
     assert any(never & set(ids) for ids in free)
     texts = ask(loaded, QUESTIONS[:1], [[tiny.image(0)]], 50, length=24, temperature=3.0)[0]

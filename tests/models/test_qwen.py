@@ -294,7 +294,7 @@ def test_batch_size_padding_and_group_size_change_nothing(loaded, few_words, tem
     torch.testing.assert_close(packed, together.logps, atol=1e-5, rtol=0)
 
 
-def test_special_tokens_and_ids_without_a_token_are_never_drawn(loaded, batch):
+def test_special_tokens_and_ids_without_a_token_are_never_sampled(loaded, batch):
     model, processor = loaded
     tokens = rollout.sample(model, batch, 200, 3, temperature=3.0, seeds=range(len(PROMPTS)))
     drawn = set(tokens.tokens[tokens.mask].tolist())
@@ -315,7 +315,7 @@ def test_positions_are_the_models_own_where_time_is_the_shorter_axis(loaded, bat
         assert torch.equal(found[:, [row]][:, :, batch.attention_mask[row].bool()], expected)
 
 
-def test_text_goes_on_behind_the_greatest_position_of_a_long_video(loaded):
+def test_text_continues_after_the_greatest_position_of_a_long_video(loaded):
     """As Qwen2-VL was trained; transformers 5.23 counts on from the frames' width and height alone."""
     model, processor = loaded
     batch = rollout.encode(processor, ["how many ?"], [film(0, count=20, interval=0.5, width=16, height=8)])
@@ -482,7 +482,7 @@ def by_length(completion, example):
     return len(completion) / 10 + completion.count("e")
 
 
-def test_a_training_step_is_the_plain_ways(folder, monkeypatch):
+def test_a_training_step_equals_one_row_per_completion(folder, monkeypatch):
     weights = []
     for score in (rollout.per_token_logps, rollout.per_token_logps_plain):
         monkeypatch.setattr(rollout, "per_token_logps", score)

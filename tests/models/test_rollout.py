@@ -264,7 +264,7 @@ def test_a_large_vocabulary_is_scored_in_pieces(tiny_paligemma, batch, monkeypat
     torch.testing.assert_close(gradients(model, pieces), gradients(model, whole))
 
 
-def test_ids_beyond_the_tokenizer_are_never_drawn():
+def test_ids_beyond_the_tokenizer_are_never_sampled():
     model, processor = tiny.paligemma(vocab_size=1280)
     batch = rollout.encode(processor, PROMPTS, IMAGES)
     completions = rollout.sample(model, batch, 200, 2, seeds=[0, 1, 2])

@@ -46,7 +46,7 @@ def test_what_backward_needs_is_held_by_the_graph(ledger):
         assert ledger.total == 2 * MIB + 4, "x and its gradient"
 
 
-def test_peaks_are_of_their_phase_and_one_that_goes_on_is_the_higher(ledger):
+def test_peaks_are_of_their_phase_and_a_resumed_one_keeps_the_higher(ledger):
     with ledger:
         x = empty(1024, 256)
         ledger.begin("first")

@@ -43,7 +43,7 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
-def test_a_run_gone_on_with_ends_as_one_never_stopped(tmp_path, schedule):
+def test_a_resumed_run_ends_as_one_never_stopped(tmp_path, schedule):
     whole, run = train(tmp_path / "whole", lr_scheduler=schedule, warmup_steps=2)
     expected, wanted = state(whole), rows(run)
     for step in (1, 3, 5):
@@ -56,7 +56,7 @@ def test_a_run_gone_on_with_ends_as_one_never_stopped(tmp_path, schedule):
 
 def test_the_newest_are_kept_and_each_is_a_peft_adapter(tmp_path):
     train(tmp_path, every=2, keep=2)
-    assert [path.name for path in checkpoints.found(tmp_path)] == ["checkpoint-6", "checkpoint-4"]
+    assert [path.name for path in checkpoints.newest_first(tmp_path)] == ["checkpoint-6", "checkpoint-4"]
     assert {path.name for path in (tmp_path / "checkpoint-6").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -76,7 +76,7 @@ def test_a_checkpoint_made_again_takes_the_place_of_the_old_one(tmp_path):
     before = (tmp_path / "checkpoint-3/adapter_model.safetensors").read_bytes()
     saving.save(3, trainer.save)
     assert (tmp_path / "checkpoint-3/adapter_model.safetensors").read_bytes() != before
-    assert {path.name for path in checkpoints.found(tmp_path)} == {"checkpoint-3", "checkpoint-6"}
+    assert {path.name for path in checkpoints.newest_first(tmp_path)} == {"checkpoint-3", "checkpoint-6"}
     (tmp_path / "checkpoint-6/trainer.json").unlink()
     assert saving.newest(tmp_path) == tmp_path / "checkpoint-3" and not list(tmp_path.glob(".checkpoint*"))
 
@@ -111,7 +111,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path, capsys, damage, message):
+def test_a_damaged_checkpoint_is_passed_over_and_reported(tmp_path, capsys, damage, message):
     _, run = train(tmp_path, every=3)
     saving = Checkpoints(run, {"seed": 0})
     damage(tmp_path / "checkpoint-6/adapter_model.safetensors")

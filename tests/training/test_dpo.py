@@ -1,13 +1,16 @@
 """DPO: trl's loss of the rollout's log-probabilities, for a PaliGemma and a Qwen with a video alike."""
 
 import math
+from collections import defaultdict
+from types import SimpleNamespace
 
 import pytest
 import tiny
 import tiny_chat
 import tolerance
 import torch
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, pad
+from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from spatialvlm.errors import UserError
@@ -149,7 +152,7 @@ def test_micro_batches_change_nothing(made):
         assert one == pytest.approx(other, abs=10 * ROUNDING)
 
 
-def test_stopped_and_gone_on_with_is_never_stopped(made, tmp_path):
+def test_a_resumed_run_is_one_never_stopped(made, tmp_path):
     make, data = made
     whole, trainer = train(make(), data, tmp_path / "whole", max_steps=3, lora_dropout=0.05)
     again, second = train(
@@ -158,23 +161,86 @@ def test_stopped_and_gone_on_with_is_never_stopped(made, tmp_path):
     assert again == whole[1:] and torch.equal(weights(trainer), weights(second))
 
 
-def test_other_losses_are_trls_too(made):
-    make, data = made
-    losses = {
-        name: train(make(moved=0.2), data, max_steps=1, loss_type=name)[0][0]["loss"]
-        for name in ("sigmoid", "ipo", "hinge")
+def trl_loss(logps, ref_logps, mask, beta, loss_type):
+    """(trl's own `_compute_loss`, its metrics) of (B, 2, T) log-probabilities: right answers first, then wrong."""
+
+    def rows(values):
+        return values.transpose(0, 1).flatten(0, 1)
+
+    gather = {"gather": lambda value: value, "gather_for_metrics": lambda value: value}
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(training=True),
+        accelerator=SimpleNamespace(device=logps.device, **gather),
+        aux_loss_enabled=False,
+        ld_alpha=None,
+        precompute_ref_logps=True,
+        f_divergence_type="reverse_kl",
+        loss_types=[loss_type],
+        loss_weights=[1.0],
+        use_weighting=False,
+        beta=beta,
+        _metrics={"train": defaultdict(list)},
+        _total_train_tokens=0,
+        _tp_size=1,
+    )
+    unused = torch.zeros_like(rows(logps))
+    outputs = SimpleNamespace(
+        log_probs=rows(logps), entropy=unused, mean_logits=unused, is_top1=unused.bool()
+    )
+    of_answers = pad(rows(mask), (1, 0)).long()  # a prompt's token first
+    inputs = {
+        "input_ids": of_answers,
+        "attention_mask": of_answers,
+        "completion_mask": of_answers,
+        "ref_chosen_logps": ref_logps[:, 0].sum(-1),
+        "ref_rejected_logps": ref_logps[:, 1].sum(-1),
     }
-    assert len(set(losses.values())) == 3
+    loss = DPOTrainer._compute_loss(trainer, lambda **_: outputs, inputs, return_outputs=False)
+    return loss, trainer._metrics["train"]
 
 
-def test_trls_own_inputs_cannot_be_had_for_paligemma():
+@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge"])
+def test_loss_and_metrics_equal_trl(made, loss_type):
+    make, data = made
+    model, processor = make(moved=0.2)
+    trainer = dpo.Trainer(
+        model, processor, data, rejected, arguments(beta=0.3, loss_type=loss_type, learning_rate=1e-30)
+    )
+    mask = torch.arange(5) < torch.tensor([[5, 1], [2, 4], [3, 3], [1, 2]])[..., None]
+    logps, ref_logps = (-3 * torch.rand(mask.shape) * mask for _ in range(2))
+    logps.requires_grad_()
+    sums = logps.sum(-1), ref_logps.sum(-1), mask.sum(-1)
+    found = dpo.loss_from_logps(*sums, 0.3, loss_type).mean()
+    expected, _ = trl_loss(logps, ref_logps, mask, 0.3, loss_type)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(loss, logps)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+    row = trainer.take_step()  # the whole step: what the trainer reports of its own log-probabilities
+    batch, answers = trainer.encode(first_step(data))
+    with torch.no_grad():
+        logps = rollout.per_token_logps(model, batch, answers)
+        with model.disable_adapter():
+            ref_logps = rollout.per_token_logps(model, batch, answers)
+    expected, metrics = trl_loss(logps, ref_logps, answers.mask, 0.3, loss_type)
+    assert row["loss"] == pytest.approx(expected.item(), rel=10 * ROUNDING)
+    assert row["margin"] == pytest.approx(metrics["rewards/margins"][0], abs=10 * ROUNDING)
+    assert row["preferred"] == metrics["rewards/accuracies"][0]
+
+
+def test_unknown_loss_type():
+    with pytest.raises(ValueError, match="must be sigmoid"):
+        dpo.loss_from_logps(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2), 0.1, "kto")
+
+
+def test_trls_own_inputs_do_not_exist_for_paligemma():
     """Why the log-probabilities are the rollout's; where this no longer raises, look at trl's again."""
     row = {"images": [tiny.image(0)], "prompt": "red ?", "chosen": "yes", "rejected": "no"}
     with pytest.raises(ValueError, match="images"):
         DataCollatorForVisionPreference(tiny.processor()).torch_call([row])
 
 
-def test_what_makes_no_sense_is_refused(made):
+def test_invalid_arguments(made):
     make, data = made
     with pytest.raises(UserError, match="--beta must be greater than 0, not 0"):
         train(make(), data, beta=0)

@@ -337,7 +337,7 @@ def test_damaged_weights_stop():
         ({"learning_rate": math.nan}, "--learning_rate must be greater than 0, not nan"),
     ],
 )
-def test_arguments_that_make_no_sense(options, message):
+def test_invalid_arguments(options, message):
     with pytest.raises(UserError, match=message):
         run(**options)
 

@@ -136,4 +136,4 @@ def test_the_newest_checkpoint_is_the_one_with_the_largest_number(steps, tmp_pat
     for step in steps:
         saving.save(step, lambda folder: (folder / "weights").write_text("1"))
     assert saving.newest(tmp_path).name == f"checkpoint-{steps[-1]}"
-    assert [path.name for path in checkpoints.found(tmp_path)] == [f"checkpoint-{steps[-1]}"]
+    assert [path.name for path in checkpoints.newest_first(tmp_path)] == [f"checkpoint-{steps[-1]}"]

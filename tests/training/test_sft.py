@@ -337,7 +337,7 @@ def same(first, second):
     [("linear", (1, 3)), ("cosine", (2,)), ("constant", (2,))],
     ids=lambda value: str(value),
 )
-def test_a_run_gone_on_with_ends_as_one_never_stopped(tmp_path, schedule, stops):
+def test_a_resumed_run_ends_as_one_never_stopped(tmp_path, schedule, stops):
     def run(folder, resume=None, **options):
         data = Watched(examples())
         options = {"lr_scheduler": schedule, "warmup_steps": 2, "max_steps": 4} | options
@@ -361,7 +361,7 @@ def test_a_run_that_is_at_its_end_stays_there(tmp_path):
     assert not history and again.steps == 2 and same(state(again), state(whole))
 
 
-def test_a_run_goes_on_with_the_loss_scale_it_had(tmp_path):
+def test_a_resumed_run_has_its_loss_scale(tmp_path):
     def run(folder, resume=None):
         model = half_precision(torch.float16)
         sizes = {"gradient_accumulation_steps": 1, "max_steps": 6}
@@ -499,7 +499,7 @@ def test_a_qwens_loss_is_the_models_own(chat):
     assert history[0]["loss"] == pytest.approx(total / tokens, rel=ROUNDING)
 
 
-def test_a_qwen_learns_in_any_micro_batches_and_goes_on_where_it_stopped(chat, tmp_path):
+def test_a_qwen_learns_in_any_micro_batches_and_resumes_where_it_stopped(chat, tmp_path):
     options = {"learning_rate": 0.02, "lr_scheduler": "constant", "max_steps": 3}
     whole, trainer = train(films(), chat_with_adapter(chat), tmp_path / "whole", **options)
     assert whole[-1]["loss"] < whole[0]["loss"]
@@ -518,7 +518,7 @@ def test_a_qwen_learns_in_any_micro_batches_and_goes_on_where_it_stopped(chat, t
     assert again == whole[2:] and torch.equal(weights(second), weights(trainer))
 
 
-def test_rows_that_a_qwen_cannot_read_are_told_before_training(chat):
+def test_rows_that_a_qwen_cannot_read_are_named_before_training(chat):
     with pytest.raises(UserError, match=r"row row-7: prompt or answer holds '<\|im_end\|>'"):
         train([*films(), example(answer="no <|im_end|>")], chat_with_adapter(chat))
 
@@ -573,7 +573,7 @@ def example(**fields):
         ({"answer": "<image>"}, "row row-7: prompt or answer holds '<image>'"),
     ],
 )
-def test_rows_that_cannot_be_read_are_told_before_training(fields, message):
+def test_rows_that_cannot_be_read_are_named_before_training(fields, message):
     with pytest.raises(UserError, match=message):
         train([*examples(), example(**fields)], max_steps=1)
 
@@ -593,7 +593,7 @@ def test_a_broken_image_is_named(tmp_path):
         ({"learning_rate": math.nan}, "--learning_rate must be greater than 0, not nan"),
     ],
 )
-def test_arguments_that_make_no_sense(options, message):
+def test_invalid_arguments(options, message):
     with pytest.raises(UserError, match=message):
         train(**options)
 

@@ -53,6 +53,11 @@ def test_no_tracker_and_one_that_is_not_installed(tmp_path, monkeypatch):
 
 
 def test_a_sample_on_the_screen(capsys):
-    said = {"prompt": "Where is\nit?", "answer": "left", "completions": ["left", "up"], "rewards": [1.0, 0.0]}
-    tracking.show(7, said)
-    assert capsys.readouterr().out == "step 7: Where is it?\n  right: 'left'; said: 'left' 1, 'up' 0\n"
+    sample = {
+        "prompt": "Where is\nit?",
+        "answer": "left",
+        "completions": ["left", "up"],
+        "rewards": [1.0, 0.0],
+    }
+    tracking.show(7, sample)
+    assert capsys.readouterr().out == "step 7: Where is it?\n  right: 'left'; sampled: 'left' 1, 'up' 0\n"
