@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from commands import run
+from commands import run_fresh
 
 from pretrain import build, language, loop, quiz, vision
 from spatialvlm.worlds.clevr import questions, scenes
@@ -209,7 +209,7 @@ def test_the_script_makes_a_model_from_nothing(tmp_path):
     flags = [part for name in steps for part in (f"--{name}_steps", "1")]
     flags += ["--scenes", "128", "--validation_scenes", "128", "--card_questions", "4"]
     flags += ["--compile", "false", "--output_dir", "made", "--work_dir", "work"]
-    run("pretrain.embedded", *flags, folder=tmp_path)
+    run_fresh("pretrain.embedded", *flags, folder=tmp_path)
     model = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "made")
     processor = AutoProcessor.from_pretrained(tmp_path / "made")
     assert model.config.text_config.vocab_size == len(processor.tokenizer)

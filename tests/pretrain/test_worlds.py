@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from commands import run
+from commands import run_fresh
 from peft import PeftModel
 from transformers import PaliGemmaForConditionalGeneration
 
@@ -228,7 +228,7 @@ def test_the_script_learns(tmp_path):
         "--world labels --compile false --items 128 --validation_items 128 --tower_steps 1 --language_steps 1"
     )
     flags += " --card_questions 2 --work_dir work --output_dir out"
-    run("pretrain.world_adapter", *flags.split(), folder=tmp_path)
+    run_fresh("pretrain.world_adapter", *flags.split(), folder=tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "out/curve.jsonl").read_text().splitlines()]
     assert {row["stage"] for row in rows} == {"tower", "language"} and "lateral-shuffled" in rows[-1]
     assert "| lateral | 2 |" in (tmp_path / "out/README.md").read_text()

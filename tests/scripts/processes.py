@@ -49,28 +49,24 @@ def _child(script: str, flags: list[str], folder: str, logs: tuple[str, str], en
     import torch
 
     torch.set_num_threads(1)  # OMP_NUM_THREADS comes too late for a library that is imported already
-    module = not script.endswith(".py")
-    sys.path[:] = [str(ROOT) if module else os.path.dirname(script), *libraries.PLAIN]
+    sys.path[:] = [os.path.dirname(script), *libraries.PLAIN]
     sys.path += filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = [script, *flags]
     if prepare:
         prepare()
-    if module:
-        runpy.run_module(script, run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(script, run_name="__main__")
+    runpy.run_path(script, run_name="__main__")
 
 
 def start(script: str, *flags: object, folder: Path, logs=None, environment: Mapping = {}, prepare=None):  # noqa: B006
-    """Starts `python <script> <flags>`, or `python -m <module> <flags>`, in another folder; returns the process.
+    """Starts `python <script> <flags>` in another folder; returns the process.
 
     Args:
-        script: A path in the repository, or the dotted name of a module.
+        script: A path in the repository.
         logs: Files that stdout and stderr are appended to.
         environment: Variables on top of this process's.
         prepare: Called in the process before the script.
     """
-    path = str(ROOT / script) if script.endswith(".py") else script
+    path = str(ROOT / script)
     logs = logs or (os.devnull, os.devnull)
     arguments = (
         path,
@@ -133,9 +129,15 @@ def launch(script: str, *flags: object, folder: Path) -> subprocess.CompletedPro
 
 
 def run_fresh(script: str, *flags: object, folder: Path) -> str:
-    """As `run`, but in a fresh interpreter."""
-    command = [sys.executable, str(ROOT / script), *map(str, flags)]
-    done = subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
+    """As `run`, in a fresh interpreter; `script` may be the dotted name of a module."""
+    name = [str(ROOT / script)] if script.endswith(".py") else ["-m", script]
+    done = subprocess.run(
+        [sys.executable, *name, *map(str, flags)],
+        cwd=folder,
+        env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
