@@ -28,6 +28,7 @@ def run(flags, capsys):
     return report, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_three_ways_agree_and_are_compared(tmp_path, capsys):
     report, printed = run(f"{QUICK} --profile_step --output_dir {tmp_path / 'new'}", capsys)
     assert json.loads((tmp_path / "new" / "grpo_step.json").read_text()) == json.loads(json.dumps(report))
@@ -43,6 +44,7 @@ def test_three_ways_agree_and_are_compared(tmp_path, capsys):
     assert "over ours" in printed and step_profile.BACKWARD in printed and str(tmp_path) in printed
 
 
+@pytest.mark.slow
 def test_the_floor_is_little_less_than_what_our_step_multiplies(tmp_path, capsys):
     flags = "--prompts 2 --num_generations 3 --steps 1 --ways ours --profile_step"
     report, _ = run(f"{flags} --output_dir {tmp_path}", capsys)
@@ -63,6 +65,7 @@ def test_other_computations_are_not_timed(monkeypatch, capsys):
         run(f"{QUICK} --ways plain trl", capsys)
 
 
+@pytest.mark.slow
 def test_without_trl_the_other_ways_run(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(grpo_step, "trl_version", lambda: "none")
     with pytest.raises(SystemExit) as stop:

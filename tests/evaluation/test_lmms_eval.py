@@ -89,6 +89,7 @@ def cvbench_examples() -> list[Example]:
     return made
 
 
+@pytest.mark.slow
 def test_cvbench_item_by_item():
     module, rng, rule = theirs("cv_bench"), Random(0), BENCHMARK.rules["official"]
     examples, records, submissions, right = cvbench_examples(), [], [], 0

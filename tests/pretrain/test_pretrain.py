@@ -201,6 +201,7 @@ def test_a_stopped_stage_goes_on_where_it_was(tmp_path):
         loop.CHECKPOINT_SECONDS = loop_seconds
 
 
+@pytest.mark.slow
 def test_the_script_makes_a_model_from_nothing(tmp_path):
     """All stages, one step each, from another folder; the result loads as any PaliGemma does."""
     from transformers import AutoProcessor, PaliGemmaForConditionalGeneration

@@ -105,6 +105,7 @@ def test_short_answers_about_rooms(items):
     assert min(sides["left"], sides["right"]) > 5
 
 
+@pytest.mark.slow
 def test_forms_answers_mean_nothing_and_have_their_form(items):
     """A number's answer is spread as drawn whatever the room is; a word's is among those that can be."""
     numbers = []
@@ -222,6 +223,7 @@ def test_an_adapter_in_four_bits_or_without_its_base(tmp_path):
         loading.load(ModelArgs(profile="embedded", model=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_the_script_learns(tmp_path):
     """A step of each stage."""
     flags = (

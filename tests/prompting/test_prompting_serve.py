@@ -1,5 +1,7 @@
 """All strategies through `transformers serve`, a server of its own on this machine, and through this process.
 
+pytestmark = pytest.mark.slow
+
 It serves the embedded model, with a chat template that lays turns out as `local.flatten` does: its replies
 are those of the local client, word for word.
 

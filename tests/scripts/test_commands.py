@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 
+import pytest
 from commands import run, run_fresh
+
+pytestmark = pytest.mark.slow
 
 
 def test_grpo_trains_and_writes_its_run_folder(tmp_path):

@@ -14,6 +14,8 @@ from commands import ROOT, refused, run
 from spatialvlm.papers import prompting_study
 from spatialvlm.reporting.tables import PROMPTING
 
+pytestmark = pytest.mark.slow
+
 
 def here(flags: list[str], monkeypatch) -> dict:
     """Runs the script in this process; its summary. SystemExit where it refuses."""

@@ -14,6 +14,8 @@ from commands import ROOT, refused, run
 from spatialvlm.papers.descriptions import CELLS
 from spatialvlm.worlds.clevr import scenes
 
+pytestmark = pytest.mark.slow
+
 MERGE, ASK = "clevr_desc/merge_clevr_w_depth_desc.py", "eval_paligemma_clevr_new.py"
 EMBEDDED = ("--profile", "embedded")
 

@@ -7,6 +7,7 @@ import json
 import runpy
 import sys
 
+import pytest
 from commands import ROOT, refused, run
 from pyarrow import Table, parquet
 
@@ -37,6 +38,7 @@ def as_parquet(folder, count: int, **changed):
     return folder / "SAT_test.parquet"
 
 
+@pytest.mark.slow
 def test_embedded(tmp_path):
     flags = ["--profile", "embedded", "--limit", "4", "--answer_form", "letter", "--output_dir", "run"]
     printed = run(SCRIPT, *flags, folder=tmp_path)

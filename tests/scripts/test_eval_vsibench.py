@@ -14,6 +14,8 @@ from commands import ROOT, refused, run
 from PIL import Image
 from pyarrow import Table, parquet
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "eval_vsibench.py"
 
 

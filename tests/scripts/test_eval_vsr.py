@@ -39,6 +39,7 @@ def here(monkeypatch, *flags) -> None:
     runpy.run_path(str(ROOT / SCRIPT), run_name="__main__")
 
 
+@pytest.mark.slow
 def test_embedded(tmp_path, monkeypatch):
     flags = ["--profile", "embedded", "--limit", "6", "--output_dir", "run"]
     printed = run(SCRIPT, *flags, folder=tmp_path)

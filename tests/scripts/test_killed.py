@@ -12,6 +12,8 @@ import processes
 import pytest
 from processes import KillAt, finish
 
+pytestmark = pytest.mark.slow
+
 GRPO, SFT = "model/pali_sat_grpo.py", "model/pali_sat_sft.py"
 SMALL = "--profile embedded --max_steps 8 --save_steps 2 --train_limit 16 --log_completions_steps 3"
 SMALL += " --eval_limit 12 --eval_batch_size 4 --run_name drill --output_dir run"

@@ -12,6 +12,8 @@ import pytest
 import test_cvbench
 from processes import finish
 
+pytestmark = pytest.mark.slow
+
 KILLS, QUESTIONS = 10, 12
 FLAGS = "--profile embedded --batch_size 2 --num_samples 2 --num_workers 1"
 UNSTEADY = ("seconds", "peak_memory_bytes", "answers_from_before")

@@ -1,5 +1,7 @@
 """A study against a server, killed by SIGKILL: with the same command it goes on, and asks for nothing twice.
 
+pytestmark = pytest.mark.slow
+
 The server, in the test's process, counts what comes and what it answers; the script is a process of its own.
 """
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from commands import refused, run
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "model/reproduce_sat.py"
 TASKS = ("Count", "Relation", "Depth", "Distance")
 SHARES = {"base": 0.25, "v1": 0.5, "sft": 0.75, "v2": 1.0, "v2-unfiltered": 0.5}

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 import tiny
 from accelerate import PartialState
 from commands import ROOT, run_two
@@ -17,6 +18,8 @@ from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, micro_and_mean
 from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = "eval_paligemma_cvbench.py"
 

@@ -12,6 +12,8 @@ from commands import ROOT, refused, run
 from processes import KillAt
 from tiny_chat import save_model
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "Spaceqwen_evaluation/test_spaceqwen_vqa_batch.py"
 
 

@@ -14,6 +14,8 @@ from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.whatsup.data import RELATIONS
 
+pytestmark = pytest.mark.slow
+
 EVAL, SFT, GRPO = "eval_sparkle.py", "model/sparkle_sft.py", "model/sparkle_grpo.py"
 REPRODUCE = "model/reproduce_sparkle.py"
 SMALL = ["--profile", "embedded", "--configurations", "2", "--eval_limit", "32"]

@@ -13,6 +13,8 @@ from commands import launch, run, run_two
 from safetensors.torch import load_file
 from tiny import image
 
+pytestmark = pytest.mark.slow
+
 STEPS, RATE = 4, 1e-3
 # In a weight after all steps: sums of about 10^4 float32 terms that come out in another order.
 ROUNDING = STEPS * RATE * 100 * 2**-24

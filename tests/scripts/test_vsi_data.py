@@ -16,6 +16,8 @@ from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.tasks.vsi.questions import PAPER
 from spatialvlm.worlds.rooms import annotation
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "make_data/vsi_100k.py"
 
 

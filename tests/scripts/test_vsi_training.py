@@ -7,6 +7,8 @@ import json
 import pytest
 from commands import refused, run, run_here
 
+pytestmark = pytest.mark.slow
+
 SMALL = "--profile embedded --max_steps 2 --train_limit 12 --eval_limit 12 --eval_batch_size 12"
 GRPO = ["--prompts_per_device", "1", "--num_generations", "3"]
 LONG = ["--max_completion_length", "24"]

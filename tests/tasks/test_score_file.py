@@ -107,6 +107,7 @@ def test_bad_predictions_are_named(rows, message, data, tmp_path, capsys):
     assert message in said.err and said.err.startswith("error: ") and said.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_stdout_holds_the_summary_and_nothing_else(data, tmp_path):
     path = written(tmp_path, [{"prediction": text} for text in SAID])
     command = [sys.executable, "-m", "spatialvlm.tasks.score_file", "--benchmark", "cvbench"]

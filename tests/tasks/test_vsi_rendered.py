@@ -108,6 +108,7 @@ def answered(item, room) -> str:
     return side(angle, kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["words", "options"])
 def test_every_answer_is_found_again_on_the_floor_plan(form):
     met = Counter()
@@ -200,6 +201,7 @@ def test_the_frames_are_the_rooms_in_order_and_time():
 # ---- what the text alone gives away
 
 
+@pytest.mark.slow
 def test_a_guess_by_the_text_stays_near_chance():
     """Of 64 of a kind, the right letter lies anywhere, and the most frequent word is not often right."""
     items = [*vsi_rooms.load("train", 64 * 2, form="options", families=FAMILIES[2:4], **SMALL)]
@@ -248,6 +250,7 @@ def test_rendered_ahead_by_several_processes_is_the_same():
         assert [frame.tobytes() for frame in one.images] == [frame.tobytes() for frame in other.images]
 
 
+@pytest.mark.slow
 def test_splits_and_seeds_share_no_room():
     scenes = [
         item.meta["scene"]

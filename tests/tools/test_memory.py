@@ -233,6 +233,7 @@ def resident():
     print(json.dumps(taken | {"sft": most_resident(run)}))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone tells")
 def test_plan_is_what_the_process_takes():
     """glibc keeps what is freed for itself, unless blocks this small are the kernel's."""

@@ -281,6 +281,7 @@ def train_in_a_process(folder, count):
     torch.save((history, weights(trainer), data.read, repr(stopped.value)), f"{folder}/{count}-{rank}")
 
 
+@pytest.mark.slow
 def test_number_of_processes_changes_nothing(tmp_path):
     train_in_a_process(tmp_path, 1)
     command = [sys.executable, __file__, str(tmp_path)]  # fresh: this process has threads, and must not fork

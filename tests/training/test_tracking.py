@@ -17,6 +17,7 @@ def grpo_row(step):
     return {"step": step, **row, "completion_length": 3.0, **({"reward_kept": 0.4} if step % 2 else {})}
 
 
+@pytest.mark.slow
 def test_curves_of_a_grpo_run_and_of_an_sft_run(tmp_path):
     runs = {name: Run(tmp_path / name, {}) for name in ("grpo", "sft")}
     for step in STEPS:
