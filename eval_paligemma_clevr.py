@@ -22,7 +22,8 @@ from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.run_folder import DataSource
-from spatialvlm.tasks.clevr import scoring as clevr
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.clevr.scoring import benchmark
 
 HUB_ID = "MMInstruction/Clevr_CoGenT_ValB"
 
@@ -42,7 +43,7 @@ def main(args: Args) -> dict:
     examples = clevr.load(**rows)
     model, processor = loading.load(args)
     data = DataSource("clevr", rows)
-    _, summary = evaluate.run(model, processor, examples, clevr.benchmark(args.data), args, data=data)
+    _, summary = evaluate.run(model, processor, examples, benchmark(args.data), args, data=data)
     return summary
 
 

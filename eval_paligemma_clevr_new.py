@@ -32,7 +32,7 @@ from spatialvlm.models import context_length, loading
 from spatialvlm.papers import descriptions as report
 from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.clevr import described
-from spatialvlm.tasks.clevr.scoring import BENCHMARK, with_vocabulary
+from spatialvlm.tasks.clevr.scoring import BENCHMARK
 
 SHORTER = "use --description ordered, the shortest, a smaller --max_new_tokens, or leave that scene out"
 
@@ -79,7 +79,6 @@ def main(args: Args) -> dict:
         )
     other = report.read_grid(args.against) if args.against else None
     examples = described.load(**rows(args))
-    examples = with_vocabulary(examples)
     model, processor = loading.load(args)
     prefetch(examples)
     styles = report.DESCRIPTIONS if args.grid else (args.description,)

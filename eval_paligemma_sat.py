@@ -22,7 +22,7 @@ from spatialvlm.evaluation import evaluate
 from spatialvlm.models import loading
 from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.sat import data as sat
-from spatialvlm.tasks.sat.scoring import BENCHMARK, arrange
+from spatialvlm.tasks.sat.scoring import BENCHMARK
 
 
 @dataclass
@@ -52,7 +52,7 @@ def main(args: Args) -> dict:
     args.circular = args.split == "test" if args.circular is None else args.circular
     named = ("split", "limit", "answer_form", "max_images", "circular", "seed")
     rows = {"path": args.data} | {name: getattr(args, name) for name in named}
-    examples = arrange(**rows)
+    examples = sat.load_test(**rows)
     model, processor = loading.load(args)
     _, summary = evaluate.run(model, processor, examples, BENCHMARK, args, data=DataSource("sat", rows))
     return summary

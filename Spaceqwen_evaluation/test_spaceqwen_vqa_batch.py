@@ -29,7 +29,7 @@ from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting.data import SOURCES
 from spatialvlm.tasks.counting.published import ACCURACY_AND_CLOSE_CALL, QWEN
-from spatialvlm.tasks.counting.scoring import benchmark, shares, table, with_vocabulary
+from spatialvlm.tasks.counting.scoring import benchmark, shares, table
 
 
 @dataclass
@@ -145,11 +145,11 @@ def main(args: Args) -> dict:
     loading.fill_defaults(args, "data")
     rows = {"names": args.dataset, "path": args.data, "split": args.split, "limit": args.samples}
     rows |= {"counting_only": args.counting_only, "start": args.start_sample, "image_cache": args.image_cache}
-    examples = counting.load_all(**rows)
+    examples = counting.load(**rows)
     model, processor = loading.load(args)
     chats = isinstance(processor, ChatProcessor)
     args.max_new_tokens = args.max_new_tokens or (1024 if chats else 16)
-    examples = with_vocabulary(counting.instructed(examples) if chats else examples)
+    examples = counting.instructed(examples) if chats else examples
     return count(model, processor, examples, args, DataSource("counting", rows | {"instruct": chats}))
 
 

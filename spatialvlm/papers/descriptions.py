@@ -18,7 +18,7 @@ from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.tables import percent, text_table
 from spatialvlm.run_folder import read_lines
-from spatialvlm.tasks.clevr.descriptions import STYLES
+from spatialvlm.tasks.clevr.described import STYLES
 from spatialvlm.tasks.clevr.published import DESCRIBED
 
 DESCRIPTIONS = ("none", *STYLES)

@@ -23,7 +23,6 @@ from spatialvlm.tasks import registry
 from spatialvlm.tasks.clevr import scoring as clevr
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.sat import data as sat
-from spatialvlm.tasks.sat.scoring import with_images
 from spatialvlm.tasks.vsr import data as vsr
 
 HUB_IDS = {
@@ -63,7 +62,7 @@ def load(
     benchmark = clevr.benchmark(path) if name == "clevr" else registry.benchmark(name)
     if strategy.images is None:
         return examples, benchmark
-    fitting = examples if name == "sat" else with_images(examples, strategy.images)
+    fitting = examples if name == "sat" else sat.with_images(examples, strategy.images)
     if not len(fitting):
         raise UserError(
             f"--strategy {strategy.name} takes questions about {strategy.images} image(s), and there are "

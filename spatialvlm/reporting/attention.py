@@ -43,7 +43,7 @@ from spatialvlm.example import Example
 from spatialvlm.models import loading, paligemma, rollout
 from spatialvlm.models.inputs import Batch
 from spatialvlm.run_folder import Run
-from spatialvlm.tasks.clevr.scoring import with_vocabulary
+from spatialvlm.tasks.clevr.data import with_vocabulary
 from spatialvlm.worlds.clevr import scenes, series
 from spatialvlm.worlds.clevr.facts import VALUES, Scene, describe, matches
 from spatialvlm.worlds.clevr.render import visibility

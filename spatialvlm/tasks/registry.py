@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import Benchmark
@@ -36,31 +35,13 @@ def titled(title: str) -> str | None:
     return next((name for name in BENCHMARKS if benchmark(name).title == title), None)
 
 
-def load(
-    name: str, source: str, split: str | None = None, limit: int | None = None, **options: Any
-) -> Sequence[Example]:
-    """Load a benchmark's examples by what a run folder records of them.
-
-    Args:
-        name: one of `BENCHMARKS`.
-        source: hub id, file or folder, or `embedded` for rendered scenes.
-        split: the benchmark's test split where None.
-        limit: at most this many questions.
-        options: whatever else the benchmark's own `load` takes.
-
-    Raises:
-        UserError: as the benchmark's own `load`.
-    """
-    return benchmark(name).load(source, split=split, limit=limit, **options)
-
-
 # What a run folder records as the `loader` of its rows: module and function, called by keyword.
 LOADERS = {
     "cvbench": "spatialvlm.tasks.cvbench.data:load",
-    "clevr": "spatialvlm.tasks.clevr.scoring:load",
+    "clevr": "spatialvlm.tasks.clevr.data:load",
     "clevr_described": "spatialvlm.tasks.clevr.described:load_prompted",
-    "counting": "spatialvlm.tasks.counting.data:load_all",
-    "sat": "spatialvlm.tasks.sat.scoring:arrange",
+    "counting": "spatialvlm.tasks.counting.data:load",
+    "sat": "spatialvlm.tasks.sat.data:load_test",
     "vsr": "spatialvlm.tasks.vsr.data:load",
     "whatsup": "spatialvlm.tasks.whatsup.data:load",
     "sparkle": "spatialvlm.tasks.sparkle.data:load",

@@ -17,7 +17,7 @@ from spatialvlm.prompting import exemplars, local, study
 from spatialvlm.prompting.local import LocalClient
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.prompting.strategy import Aids, Dialogue, Outcome, assistant, user
-from spatialvlm.tasks.clevr.scoring import with_vocabulary
+from spatialvlm.tasks.clevr.data import with_vocabulary
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.worlds.clevr import series
 from spatialvlm.worlds.clevr.two_views import two_views

@@ -13,7 +13,7 @@ from PIL import Image
 from spatialvlm.errors import UserError
 from spatialvlm.models import rollout
 from spatialvlm.reporting import attention
-from spatialvlm.tasks.clevr.scoring import with_vocabulary
+from spatialvlm.tasks.clevr.data import with_vocabulary
 from spatialvlm.worlds.clevr import scenes, series
 
 

@@ -36,6 +36,7 @@ from spatialvlm.tasks.clevr.scoring import BENCHMARK as CLEVR
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench import published
 from spatialvlm.tasks.registry import load_rows
+from spatialvlm.tasks.sat import data as sat_data
 from spatialvlm.tasks.sat import scoring as sat
 from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
 from spatialvlm.tasks.vsr import scoring as vsr
@@ -238,7 +239,7 @@ def test_measured_columns_are_those_of_the_published_figures(tmp_path):
     """A run on VSR's and one on SAT's form: the published total stands in the column of the measured one."""
     for benchmark, made in (
         (vsr.BENCHMARK, series.vsr("test", 4)),
-        (sat.BENCHMARK, sat.arrange("embedded", limit=2)),
+        (sat.BENCHMARK, sat_data.load_test("embedded", limit=2)),
     ):
         rule = benchmark.rules["strict"]
         records = [to_record(e, [e.answer], rule, rule.gold(e)) for e in made]
@@ -475,7 +476,7 @@ def test_sat_rows_in_all_orders_with_two_images_are_found_again(tmp_path):
         "circular": True,
         "seed": 0,
     }
-    examples = list(sat.arrange(str(file), **given))
+    examples = list(sat_data.load_test(str(file), **given))
     rule = sat.BENCHMARK.rules["strict"]
     records = [to_record(e, [e.answer], rule, rule.gold(e)) for e in examples]
     data = DataSource("sat", {"path": str(file)} | given)

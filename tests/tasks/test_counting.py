@@ -24,7 +24,6 @@ from spatialvlm.tasks.counting.scoring import (
     benchmark,
     shares,
     table,
-    with_vocabulary,
 )
 
 
@@ -93,56 +92,56 @@ def cvbench_rows(folder, **changed):
 
 def test_clevr_counts_and_the_rest(tmp_path):
     file = clevr_rows(tmp_path)
-    found = counting.load("clevr", file)
+    found = counting.load_one("clevr", file)
     assert [(each.task, each.answer, each.prompt) for each in found] == [
         ("CLEVR", "3", "How many things are there?"),
         ("CLEVR", "0", "How many cubes are there?"),
     ]
-    everything = with_vocabulary(counting.load("clevr", file, counting_only=False))
+    everything = counting.load_one("clevr", file, counting_only=False)
     assert [each.task for each in everything] == ["CLEVR", "exist", "query_color", "CLEVR"]
     assert {each.meta["source"] for each in everything} == {"CLEVR"}
     assert [len(each.meta["vocabulary"]) for each in everything] == [11, 2, 8, 11]
 
 
 def test_sat_counts_show_their_choices(tmp_path):
-    chairs, beds = with_vocabulary(counting.load("sat", sat_rows(tmp_path)))
+    chairs, beds = counting.load_one("sat", sat_rows(tmp_path))
     assert (chairs.task, chairs.answer, beds.answer, chairs.choices) == ("SAT", "2", "1", None)
     assert "Choose between the following options: " in chairs.prompt
     assert set(chairs.meta["vocabulary"]) == {"2", "0", "4"} and set(beds.meta["vocabulary"]) == {"1", "3"}
 
 
 def test_cvbench_counts_are_asked_without_choices(tmp_path):
-    (found,) = with_vocabulary(counting.load("cvbench", cvbench_rows(tmp_path)))
+    (found,) = counting.load_one("cvbench", cvbench_rows(tmp_path))
     assert (found.task, found.answer, found.prompt) == ("CV-Bench", "2", "How many chairs are in the image?")
     assert found.choices is None and len(found.meta["vocabulary"]) == 11
     with pytest.raises(UserError, match="'cvbench-5': the count 'two' is no whole number"):
-        list(counting.load("cvbench", cvbench_rows(tmp_path, choices=["4", "1", "two"])))
+        list(counting.load_one("cvbench", cvbench_rows(tmp_path, choices=["4", "1", "two"])))
 
 
 def test_start_and_limit_number_the_counts(tmp_path):
     file = clevr_rows(tmp_path)
-    assert [each.answer for each in counting.load("clevr", file, start=1)] == ["0"]
-    assert [each.answer for each in counting.load("clevr", file, limit=1)] == ["3"]
+    assert [each.answer for each in counting.load_one("clevr", file, start=1)] == ["0"]
+    assert [each.answer for each in counting.load_one("clevr", file, limit=1)] == ["3"]
     with pytest.raises(UserError, match="no CLEVR question about a count from number 2 on"):
-        counting.load("clevr", file, start=2)
+        counting.load_one("clevr", file, start=2)
     with pytest.raises(UserError, match="--dataset vsr: must be among clevr, sat, cvbench, pixmo"):
-        counting.load("vsr", file)
+        counting.load_one("vsr", file)
 
 
 def test_embedded_questions_are_counts_of_each_form():
-    parts = [counting.load(name, "embedded", limit=3) for name in counting.SOURCES]
+    parts = [counting.load_one(name, "embedded", limit=3) for name in counting.SOURCES]
     assert [part[0].task for part in parts] == ["CLEVR", "SAT", "CV-Bench", "PixMo-Count"]
-    together = counting.joined(parts)
+    together = counting.load("embedded", limit=3)
     assert len(together) == len({each.id for each in together}) == 12
     assert all(each.answer.isdecimal() and each.choices is None for each in together)
-    later = counting.load("sat", "embedded", start=1, limit=2)
+    later = counting.load_one("sat", "embedded", start=1, limit=2)
     assert [each.id for each in later] == [each.id for each in parts[1]][1:]
-    everything = counting.load("clevr", "embedded", counting_only=False, limit=8)
+    everything = counting.load_one("clevr", "embedded", counting_only=False, limit=8)
     assert len({each.task for each in everything}) == 8
 
 
 def test_the_instruction_asks_for_tags(tmp_path):
-    (first, _) = counting.instructed(counting.load("clevr", clevr_rows(tmp_path)))
+    (first, _) = counting.instructed(counting.load_one("clevr", clevr_rows(tmp_path)))
     assert first.prompt.startswith("How many things are there? ") and "<answer>" in first.prompt
     assert first.question == "How many things are there?"
 
@@ -154,9 +153,9 @@ def test_benchmark_loads_by_name(tmp_path):
 
 
 def test_counts_over_official_images(real_data):
-    found = with_vocabulary(counting.load("clevr", real_data / "clevr"))
+    found = counting.load_one("clevr", real_data / "clevr")
     assert len(found) > 50 and all(BENCHMARK.rules["strict"].gold(each) == int(each.answer) for each in found)
-    assert len(counting.load("clevr", real_data / "superclevr")) == 45
+    assert len(counting.load_one("clevr", real_data / "superclevr")) == 45
 
 
 # ---- PixMo-Count's photographs
@@ -216,12 +215,12 @@ def pixmo_row(server, seed=0, content=None, **changed):
 def test_photographs_are_fetched_once_and_checked(server, tmp_path, capsys):
     rows = [pixmo_row(server, seed) for seed in range(5)] + [pixmo_row(server, 0, label="hats", count=7)]
     file, cache = parquet(tmp_path, rows, "test.parquet"), tmp_path / "cache"
-    found = counting.load("pixmo", file, image_cache=cache)
+    found = counting.load_one("pixmo", file, image_cache=cache)
     assert [each.answer for each in found] == ["2", "3", "4", "5", "6", "7"]
     assert (found[0].id, found[0].prompt) == ("pixmo-test-0", "How many people are in the image?")
     assert found[5].prompt == "How many hats are in the image?" and found[5].images == found[0].images
     assert found[3].open_images()[0].tobytes() == tiny.image(3).tobytes()
-    again = counting.load("pixmo", file, image_cache=cache)
+    again = counting.load_one("pixmo", file, image_cache=cache)
     assert [each.id for each in again] == [each.id for each in found]
     assert set(server.asked.values()) == {1} and len(server.asked) == 5
     assert sorted(path.name for path in cache.iterdir()) == sorted({row["image_sha256"] for row in rows})
@@ -230,11 +229,11 @@ def test_photographs_are_fetched_once_and_checked(server, tmp_path, capsys):
 
 def test_only_what_is_asked_is_fetched(server, tmp_path):
     file = parquet(tmp_path, [pixmo_row(server, seed) for seed in range(5)])
-    found = counting.load("pixmo", file, start=1, limit=2, image_cache=tmp_path / "cache")
+    found = counting.load_one("pixmo", file, start=1, limit=2, image_cache=tmp_path / "cache")
     assert [each.id for each in found] == ["pixmo-test-1", "pixmo-test-2"]
     assert set(server.asked) == {"/1.png", "/2.png"}
     with pytest.raises(UserError, match="has 5 rows, none from row 5 on"):
-        counting.load("pixmo", file, start=5, image_cache=tmp_path / "cache")
+        counting.load_one("pixmo", file, start=5, image_cache=tmp_path / "cache")
 
 
 def test_what_cannot_be_had_is_left_out_counted_and_said(server, tmp_path, capsys):
@@ -245,7 +244,7 @@ def test_what_cannot_be_had_is_left_out_counted_and_said(server, tmp_path, capsy
     server.files["/4.png"] = [(503, b""), (429, b""), (200, png(4))]
     deaf = pixmo_row(server, 6, image_url="http://127.0.0.1:9/6.png")
     file = parquet(tmp_path, [pixmo_row(server, 0), gone, other, page, busy, deaf])
-    found = counting.load("pixmo", file, image_cache=tmp_path / "cache")
+    found = counting.load_one("pixmo", file, image_cache=tmp_path / "cache")
     assert [each.id for each in found] == ["pixmo-test-0", "pixmo-test-4"]
     said = capsys.readouterr().err
     for part in ("4 of 6 questions", "1 HTTP 404", "1 other bytes", "1 no picture", "1 not answered"):
@@ -256,19 +255,19 @@ def test_what_cannot_be_had_is_left_out_counted_and_said(server, tmp_path, capsy
 def test_a_damaged_file_in_the_cache_is_fetched_again(server, tmp_path):
     row = pixmo_row(server)
     file, cache = parquet(tmp_path, [row]), tmp_path / "cache"
-    counting.load("pixmo", file, image_cache=cache)
+    counting.load_one("pixmo", file, image_cache=cache)
     (cache / row["image_sha256"]).write_bytes(png(0)[:50])
-    (found,) = counting.load("pixmo", file, image_cache=cache)
+    (found,) = counting.load_one("pixmo", file, image_cache=cache)
     assert found.open_images() and server.asked["/0.png"] == 2
 
 
 def test_no_photograph_at_all(server, tmp_path):
     row = pixmo_row(server, image_sha256="0" * 64)
     with pytest.raises(UserError, match=r"none of 1 photographs could be had \(1 other bytes\)"):
-        counting.load("pixmo", parquet(tmp_path, [row]), image_cache=tmp_path / "cache")
+        counting.load_one("pixmo", parquet(tmp_path, [row]), image_cache=tmp_path / "cache")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot make the folder .*file"):
-        counting.load("pixmo", parquet(tmp_path, [row]), image_cache=tmp_path / "file")
+        counting.load_one("pixmo", parquet(tmp_path, [row]), image_cache=tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -295,12 +294,12 @@ def test_a_row_that_cannot_be_is_named_and_nothing_is_fetched(server, tmp_path, 
     rows = [pixmo_row(server, 0), pixmo_row(server, 1, **{name: value})]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(UserError, match=f"rows.jsonl row 1.*'{name}'") as caught:
-        counting.load("pixmo", tmp_path / "rows.jsonl", image_cache=tmp_path / "cache")
+        counting.load_one("pixmo", tmp_path / "rows.jsonl", image_cache=tmp_path / "cache")
     assert "\n" not in str(caught.value) and not server.asked
     del rows[1][name]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(UserError, match=f"rows.jsonl row 1 has no '{name}'"):
-        counting.load("pixmo", tmp_path / "rows.jsonl", image_cache=tmp_path / "cache")
+        counting.load_one("pixmo", tmp_path / "rows.jsonl", image_cache=tmp_path / "cache")
 
 
 # ---- scores
@@ -371,7 +370,7 @@ def test_table_has_n_intervals_and_what_is_published():
     ],
 )
 def test_who_reads_what(tmp_path, text, strict, official, paper):
-    example = with_vocabulary(counting.load("clevr", clevr_rows(tmp_path)))[0]
+    example = counting.load_one("clevr", clevr_rows(tmp_path))[0]
     for name, expected in (("strict", strict), ("official", official), ("paper", paper)):
         rule = BENCHMARK.rules[name]
         assert rule.gold(example) == 3
@@ -380,7 +379,7 @@ def test_who_reads_what(tmp_path, text, strict, official, paper):
 
 
 def test_other_answers_of_clevr_are_read_by_every_rule(tmp_path):
-    examples = with_vocabulary(counting.load("clevr", clevr_rows(tmp_path), counting_only=False))
+    examples = counting.load_one("clevr", clevr_rows(tmp_path), counting_only=False)
     for name, rule in BENCHMARK.rules.items():
         for example, wrong in ((examples[1], "yes"), (examples[2], "blue")):
             gold = rule.gold(example)

@@ -18,7 +18,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.papers import descriptions as report
 from spatialvlm.tasks.clevr import data as clevr
-from spatialvlm.tasks.clevr import described, described_files, descriptions
+from spatialvlm.tasks.clevr import described, described_files
 from spatialvlm.worlds.clevr import facts, official_answers, official_questions, scenes
 from spatialvlm.worlds.clevr.official_answers import FAMILIES
 
@@ -52,7 +52,7 @@ def three():
 
 
 def test_structured_by_hand(three):
-    assert descriptions.describe(three, "structured").splitlines()[1:] == [
+    assert described.describe(three, "structured").splitlines()[1:] == [
         "1. small red rubber sphere @ -2.1, 0.7; nearest 2; left of 2, 3; front of 3",
         "2. large blue rubber cylinder @ 0.7, -2.1; nearest 1; left of 3; front of 1, 3",
         "3. large green metal cube @ 2.1, 2.1; nearest 2",
@@ -61,10 +61,10 @@ def test_structured_by_hand(three):
 
 def test_ordered_and_sentences_by_hand(three):
     red, blue, green = "small red rubber sphere", "large blue rubber cylinder", "large green metal cube"
-    assert descriptions.describe(three, "ordered") == (
+    assert described.describe(three, "ordered") == (
         f"From left to right: {red}, {blue}, {green}.\nFrom front to back: {blue}, {red}, {green}."
     )
-    assert descriptions.describe(three, "nlp") == (
+    assert described.describe(three, "nlp") == (
         f"There are 3 objects. The leftmost one is a {red}. Next to the right comes a {blue}, in front of "
         f"the {red}. Next to the right comes a {green}, behind the {blue}. From the front to the back there "
         f"are the {blue}, the {red} and the {green}."
@@ -72,39 +72,39 @@ def test_ordered_and_sentences_by_hand(three):
 
 
 def test_world_axes_are_x_and_y(three):
-    turned = descriptions.world_axes(three)
-    assert descriptions.left_to_right(three) == [1, 2, 0] and descriptions.front_to_back(three) == [2, 1, 0]
-    assert descriptions.left_to_right(turned) == [1, 0, 2] and descriptions.front_to_back(turned) == [1, 2, 0]
-    assert descriptions.positions(turned) == [tuple(t["3d_coords"][:2]) for t in three["objects"]]
+    turned = described.world_axes(three)
+    assert described.left_to_right(three) == [1, 2, 0] and described.front_to_back(three) == [2, 1, 0]
+    assert described.left_to_right(turned) == [1, 0, 2] and described.front_to_back(turned) == [1, 2, 0]
+    assert described.positions(turned) == [tuple(t["3d_coords"][:2]) for t in three["objects"]]
     assert three["directions"]["right"][0] < 1  # the scene given is as it was
 
 
 def test_equal_objects_are_told_apart_by_letters_from_the_left():
     ball = "small red rubber sphere"
     scene = scene_of(thing(ball, 2, 2), thing("large red metal cube", 0, 0), thing(ball, -2, -2))
-    assert descriptions.names(scene) == [f"{ball} B", "large red metal cube", f"{ball} A"]
-    assert f"{ball} A, large red metal cube, {ball} B" in descriptions.describe(scene, "ordered")
+    assert described.names(scene) == [f"{ball} B", "large red metal cube", f"{ball} A"]
+    assert f"{ball} A, large red metal cube, {ball} B" in described.describe(scene, "ordered")
 
 
 def test_no_position_is_minus_zero():
     scene = scene_of(thing("small red rubber sphere", -0.02, -0.02), thing("large red metal cube", 2, 2))
-    assert "1. small red rubber sphere @ 0.0, 0.0; nearest 2" in descriptions.describe(scene, "structured")
+    assert "1. small red rubber sphere @ 0.0, 0.0; nearest 2" in described.describe(scene, "structured")
 
 
 def test_objects_as_far_back_as_one_another():
     scene = scene_of(thing("small red rubber sphere", -1, -1), thing("large red metal cube", 1, 1.1))
-    assert "cube, as far back as the small red" in descriptions.describe(scene, "nlp")
+    assert "cube, as far back as the small red" in described.describe(scene, "nlp")
 
 
-@pytest.mark.parametrize("style", descriptions.STYLES)
+@pytest.mark.parametrize("style", described.STYLES)
 def test_one_object_alone(style):
-    text = descriptions.describe(scene_of(thing("small red rubber sphere", 1, 2)), style)
+    text = described.describe(scene_of(thing("small red rubber sphere", 1, 2)), style)
     assert "small red rubber sphere" in text and "nearest 1" not in text and "left of 1" not in text
 
 
 def test_another_style_is_refused(three):
     with pytest.raises(ValueError, match="structured, ordered, nlp, not 'poem'"):
-        descriptions.describe(three, "poem")
+        described.describe(three, "poem")
 
 
 # ---- read back: a description says all that CLEVR's questions ask
@@ -152,7 +152,7 @@ def read_structured(text: str) -> dict:
 READERS = {"structured": read_structured, "ordered": read_ordered, "nlp": read_sentences}
 
 
-@pytest.mark.parametrize("style", descriptions.STYLES)
+@pytest.mark.parametrize("style", described.STYLES)
 def test_all_official_answers_are_found_from_the_description_alone(real_data, style):
     asked = described.load(real_data / "clevr")
     answers = [
@@ -162,7 +162,7 @@ def test_all_official_answers_are_found_from_the_description_alone(real_data, st
     assert len(asked) == 400 and answers == [item.answer for item in asked]
 
 
-@pytest.mark.parametrize("style", descriptions.STYLES)
+@pytest.mark.parametrize("style", described.STYLES)
 def test_along_the_world_axes_many_answers_are_lost(real_data, style):
     lost = 0
     for item in described.load(real_data / "clevr", axes="world"):

@@ -14,7 +14,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.example import Example
 from spatialvlm.tasks.sat import data as sat
-from spatialvlm.tasks.sat.scoring import BENCHMARK, aggregate, arrange
+from spatialvlm.tasks.sat.scoring import BENCHMARK, aggregate
 
 
 def png(seed: int = 0) -> bytes:
@@ -60,7 +60,7 @@ def real_rows(real_data) -> list[dict]:
 
 @pytest.mark.parametrize("form", ["natural", "letter"])
 def test_the_real_test_is_asked_in_both_orders(real_data, tmp_path, form):
-    found = arrange(as_parquet(tmp_path, real_rows(real_data)), answer_form=form)
+    found = sat.load_test(as_parquet(tmp_path, real_rows(real_data)), answer_form=form)
     assert len(found) == 300 and len({example.id for example in found}) == 300
     assert Counter(len(example.images) for example in found) == {1: 208, 2: 92}
     assert Counter(example.task for example in found) == {
@@ -82,7 +82,7 @@ def test_the_real_test_is_asked_in_both_orders(real_data, tmp_path, form):
 
 
 def test_choices_with_commas_stay_whole(tmp_path):
-    found = arrange(as_parquet(tmp_path, [row(2), row(answers=["a, b", "b"], correct_answer="a, b")]))
+    found = sat.load_test(as_parquet(tmp_path, [row(2), row(answers=["a, b", "b"], correct_answer="a, b")]))
     assert [len(example.choices) for example in found] == [3, 3, 3, 2, 2]
     assert {example.choices.index("to the left, near the wall") for example in found[:3]} == {0, 1, 2}
     assert found[3].choices == found[4].choices[::-1]
@@ -94,10 +94,10 @@ def test_choices_with_commas_stay_whole(tmp_path):
 
 def test_what_is_asked_once(tmp_path):
     file = as_parquet(tmp_path, [row(), row(2), row()])
-    assert [example.id for example in arrange(file, "val")] == ["sat-val-0", "sat-val-1", "sat-val-2"]
-    assert len(arrange(file, "static", max_images=1)) == 2
-    assert len(arrange(file, "test", circular=False)) == 3
-    assert len(arrange(file, "val", circular=True, limit=2)) == 6
+    assert [example.id for example in sat.load_test(file, "val")] == ["sat-val-0", "sat-val-1", "sat-val-2"]
+    assert len(sat.load_test(file, "static", max_images=1)) == 2
+    assert len(sat.load_test(file, "test", circular=False)) == 3
+    assert len(sat.load_test(file, "val", circular=True, limit=2)) == 6
     assert [example.id for example in BENCHMARK.load(str(file), limit=1)] == [
         f"sat-test-0/{n}" for n in range(3)
     ]
@@ -105,7 +105,7 @@ def test_what_is_asked_once(tmp_path):
 
 @pytest.mark.parametrize("form", ["natural", "letter"])
 def test_rendered_questions_in_every_order(form):
-    found = arrange("embedded", limit=4, answer_form=form)
+    found = sat.load_test("embedded", limit=4, answer_form=form)
     by_question = metrics.group([{"id": e.id.split("/")[0], "example": e} for e in found], "id")
     assert len(by_question) == 4
     for orders in by_question.values():
@@ -134,7 +134,7 @@ def test_rendered_questions_in_every_order(form):
 )
 def test_a_bad_row_is_named(tmp_path, changes, message):
     with pytest.raises(UserError, match=message) as caught:
-        arrange(as_parquet(tmp_path, [row(), row() | changes]))
+        sat.load_test(as_parquet(tmp_path, [row(), row() | changes]))
     assert "SAT_test.parquet" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -147,20 +147,20 @@ def test_a_field_of_another_type_is_named(tmp_path, changes):
     content = row() | {"image_bytes": "a.png"} | changes
     (tmp_path / "rows.json").write_text(json.dumps([row(image_bytes="a.png"), content]))
     with pytest.raises(UserError, match="rows.json row 1"):
-        arrange(tmp_path / "rows.json")
+        sat.load_test(tmp_path / "rows.json")
 
 
 def test_a_missing_column_and_a_truncated_image_are_named(tmp_path):
     without = {name: value for name, value in row().items() if name != "correct_answer"}
     with pytest.raises(UserError, match="row 0 has no 'correct_answer'"):
-        arrange(as_parquet(tmp_path, [without]))
-    found = arrange(as_parquet(tmp_path, [row(image_bytes=[png()[:-400]])]))
+        sat.load_test(as_parquet(tmp_path, [without]))
+    found = sat.load_test(as_parquet(tmp_path, [row(image_bytes=[png()[:-400]])]))
     with pytest.raises(UserError, match="row 0 image 0 cannot be read"):
         found[0].open_images()
 
 
 def test_a_choice_listed_twice_is_shown_once(tmp_path):
-    (found,) = arrange(as_parquet(tmp_path, [row(answers=["x", "y", "y"], correct_answer="x")]), "val")
+    (found,) = sat.load_test(as_parquet(tmp_path, [row(answers=["x", "y", "y"], correct_answer="x")]), "val")
     assert sorted(found.choices) == ["x", "y"]
 
 

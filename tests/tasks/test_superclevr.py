@@ -11,8 +11,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.evaluate import Settings, gold_answers
 from spatialvlm.tasks.clevr import data as clevr
-from spatialvlm.tasks.clevr import superclevr
-from spatialvlm.tasks.clevr.scoring import BENCHMARK, SUPERCLEVR, benchmark, with_vocabulary
+from spatialvlm.tasks.clevr.scoring import BENCHMARK, SUPERCLEVR, benchmark
 
 ASKED = [
     ("How many big objects have the same color as the metal bus?", 3),
@@ -55,16 +54,14 @@ def test_answers_of_three_types(folder):
 @pytest.mark.parametrize("rule", ["strict", "official", "paper"])
 def test_the_right_answers_are_read_as_right_and_others_as_wrong(folder, rule):
     rule = SUPERCLEVR.rules[rule]
-    for example, wrong in zip(
-        with_vocabulary(clevr.load(folder)), ("4", "yes", "no", "jet", "red"), strict=True
-    ):
+    for example, wrong in zip(clevr.load(folder), ("4", "yes", "no", "jet", "red"), strict=True):
         gold = rule.gold(example)
         assert to_record(example, [example.answer], rule, gold)["correct"]
         assert not to_record(example, [wrong], rule, gold)["correct"]
 
 
 def test_a_vehicle_is_read_out_of_a_sentence(folder):
-    example = with_vocabulary(clevr.load(folder))[3]
+    example = clevr.load(folder)[3]
     strict = SUPERCLEVR.rules["strict"]
     assert strict.parse("It is a road bike.", example) == "road bike"
     assert strict.parse("It is a mountain bike.", example) == "mountain bike"
@@ -109,15 +106,15 @@ def test_a_row_that_is_no_record(folder):
 
 
 def test_a_folder_of_another_form(tmp_path):
-    with pytest.raises(UserError, match="holds no images/"):
-        superclevr.load(tmp_path)
+    with pytest.raises(UserError, match="holds no .parquet, .jsonl, .json file"):
+        clevr.load(tmp_path)
 
 
 def test_a_word_that_answers_nothing_is_refused_before_the_scores(folder):
     write(folder, [row(0, ASKED[3][0], "nan")])
     settings = Settings(SUPERCLEVR.rules["strict"])
     with pytest.raises(UserError, match="'superclevr-0': gold answer 'nan' cannot be parsed"):
-        gold_answers(with_vocabulary(clevr.load(folder)), settings, None)
+        gold_answers(clevr.load(folder), settings, None)
 
 
 def test_the_published_sample(real_data):
@@ -126,7 +123,7 @@ def test_the_published_sample(real_data):
     assert Counter(example.answer for example in found).most_common(3) == [("no", 84), ("yes", 74), ("0", 18)]
     assert "other" not in {example.task for example in found}
     strict = SUPERCLEVR.rules["strict"]
-    for example in with_vocabulary(found):
+    for example in found:
         assert strict.parse(f"The answer is {example.answer}.", example) == strict.gold(example) is not None
     assert all(example.images[0].is_file() for example in found)
 

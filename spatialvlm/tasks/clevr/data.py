@@ -7,18 +7,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
-from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.tasks.clevr import superclevr
+from spatialvlm.files.lazy import LazyExamples, mapped
 from spatialvlm.worlds.clevr import questions
-from spatialvlm.worlds.clevr.facts import Scene
+from spatialvlm.worlds.clevr.facts import MAX_OBJECTS, VALUES, Scene
 from spatialvlm.worlds.clevr.official_answers import family
 from spatialvlm.worlds.clevr.questions import (
     CVBENCH_TASKS,
@@ -28,32 +28,87 @@ from spatialvlm.worlds.clevr.questions import (
     choose_answer_form,
 )
 
+EMBEDDED_SIZE = 800  # questions over rendered scenes, where no limit is given
+YES_NO, COUNTS = ("yes", "no"), tuple(str(count) for count in range(MAX_OBJECTS + 1))
+SIDES = {"lateral": ("left", "right"), "sagittal": ("front", "behind"), "image y": ("above", "below")}
+VEHICLES = {
+    "car": ("suv", "wagon", "minivan", "sedan", "truck", "regular car"),
+    "bus": ("articulated bus", "regular bus", "double bus", "school bus"),
+    "motorbike": ("chopper", "dirtbike", "scooter", "cruiser"),
+    "aeroplane": ("jet", "fighter", "biplane", "airliner"),
+    "bicycle": ("road bike", "utility bike", "mountain bike", "tandem bike"),
+}
+VEHICLE_SHAPES = sum(VEHICLES.values(), ())  # the answers to "What shape is ..."
 
-def load(path: str | Path, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
-    """The official questions, of CLEVR or of Super-CLEVR.
+
+def load(
+    path: str | Path,
+    split: str | None = None,
+    limit: int | None = None,
+    form: Literal["official", "free"] = "official",
+) -> Sequence[Example]:
+    """The official questions of CLEVR or Super-CLEVR, or our own short ones over CLEVR's scenes.
 
     Args:
-        path: an official folder (with `questions/`), or Super-CLEVR's (`superclevr.load`); or rows with
-            `image, problem, solution`: a hub id such as `MMInstruction/Clevr_CoGenT_ValA`, `..._ValB` or
+        path: `embedded` for rendered scenes; an official folder (with `questions/`), or Super-CLEVR's; or rows
+            with `image, problem, solution`: a hub id such as `MMInstruction/Clevr_CoGenT_ValA`, `..._ValB` or
             `MMInstruction/SuperClevr_Val`, a parquet or jsonl file, or a folder of those.
         split: of a folder with several (`train`, `val`, `test`): the one whose name is in the file names, by
             default `val`; of a hub id, by default `train`, the only one the hub has.
         limit: at most this many.
+        form: `free` asks our own questions (`load_free`), of rendered scenes or an official folder.
 
-    Returns: Examples with the family as task; of a folder, `meta` holds `scene` (None without scenes) and
-    `program`.
+    Returns: Examples with the family as task. `meta` has `vocabulary`, the answers that a question allows; of
+    a folder also `scene` (None without scenes) and `program`.
 
     Raises:
         UserError: no such folder, a file that is not JSON, a row without a question, an answer that can be or
             an image; the message names it.
     """
+    return with_vocabulary(_load(path, split, limit, form))
+
+
+def _load(path: str | Path, split: str | None, limit: int | None, form: str) -> Sequence[Example]:
+    if str(path) == "embedded":
+        from spatialvlm.worlds.clevr import series
+
+        make = series.free if form == "free" else series.clevr
+        return make(split or "test", limit or EMBEDDED_SIZE)
+    if form == "free":
+        return load_free(path, limit, split=split)
     if (Path(path) / "questions").is_dir():
         return _load_folder(Path(path), split, limit)
-    if superclevr.questions_file(path):
-        return superclevr.load(path, limit)
+    if superclevr_questions(path):
+        return _load_superclevr(Path(path), limit)
     if is_official_folder(path):
         raise UserError(f"{path} has no questions/ folder; CLEVR's official questions lie there")
-    return _load_rows(path, split or "train", limit)
+    return _load_hub(path, split or "train", limit)
+
+
+def vocabulary(example: Example) -> tuple[str, ...]:
+    """The answers that a question allows, by its family: what the answer is read against."""
+    family = example.task
+    if family == "relation":
+        return SIDES[example.meta["axis"]]
+    if family in ("depth", "distance"):  # "Which is closer to the camera, the red cube or the sphere?"
+        return re.search(r", the (.+?) or the (.+?)\?$", example.question).groups()
+    values = VALUES
+    if example.answer in VEHICLE_SHAPES:
+        values = VALUES | {"shape": VEHICLE_SHAPES}
+    if family == "attribute" or family.startswith("query_"):
+        return values[example.meta.get("attribute") or family.removeprefix("query_")]
+    if example.answer in YES_NO:
+        return YES_NO
+    return COUNTS if example.answer.isdecimal() else sum(values.values(), ())
+
+
+def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
+    """The same examples with `meta["vocabulary"]`."""
+
+    return mapped(
+        examples,
+        lambda example: replace(example, meta=example.meta | {"vocabulary": vocabulary(example)}),
+    )
 
 
 def is_official_folder(path: str | Path) -> bool:
@@ -143,7 +198,7 @@ def load_cvbench(
 def _json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} is not JSON ({error}); fetch it again") from None
 
 
@@ -211,7 +266,7 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
                     id=f"clevr-{row.get('split', file.stem)}-{row.get('question_index', number)}",
                     images=(image_file(folder, name),),
                     question=text,
-                    answer=superclevr.answer(row, "answer", where),
+                    answer=_answer(row, "answer", where),
                     task=(family(program) if program else family(text)) or "other",
                     meta={"scene": scenes.get(name), "program": program},
                 )
@@ -221,6 +276,65 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
     return examples
 
 
+# ---- Super-CLEVR's folder
+
+
+def superclevr_questions(folder: str | Path) -> Path | None:
+    """The file of questions in a folder of Super-CLEVR's form; None where it is no such folder."""
+    found = sorted(Path(folder).glob("*questions*.json")) if Path(folder).is_dir() else []
+    return found[0] if found and (Path(folder) / "images").is_dir() else None
+
+
+def _load_superclevr(folder: Path, limit: int | None) -> list[Example]:
+    """Super-CLEVR's questions (Li et al., CVPR 2023): CLEVR's, about vehicles, as its authors publish them.
+
+    The scenes (one file per image) are not needed. Answers are JSON's own: true and false for yes and no, a
+    number for a count, a text for an attribute.
+    """
+    file = superclevr_questions(folder)
+    content = _json(file)
+    asked = content.get("questions") if isinstance(content, dict) else None
+    if not isinstance(asked, list) or not asked:
+        raise UserError(f"{file} holds no 'questions'; it should be a Super-CLEVR questions file")
+    return [
+        _vehicle_example(folder, f"{file} row {number}", number, row)
+        for number, row in enumerate(asked[:limit])
+    ]
+
+
+def _vehicle_example(folder: Path, where: str, number: int, row: Any) -> Example:
+    question, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
+    return Example(
+        id=f"superclevr-{row.get('question_index', number)}",
+        images=(folder / "images" / name,),
+        question=question,
+        answer=_answer(row, "answer", where),
+        task=family(question) or "other",
+    )
+
+
+def _answer(row: Any, name: str, where: str) -> str:
+    """An answer as CLEVR writes it: `yes`, `no`, a count from 0 to 10, or a word.
+
+    Raises:
+        UserError: it is none of these; the message names the row.
+    """
+    value = rows.need(row, name, where)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        value = str(value)
+    said = value.strip().lower() if isinstance(value, str) else ""
+    if not said or (
+        not said.replace(" ", "").isalpha() and not (said.isdecimal() and int(said) <= MAX_OBJECTS)
+    ):
+        raise UserError(
+            f"{where}: '{name}' must be yes or no, a count from 0 to {MAX_OBJECTS} or a word, not {value!r}; "
+            "mend or remove the row"
+        )
+    return said
+
+
 # ---- the hub's rows
 
 
@@ -228,16 +342,16 @@ def _fields(row: rows.Row, where: str) -> tuple[str, Any, str]:
     """(question, image, answer) of the hub's rows, or of R1-V's (question, image_path, ground_truth)."""
     if "ground_truth" in row and "solution" not in row:
         asked, image = rows.text(row, "question", where), rows.need(row, "image_path", where)
-        return asked, image, superclevr.answer(row, "ground_truth", where)
+        return asked, image, _answer(row, "ground_truth", where)
     asked, solution = (rows.text(row, name, where) for name in ("problem", "solution"))
     found = re.search(r"<answer>(.*?)</answer>", solution, re.DOTALL)
     if found is None:
         raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
-    answer = superclevr.answer({"<answer>": found[1]}, "<answer>", where)
+    answer = _answer({"<answer>": found[1]}, "<answer>", where)
     return asked, rows.need(row, "image", where), answer
 
 
-def _load_rows(path: str | Path, split: str, limit: int | None) -> Sequence[Example]:
+def _load_hub(path: str | Path, split: str, limit: int | None) -> Sequence[Example]:
     """Examples that are made when looked at, all rows checked before."""
     table, folder = rows.read(path, split), rows.beside(path)
     prefix = "superclevr" if "superclevr" in str(path).lower() else "clevr"

@@ -1,15 +1,22 @@
-"""CLEVR's questions with their scenes described: an official folder, rendered scenes, or merged rows.
+"""CLEVR's questions with their scenes in words: an official folder, rendered scenes, or merged rows.
 
-Every scene and question is checked as it is read, before anything is made of any; the message names file,
-number and field. Descriptions are made when an example is looked at.
+Every scene and question is checked while it is loaded; the message names file, number and field. Descriptions
+are made on access. A description is a list with positions and relations, an ordered list, or sentences. Left,
+right, front and behind are the scene's own `directions` in the ground plane, as in CLEVR's questions.
+`world_axes` turns a scene so that they are the world's x and y instead, which is the order of the published
+descriptions (sorted by x for "from left to right"; that y stands for front to back goes with it, and is our
+reading). CLEVR's camera stands at about (7.5, -6.5), so its right lies some 49 degrees from x, and about a
+quarter of all pairs change sides.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from string import ascii_uppercase
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -20,14 +27,22 @@ from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
 from spatialvlm.tasks.clevr import data as clevr
-from spatialvlm.tasks.clevr import descriptions
-from spatialvlm.tasks.clevr.descriptions import STYLES
 from spatialvlm.tasks.clevr.official_files import Scenes, stream, text
-from spatialvlm.worlds.clevr import scenes
-from spatialvlm.worlds.clevr import series as rendered
-from spatialvlm.worlds.clevr.facts import HEIGHT, VALUES, WIDTH, Scene, relationships
+from spatialvlm.worlds.clevr import scenes, series
+from spatialvlm.worlds.clevr.facts import (
+    HEIGHT,
+    RELATION_EPSILON,
+    VALUES,
+    WIDTH,
+    Scene,
+    distance,
+    relationships,
+)
 from spatialvlm.worlds.clevr.official_answers import answer_clevr, family
 
+STYLES = ("structured", "ordered", "nlp")
+WORLD = {"right": (1.0, 0.0, 0.0), "behind": (0.0, 1.0, 0.0), "above": (0.0, 0.0, 1.0)}
+WORLD |= {"left": (-1.0, 0.0, 0.0), "front": (0.0, -1.0, 0.0), "below": (0.0, 0.0, -1.0)}
 EMBEDDED_SIZE = 400  # questions over rendered scenes, where no limit is given
 ANSWERS = frozenset(("yes", "no", *map(str, range(11)), *sum(VALUES.values(), ())))
 AXES = ("camera", "world")
@@ -57,7 +72,7 @@ def load(
             wrote: a parquet or jsonl file, a folder of those, or a hub id.
         split: of a folder with several; by default `val`, or the only one. `test` of the embedded data.
         limit: at most this many questions, the first ones; of rendered scenes `EMBEDDED_SIZE` by default.
-        axes: `camera` (the scene's own directions) or `world` (`descriptions.world_axes`). Merged rows have
+        axes: `camera` (the scene's own directions) or `world` (`world_axes`). Merged rows have
             theirs, which must be this one.
         images: whether pictures must be there; without, a missing one is a blank of CLEVR's size.
         progress: shows bars while files are read.
@@ -76,10 +91,12 @@ def load(
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, not {limit}")
     if path == "embedded":
-        return _load_embedded(split or "test", limit or EMBEDDED_SIZE, axes)
-    if clevr.is_official_folder(path):
-        return _load_folder(Path(path), split, limit, axes, images, progress)
-    return _load_merged(path, split, limit, axes, images)
+        examples = _load_embedded(split or "test", limit or EMBEDDED_SIZE, axes)
+    elif clevr.is_official_folder(path):
+        examples = _load_folder(Path(path), split, limit, axes, images, progress)
+    else:
+        examples = _load_merged(path, split, limit, axes, images)
+    return clevr.with_vocabulary(examples)
 
 
 def prompted(examples: Sequence[Example], style: str, wording: str = "before") -> Sequence[Example]:
@@ -116,21 +133,20 @@ class Description(NamedTuple):
 
 def described(scene: Scene, axes: str) -> Description:
     """A scene in every style, along the camera's axes or the world's."""
-    seen = descriptions.world_axes(scene) if axes == "world" else scene
+    seen = world_axes(scene) if axes == "world" else scene
     seen = seen | {"relationships": relationships(seen)}
-    return Description(seen, {style: descriptions.describe(seen, style) for style in STYLES})
+    return Description(seen, {style: describe(seen, style) for style in STYLES})
 
 
 # ---- rendered scenes
 
 
 def _load_embedded(split: str, limit: int, axes: str) -> Sequence[Example]:
-    asked = rendered.clevr(split, limit)
+    asked = series.clevr(split, limit)
 
     def make(index: int) -> Example:
         example = asked[index]
-        series, attempt = example.meta["scene"]
-        scene = scenes.make(series, attempt)
+        scene = scenes.make(*example.meta["scene"])
         return _with_description(
             example,
             described(scene, axes),
@@ -284,3 +300,121 @@ def _load_merged(
     if not numbers:
         raise UserError(f"{path} holds no row")
     return LazyExamples(make, numbers, kept=1)  # pictures are not to pile up
+
+
+# ---- a scene in words
+
+
+def describe(scene: Scene, style: str) -> str:
+    """The scene in words.
+
+    Args:
+        style: `structured` has a line an object, from left to right: its four attributes, its position along
+            the camera's right and away from it (scene units, from the middle of the ground), its nearest
+            neighbour, and what it is left of and in front of by CLEVR's own rule (more than 0.2 apart).
+            `ordered` names all objects from left to right, then from front to back. `nlp` says the same in
+            sentences.
+
+    Raises:
+        ValueError: another style.
+    """
+    if style not in STYLES:
+        raise ValueError(f"style must be one of {', '.join(STYLES)}, not {style!r}")
+    return {"structured": _structured, "ordered": _ordered, "nlp": _sentences}[style](scene)
+
+
+def world_axes(scene: Scene) -> Scene:
+    """The same scene with the world's axes for its sides: right is x and behind is y for every camera."""
+    turned = {**scene, "directions": {side: [*way] for side, way in WORLD.items()}}
+    return turned | {"relationships": relationships(turned)}
+
+
+def positions(scene: Scene) -> list[tuple[float, float]]:
+    """(to the right, to the back) of every object's centre from the middle of the ground, in scene units."""
+    ways = [scene["directions"][side][:2] for side in ("right", "behind")]
+    points = [thing["3d_coords"] for thing in scene["objects"]]
+    return [tuple(x * way[0] + y * way[1] for way in ways) for x, y, _ in points]
+
+
+def left_to_right(scene: Scene) -> list[int]:
+    """Indices of the objects, the leftmost first."""
+    return _along(scene, 0)
+
+
+def front_to_back(scene: Scene) -> list[int]:
+    """Indices of the objects, the foremost first."""
+    return _along(scene, 1)
+
+
+def names(scene: Scene) -> list[str]:
+    """All four attributes of every object; of equal ones the leftmost is A, the next B, ..."""
+    plain = [" ".join(t[name] for name in ("size", "color", "material", "shape")) for t in scene["objects"]]
+    total, seen, found = Counter(plain), Counter(), dict(enumerate(plain))
+    for index in left_to_right(scene):
+        if total[plain[index]] > 1:
+            found[index] = f"{plain[index]} {ascii_uppercase[seen[plain[index]]]}"
+            seen[plain[index]] += 1
+    return [found[index] for index in range(len(plain))]
+
+
+def _along(scene: Scene, axis: int) -> list[int]:
+    places = positions(scene)
+    return sorted(range(len(places)), key=lambda index: (places[index][axis], index))
+
+
+def _structured(scene: Scene) -> str:
+    order, places, things = left_to_right(scene), positions(scene), scene["objects"]
+    number = {index: count for count, index in enumerate(order, 1)}
+    sides = relationships(scene)
+    lines = ["number. object @ to the right, to the back; nearest object; left of; in front of"]
+    for index in order:
+        thing = things[index]
+        words = " ".join(thing[name] for name in ("size", "color", "material", "shape"))
+        parts = [f"{number[index]}. {words} @ {places[index][0]:z.1f}, {places[index][1]:z.1f}"]
+        if len(things) > 1:
+            parts.append(f"nearest {number[_nearest(scene, index)]}")
+        for words, side in (("left of", "right"), ("front of", "behind")):
+            if beyond := sorted(number[other] for other in sides[side][index]):
+                parts.append(f"{words} {', '.join(map(str, beyond))}")
+        lines.append("; ".join(parts))
+    return "\n".join(lines)
+
+
+def _nearest(scene: Scene, index: int) -> int:
+    others = (other for other in range(len(scene["objects"])) if other != index)
+    return min(others, key=lambda other: distance(scene, index, other))
+
+
+def _ordered(scene: Scene) -> str:
+    name = names(scene)
+    across, away = (
+        ", ".join(name[index] for index in order(scene)) for order in (left_to_right, front_to_back)
+    )
+    return f"From left to right: {across}.\nFrom front to back: {away}."
+
+
+def _sentences(scene: Scene) -> str:
+    name, order = names(scene), left_to_right(scene)
+    if len(order) == 1:
+        return f"The only object is a {name[0]}."
+    told = [f"There are {len(order)} objects.", f"The leftmost one is a {name[order[0]]}."]
+    for before, index in zip(order, order[1:], strict=False):
+        told.append(
+            f"Next to the right comes a {name[index]}, {_behind(scene, index, before)} the {name[before]}."
+        )
+    things = [f"the {name[index]}" for index in front_to_back(scene)]
+    told.append(f"From the front to the back there are {_listed(things)}.")
+    return " ".join(told)
+
+
+def _behind(scene: Scene, index: int, other: int) -> str:
+    """Where an object stands as seen from another, by CLEVR's rule."""
+    away = positions(scene)
+    gap = away[index][1] - away[other][1]
+    if abs(gap) <= RELATION_EPSILON:
+        return "as far back as"
+    return "behind" if gap > 0 else "in front of"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"

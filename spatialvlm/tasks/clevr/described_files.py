@@ -27,7 +27,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.tasks.clevr import data as clevr
-from spatialvlm.tasks.clevr.descriptions import STYLES
+from spatialvlm.tasks.clevr.described import STYLES
 from spatialvlm.worlds.clevr import render, scenes
 from spatialvlm.worlds.clevr.facts import Scene
 

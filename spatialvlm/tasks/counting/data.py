@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
@@ -54,6 +53,39 @@ SOURCES = {
 
 
 def load(
+    path: str | Path | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    names: Sequence[str] = tuple(SOURCES),
+    counting_only: bool = True,
+    start: int = 0,
+    image_cache: str | Path | None = None,
+    instruct: bool = False,
+) -> Sequence[Example]:
+    """The questions of several data sets, one set after the other.
+
+    Args:
+        path: as in `load_one`; or `NAME` or `NAME=PATH` for one of `SOURCES`.
+        names: of the data sets, some of `SOURCES`.
+        instruct: with the request to write the answer between tags, for models that chat.
+
+    Other arguments, Returns and Raises are those of `load_one`.
+    """
+    name, _, place = str(path or "").partition("=")
+    if name in SOURCES:
+        names, path = (name,), place or None
+    parts = [load_one(name, path, split, counting_only, start, limit, image_cache) for name in names]
+    places = [(part, index) for part, examples in enumerate(parts) for index in range(len(examples))]
+
+    def make(number: int) -> Example:
+        part, index = places[number]
+        return parts[part][index]
+
+    examples = LazyExamples(make, range(len(places)), kept=1, sources=parts)
+    return instructed(examples) if instruct else examples
+
+
+def load_one(
     name: str,
     path: str | Path | None = None,
     split: str | None = None,
@@ -73,7 +105,8 @@ def load(
         image_cache: where PixMo-Count's photographs are kept (`pixmo.load`).
 
     Returns: Examples without choices, answered by a number in digits (or yes, no, a word); `meta["source"]`
-    is the data set's title, `meta["options"]` the choices that the prompt shows, where it shows some.
+    is the data set's title, `meta["vocabulary"]` the answers that a question allows: the choices that its
+    prompt shows, counts, or CLEVR's words.
 
     Raises:
         UserError: as the data set's own `load`; no such data set; no question from `start` on; a count that
@@ -108,23 +141,6 @@ def instructed(examples: Sequence[Example]) -> Sequence[Example]:
     return mapped(examples, lambda example: replace(example, prompt=INSTRUCTION.format(example.prompt)))
 
 
-def load_all(names: Sequence[str], instruct: bool = False, **arguments: Any) -> Sequence[Example]:
-    """Load the questions of several data sets (`load`'s arguments), with instructions for models that chat."""
-    examples = joined([load(name, **arguments) for name in names])
-    return instructed(examples) if instruct else examples
-
-
-def joined(parts: Sequence[Sequence[Example]]) -> Sequence[Example]:
-    """The questions of all parts, one after the other, made when looked at."""
-    places = [(part, index) for part, examples in enumerate(parts) for index in range(len(examples))]
-
-    def make(number: int) -> Example:
-        part, index = places[number]
-        return parts[part][index]
-
-    return LazyExamples(make, range(len(places)), kept=1, sources=parts)
-
-
 def _rendered(name: str, split: str, counting_only: bool, start: int, limit: int | None) -> Sequence[Example]:
     from spatialvlm.worlds.clevr import series
 
@@ -145,13 +161,17 @@ def _as_count(example: Example, source: Source) -> Example:
         answer, prompt = example.choices["ABCDEF".index(answer.strip("()"))], example.question
     else:
         prompt = example.prompt
-    if example.choices and prompt != example.question:
-        meta["options"] = example.choices
     is_count = answer.isascii() and answer.isdecimal()
     if source.title != "CLEVR" and not is_count:
         raise UserError(
             f"row {example.id!r}: the count {answer!r} is no whole number; mend or remove the row"
         )
+    if example.choices and prompt != example.question:  # the prompt shows them
+        meta["vocabulary"] = example.choices
+    elif is_count:
+        meta["vocabulary"] = clevr.COUNTS
+    else:
+        meta["vocabulary"] = clevr.vocabulary(example)
     task = source.title if is_count else example.task
     return replace(example, answer=answer, prompt=prompt, task=task, choices=None, meta=meta)
 

@@ -17,29 +17,11 @@ from spatialvlm.evaluation.benchmark import STRICT_FREE, Benchmark, Parsed, Rule
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.tables import percent, text_table
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import mapped
 from spatialvlm.tasks.clevr import scoring as clevr
-from spatialvlm.tasks.counting import data as counting
-from spatialvlm.tasks.counting.data import SOURCES
+from spatialvlm.tasks.counting import data
 
 THRESHOLD = 1  # how far off a count may be to be `within`, as published
 _WORDS = re.findall(r"\w+", "zero one two three four five six seven eight nine ten eleven twelve")
-
-
-def vocabulary(example: Example) -> tuple[str, ...]:
-    """The answers that a question allows: the choices it shows, counts, or CLEVR's words."""
-    if example.meta.get("options"):
-        return tuple(example.meta["options"])
-    return clevr.COUNTS if example.answer.isdecimal() else clevr.vocabulary(example)
-
-
-def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
-    """The same examples with `meta["vocabulary"]`."""
-
-    return mapped(
-        examples,
-        lambda example: replace(example, meta=example.meta | {"vocabulary": vocabulary(example)}),
-    )
 
 
 def parse_paper(text: str, example: Example) -> Parsed:
@@ -110,20 +92,6 @@ def table(
 # ---- the benchmark
 
 
-def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
-    """Questions about counts: `embedded` for all four data sets; else `NAME` or `NAME=PATH` for one of them.
-
-    Raises:
-        UserError: as `data.counting.load`.
-    """
-    name, _, place = path.partition("=")
-    if path == "embedded":
-        parts = [counting.load(each, path, split, limit=limit) for each in SOURCES]
-    else:
-        parts = [counting.load(name, place or None, split, limit=limit)]
-    return with_vocabulary(counting.joined(parts))
-
-
 def benchmark(threshold: int = THRESHOLD) -> Benchmark:
     """`BENCHMARK` with another threshold for `within`."""
     return replace(BENCHMARK, aggregate=partial(aggregate, threshold=threshold))
@@ -131,7 +99,7 @@ def benchmark(threshold: int = THRESHOLD) -> Benchmark:
 
 BENCHMARK = Benchmark(
     "Counting",
-    load,
+    data.load,
     {
         "strict": STRICT_FREE,
         "official": replace(

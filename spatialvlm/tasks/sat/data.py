@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
-from spatialvlm.files.lazy import LazyExamples
+from spatialvlm.files.lazy import LazyExamples, prefetch
 from spatialvlm.worlds.clevr.questions import LETTERS, choose_answer_form, sat_prompt
 
 HUB_ID = "array/SAT"
+EMBEDDED_SIZE = 200  # questions over rendered scenes, before their orders, where no limit is given
 
 
 def load(
@@ -69,7 +71,46 @@ def load(
     return LazyExamples(make, chosen, kept=1)  # pictures are not to pile up
 
 
-def circular(examples: Sequence[Example]) -> Sequence[Example]:
+def load_test(
+    path: str | Path,
+    split: str | None = None,
+    limit: int | None = None,
+    answer_form: str = "natural",
+    max_images: int = 2,
+    circular: bool | None = None,
+    seed: int = 0,
+    images: int | None = None,
+) -> Sequence[Example]:
+    """The questions of an evaluation; arguments as in `load`.
+
+    Args:
+        path: rows as in `load`, or `embedded` for rendered scenes.
+        split: `test` by default.
+        limit: at most this many questions, however often each is asked.
+        circular: every question in all orders of its choices; by default on the test split alone.
+        images: only questions with this number of images; `limit` then counts those alone.
+    """
+    split = split or "test"
+    if str(path) == "embedded":
+        from spatialvlm.worlds.clevr import series, two_views
+
+        make = two_views.two_views if images == 2 else partial(series.sat, answer_form=answer_form)
+        examples = make(split, limit or EMBEDDED_SIZE, seed=seed)
+    elif images is None:
+        examples = load(path, split, limit, answer_form, max_images, seed)
+    else:
+        examples = with_images(load(path, split, None, answer_form, images, seed), images)[:limit]
+    return in_all_orders(examples) if (split == "test" if circular is None else circular) else examples
+
+
+def with_images(examples: Sequence[Example], count: int) -> Sequence[Example]:
+    """The questions with a number of images; all are loaded to count them."""
+    prefetch(examples)
+    fitting = [number for number, example in enumerate(examples) if len(example.images) == count]
+    return LazyExamples(lambda number: examples[number], fitting)
+
+
+def in_all_orders(examples: Sequence[Example]) -> Sequence[Example]:
     """Every question once with each of its choices in the first place, the others following in their order.
 
     So the right answer stands in every place once, as SAT's card asks for; two choices are simply swapped.

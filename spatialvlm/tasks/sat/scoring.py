@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import PAPER_TEXT, Benchmark, Rule, micro_and_mean, parse_choice
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.example import Example
-from spatialvlm.files.lazy import LazyExamples, prefetch
 from spatialvlm.tasks.sat import data as sat
-from spatialvlm.worlds.clevr import series
 from spatialvlm.worlds.clevr.questions import LETTERS
-from spatialvlm.worlds.clevr.two_views import two_views
 
-EMBEDDED_SIZE = 200  # questions over rendered scenes, before their orders, where no limit is given
 _CLOSER = ("is closer", "are closer", "is situated closer", "are situated closer")
 _SPEAKERS = ("###Assistant:", "###Human:")
 _CLOCKWISE = {"clockwise": "left", "counter-clockwise": "right"}
@@ -90,49 +85,9 @@ def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
     return {"official": totals["micro"], "mean_of_tasks": totals["mean_of_tasks"], name: every}
 
 
-def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
-    """The test split in all orders of the choices, the others as they are; natural form, both images."""
-    return arrange(path, split or "test", limit)
-
-
-def arrange(
-    path: str,
-    split: str = "test",
-    limit: int | None = None,
-    answer_form: str = "natural",
-    max_images: int = 2,
-    circular: bool | None = None,
-    seed: int = 0,
-    images: int | None = None,
-) -> Sequence[Example]:
-    """The questions of an evaluation; arguments as in `sat.load`.
-
-    Args:
-        path: rows as in `sat.load`, or `embedded` for rendered scenes.
-        limit: at most this many questions, however often each is asked.
-        circular: every question in all orders of its choices; by default on the test split alone.
-        images: only questions with this number of images; `limit` then counts those alone.
-    """
-    if str(path) == "embedded":
-        make = two_views if images == 2 else partial(series.sat, answer_form=answer_form)
-        examples = make(split, limit or EMBEDDED_SIZE, seed=seed)
-    elif images is None:
-        examples = sat.load(path, split, limit, answer_form, max_images, seed)
-    else:
-        examples = with_images(sat.load(path, split, None, answer_form, images, seed), images)[:limit]
-    return sat.circular(examples) if (split == "test" if circular is None else circular) else examples
-
-
-def with_images(examples: Sequence[Example], count: int) -> Sequence[Example]:
-    """The questions with a number of images; all are loaded to count them."""
-    prefetch(examples)
-    fitting = [number for number, example in enumerate(examples) if len(example.images) == count]
-    return LazyExamples(lambda number: examples[number], fitting)
-
-
 BENCHMARK = Benchmark(
     "SAT",
-    load,
+    sat.load_test,
     {
         "strict": Rule("strict", "the choice that a text answers with", parse_choice, gold_letter),
         "official": Rule(
