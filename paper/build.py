@@ -1,7 +1,7 @@
 """Builds paper.pdf from paper/figures.json: no run folder, no model and no network is needed.
 
 python paper/build.py                              # paper.pdf, from the figures that the repository carries
-python paper/build.py --collect                    # gathers the figures from results/ first
+python paper/build.py --collect                    # collects the figures from results/ first
 python paper/build.py --output_dir build --pages   # elsewhere, and every page as a PNG beside it
 
 The text is paper.typ and the files that it includes. It has no number of its own: each is a reference into
@@ -27,22 +27,23 @@ PIXELS_PER_INCH = 100
 
 @dataclass
 class Args:
-    collect: bool = field(default=False, metadata={"help": "gather the figures from run folders first"})
+    collect: bool = field(default=False, metadata={"help": "collect the figures from run folders first"})
     results: str = field(
         default=str(HERE.parent / "results"), metadata={"help": "folder of the studies, for --collect"}
     )
     figures: str = field(
-        default=str(HERE / "figures.json"), metadata={"help": "the figures: read, and written by --collect"}
+        default=str(HERE / "figures.json"),
+        metadata={"help": "JSON file of the figures, written by --collect"},
     )
     output_dir: str = field(default=str(HERE.parent), metadata={"help": "where paper.pdf goes"})
     pages: bool = field(default=False, metadata={"help": "also write page-1.png, page-2.png, ..."})
 
 
 def compiled(figures: dict, form: str) -> bytes | list[bytes]:
-    """The paper as `pdf` (one file) or `png` (one a page).
+    """Compile the paper as `pdf` (one file) or `png` (one per page).
 
     Raises:
-        UserError: the text refers to a figure that is not there, or typst finds another fault in it.
+        UserError: the text refers to a missing figure, or has another fault.
     """
     inputs = {"figures": json.dumps(texts(figures), ensure_ascii=False)}
     inputs |= {f"plot-{name}": svg for name, svg in draw(figures).items()}
@@ -62,12 +63,12 @@ def compiled(figures: dict, form: str) -> bytes | list[bytes]:
 def main(args: Args) -> Path:
     path, output = Path(args.figures), Path(args.output_dir)
     if args.collect:
-        from collect import collect  # imports what reads runs, which the paper alone does without
+        from collect import collect  # loads runs, which building the paper does not need
 
         found = json.dumps(collect(Path(args.results)), indent=1, ensure_ascii=False)
         path.write_text(found + "\n", encoding="utf-8")
     if not path.is_file():
-        raise UserError(f"--figures {path}: no such file; gather the figures with --collect")
+        raise UserError(f"--figures {path}: no such file; collect the figures with --collect")
     figures = dict(read_json(path))
     output.mkdir(parents=True, exist_ok=True)
     paper = output / "paper.pdf"

@@ -1,6 +1,6 @@
-"""Gathers the paper's figures from run folders and measurements into one small JSON.
+"""Collects the paper's figures from run folders and measurements into one small JSON.
 
-A study whose runs are not there, or not all of them, is left out, and the paper says so.
+A study with missing runs is left out, and the paper says so.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from spatialvlm.run_folder import read_lines
 
 
 def collect(results: Path) -> dict:
-    """Every study and measurement under `results` that is whole, by name.
+    """Return every complete study and measurement under `results`, by name.
 
     Raises:
-        UserError: no study at all is there, or a file cannot be read.
+        UserError: no complete study, or a damaged file.
     """
     studies = {
         "sat": sat_study(results / "reproduce_sat"),
@@ -41,14 +41,12 @@ def collect(results: Path) -> dict:
         name: read(read_json(path)) for name, (read, path) in measured.items() if path.is_file()
     }
     parts |= {"embedded": embedded(ROOT / "spatialvlm/embedded"), "readers": readers()}
-    parts["method"] = {
-        "level": 95
-    }  # of every interval, in spatialvlm.evaluation.metrics and report.comparison
+    parts["method"] = {"level": 95}  # percent, of every interval
     return {name: part for name, part in parts.items() if part}
 
 
 def speed(report: Mapping) -> dict:
-    """benchmarks/grpo_step.py: seconds a step, our gain over the other ways, and what they agree in."""
+    """benchmarks/grpo_step.py: seconds per step, gain over the other methods, agreement."""
     arguments = report["arguments"]
     found = {
         "prompts": arguments["prompts"],
@@ -74,7 +72,7 @@ def speed(report: Mapping) -> dict:
 
 
 def throughput(report: Mapping) -> dict:
-    """benchmarks/eval_throughput.py: questions a second."""
+    """benchmarks/eval_throughput.py: questions per second."""
     ways, arguments = report["ways"], report["arguments"]
     return {
         "questions": arguments["questions"],
@@ -88,7 +86,7 @@ def throughput(report: Mapping) -> dict:
 
 
 def memory(report: Mapping) -> dict:
-    """benchmarks/eval_throughput.py --memory: the most that was held, of the fewest and most questions."""
+    """benchmarks/eval_throughput.py --memory: peak memory for the fewest and the most questions."""
     held = {int(n): size for n, size in report["peak_memory_bytes"].items()}
     few, many = min(held), max(held)
     return {
@@ -107,7 +105,7 @@ def verify(report: Mapping) -> dict:
 
 
 def embedded(folder: Path) -> dict:
-    """How well the models in the repository answer, by form and kind; adapters under their folder's name."""
+    """Accuracy of the embedded models by form and kind; adapters under their folder's name."""
     found = {}
     for path in [folder / "accuracy.json", *sorted(folder.glob("*/accuracy.json"))]:
         name = "base" if path.parent == folder else path.parent.name
@@ -132,5 +130,5 @@ def _kinds(kinds: Mapping[str, Mapping]) -> dict:
 
 
 def readers() -> dict:
-    """The labelled texts that hold the answer reader."""
+    """The number of labelled texts that the answer parser is tested on."""
     return {"texts": len(read_lines(ROOT / "tests/parsing/completions.jsonl"))}

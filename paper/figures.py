@@ -1,6 +1,6 @@
-"""What the paper's numbers are made of, and how they are written.
+"""The paper's numbers: their form in figures.json, and their text.
 
-A *figure* is a share or a difference of shares with its interval, `{"share" or "points": value, "interval":
+A *figure* is a fraction or a difference of fractions with its interval, `{"share" or "points": value, "interval":
 [low, high], "n": n}` as fractions of 1; a measured number, `{"value": x, "digits": d}` with the decimals that
 it is shown with (with "e": one significant digit and an exponent), and its sign where it has `sign`; a whole
 number; or words.
@@ -18,7 +18,7 @@ from spatialvlm.evaluation.tables import percent
 from spatialvlm.reporting.comparison import verdict
 
 Figure = dict | int | str
-PLACES = 6  # decimals kept of a share
+PLACES = 6  # decimals kept of a fraction
 
 
 def share(found: Estimate) -> Figure:
@@ -35,13 +35,13 @@ def _estimate(kind: str, found: Estimate) -> Figure:
 
 
 def number(value: float, digits: int | str = 0, sign: bool = False) -> Figure:
-    """A number shown with so many decimals, or with digits "e" as a power of ten."""
+    """Return a number with its decimals; with digits "e" it is shown as a power of ten."""
     kept = float(f"{value:.2e}") if digits == "e" else round(value, digits + 3)
     return {"value": kept, "digits": digits} | ({"sign": True} if sign else {})
 
 
 def claim(words: str, difference: Estimate, reported: float | None = None) -> dict:
-    """A claim that `difference` is above 0, what the paper reports of it in points, and whether it holds."""
+    """Return a claim that `difference` is above 0, the published points if any, and its verdict."""
     found = {"claim": words, "difference": points(difference), "verdict": verdict(difference)}
     return found | ({} if reported is None else {"published": number(reported, 1, sign=True)})
 
@@ -51,7 +51,7 @@ def is_figure(part: object) -> bool:
 
 
 def written(figure: Figure) -> dict[str, str]:
-    """A figure in words: `text` with its interval where it has one, and `short` without."""
+    """Return a figure as `text`, with its interval if it has one, and as `short` without."""
     if not isinstance(figure, dict):
         text = f"{figure:,}" if isinstance(figure, int) else figure
         return {"text": text, "short": text}
@@ -73,7 +73,7 @@ def _number(value: float, digits: int | str, sign: bool = False) -> str:
 
 
 def texts(part: object) -> object:
-    """The same tree with every figure written; curves and other lists of numbers are left out."""
+    """Return the tree with every figure as text, without curves."""
     if isinstance(part, list):
         return [texts(each) for each in part]
     if is_figure(part):
@@ -82,11 +82,11 @@ def texts(part: object) -> object:
 
 
 def read_json(path: Path) -> Mapping:
-    """Raises UserError where the file is no JSON object."""
+    """Load a JSON object. Raises UserError if the file is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no JSON ({error}); make it again") from None
+        raise UserError(f"{path} is no JSON ({error}); recompute it") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path} holds no JSON object; make it again")
+        raise UserError(f"{path} holds no JSON object; recompute it")
     return found

@@ -1,4 +1,4 @@
-"""The paper's plots as SVG, drawn from its figures alone; the same figures give the same bytes."""
+"""The paper's plots as SVG, from its figures alone; the same figures give the same bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEGEND = 5  # entries a line, where they are few
 
 
 def draw(figures: Mapping) -> dict[str, str]:
-    """Every plot that the figures allow: name -> SVG."""
+    """Return every plot that the figures allow, by name."""
     found = {}
     with plt.rc_context(STYLE):
         if sat := figures.get("sat"):
@@ -49,7 +49,7 @@ def draw(figures: Mapping) -> dict[str, str]:
 def dots(
     ways: Mapping[str, Mapping], published: Mapping[str, Mapping] | None = None, height: float = 2.6
 ) -> plt.Figure:
-    """A block a column, in it a dot with its interval for every way; hollow diamonds are published."""
+    """Plot a block per column with a dot and interval per arm; hollow diamonds are published."""
     figure, axis = plt.subplots(figsize=(WIDTH, height))
     columns = [name for name in next(iter(ways.values())) if name != "name"]
     step = 0.8 / len(ways)
@@ -60,7 +60,7 @@ def dots(
             reported = [published[key][name]["value"] for name in columns]
             axis.plot(places, reported, "D", color=COLOURS[index], fillstyle="none", markersize=4)
     axis.set_xticks(range(len(columns)), [_broken(name) for name in columns])
-    axis.set_ylabel("percent right")
+    axis.set_ylabel("percent correct")
     axis.set_ylim(0, 100)
     handles, labels = axis.get_legend_handles_labels()
     if published:
@@ -74,7 +74,7 @@ def dots(
 
 
 def polarity(sat: Mapping) -> plt.Figure:
-    """Depth and Distance as asked (full) and turned (hollow), joined by a line, for every way."""
+    """Plot Depth and Distance, original (full) and flipped (hollow), joined by a line, per arm."""
     tasks = list(next(iter(sat["published_gap"].values())))
     figure, axes = plt.subplots(1, len(tasks), figsize=(WIDTH, 2.3), sharey=True)
     for axis, task in zip(axes, tasks, strict=True):
@@ -87,16 +87,16 @@ def polarity(sat: Mapping) -> plt.Figure:
         axis.set_xticks(range(len(names)), [name.replace("dynamic sampling", "filter") for name in names])
         axis.set_title(task, fontsize=9)
         axis.set_ylim(0, 100)
-    axes[0].set_ylabel("percent right")
+    axes[0].set_ylabel("percent correct")
     figure.tight_layout()
     return figure
 
 
 def courses(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> plt.Figure:
-    """Reward before filtering, and the share of groups whose rewards differ, by step."""
+    """Plot reward before filtering, and the fraction of groups whose rewards differ, by step."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.1))
     names = {"v1": "GRPO-v1", "v2": "GRPO-v2", "v2-unfiltered": "GRPO-v2 without dynamic sampling"}
-    titles = {"reward": "mean reward", "informative": "share of groups whose rewards differ"}
+    titles = {"reward": "mean reward", "informative": "fraction of groups whose rewards differ"}
     for axis, (metric, title) in zip(axes, titles.items(), strict=True):
         for colour, (key, found) in zip((COLOURS[1], COLOURS[3], COLOURS[4]), curves.items(), strict=True):
             values = found[metric]
@@ -114,7 +114,7 @@ def courses(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> plt.Figure:
 
 
 def seconds(sizes: Mapping[str, Mapping]) -> plt.Figure:
-    """Seconds a GRPO step by way and group size, on a logarithmic axis."""
+    """Plot seconds per GRPO step by method and group size, on a logarithmic axis."""
     figure, axis = plt.subplots(figsize=(WIDTH, 1.9))
     ways = list(next(iter(sizes.values()))["seconds"])
     for index, way in enumerate(ways):
@@ -128,7 +128,7 @@ def seconds(sizes: Mapping[str, Mapping]) -> plt.Figure:
     axis.minorticks_off()
     axis.set_yticks(range(len(sizes)), [f"{size['generations']} completions" for size in sizes.values()])
     axis.invert_yaxis()
-    axis.set_xlabel("seconds a step")
+    axis.set_xlabel("seconds per step")
     axis.grid(axis="y", visible=False)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()

@@ -255,14 +255,14 @@ def sparkle_study(folder: Path) -> dict:
         above = change["basic"]["mean_of_tasks"]
         claims[f"{key}_basic"] = claim(f"{name}: basic capabilities above base", above)
         claims[f"{key}_chance"] = claim(
-            f"{name}: basic capabilities above answers without looking",
+            f"{name}: basic capabilities above the blind baseline",
             _above_chance(arms[name].summaries["basic"], CAPABILITIES),
         )
         above = change["composite"]["mean_of_tasks"]
         claims[f"{key}_composite"] = claim(f"{name}: composite tasks above base", above)
     for name in CAPABILITIES:
         claims[f"{name}_chance"] = claim(
-            f"SFT, {name} alone: {name} above answers without looking",
+            f"SFT, {name} alone: {name} above the blind baseline",
             _above_chance(arms[f"SFT, {name} alone"].summaries["basic"], (name,)),
         )
     by_task = sparkle.changes(base, arms["SFT"])["composite"]

@@ -1,4 +1,4 @@
-"""The paper: figures gathered from runs, no number typed by hand, a PDF that builds from figures alone."""
+"""The paper: figures collected from runs, no number typed by hand, a PDF that builds from figures alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from figures import claim, number, points, share, written
 PAPER = commands.ROOT / "paper"
 SOURCES = sorted(PAPER.glob("*.typ"))
 FIGURES = PAPER / "figures.json"
-CALLS = r"(?:n|short|verdict|has|ways|claims|accuracies|plot|find)"
+CALLS = r"(?:n|short|verdict|has|arms|claims|accuracies|plot|find)"
 NAMES = (  # what may have a digit in the text, longest first
     *("PaliGemma 2 3B", "PaliGemma 2", "Qwen2.5-VL", "Qwen2-VL 2B", "Qwen2-VL", "VSI-100k", "GRPO-v1"),
     *("GRPO-v2", "Pass\\@4", "3D", "v1 ", "v2 "),
@@ -152,7 +152,7 @@ def whole(runs) -> dict:
     return json.loads(FIGURES.read_text()) | collect(runs)
 
 
-# ---- gathering
+# ---- collecting
 
 
 def test_shares_and_claims_are_those_of_the_reports(runs, whole):
@@ -295,7 +295,7 @@ def test_every_reference_exists(source, whole):
         return True
 
     text = source.read_text(encoding="utf-8")
-    called = r"#?\b(?:n|short|verdict|has|ways|claims|accuracies|find)\("
+    called = r"#?\b(?:n|short|verdict|has|arms|claims|accuracies|find)\("
     paths = re.findall(called + r'"([a-z]+\.[\w.-]*\w)"[,)]', text)
     committed = json.loads(FIGURES.read_text())
     for path in paths:
@@ -356,4 +356,4 @@ def test_a_missing_figure_is_named(build, whole):
 
 def test_missing_figures_are_refused(tmp_path, capsys):
     line = commands.refused("paper/build.py", "--figures", str(tmp_path / "none.json"), capsys=capsys)
-    assert "no such file; gather the figures with --collect" in line
+    assert "no such file; collect the figures with --collect" in line
