@@ -120,14 +120,6 @@ def _parse(source: str) -> list[ast.Assign | ast.Expr]:
         level = [child for node in level for child in ast.iter_child_nodes(node)]
     if not tree.body:
         raise Refused("no program: empty")
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign):
-            if len(statement.targets) != 1 or not isinstance(statement.targets[0], ast.Name):
-                raise Refused("an assignment to something other than one name")
-            if statement.targets[0].id in FUNCTIONS:
-                raise Refused(f"{statement.targets[0].id} is a function")
-        elif not isinstance(statement, ast.Expr):
-            raise Refused(f"{type(statement).__name__} is not allowed")
     for node in ast.walk(tree):
         _check_node(node)
     return tree.body
@@ -135,6 +127,12 @@ def _parse(source: str) -> list[ast.Assign | ast.Expr]:
 
 def _check_node(node: ast.AST) -> None:
     match node:
+        case ast.Assign(targets=[ast.Name(id=name)]) if name in FUNCTIONS:
+            raise Refused(f"{name} is a function")
+        case ast.Assign(targets=targets) if len(targets) > 1 or not isinstance(targets[0], ast.Name):
+            raise Refused("an assignment to something other than one name")
+        case ast.stmt() if not isinstance(node, ast.Assign | ast.Expr):
+            raise Refused(f"{type(node).__name__} is not allowed")
         case ast.expr() if not hasattr(_Evaluator, f"visit_{type(node).__name__}"):
             raise Refused(f"{type(node).__name__} is not allowed")
         case ast.Name(id=name) if (name.startswith("_") and name != "_") or len(name) > 50:
@@ -201,19 +199,15 @@ class _Evaluator(ast.NodeVisitor):
         return self.names[node.id]
 
     def visit_BinOp(self, node: ast.BinOp) -> Any:
-        compute = _operator(node.op)
+        op, compute = type(node.op), _operator(node.op)
         left, right = self.visit(node.left), self.visit(node.right)
-        if not (isinstance(left, int | float) and isinstance(right, int | float)):
-            joined = (
-                isinstance(node.op, ast.Add) and type(left) is type(right) and isinstance(left, str | list)
-            )
-            if not joined:  # 'a' * 10**9 and '%999999999d' % 1 are no arithmetic
-                raise TypeError(
-                    f"{type(node.op).__name__} of {type(left).__name__} and {type(right).__name__}"
-                )
+        if isinstance(left, int | float) and isinstance(right, int | float):
+            if op is ast.Pow and abs(right) > MAX_POWER:
+                raise Stopped(f"a power above {MAX_POWER}")
+        elif op is ast.Add and type(left) is type(right) and isinstance(left, str | list):
             self.pay(len(left) + len(right))
-        elif isinstance(node.op, ast.Pow) and abs(right) > MAX_POWER:
-            raise Stopped(f"a power above {MAX_POWER}")
+        else:  # 'a' * 10**9 and '%999999999d' % 1 are no arithmetic
+            raise TypeError(f"{op.__name__} of {type(left).__name__} and {type(right).__name__}")
         return compute(left, right)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
@@ -368,11 +362,12 @@ def _has(thing: dict[str, Any], name: str, wanted: str) -> bool:
 def _filter(things: Any, /, **attributes: Any) -> list[dict[str, Any]]:
     if not all(isinstance(each, dict) for each in _list(things)):
         raise TypeError("a list of objects is needed")
-    wanted = {
-        name: str(_need(value, str | int | float, "a text or number")).lower()
-        for name, value in attributes.items()
-    }
+    wanted = {name: _text(value).lower() for name, value in attributes.items()}
     return [each for each in things if all(_has(each, name, value) for name, value in wanted.items())]
+
+
+def _text(value: Any) -> str:
+    return str(_need(value, str | int | float, "a text or number"))  # a list's text is not paid for
 
 
 def _find(things: Any, /, **attributes: Any) -> dict[str, Any]:
