@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import ProcessorMixin
 
@@ -97,8 +97,7 @@ class Args(ModelArgs):
             max_new_tokens=self.max_new_tokens,
             num_samples=self.num_samples,
         )
-        if self.num_workers is not None and self.num_workers < 0:
-            raise UserError(f"--num_workers {self.num_workers}: must not be negative")
+        require_at_least(0, num_workers=self.num_workers)
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def run(
     facts: Facts | None = None,
     data: DataSource | None = None,
 ) -> tuple[list[Record], dict]:
-    """Evaluates all examples into the run folder of `args` and prints the table.
+    """Evaluate all examples into the run folder of `args` and prints the table.
 
     Args:
         benchmark: its rules, of which `args.rule` names one, and its totals.
@@ -169,7 +168,6 @@ def run(
         seed=args.seed,
         num_workers=default_workers(model.device) if args.num_workers is None else args.num_workers,
     )
-
     gold = gold_answers(examples, settings, benchmark.title)  # before there is a folder: bad rows leave none
     folder = distributed.on_main(lambda: open_run(model, args, benchmark.title, data))
     records, summary = answer_into(folder, model, processor, examples, gold, benchmark, settings, facts=facts)
@@ -190,7 +188,7 @@ def answer_into(
     interim_every: int | None = None,
     report: Callable[[dict], None] = lambda summary: None,
 ) -> tuple[list[Record], dict]:
-    """Answers what the folder does not hold yet, batch by batch, and writes the summary.
+    """Answer what the folder does not hold yet, batch by batch, and write the summary.
 
     What was generated earlier is parsed again by the present rule, by as many processes as there are now.
 
@@ -242,7 +240,7 @@ def predict(
     progress: str | None = None,
     **settings: Any,
 ) -> list[Record]:
-    """Answers all examples in memory; the records, in their order, are the same on every process.
+    """Answer all examples in memory; the records, in their order, are the same on every process.
 
     Args:
         progress: name of a progress bar with running accuracy; none where None.
@@ -419,16 +417,15 @@ def _generate(model, processor, batch: Prepared, settings: Settings) -> list[lis
     return rollout.decode(processor, completions)
 
 
-# ---- batches prepared by worker processes, which decode and resize while the model runs
+# ---- batches prepared by worker processes, which decode and resize images while the model runs
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Questions without their images, so that little goes between processes, and the model's inputs for them;
-    None for no questions."""
+    """Questions, without their images to spare the way between processes, and the model's inputs for them."""
 
     examples: list[Example]
-    inputs: Batch | None
+    inputs: Batch | None  # None for no questions
 
 
 def prepared(
@@ -442,14 +439,30 @@ def prepared(
     Raises:
         UserError: an image is missing or broken, when the turn of its batch comes.
     """
-    source = _Batches(processor, examples, batches)
+
+    def prepare(indices: Sequence[int]) -> Prepared:
+        batch = [examples[index] for index in indices]
+        if not batch:
+            return Prepared([], None)
+        prompts, images = [example.prompt for example in batch], [example.images for example in batch]
+        inputs = rollout.encode(processor, prompts, images)
+        return Prepared([example.without_images() for example in batch], inputs)
+
+    def in_worker(indices: Sequence[int]) -> Prepared | str:
+        """A batch, or the message of what is wrong with it, since DataLoader rewrites errors."""
+        try:
+            return prepare(indices)
+        except UserError as error:
+            return str(error)
+
     if not workers:
-        yield from map(source.prepare, range(len(batches)))
+        yield from map(prepare, batches)
         return
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
     loader = DataLoader(
-        source,
+        batches,
         batch_size=None,
+        collate_fn=in_worker,
         num_workers=workers,
         prefetch_factor=AHEAD,
         multiprocessing_context="fork",  # examples are made by local functions, which cannot be sent
@@ -458,26 +471,3 @@ def prepared(
         if isinstance(batch, str):
             raise UserError(batch)
         yield batch
-
-
-class _Batches(Dataset):
-    def __init__(self, processor, examples: Sequence[Example], batches: Sequence[Sequence[int]]):
-        self.processor, self.examples, self.batches = processor, examples, batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> Prepared | str:
-        """In a worker: a batch, or the message of what is wrong with it, since DataLoader rewrites errors."""
-        try:
-            return self.prepare(number)
-        except UserError as error:
-            return str(error)
-
-    def prepare(self, number: int) -> Prepared:
-        batch = [self.examples[index] for index in self.batches[number]]
-        if not batch:
-            return Prepared([], None)
-        prompts, images = [example.prompt for example in batch], [example.images for example in batch]
-        inputs = rollout.encode(self.processor, prompts, images)
-        return Prepared([example.without_images() for example in batch], inputs)
