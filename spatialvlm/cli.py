@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import shutil
 import sys
+import textwrap
+import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from spatialvlm.errors import UserError
 
 # Advises, before anything of ours is printed, a kernel for 4 bit on the CPU, which nothing here uses.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+ROOT = Path(__file__).resolve().parents[1]
+# Flags that mean the same in every script, by the group of --help; the others are in their class's FLAG_GROUP.
+GROUPS = {
+    "data": "data split limit train_limit eval_data eval_limit image_folder",
+    "run": "seed output_dir run_name batch_size num_workers eval_batch_size test_base resume save_steps "
+    "save_total_limit report_to log_completions_steps",
+}
 
 
 def defaults_by_profile(args_class: type) -> dict[str, dict[str, Any]]:
@@ -23,6 +35,99 @@ def defaults_by_profile(args_class: type) -> dict[str, dict[str, Any]]:
     for each in reversed(args_class.__mro__):
         defaults |= vars(each).get("BY_PROFILE", {})
     return defaults
+
+
+# ---- --help
+
+
+def help_text(args_class: type, doc: str, files: dict[str, Path | None]) -> str:
+    """The script's docstring line by line, then its flags in groups, each with the default that applies.
+
+    Args:
+        files: the configuration of each profile, {"paper": ..., "embedded": ...}; the same for a --config given.
+    """
+    import yaml
+
+    configs = {
+        profile: yaml.safe_load(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+        for profile, path in files.items()
+    }
+    configs = {profile: values | {"profile": "auto"} for profile, values in configs.items()}
+    groups: dict[str, list[str]] = {}
+    hints, by_profile = get_type_hints(args_class), defaults_by_profile(args_class)
+    for field in dataclasses.fields(args_class):
+        usual = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        paper, embedded = (
+            config.get(field.name, by_profile.get(field.name, {}).get(profile, usual))
+            for profile, config in configs.items()
+        )
+        flag = f"--{field.name} {_values(hints[field.name])}"
+        text = field.metadata.get("help", "") + _default(paper, embedded)
+        groups.setdefault(_group(args_class, field.name), []).append(_entry(flag, text))
+    text = "YAML file of flags; the command line takes precedence" + _default(*files.values())
+    groups.setdefault("run", []).extend([_entry("--config FILE", text), _entry("--help", "this text")])
+    order = ["model", "data", "training", "GRPO", "evaluation"]
+    names = sorted(groups, key=lambda name: order.index(name) if name in order else 99 + (name == "run"))
+    parts = [doc.strip(), *(f"{name}:\n" + "\n".join(groups[name]) for name in names)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _group(args_class: type, name: str) -> str:
+    """The group of a flag: by its name, or of the class that first has it."""
+    for group, names in GROUPS.items():
+        if name in names.split():
+            return group
+    for each in reversed(args_class.__mro__):
+        if dataclasses.is_dataclass(each) and name in {field.name for field in dataclasses.fields(each)}:
+            return vars(each).get("FLAG_GROUP", "this script")
+    raise AssertionError(name)
+
+
+def _values(hint: Any) -> str:
+    """How a flag's value is written: `INT`, `{a,b}`, `TEXT ...`."""
+    if isinstance(hint, types.UnionType):  # X | None
+        hint = next(each for each in get_args(hint) if each is not type(None))
+    if get_origin(hint) is Literal:
+        return f"{{{','.join(map(str, get_args(hint)))}}}"
+    if get_origin(hint) is list:
+        return f"{_values(get_args(hint)[0])} ..."
+    return "[true|false]" if hint is bool else {int: "INT", float: "NUMBER"}.get(hint, "TEXT")
+
+
+def _default(paper: Any, embedded: Any) -> str:
+    if paper is dataclasses.MISSING:
+        return " (required)"
+    shown = [f"default: {_shown(paper)}"] if paper is not None else []
+    shown += [f"embedded: {_shown(embedded)}"] if embedded != paper else []
+    return f" ({'; '.join(shown)})" if shown else ""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    return str(value).replace(f"{ROOT}/", "")
+
+
+def _entry(flag: str, text: str) -> str:
+    width = min(shutil.get_terminal_size().columns, 110)
+    lines = textwrap.wrap(text, width - 30, break_on_hyphens=False) or [""]
+    if len(flag) > 26:
+        lines.insert(0, "")
+    return "\n".join(
+        f"  {flag if not number else '':<26}  {line}".rstrip() for number, line in enumerate(lines)
+    )
+
+
+def _config_files(argv: list[str], default_config: Callable[[str], Path] | None) -> dict[str, Path | None]:
+    if "--config" in argv:
+        given = Path(*argv[argv.index("--config") + 1 :][:1])
+        return {"paper": given, "embedded": given}
+    return {name: default_config(name) if default_config else None for name in ("paper", "embedded")}
+
+
+# ---- parsing
 
 
 def _split_equals(argv: list[str]) -> list[str]:
@@ -44,40 +149,49 @@ def run(
     argv: list[str] | None = None,
     default_config: Callable[[str], Path] | None = None,
 ) -> Any:
-    """Parses flags into `args_class` (a dataclass) and calls `main(args)`.
+    """Parse flags into `args_class` (a dataclass) and call `main(args)`.
 
     A `UserError`, from anywhere below, ends in one line on stderr and exit code 2, without a traceback;
-    Ctrl-C in exit code 130. `--config file.yaml` sets flags that the command line may override; where it is
-    not given, `default_config` names the file for the --profile that is.
+    Ctrl-C in exit code 130. A dataclass checks its values in `__post_init__` (`errors.require_at_least`).
+
+    Args:
+        default_config: where --config, the YAML file of flags that the command line may override, is not
+            given: returns the file for the --profile that is.
     """
+    words = _split_equals(sys.argv[1:] if argv is None else argv)
+    doc = sys.modules[main.__module__].__doc__ or ""
+    if {"--help", "-h"} & set(words):
+        print(help_text(args_class, doc, _config_files(words, default_config)), end="")
+        raise SystemExit(0)
+
     import yaml
-    from trl import TrlParser  # imported late: `--help` of a script without models stays quick
+    from trl import TrlParser  # imported late: --help stays quick
 
     from spatialvlm import distributed
 
     if argv is None:
         distributed.start_the_others()
+    argv = words
     try:
-        argv = _split_equals(sys.argv[1:] if argv is None else argv)
         if default_config and "--config" not in argv:
             profile = argv[argv.index("--profile") + 1 :][:1] if "--profile" in argv else []
             argv = ["--config", str(default_config(*profile or ["auto"])), *argv]
-        parser = TrlParser(args_class, description=sys.modules[main.__module__].__doc__)
+        parser = TrlParser(args_class, add_help=False)
         parser.error = _refuse  # one line for a flag's bad value too, where argparse prints its whole usage
         try:
             (args,) = parser.parse_args_and_config(argv)
         except yaml.YAMLError as error:
             where = argv[argv.index("--config") + 1]
-            raise UserError(f"--config {where} is no YAML: {' '.join(str(error).split())}") from None
+            raise UserError(f"--config {where} is not YAML: {' '.join(str(error).split())}") from None
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from None
         try:
-            found = main(args)
+            result = main(args)
         except (UserError, SystemExit):  # all processes end so, or none
             distributed.part()
             raise
         distributed.part()
-        return found
+        return result
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,6 +1,8 @@
 """The command line: flags over YAML over defaults, and one line for a user's mistake."""
 
+import sys
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -29,6 +31,52 @@ def test_a_flag_goes_over_the_file(tmp_path):
     file.write_text("steps: 7\nname: from the file\n")
     assert cli.run(main, Args, ["--config", str(file)]) == Args(7, "from the file")
     assert cli.run(main, Args, ["--config", str(file), "--steps", "9"]) == Args(9, "from the file")
+
+
+class Base:
+    BY_PROFILE: ClassVar = {"data": {"paper": "owner/rows", "embedded": "embedded"}}
+    FLAG_GROUP: ClassVar = "model"
+
+
+@dataclass
+class Grouped(Base):
+    """Flags of each kind."""
+
+    profile: Literal["auto", "paper"] = field(default="auto", metadata={"help": "which twin"})
+    data: str | None = field(default=None, metadata={"help": "where the questions are"})
+    max_steps: int = field(default=3, metadata={"help": "updates"})
+    test_base: bool = field(default=True, metadata={"help": "before training, too"})
+    parts: list[str] = field(default_factory=lambda: ["a", "b"], metadata={"help": "layers, 50 % of them"})
+    seed: int = field(default=0, metadata={"help": "of everything"})
+
+
+def test_help_shows_commands_as_they_are_groups_and_defaults_that_apply(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(
+        sys.modules[__name__], "__doc__", "Train.\n\npython a.py    # GPU\npython a.py b  # CPU\n"
+    )
+    (tmp_path / "paper.yaml").write_text("profile: paper\nmax_steps: 1000\nseed: 1\n")
+    (tmp_path / "embedded.yaml").write_text("profile: embedded\nmax_steps: 60\nseed: 1\n")
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main, Grouped, ["--help"], default_config=lambda profile: tmp_path / f"{profile}.yaml")
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert printed.startswith("Train.\n\npython a.py    # GPU\npython a.py b  # CPU\n\n")
+    for line in (
+        "which twin (default: auto)",
+        "where the questions are (default: owner/rows; embedded: embedded)",
+        "updates (default: 1000; embedded: 60)",
+        "before training, too (default: true)",
+        "layers, 50 % of them (default: a b)",
+        "of everything (default: 1)",
+    ):
+        assert line in printed
+    assert printed.index("\ndata:\n") < printed.index("\nthis script:\n") < printed.index("\nrun:\n")
+    assert "--max-steps" not in printed and printed.count("--test_base") == 1
+    assert cli.run(main, Grouped, ["--max-steps", "5", "--test_base", "false"]).max_steps == 5
+    with pytest.raises(SystemExit):
+        cli.run(main, Grouped, ["--config", str(tmp_path / "embedded.yaml"), "-h"])
+    assert "updates (default: 60)" in capsys.readouterr().out
 
 
 def failing(args):

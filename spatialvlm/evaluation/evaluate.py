@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
@@ -55,6 +55,8 @@ class Gold(NamedTuple):
 @dataclass
 class Args(ModelArgs):
     """What every evaluation script takes."""
+
+    FLAG_GROUP: ClassVar = "evaluation"
 
     data: str | None = field(
         default=None, metadata={"help": "hub id, file, folder, or 'embedded'; by profile where not given"}

@@ -58,6 +58,7 @@ class ModelArgs:
     a subclass; `fill_defaults` sets it, and --help shows both values.
     """
 
+    FLAG_GROUP: ClassVar = "model"
     BY_PROFILE: ClassVar = {"model": {"paper": PUBLISHED, "embedded": str(EMBEDDED)}}
     profile: Literal["auto", "embedded", "paper"] = field(
         default="auto",
@@ -65,21 +66,19 @@ class ModelArgs:
     )
     model: str | None = field(
         default=None,
-        metadata={"help": "hub id or folder: PaliGemma, Qwen2-VL or Qwen2.5-VL; by profile where not given"},
+        metadata={"help": "hub id or folder of a PaliGemma, Qwen2-VL or Qwen2.5-VL"},
     )
-    adapter: str | None = field(
-        default=None, metadata={"help": "folder of a PEFT adapter to put on the model"}
-    )
+    adapter: str | None = field(default=None, metadata={"help": "folder of a PEFT adapter for the model"})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
         default="auto",
-        metadata={"help": "of the weights; auto = float32 on CPU, else bfloat16 where native, else float16"},
+        metadata={"help": "of the weights: auto = float32 on CPU, else bfloat16 where native, else float16"},
     )
-    load_in_4bit: bool = field(default=False, metadata={"help": "language weights in 4 bits (CUDA only)"})
+    load_in_4bit: bool = field(default=False, metadata={"help": "language weights in 4 bit (CUDA only)"})
     shard_base: bool = field(
         default=False,
-        metadata={"help": "share the frozen decoder layers out among the processes of a launch (FSDP)"},
+        metadata={"help": "shard the frozen decoder layers over the processes of a launch (FSDP)"},
     )
-    seed: int = field(default=0, metadata={"help": "of everything random"})
+    seed: int = field(default=0, metadata={"help": "seed of everything random"})
 
 
 def resolve_profile(args: ModelArgs) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate, Record
@@ -28,6 +28,8 @@ from spatialvlm.worlds.clevr import series
 @dataclass
 class ExperimentArgs(RunArgs):
     """Data, tests and the run folder, by default as published."""
+
+    FLAG_GROUP: ClassVar = "data"
 
     data: str = field(
         default="array/SAT",

@@ -37,6 +37,7 @@ MODELS = {
 class SparkleArgs(RunArgs):
     """Data, tests and the run folder, by default as published."""
 
+    FLAG_GROUP: ClassVar = "data"
     BY_PROFILE: ClassVar = {"model": MODELS}
     data: str = field(
         default=MADE,

@@ -40,6 +40,7 @@ KEPT = 64  # examples that stay in memory, with their frames
 class VSIArgs(RunArgs):
     """Data, tests and the run folder, by default as published."""
 
+    FLAG_GROUP: ClassVar = "data"
     BY_PROFILE: ClassVar = {"model": {"paper": loading.PUBLISHED, "embedded": str(loading.ROOMS)}}
     data: str = field(
         default="results/vsi_100k/scans-0",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ from spatialvlm.training.sampler import Collected, Group, Reward, Sampler, Sampl
 @dataclass
 class GRPOArgs(SamplingArgs):
     """Hyper-parameters; the defaults are the published GRPO-v2 run of PaliGemma 2 on SAT."""
+
+    FLAG_GROUP: ClassVar = "GRPO"
 
     beta: float = field(default=0.01, metadata={"help": "weight of the KL term; 0 = no reference model"})
     loss_type: Literal["grpo", "dr_grpo", "dapo"] = field(

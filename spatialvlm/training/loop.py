@@ -38,6 +38,7 @@ T = TypeVar("T")
 class TrainingArgs:
     """Optimizer, adapter and size of a step; the defaults are the published GRPO-v2 run of PaliGemma 2."""
 
+    FLAG_GROUP: ClassVar = "training"
     per_pass: ClassVar[str]  # the flag for prompts per forward pass, which each method names as published
 
     learning_rate: float = field(default=2e-5, metadata={"help": "learning rate of AdamW"})

@@ -31,6 +31,7 @@ Reward = Callable[[str, Example], float]  # (completion, example) -> reward
 class SamplingArgs(TrainingArgs):
     """Size of a step of GRPO, and how its completions are sampled."""
 
+    FLAG_GROUP: ClassVar = "GRPO"
     per_pass: ClassVar[str] = "prompts_per_device"
 
     num_generations: int = field(default=4, metadata={"help": "completions per prompt (a group)"})

@@ -41,6 +41,7 @@ _IGNORED = -100  # label of what is not learnt, as processor and transformers ha
 class SFTArgs(TrainingArgs):
     """Hyper-parameters; the defaults are the published SFT run of PaliGemma 2 on SAT."""
 
+    FLAG_GROUP: ClassVar = "training"
     per_pass: ClassVar[str] = "per_device_batch_size"
 
     learning_rate: float = field(default=1e-5, metadata={"help": "learning rate of AdamW"})
