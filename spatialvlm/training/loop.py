@@ -157,11 +157,7 @@ class Trainer:
         return []
 
     def take_step(self) -> dict[str, float]:
-        """Take one step; its metrics with number, epoch and seconds.
-
-        Raises:
-            UserError: loss or gradient is not finite, an image is broken, or memory does not suffice.
-        """
+        """Take one step; its metrics with number, epoch and seconds."""
         start = time.perf_counter()
         try:
             metrics = self.step()
@@ -172,10 +168,7 @@ class Trainer:
         return {"step": self.steps, **metrics, "epoch": epoch, "seconds": seconds}
 
     def next_micro_batches(self, encode: Callable[[list[Example]], T]) -> list[T]:
-        """Select the examples of a step and encode this process's, one result per micro-batch.
-
-        An image that is broken on one process ends all.
-        """
+        """Encode this process's micro-batches of the next step; a broken image on one process ends all."""
         processes, size = distributed.state(), self.args.prompts_per_pass
         stride = size * processes.num_processes
         numbers = range(self.drawn, self.drawn + stride * self.args.gradient_accumulation_steps)

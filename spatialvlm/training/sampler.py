@@ -123,10 +123,7 @@ class Sampler:
         args, processes = self.args, distributed.state()
         count = processes.num_processes
         wanted = args.prompts_per_pass * args.gradient_accumulation_steps * count
-        mine: list[Group] = []
-        first_round: list[Group] = []
-        kept: list[Summary] = []
-        seen: list[Summary] = []
+        mine, first_round, kept, seen = [], [], [], []  # as in `Collected`
         tries = 0
         while tries == 0 or (len(kept) < wanted and tries <= args.max_resamples):
             tries += 1
