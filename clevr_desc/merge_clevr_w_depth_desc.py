@@ -45,7 +45,7 @@ class Args:
     world_axes: bool = field(
         default=False, metadata={"help": "sides along the world's x and y: the published, wrong order"}
     )
-    no_images: bool = field(default=False, metadata={"help": "leave pictures out (the column is empty)"})
+    no_images: bool = field(default=False, metadata={"help": "leave images out (the column is empty)"})
     depth: str | None = field(
         default=None,
         metadata={
@@ -58,7 +58,7 @@ class Args:
     )
     format: Literal["parquet", "jsonl", "hub"] = field(
         default="parquet",
-        metadata={"help": "parquet holds pictures, jsonl their paths; hub is parquet, sent by --push_to_hub"},
+        metadata={"help": "parquet holds images, jsonl their paths; hub is parquet, sent by --push_to_hub"},
     )
     push_to_hub: str | None = field(default=None, metadata={"help": "owner/name to send the data set to"})
     output_dir: str | None = field(
@@ -91,8 +91,8 @@ def main(args: Args) -> Path:
     said: Counter[str] = Counter()
     with described_files.whole_folder(final) as folder, tempfile.TemporaryDirectory() as scratch:
         depth_of = depth_maps(args, examples, split, folder / "depth" if suffix == "jsonl" else Path(scratch))
-        pictures = described_files.Pictures(folder, final, embed=suffix == "parquet")
-        write(folder / f"{split}.{suffix}", merged(examples, args, axes, pictures, depth_of, said))
+        images = described_files.Images(folder, final, embed=suffix == "parquet")
+        write(folder / f"{split}.{suffix}", merged(examples, args, axes, images, depth_of, said))
     print(f"{len(examples)} questions written to {final / f'{split}.{suffix}'}")
     print("what their descriptions answer:", ", ".join(f"{n} {what}" for what, n in said.items()), flush=True)
     if args.push_to_hub:
@@ -121,7 +121,7 @@ def merged(
     examples: Sequence[Example],
     args: Args,
     axes: str,
-    pictures: described_files.Pictures,
+    images: described_files.Images,
     depth_of: DepthOf,
     said: Counter,
 ) -> Iterator[dict]:
@@ -130,8 +130,8 @@ def merged(
         name = example.meta["image_filename"]
         image = depth = None
         if not args.no_images:
-            image = pictures.hold("images", name, lambda example=example: example.images[0])
-            depth = pictures.hold("depth", name, lambda example=example: depth_of(example))
+            image = images.hold("images", name, lambda example=example: example.images[0])
+            depth = images.hold("depth", name, lambda example=example: depth_of(example))
         said[described.verdict(example)] += 1
         yield described_files.row(example, axes, image, depth)
 

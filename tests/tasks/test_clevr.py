@@ -21,7 +21,7 @@ def some():
 
 @pytest.fixture
 def folder(tmp_path, some):
-    """An official folder of three small pictures, with one question each."""
+    """An official folder of three small images, with one question each."""
     for name in ("images", "scenes", "questions"):
         (tmp_path / name).mkdir()
     listed, asked = [], []

@@ -247,7 +247,7 @@ def test_what_cannot_be_had_is_left_out_counted_and_said(server, tmp_path, capsy
     found = counting.load_one("pixmo", file, image_cache=tmp_path / "cache")
     assert [each.id for each in found] == ["pixmo-test-0", "pixmo-test-4"]
     said = capsys.readouterr().err
-    for part in ("4 of 6 questions", "1 HTTP 404", "1 other bytes", "1 no picture", "1 not answered"):
+    for part in ("4 of 6 questions", "1 HTTP 404", "1 other bytes", "1 no image", "1 not answered"):
         assert part in said
     assert server.asked["/4.png"] == 3 and server.asked["/1.png"] == 1
 
@@ -263,7 +263,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server, tmp_path):
 
 def test_no_photograph_at_all(server, tmp_path):
     row = pixmo_row(server, image_sha256="0" * 64)
-    with pytest.raises(UserError, match=r"none of 1 photographs could be had \(1 other bytes\)"):
+    with pytest.raises(UserError, match=r"none of 1 photographs could be downloaded \(1 other bytes\)"):
         counting.load_one("pixmo", parquet(tmp_path, [row]), image_cache=tmp_path / "cache")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot make the folder .*file"):

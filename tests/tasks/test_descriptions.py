@@ -188,7 +188,7 @@ def made():
 
 @pytest.fixture
 def folder(tmp_path, made):
-    """An official folder: four scenes with noise for pictures, eight questions each."""
+    """An official folder: four scenes with noise for images, eight questions each."""
     folder = tmp_path / "clevr"
     for name in ("images", "scenes", "questions"):
         (folder / name).mkdir(parents=True)
@@ -343,13 +343,13 @@ def test_no_scenes(folder):
 
 def merge(folder: Path, out: Path, suffix: str, axes: str = "camera", depth: bool = False) -> Path:
     with described_files.whole_folder(out) as partial:
-        pictures = described_files.Pictures(partial, out, embed=suffix == "parquet")
+        images = described_files.Images(partial, out, embed=suffix == "parquet")
 
         def rows():
             for example in described.load(folder, axes=axes):
                 name, scene = example.meta["image_filename"], example.meta["described_scene"]
-                image = pictures.hold("images", name, lambda e=example: e.images[0])
-                found = depth and pictures.hold(
+                image = images.hold("images", name, lambda e=example: e.images[0])
+                found = depth and images.hold(
                     "depth", name, lambda s=scene: described_files.render_depth(s, 48, 32)
                 )
                 yield described_files.row(example, axes, image, found or None)
@@ -383,8 +383,8 @@ def test_parquet_is_what_datasets_writes_and_holds_a_picture_once(folder, tmp_pa
     expected = strings | {name: datasets.Image() for name in ("image", "depth")}
     assert dict(table.features) == expected | {"question_index": datasets.Value("int64")}
     assert table[0]["image"].tobytes() == tiny.image(0, 96, 64).tobytes()
-    pictures = sum(image.stat().st_size for image in (folder / "images").iterdir())
-    assert len(table) > 7 * 4 - 4 and file.stat().st_size < 1.3 * pictures + 40_000
+    images = sum(image.stat().st_size for image in (folder / "images").iterdir())
+    assert len(table) > 7 * 4 - 4 and file.stat().st_size < 1.3 * images + 40_000
 
 
 def test_a_jsonl_refers_to_pictures_by_relative_paths(folder, tmp_path):
@@ -507,7 +507,7 @@ def test_depth_of_official_scenes_needs_their_pixels(real_data, made):
 
 
 def depth_rows(folder: Path, named: bool, picture=lambda index: index) -> Path:
-    """Rows in the form of erkam/clevr-with-depth: the folder's pictures resized, a grey level for depth."""
+    """Rows in the form of erkam/clevr-with-depth: the folder's images resized, a grey level for depth."""
 
     def held(image: Image.Image, name: str | None) -> dict:
         buffer = io.BytesIO()
@@ -538,7 +538,7 @@ def test_depth_is_joined_by_name_or_by_number_and_picture(folder, tmp_path, name
 def test_depth_that_is_of_other_pictures_is_refused(folder, tmp_path):
     wanted = {f"CLEVR_val_{index:06d}.png": index for index in range(4)}
     file = depth_rows(tmp_path, named=False, picture=lambda index: 3 - index)
-    with pytest.raises(UserError, match="row 0: its picture is not CLEVR_val_000000.png"):
+    with pytest.raises(UserError, match="row 0: its image is not CLEVR_val_000000.png"):
         described_files.find_depths(str(file), "val", wanted, folder, tmp_path / "depth")
     (folder / "images/CLEVR_val_000000.png").unlink()
     with pytest.raises(UserError, match="row 0 has no file name, and .*000000.png.* is not there"):

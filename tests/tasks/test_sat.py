@@ -1,4 +1,4 @@
-"""SAT's rows, as bytes, records and pictures, become shuffled multiple-choice examples; faults are named."""
+"""SAT's rows, as bytes, records and images, become shuffled multiple-choice examples; faults are named."""
 
 import io
 import json
@@ -116,7 +116,7 @@ def test_pictures_as_paths_in_jsonl(tmp_path):
 
 
 def test_real_questions(real_data, tmp_path):
-    """The text of SAT's 150 test questions, with a stand-in for its pictures."""
+    """The text of SAT's 150 test questions, with a stand-in for its images."""
     listed = json.loads((real_data / "sat/sat_test_text.json").read_text())
     for item in listed:
         right, choices = item["correct_answer"], item["answer_choices"]
@@ -136,7 +136,7 @@ def test_real_questions(real_data, tmp_path):
         ({"answers": ["left"]}, "row 1: 'answers' must be a list of two or more"),
         ({"question": ""}, "row 1 has no 'question'"),
         ({"image_bytes": None}, "row 1 has no 'image_bytes'"),
-        ({"image_bytes": [b"no picture"]}, "row 1 image 0: the image cannot be read"),
+        ({"image_bytes": [b"no image"]}, "row 1 image 0: the image cannot be read"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, changes, message):

@@ -261,7 +261,7 @@ def test_what_an_adapter_was_trained_on(tmp_path, monkeypatch, capsys):
 
 
 class Server:
-    """Serves pictures by number at /NUMBER.png, or what `answer` says; counts what it was asked for."""
+    """Serves images by number at /NUMBER.png, or what `answer` says; counts what it was asked for."""
 
     def __init__(self):
         self.asked: Counter[str] = Counter()

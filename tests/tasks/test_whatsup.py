@@ -33,7 +33,7 @@ def controlled(name: str, words: dict[str, str], things=("beer-bottle", "armchai
 
 
 def write(folder, tables: dict[str, list]) -> None:
-    """Annotation files, and a picture for every row; a row names its picture by path or number."""
+    """Annotation files, and an image for every row; a row names its image by path or number."""
     for file, table in tables.items():
         for row in table:
             if isinstance(row, dict):
@@ -116,9 +116,9 @@ def test_pictures_may_lie_elsewhere_and_are_said_to_be_missing(folder, tmp_path_
     (folder / "val2017").rename(away / "val")
     tasks = {example.task for example in whatsup.load(folder)}
     assert "coco_one" not in tasks and "gqa_one" in tasks
-    assert "coco_one is left out: its pictures are not in" in capsys.readouterr().err
+    assert "coco_one is left out: its images are not in" in capsys.readouterr().err
     assert "coco_one" in {example.task for example in whatsup.load(folder, coco=away / "val")}
-    with pytest.raises(UserError, match="no such folder; give the one with the pictures of coco_qa_one"):
+    with pytest.raises(UserError, match="no such folder; give the one with the images of coco_qa_one"):
         whatsup.load(folder, coco=away / "gone")
 
 
@@ -160,20 +160,20 @@ CAPTIONS = FIRST["caption_options"]
         (
             "controlled_images_dataset.json",
             {"image_path": "data/gone.jpeg"},
-            "row 0: its picture .*gone.jpeg is",
+            "row 0: its image .*gone.jpeg is",
         ),
         ("controlled_images_dataset.json", {"image_path": 3}, "row 0: 'image_path' must be a text"),
         (
             "controlled_images_dataset.json",
             {"image_path": TABLES["controlled_images_dataset.json"][1]["image_path"]},
-            "row 1: its picture is that of .* row 0",
+            "row 1: its image is that of .* row 0",
         ),
         ("coco_qa_one_obj.json", [139, "left"], "row 0: must be .image id, right caption, wrong caption"),
         ("coco_qa_one_obj.json", [139, "left", "left"], "row 0: the captions must differ"),
         ("coco_qa_one_obj.json", [139, "left", 2.0], "row 0: 'the captions' must be a text"),
         ("coco_qa_one_obj.json", [float("nan"), "left", "right"], "row 0: image id must be a number"),
         ("coco_qa_one_obj.json", [True, "left", "right"], "row 0: image id must be a number"),
-        ("coco_qa_one_obj.json", [140, "left", "right"], "row 0: its picture .*000000000140.jpg is missing"),
+        ("coco_qa_one_obj.json", [140, "left", "right"], "row 0: its image .*000000000140.jpg is missing"),
     ],
     ids=lambda value: None if isinstance(value, str) else "row",
 )
@@ -198,7 +198,7 @@ def test_a_set_without_one_of_its_pictures_is_named(folder):
     rows = TABLES["controlled_images_dataset.json"]
     (folder / "controlled_images_dataset.json").write_text(json.dumps(rows[:-1]))
     with pytest.raises(
-        UserError, match=r"the set of mug_left_of_table.jpeg has 3 pictures \(left, right, on\)"
+        UserError, match=r"the set of mug_left_of_table.jpeg has 3 images \(left, right, on\)"
     ):
         whatsup.load(folder)
 
@@ -249,7 +249,7 @@ def test_pairs_and_sets_by_hand(folder):
 
 
 def test_one_answer_for_all_is_worth_a_quarter_and_no_pair(sets):
-    """Who always says the same of a set gets one picture of four right, and no pair."""
+    """Who always says the same of a set gets one image of four right, and no pair."""
     totals = aggregate(records(sets, lambda e: e.id.endswith("left")))
     assert totals["micro"].value == 0.25
     assert totals["rendered pair"].value == totals["rendered set"].value == 0

@@ -1,4 +1,4 @@
-"""Scenes follow the CLEVR generator's rules, and their pictures show what the scene says."""
+"""Scenes follow the CLEVR generator's rules, and their images show what the scene says."""
 
 from __future__ import annotations
 

@@ -65,13 +65,13 @@ def test_what_is_not_rendered_or_more_than_memory_holds_is_not_made_ahead():
 
 
 def test_splits_and_seeds_share_no_scene():
-    pictures = [
+    images = [
         series.free(split, 6, seed)[index].images[0].tobytes()
         for split in series.SPLITS
         for seed in (0, 1)
         for index in range(6)
     ]
-    assert len(set(pictures)) == len(pictures) == 36
+    assert len(set(images)) == len(images) == 36
     with pytest.raises(UserError, match="train, validation, test, not 'val'"):
         series.sat("val", 4)
 
@@ -105,7 +105,7 @@ def test_boxes_are_drawn_where_the_frame_says():
     assert len(red) == 2 * (12 + 18) - 4  # an outline of one pixel
     blue = np.argwhere((pixels == (0, 0, 255)).all(-1))
     assert blue.max(0).tolist() == [111, 167]  # the frame's last pixel, not one beyond
-    assert not np.asarray(image).any()  # the picture given is left alone
+    assert not np.asarray(image).any()  # the image given is left alone
     wide = series.draw_boxes(Image.new("RGB", (480, 320)), [("red", [48, 32, 96, 64])])
     assert (np.asarray(wide)[40, 48:50] == (255, 0, 0)).all()
 

@@ -130,7 +130,7 @@ def load_scenes(folder: str | Path, split: str | None = None) -> list[Scene]:
         raise UserError(f"{folder} has no scenes (scenes/*.json), which these questions are made from")
     present = [scene for scene in scenes if image_file(Path(folder), scene["image_filename"]).is_file()]
     if not present:
-        raise UserError(f"none of the {len(scenes)} scenes in {folder} has its picture in images/")
+        raise UserError(f"none of the {len(scenes)} scenes in {folder} has its image in images/")
     return present
 
 
@@ -330,7 +330,7 @@ def _answer(row: Any, name: str, where: str) -> str:
     ):
         raise UserError(
             f"{where}: '{name}' must be yes or no, a count from 0 to {MAX_OBJECTS} or a word, not {value!r}; "
-            "mend or remove the row"
+            "correct or remove the row"
         )
     return said
 
@@ -372,7 +372,7 @@ def _load_hub(path: str | Path, split: str, limit: int | None) -> Sequence[Examp
         make(number)
     if not numbers:
         raise UserError(f"{path} holds no row")
-    return LazyExamples(make, numbers, kept=1)  # pictures are not to pile up
+    return LazyExamples(make, numbers, kept=1)  # images are not to pile up
 
 
 # ---- our own forms over the real scenes
@@ -389,7 +389,7 @@ def _asked(
 ) -> Sequence[Example]:
     """Every kind in turn over every scene, round after round, no question of a scene twice.
 
-    Questions are drawn at once, pictures are opened when they are looked at.
+    Questions are drawn at once, images are opened when they are looked at.
     """
     found: list[tuple[str, Scene, Question]] = []
     seen: set[tuple[str, str]] = set()

@@ -74,7 +74,7 @@ def load(
         limit: at most this many questions, the first ones; of rendered scenes `EMBEDDED_SIZE` by default.
         axes: `camera` (the scene's own directions) or `world` (`world_axes`). Merged rows have
             theirs, which must be this one.
-        images: whether pictures must be there; without, a missing one is a blank of CLEVR's size.
+        images: whether images must be there; without, a missing one is a blank of CLEVR's size.
         progress: shows bars while files are read.
 
     Returns:
@@ -237,7 +237,7 @@ def _asked(row: Any, where: str) -> _Asked:
     """A row's question, checked."""
     question, answer, name = (text(row, field, where) for field in ("question", "answer", "image_filename"))
     if answer not in ANSWERS:
-        raise UserError(f"{where}: 'answer' {answer!r} is none of CLEVR's 28; mend or remove the row")
+        raise UserError(f"{where}: 'answer' {answer!r} is none of CLEVR's 28; correct or remove the row")
     number = rows.need(row, "question_index", where)
     if type(number) is not int:
         raise UserError(f"{where}: 'question_index' must be a whole number, not {number!r}")
@@ -281,14 +281,14 @@ def _load_merged(
             raise UserError(f"{where}: 'described_answer' {said!r} is none of CLEVR's 28; merge again")
         id, task, of = (text(row, field, where) for field in ("id", "family", "split"))
         texts = {style: text(row, f"description_{style}", where) for style in STYLES}
-        picture = _blank()
+        image = _blank()
         if images or row.get("image") is not None:
-            picture = rows.picture(rows.need(row, "image", where), where, folder)
-        if not images and isinstance(picture, Path) and not picture.is_file():
-            picture = _blank()
+            image = rows.picture(rows.need(row, "image", where), where, folder)
+        if not images and isinstance(image, Path) and not image.is_file():
+            image = _blank()
         meta = {"descriptions": texts, "described_answer": said, "image_filename": asked.image_filename}
         meta |= {"split": of, "question_index": asked.question_index}
-        return Example(id, (picture,), asked.question, asked.answer, task, meta=meta)
+        return Example(id, (image,), asked.question, asked.answer, task, meta=meta)
 
     numbers = range(len(table) if limit is None else min(limit, len(table)))
     seen: set[int] = set()
@@ -299,7 +299,7 @@ def _load_merged(
         seen.add(index)
     if not numbers:
         raise UserError(f"{path} holds no row")
-    return LazyExamples(make, numbers, kept=1)  # pictures are not to pile up
+    return LazyExamples(make, numbers, kept=1)  # images are not to pile up
 
 
 # ---- a scene in words

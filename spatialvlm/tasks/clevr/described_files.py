@@ -1,8 +1,8 @@
 """Described questions as files: rows, depth maps, and a folder that is there whole or not at all.
 
 A row has what the hub's CLEVR rows have (`image`, `problem`, `solution`: `clevr.load` reads it) and more, see
-`SCHEMA`. Parquet holds pictures as bytes, each once a row group, since its dictionaries are given room;
-jsonl holds paths relative to its folder. `depth` is a picture of 16 bits in thousandths of the scene's unit
+`SCHEMA`. Parquet holds images as bytes, each once a row group, since its dictionaries are given room;
+jsonl holds paths relative to its folder. `depth` is an image of 16 bits in thousandths of the scene's unit
 where our renderer makes it, and as it was found where it comes from a data set.
 """
 
@@ -39,10 +39,10 @@ _COLUMNS |= {"image": _PICTURE, "depth": _PICTURE}
 _FEATURES = {name: {"dtype": "string", "_type": "Value"} for name in TEXTS}
 _FEATURES |= {"question_index": {"dtype": "int64", "_type": "Value"}}
 _FEATURES |= {name: {"_type": "Image"} for name in ("image", "depth")}
-# What `datasets` writes, so that it decodes the pictures; without it here, which alone takes 100 MB.
+# What `datasets` writes, so that it decodes the images; without it here, which alone takes 100 MB.
 SCHEMA = pa.schema(_COLUMNS, {"huggingface": json.dumps({"info": {"features": _FEATURES}})})
-ROW_GROUP, HELD_BYTES = 1000, 2**26  # rows, or bytes of pictures, written at a time
-SAME_PICTURE = 3.0  # grey levels of 256: one picture resized differs by 0.1, two CLEVR pictures by 6 or more
+ROW_GROUP, HELD_BYTES = 1000, 2**26  # rows, or bytes of images, written at a time
+SAME_PICTURE = 3.0  # grey levels of 256: one image resized differs by 0.1, two CLEVR images by 6 or more
 DEPTH_UNIT = 1000  # levels of a rendered depth map to the scene's unit
 
 
@@ -50,7 +50,7 @@ def row(example: Example, axes: str, image: Any, depth: Any) -> rows.Row:
     """The row of a question that `described.load` gave.
 
     Args:
-        image, depth: as the file form holds pictures: `{"bytes", "path"}`, a path, or None.
+        image, depth: as the file form holds images: `{"bytes", "path"}`, a path, or None.
     """
     meta = example.meta
     return {
@@ -102,15 +102,15 @@ def find_depths(
     """Depth maps of a data set of `image, depth` rows (`erkam/clevr-with-depth`): PNG files by image name.
 
     A row goes by its image's file name where it has one of CLEVR's, else by its number, which is the scene's
-    `image_index`; then its picture must be the folder's.
+    `image_index`; then its image must be the folder's.
 
     Args:
         wanted: the scenes' `image_index` by image name.
-        images: the official folder whose pictures a row's own is held against.
+        images: the official folder whose images a row's own is held against.
         folder: where to put the files.
 
     Raises:
-        UserError: no row fits, a row's picture is not the scene's, or a broken picture.
+        UserError: no row fits, a row's image is not the scene's, or a broken image.
     """
     by_number = {index: name for name, index in wanted.items() if index is not None}
     found: dict[str, Path] = {}
@@ -118,49 +118,49 @@ def find_depths(
     for number, (where, each) in enumerate(rows.read(path, split)):
         name = _file_name(each.get("image"))
         if name is None and (name := by_number.get(number)) is not None:
-            _check_same_picture(each, where, clevr.image_file(images, name))
+            _check_same_image(each, where, clevr.image_file(images, name))
         if name not in wanted:
             continue
         if name in found:
             raise UserError(f"{where}: a depth map of {name} was there before; remove one")
         depth = rows.picture(rows.need(each, "depth", where), f"{where} depth", rows.beside(path))
         found[name] = folder / f"{Path(name).stem}.png"
-        save_picture(depth, found[name])
+        save_image(depth, found[name])
     if not found:
         raise UserError(f"--depth {path} (split {split}) has no row of the {len(wanted)} scenes asked about")
     return found
 
 
-def _file_name(picture: Any) -> str | None:
-    """CLEVR's name of a row's picture, where its path bears one."""
-    path = picture.get("path") if isinstance(picture, dict) else picture
-    path = getattr(picture, "filename", None) if isinstance(picture, Image.Image) else path
+def _file_name(image: Any) -> str | None:
+    """CLEVR's name of a row's image, where its path bears one."""
+    path = image.get("path") if isinstance(image, dict) else image
+    path = getattr(image, "filename", None) if isinstance(image, Image.Image) else path
     found = re.search(r"CLEVR_\w+_\d{6}", Path(path).name) if isinstance(path, str) else None
     return f"{found[0]}.png" if found else None
 
 
-def _check_same_picture(each: rows.Row, where: str, image: Path) -> None:
+def _check_same_image(each: rows.Row, where: str, image: Path) -> None:
     if not image.is_file():
         raise UserError(
-            f"{where} has no file name, and {image}, to tell by the picture, is not there; leave out --depth"
+            f"{where} has no file name, and {image}, to tell by the image, is not there; leave out --depth"
         )
     theirs = rows.picture(rows.need(each, "image", where), where)
     small = [np.asarray(open_image(each).resize((48, 32)), float) for each in (theirs, image)]
     if (apart := np.abs(small[0] - small[1]).mean()) > SAME_PICTURE:
         raise UserError(
-            f"{where}: its picture is not {image.name} (mean difference {apart:.1f} of 255), so rows cannot "
+            f"{where}: its image is not {image.name} (mean difference {apart:.1f} of 255), so rows cannot "
             "be joined by number; give the depth data of this split"
         )
 
 
-def save_picture(picture: Image.Image | Path, file: Path) -> None:
-    """Writes a picture as PNG in its own mode. Raises UserError where it is broken."""
+def save_image(image: Image.Image | Path, file: Path) -> None:
+    """Writes an image as PNG in its own mode. Raises UserError where it is broken."""
     try:
-        with Image.open(picture) if isinstance(picture, Path) else picture as opened:
+        with Image.open(image) if isinstance(image, Path) else image as opened:
             opened.save(file, "PNG")
     except (OSError, SyntaxError) as error:
-        name = picture if isinstance(picture, Path) else getattr(picture, "filename", "in memory")
-        raise UserError(f"picture {name} cannot be read ({error}); replace it or remove its row") from None
+        name = image if isinstance(image, Path) else getattr(image, "filename", "in memory")
+        raise UserError(f"image {name} cannot be read ({error}); replace it or remove its row") from None
 
 
 # ---- files
@@ -183,8 +183,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_parquet(file: Path, made: Iterator[rows.Row]) -> None:
-    """Rows as the hub's parquet, row group by row group, with pictures that `datasets` decodes."""
-    room = {"dictionary_pagesize_limit": 2 * HELD_BYTES, "compression": "zstd"}  # a picture once a row group
+    """Rows as the hub's parquet, row group by row group, with images that `datasets` decodes."""
+    room = {"dictionary_pagesize_limit": 2 * HELD_BYTES, "compression": "zstd"}  # an image once a row group
     with disk_errors(file), parquet.ParquetWriter(file, SCHEMA, **room) as writer:
         held, size = [], 0
         for each in made:
@@ -203,8 +203,8 @@ def write_jsonl(file: Path, made: Iterator[rows.Row]) -> None:
             opened.write(json.dumps(each) + "\n")
 
 
-class Pictures:
-    """Pictures in the form that a file holds them in: bytes in parquet, paths beside jsonl.
+class Images:
+    """Images in the form that a file holds them in: bytes in parquet, paths beside jsonl.
 
     Args:
         folder: where the rows are written now.
@@ -217,31 +217,31 @@ class Pictures:
         self._last: dict[str, tuple[str, Any]] = {}
 
     def hold(self, kind: str, name: str, make: Callable[[], Image.Image | Path | None]) -> Any:
-        """The picture `name` of a kind (images, depth), None where there is none; one asked for again at once
+        """The image `name` of a kind (images, depth), None where there is none; one asked for again at once
         is not made again.
 
         A file that lies outside the folder stays there for paths; it must be whole in either form.
         """
         if self._last.get(kind, ("",))[0] != name:
-            picture = make()
-            self._last[kind] = name, picture and self._held(kind, name, picture)
+            image = make()
+            self._last[kind] = name, image and self._held(kind, name, image)
         return self._last[kind][1]
 
-    def _held(self, kind: str, name: str, picture: Image.Image | Path) -> Any:
-        if isinstance(picture, Path):
-            open_image(picture)  # a broken one must not get into a data set
+    def _held(self, kind: str, name: str, image: Image.Image | Path) -> Any:
+        if isinstance(image, Path):
+            open_image(image)  # a broken one must not get into a data set
         if self.embed:
-            if isinstance(picture, Path):
-                return {"bytes": picture.read_bytes(), "path": name}
+            if isinstance(image, Path):
+                return {"bytes": image.read_bytes(), "path": name}
             buffer = io.BytesIO()
-            picture.save(buffer, "PNG")
+            image.save(buffer, "PNG")
             return {"bytes": buffer.getvalue(), "path": name}
-        if isinstance(picture, Path) and self.folder not in picture.parents:
-            return os.path.relpath(picture, self.final)
+        if isinstance(image, Path) and self.folder not in image.parents:
+            return os.path.relpath(image, self.final)
         file = self.folder / kind / name
         file.parent.mkdir(exist_ok=True)
-        if isinstance(picture, Image.Image):
-            picture.save(file, "PNG")
+        if isinstance(image, Image.Image):
+            image.save(file, "PNG")
         return str(file.relative_to(self.folder))
 
 

@@ -164,7 +164,7 @@ def _as_count(example: Example, source: Source) -> Example:
     is_count = answer.isascii() and answer.isdecimal()
     if source.title != "CLEVR" and not is_count:
         raise UserError(
-            f"row {example.id!r}: the count {answer!r} is no whole number; mend or remove the row"
+            f"row {example.id!r}: the count {answer!r} is no whole number; correct or remove the row"
         )
     if example.choices and prompt != example.question:  # the prompt shows them
         meta["vocabulary"] = example.choices

@@ -1,8 +1,8 @@
 """PixMo-Count (Deitke et al., arXiv 2409.17146): how many things of a kind a photograph from the web shows.
 
 Rows hold `image_url`, `image_sha256`, `count`, `points` and `label`; the photographs are not among them. They
-are fetched once into a cache, by several threads, and checked: bytes of another sha256 are another picture.
-Some links are dead by now, so the questions whose picture cannot be had are left out, counted and said.
+are fetched once into a cache, by several threads, and checked: bytes of another sha256 are another image.
+Some links are dead by now, so questions without their image are left out, and a message counts them.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ def _checked(where: str, row: rows.Row) -> tuple[str, str, int, str]:
     """(link, sha256, count, label) of a row. Raises UserError where one cannot be."""
     link, code, count, label = (rows.need(row, name, where) for name in COLUMNS)
     if not (isinstance(link, str) and re.match(r"https?://.", link)):
-        raise UserError(f"{where}: 'image_url' {link!r} is no web address; mend or remove the row")
+        raise UserError(f"{where}: 'image_url' {link!r} is no web address; correct or remove the row")
     if not (isinstance(code, str) and re.fullmatch(r"[0-9a-f]{64}", code)):
-        raise UserError(f"{where}: 'image_sha256' {code!r} is no sha256 in hex; mend or remove the row")
+        raise UserError(f"{where}: 'image_sha256' {code!r} is no sha256 in hex; correct or remove the row")
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise UserError(f"{where}: 'count' {count!r} is no whole number from 0 on; mend or remove the row")
+        raise UserError(f"{where}: 'count' {count!r} is no whole number from 0 on; correct or remove the row")
     if not (isinstance(label, str) and label.strip()):
-        raise UserError(f"{where}: 'label' {label!r} names nothing; mend or remove the row")
+        raise UserError(f"{where}: 'label' {label!r} names nothing; correct or remove the row")
     return link, code, count, label.strip()
 
 
@@ -95,13 +95,13 @@ def _say(found: Sequence[Any], reasons: dict[str, str], folder: Path, quiet: boo
     why = "; ".join(f"{count} {reason}" for reason, count in lost.most_common())
     if lost.total() == len(found):
         raise UserError(
-            f"PixMo-Count: none of {len(found)} photographs could be had ({why}); check the network, or give "
+            f"PixMo-Count: none of {len(found)} photographs could be downloaded ({why}); check the network, or give "
             "a folder that holds them under the names of their sha256"
         )
     if lost and not quiet:
         print(
             f"PixMo-Count: {lost.total()} of {len(found)} questions are left out, since their photographs "
-            f"cannot be had ({why}); the others are in {folder}",
+            f"cannot be downloaded ({why}); the others are in {folder}",
             file=sys.stderr,
         )
 
@@ -118,7 +118,7 @@ def fetch(wanted: dict[str, str], folder: Path) -> dict[str, str]:
     Args:
         wanted: links by sha256.
 
-    Returns: for each that cannot be had, why: `not answered`, `HTTP 404`, `other bytes`, `no picture`, ...
+    Returns: for each that cannot be had, why: `not answered`, `HTTP 404`, `other bytes`, `no image`, ...
 
     Raises:
         UserError: the folder cannot be written.
@@ -150,4 +150,4 @@ def _have(folder: Path, wanted: tuple[str, str]) -> str | None:
         with Image.open(target):  # the header: whether it is one, and of a size that can be opened
             return None
     except (UnidentifiedImageError, Image.DecompressionBombError):
-        return "no picture"
+        return "no image"

@@ -94,7 +94,7 @@ def _check(where: str, row: dict[str, Any]) -> None:
     choices = rows.need(row, "choices", where)
     if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
         raise UserError(
-            f"{where}: 'choices' must be a list of texts, not {choices!r}; mend or remove the row"
+            f"{where}: 'choices' must be a list of texts, not {choices!r}; correct or remove the row"
         )
     letters = [f"({chr(65 + number)})" for number in range(len(row["choices"]))]
     if len(letters) < 2 or row["answer"] not in letters:

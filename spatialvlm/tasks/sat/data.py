@@ -1,10 +1,10 @@
 """SAT (Ray et al., arXiv 2412.07755): multiple-choice questions about simulated indoor scenes, as its files
 are.
 
-Rows hold `image_bytes` (one or two pictures), `question`, `answers` (the right one first), `question_type`
+Rows hold `image_bytes` (one or two images), `question`, `answers` (the right one first), `question_type`
 and `correct_answer`. The prompt is the one of the paper that trains PaliGemma 2 on it (see
 `questions.sat_prompt`). The splits of `array/SAT`: `train` (175,000 synthetic questions), `static` (127,000
-of them about one picture), `val` (4,000 synthetic ones) and `test` (150 about real photographs).
+of them about one image), `val` (4,000 synthetic ones) and `test` (150 about real photographs).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def load(
 
     Args:
         path: a hub id, or a parquet or jsonl file or a folder of those, with SAT's own columns; names of
-            pictures are relative to the file.
+            images are relative to the file.
         split: `train`, `static`, `val` or `test`.
         limit: at most this many examples (after those with too many images are left out).
         answer_form: `natural` (the answer is the choice's text), `letter`, or `mixed` (drawn for every row).
@@ -49,7 +49,7 @@ def load(
     Raises:
         UserError: nothing at `path`, or a row that is not whole: an empty or other than textual field,
             fewer than two choices, a `correct_answer` other than the first of `answers`, more choices than
-            letters, a picture that is none; the message names the row.
+            letters, an image that is none; the message names the row.
     """
     table, folder = rows.read(path, split), rows.beside(path)
 
@@ -63,12 +63,12 @@ def load(
         if limit is not None and len(chosen) >= limit:
             break
         where, row = table[number]
-        if len(_pictures(row, where)) <= max_images:
+        if len(_images(row, where)) <= max_images:
             make(number)  # raises where the row is not whole
             chosen.append(number)
     if not chosen:
         raise UserError(f"{path} holds no SAT row with at most {max_images} image(s)")
-    return LazyExamples(make, chosen, kept=1)  # pictures are not to pile up
+    return LazyExamples(make, chosen, kept=1)  # images are not to pile up
 
 
 def load_test(
@@ -139,7 +139,7 @@ def right_choice(example: Example) -> str:
     return example.choices[LETTERS.index(example.answer)]
 
 
-def _pictures(row: rows.Row, where: str) -> list:
+def _images(row: rows.Row, where: str) -> list:
     value = rows.need(row, "image_bytes", where)
     return list(value) if isinstance(value, list | tuple) else [value]
 
@@ -164,7 +164,7 @@ def _example(
     form = choose_answer_form(rng, answer_form)
     images = [
         rows.picture(value, f"{where} image {number}", folder)
-        for number, value in enumerate(_pictures(row, where))
+        for number, value in enumerate(_images(row, where))
     ]
     if gone := [image for image in images if isinstance(image, Path) and not image.is_file()]:
         raise UserError(f"{where}: image {gone[0]} does not exist; add it or remove the row")

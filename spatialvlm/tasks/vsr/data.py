@@ -180,13 +180,13 @@ def _check(where: str, row: rows.Row) -> None:
         rows.need(row, name, where)
     for name in ("caption", "relation"):
         if not isinstance(row[name], str) or not row[name].strip():
-            raise UserError(f"{where}: '{name}' must be a text, not {row[name]!r}; mend or remove the row")
+            raise UserError(f"{where}: '{name}' must be a text, not {row[name]!r}; correct or remove the row")
     if type(row["label"]) is not int or row["label"] not in _LABELS:
-        raise UserError(f"{where}: 'label' must be 0 or 1, not {row['label']!r}; mend or remove the row")
+        raise UserError(f"{where}: 'label' must be 0 or 1, not {row['label']!r}; correct or remove the row")
 
 
 def _image(where: str, row: rows.Row, folder: Path | None, must_be_there: bool) -> Any:
-    """A picture, its path, or (as text) the link to fetch it from."""
+    """An image, its path, or (as text) the link to fetch it from."""
     value = row["image"]
     if isinstance(value, dict) and not value.get("bytes"):
         value = value.get("path")
@@ -199,7 +199,9 @@ def _image(where: str, row: rows.Row, folder: Path | None, must_be_there: bool) 
         raise UserError(f"{where}: image {value} is not in {folder}, nor in its train2017 or val2017")
     link = rows.need(row, "image_link", where)
     if not isinstance(link, str) or not link.startswith(("http://", "https://")):
-        raise UserError(f"{where}: 'image_link' must be a web address, not {link!r}; mend or remove the row")
+        raise UserError(
+            f"{where}: 'image_link' must be a web address, not {link!r}; correct or remove the row"
+        )
     return link
 
 

@@ -1,6 +1,6 @@
 """What'sUp (Kamath et al., EMNLP 2023, arXiv 2310.19785): which of two or four captions fits the photograph?
 
-Sparkle's real-photograph tests. The captions of a picture differ in their preposition alone. Files are those
+Sparkle's real-photograph tests. The captions of an image differ in their preposition alone. Files are those
 of amitakamath/whatsup_vlms, in one folder:
 
     controlled_images_dataset.json   [{image_path, caption_options}, ...]: left, right, on, under
@@ -55,8 +55,8 @@ class Subset:
 
     Args:
         file: its name.
-        images: the folder beside it that its pictures are in; of COCO and GQA alone.
-        digits: how long the number is that a picture's file is called by, filled up with zeros.
+        images: the folder beside it that its images are in; of COCO and GQA alone.
+        digits: how long the number is that an image's file is called by, filled up with zeros.
     """
 
     file: str
@@ -81,21 +81,21 @@ def load(
     gqa: str | Path | None = None,
     seed: int = 0,
 ) -> Sequence[Example]:
-    """Lettered captions to choose among, the subset as task; all rows checked and all pictures found now.
+    """Lettered captions to choose among, the subset as task; all rows checked and all images found now.
 
     Args:
-        path: the folder with What'sUp's files and, of the controlled ones, their pictures, as `image_path`
+        path: the folder with What'sUp's files and, of the controlled ones, their images, as `image_path`
             says (with or without the `data` that it begins with); or `embedded`, for rendered scenes.
         limit: at most this many of each subset; of sets whole ones, and one at least.
-        coco, gqa: folders of the pictures of COCO (val2017) and GQA (Visual Genome's); by default `val2017`
+        coco, gqa: folders of the images of COCO (val2017) and GQA (Visual Genome's); by default `val2017`
             and `vg_images` in `path`. Without them those files are left out, which is said.
         seed: of the order of captions.
 
-    Returns: Examples; `meta["cluster"]` names what belongs together: the set, or the picture. A set's ids end
+    Returns: Examples; `meta["cluster"]` names what belongs together: the set, or the image. A set's ids end
     in its number and the relation that is right: `controlled_a-017-left`.
 
     Raises:
-        UserError: no such folder or file, a row that is not whole, a set without one of its four, a picture
+        UserError: no such folder or file, a row that is not whole, a set without one of its four, an image
             that is missing; the message names it.
     """
     if limit is not None and limit < 1:
@@ -117,12 +117,12 @@ def load(
         if images.is_dir():
             found += _captioned(name, folder / subset.file, images, subset.digits, limit, seed)
         elif elsewhere[subset.images]:
-            raise UserError(f"{images}: no such folder; give the one with the pictures of {subset.file}")
+            raise UserError(f"{images}: no such folder; give the one with the images of {subset.file}")
         else:
-            print(f"{name} is left out: its pictures are not in {images}", file=sys.stderr)
+            print(f"{name} is left out: its images are not in {images}", file=sys.stderr)
     if not found:
         files = ", ".join(subset.file for subset in SUBSETS.values())
-        raise UserError(f"{folder} holds none of What'sUp's files whose pictures are there: {files}")
+        raise UserError(f"{folder} holds none of What'sUp's files whose images are there: {files}")
     return LazyExamples(lambda index: found[index](), range(len(found)))
 
 
@@ -158,16 +158,18 @@ def _read(file: Path) -> list:
 
 def _captions(value: Any, number: int, name: str, where: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or len(value) != number:
-        raise UserError(f"{where}: {name} must be {number} texts, not {value!r}; mend or remove the row")
+        raise UserError(f"{where}: {name} must be {number} texts, not {value!r}; correct or remove the row")
     texts = tuple(rows.as_text(text, name, where).strip() for text in value)
     if len(set(texts)) < number:
-        raise UserError(f"{where}: {name} must differ from each other, not {value!r}; mend or remove the row")
+        raise UserError(
+            f"{where}: {name} must differ from each other, not {value!r}; correct or remove the row"
+        )
     return texts
 
 
 def _there(image: Path, where: str) -> Path:
     if not image.is_file():
-        raise UserError(f"{where}: its picture {image} is missing; put it there, or remove the row")
+        raise UserError(f"{where}: its image {image} is missing; put it there, or remove the row")
     return image
 
 
@@ -175,7 +177,9 @@ def relation(caption: str, where: str) -> str:
     """The relation that a controlled caption says. Raises UserError naming `where`: none, or two."""
     said = [name for name, words in RELATIONS.items() if words in caption]
     if len(said) != 1:
-        raise UserError(f"{where}: caption {caption!r} must say one of {', '.join(RELATIONS)}; mend the row")
+        raise UserError(
+            f"{where}: caption {caption!r} must say one of {', '.join(RELATIONS)}; correct the row"
+        )
     return said[0]
 
 
@@ -184,15 +188,15 @@ def _controlled(
 ) -> list[Callable[[], Example]]:
     """A controlled file's questions, set by set in order of first appearance."""
     sets: dict[tuple[str, ...], dict[str, tuple[Path, tuple[str, ...]]]] = {}
-    pictures: dict[Path, str] = {}
+    images: dict[Path, str] = {}
     for number, row in enumerate(_read(folder / subset.file)):
         where = f"{folder / subset.file} row {number}"
         named = Path(rows.text(row, "image_path", where))
         parts = named.parts[1:] if named.parts[0] == "data" else named.parts
         image = _there(folder.joinpath(*parts), where)
-        if image in pictures:
-            raise UserError(f"{where}: its picture is that of {pictures[image]}; remove one")
-        pictures[image] = where
+        if image in images:
+            raise UserError(f"{where}: its image is that of {images[image]}; remove one")
+        images[image] = where
         captions = _captions(
             rows.need(row, "caption_options", where), SET, "the captions of 'caption_options'", where
         )
@@ -200,7 +204,7 @@ def _controlled(
         said = relation(captions[0], where)
         if said in group:
             raise UserError(
-                f"{where}: another row has its captions with the same one first; mend or remove it"
+                f"{where}: another row has its captions with the same one first; correct or remove it"
             )
         group[said] = image, captions
     found = []
@@ -208,7 +212,7 @@ def _controlled(
         if len(group) < SET:
             file = next(iter(group.values()))[0].name
             raise UserError(
-                f"{folder / subset.file}: the set of {file} has {len(group)} pictures ({', '.join(group)}) "
+                f"{folder / subset.file}: the set of {file} has {len(group)} images ({', '.join(group)}) "
                 f"of {SET}; pairs and sets cannot be scored without all"
             )
         cluster = f"{name}-{number:03d}"
@@ -228,7 +232,9 @@ def _captioned(
             raise UserError(f"{where}: must be [image id, right caption, wrong caption], not {row!r}")
         image_id = row[0]
         if type(image_id) not in (int, str) or not str(image_id).isdigit():
-            raise UserError(f"{where}: image id must be a number, not {image_id!r}; mend or remove the row")
+            raise UserError(
+                f"{where}: image id must be a number, not {image_id!r}; correct or remove the row"
+            )
         captions = _captions(row[1:], 2, "the captions", where)
         image = _there(images / f"{str(image_id).zfill(digits)}.jpg", where)
         if first.setdefault((image, captions), number) != number:

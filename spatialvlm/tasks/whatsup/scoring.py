@@ -1,6 +1,6 @@
 """What'sUp (Kamath et al., EMNLP 2023): captions one by one, by pairs and by sets.
 
-A pair of a controlled set is two pictures of the same two things whose captions are opposites (left and
+A pair of a controlled set is two images of the same two things whose captions are opposites (left and
 right, on and under, in front and behind); it is right where both are. A set is right where all four are
 (`evaluate_scores` of amitakamath/whatsup_vlms, dataset_zoo/aro_datasets.py).
 """
