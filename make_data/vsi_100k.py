@@ -28,13 +28,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub import DatasetCard
 from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.disk import disk_errors, whole, write_text
 from spatialvlm.errors import UserError
 from spatialvlm.files import video
-from spatialvlm.reporting.cards import vsi_card
+from spatialvlm.reporting.cards import LICENCE, dataset_card
 from spatialvlm.run_folder import differences, plain
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import questions as vsi_questions
@@ -45,6 +46,26 @@ from spatialvlm.worlds.rooms import annotation, rooms
 from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 
 EMBEDDED_ROOMS = 60  # rendered rooms, where no limit is given
+ABOUT = """\
+Questions about indoor scenes in six families, made from 3D annotation by the rules of VSI-100k (vsGRPO, arXiv
+2504.00883, which published neither code nor data), in VSI-Bench's words and without options."""
+SOURCES = {  # whether the rooms are rendered -> their origin and terms of use
+    True: "The rooms are rendered: there is no person, photograph or published data in them.",
+    False: "The rooms come from others' annotation (ScanNet's, for example), whose terms of use hold for this "
+    "dataset too: check that they allow redistribution.",
+}
+COLUMNS = {
+    "question": "in words",
+    "answer": "a number, or a word where VSI-Bench gives options",
+    "family": "one of the six",
+    "question_type": "VSI-Bench's name of the type",
+    "scene_name": "the room",
+    "frames": "images of the room, relative to this folder",
+    "labels": "the objects in the question",
+    "measures": "the figures behind the answer",
+    "geometry": "the objects' boxes",
+    "distance": "the rule that distances were measured by",
+}
 
 
 @dataclass
@@ -271,8 +292,16 @@ def write(
     write_text(folder / "meta_info.json", json.dumps(annotation.to_meta_info(scenes)))
     write_text(folder / "summary.json", json.dumps(summary))
     rendered = args.data == "embedded"
-    vsi_card(summary["splits"], args.settings(), rendered).save(folder / "README.md")
+    card(summary["splits"], args.settings(), rendered).save(folder / "README.md")
     return summary
+
+
+def card(splits: Mapping[str, Mapping], settings: Mapping[str, Any], rendered: bool) -> DatasetCard:
+    """The data set's card; `splits` as in the summary."""
+    counts = {name: split["rows"] for name, split in splits.items()}
+    about = f"{ABOUT} {SOURCES[rendered]}"
+    licence = LICENCE if rendered else None
+    return dataset_card("VSI-100k", about, counts, COLUMNS, settings, licence)
 
 
 def rows(args: Args, scenes: Sequence[SceneAnnotation], chosen, frames, split: str) -> Iterator[dict]:

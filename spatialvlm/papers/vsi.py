@@ -14,7 +14,6 @@ from typing import ClassVar
 
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation import metrics
-from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
@@ -26,11 +25,10 @@ from spatialvlm.run_folder import DataSource, read_lines
 from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
-from spatialvlm.tasks.vsi import reward as rewards_vsi
 from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.tasks.vsi.data import Mode
 from spatialvlm.tasks.vsi.questions import FAMILIES, family
-from spatialvlm.tasks.vsi.scoring import VSIBENCH, score
+from spatialvlm.tasks.vsi.scoring import VSIBENCH
 from spatialvlm.training.experiment import Experiment, RunArgs
 
 KEPT = 64  # examples that stay in memory, with their frames
@@ -111,44 +109,6 @@ def with_prompt(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:
 # ---- the test
 
 
-def parse_words(text: str, example: Example) -> Parsed:
-    """A word of the example's vocabulary, or a number, read as the rewards read them."""
-    vocabulary = example.meta.get("vocabulary")
-    if vocabulary is None:
-        return rewards_vsi.parse_number(text)
-    return next((word for word in vocabulary if rewards_vsi.same_word(text, word)), None)
-
-
-def gold_words(example: Example) -> str | float:
-    return example.answer if "vocabulary" in example.meta else float(example.answer)
-
-
-WORDS = Benchmark(
-    "VSI, in words",
-    vsi.load,
-    {
-        "strict": Rule(
-            "strict", "the very word, or a number's mean relative accuracy", parse_words, gold_words, score
-        )
-    },
-    micro_and_mean,
-)
-
-
-def inside_answer(benchmark: Benchmark, mode: Mode) -> Benchmark:
-    """The benchmark, read inside the only `<answer>` where there is one; of vanilla as it is."""
-    if mode == "vanilla":
-        return benchmark
-
-    def within(rule: Rule) -> Rule:
-        def parse(text: str, example: Example) -> Parsed:
-            return rule.parse(rewards_vsi.answer_text(text, mode) or text, example)
-
-        return replace(rule, parse=parse, parse_gold=rule.gold)
-
-    return replace(benchmark, rules={name: within(rule) for name, rule in benchmark.rules.items()})
-
-
 def test_set(args: VSIArgs, mode: Mode) -> Sequence[Example]:
     """Load the questions of the test with their frames and the prompt of evaluation.
 
@@ -175,7 +135,7 @@ class VSIExperiment(Experiment):
     """
 
     def __init__(self, script: str, args: VSIArgs, model, mode: Mode, max_new_tokens: int = 16) -> None:
-        benchmark = inside_answer(WORDS if args.eval_data == "embedded" else VSIBENCH, mode)
+        benchmark = vsi.inside_answer(vsi.BENCHMARK if args.eval_data == "embedded" else VSIBENCH, mode)
         questions, data = test_set(args, mode), test_data(args, mode)
         super().__init__(
             script,

@@ -245,35 +245,6 @@ def dataset_card(
     return DatasetCard("\n\n".join(parts) + "\n", ignore_metadata_errors=False)
 
 
-VSI_100K = """\
-Questions about indoor scenes in six families, made from 3D annotation by the rules of VSI-100k (vsGRPO, arXiv
-2504.00883, which published neither code nor data), in VSI-Bench's words and without options."""
-VSI_SOURCES = {  # whether the rooms are rendered -> their origin and terms of use
-    True: "The rooms are rendered: there is no person, photograph or published data in them.",
-    False: "The rooms come from others' annotation (ScanNet's, for example), whose terms of use hold for this "
-    "dataset too: check that they allow redistribution.",
-}
-VSI_COLUMNS = {
-    "question": "in words",
-    "answer": "a number, or a word where VSI-Bench gives options",
-    "family": "one of the six",
-    "question_type": "VSI-Bench's name of the type",
-    "scene_name": "the room",
-    "frames": "images of the room, relative to this folder",
-    "labels": "the objects in the question",
-    "measures": "the figures behind the answer",
-    "geometry": "the objects' boxes",
-    "distance": "the rule that distances were measured by",
-}
-
-
-def vsi_card(splits: Mapping[str, Mapping], settings: Mapping[str, Any], rendered: bool) -> DatasetCard:
-    """Return the card of make_data/vsi_100k.py's dataset; `splits` as in its summary."""
-    counts = {name: split["rows"] for name, split in splits.items()}
-    about = f"{VSI_100K} {VSI_SOURCES[rendered]}"
-    return dataset_card("VSI-100k", about, counts, VSI_COLUMNS, settings, LICENCE if rendered else None)
-
-
 def main(args: Args) -> None:
     if args.action == "write":
         print(f"written to {write_adapter_card(args.run)}")

@@ -11,10 +11,11 @@ import tiny
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example, Video
 from spatialvlm.papers import vsi
-from spatialvlm.papers.vsi import WORDS, VSIArgs
+from spatialvlm.papers.vsi import VSIArgs
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
+from spatialvlm.tasks.vsi.vsi_100k import BENCHMARK, inside_answer
 
 
 def arguments(**options):
@@ -50,19 +51,21 @@ def cache(tmp_path, monkeypatch):
     ],
 )
 def test_words_and_numbers_of_the_test(text, example, parsed, score):
-    rule = WORDS.rules["strict"]
+    rule = BENCHMARK.rules["strict"]
     assert rule.parse(text, example) == parsed
     assert rule.score_of(parsed, rule.gold(example)) == pytest.approx(score)
 
 
 def test_an_answer_in_tags_is_read_inside_them():
     text = "<think>a desk stands there</think><answer>night stand</answer>"
-    within = vsi.inside_answer(WORDS, "think").rules["strict"]
-    assert within.parse(text, word()) == "night stand" and WORDS.rules["strict"].parse(text, word()) is None
+    within = inside_answer(BENCHMARK, "think").rules["strict"]
+    assert (
+        within.parse(text, word()) == "night stand" and BENCHMARK.rules["strict"].parse(text, word()) is None
+    )
     assert within.parse("desk", word()) == "desk", "without tags the whole text counts"
     assert within.gold(NUMBER) == 2.0
-    assert vsi.inside_answer(WORDS, "vanilla") is WORDS
-    assert set(vsi.inside_answer(VSIBENCH, "observe").rules) == set(VSIBENCH.rules)
+    assert inside_answer(BENCHMARK, "vanilla") is BENCHMARK
+    assert set(inside_answer(VSIBENCH, "observe").rules) == set(VSIBENCH.rules)
 
 
 def test_training_asks_for_the_families_and_in_the_mode():

@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import DatasetCard, HfApi, ModelCard
 from report_runs import always_a, right, write, write_training
 
+from make_data import vsi_100k
 from spatialvlm.errors import UserError
 from spatialvlm.models.loading import EMBEDDED
 from spatialvlm.reporting import cards
@@ -147,7 +148,7 @@ def test_a_data_sets_card_reads_back(tmp_path):
 def test_rooms_of_others_have_no_licence_of_ours():
     splits = {"train": {"scenes": 3, "rows": 90}}
     for is_rendered, licence in ((True, "apache-2.0"), (False, None)):
-        card = cards.vsi_card(splits, {"data": "/elsewhere/scans", "seed": 0}, is_rendered)
+        card = vsi_100k.card(splits, {"data": "/elsewhere/scans", "seed": 0}, is_rendered)
         assert card.data.license == licence and "/elsewhere" not in str(card)
         assert ("whose terms of use hold" in card.text) != is_rendered
 

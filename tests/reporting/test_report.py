@@ -25,7 +25,7 @@ from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.papers import sparkle, vsi
 from spatialvlm.papers.sparkle import SparkleArgs
-from spatialvlm.papers.vsi import WORDS, VSIArgs
+from spatialvlm.papers.vsi import VSIArgs
 from spatialvlm.prompting import study
 from spatialvlm.prompting.strategies import STRATEGIES
 from spatialvlm.reporting import __main__ as report
@@ -39,6 +39,7 @@ from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.sat import data as sat_data
 from spatialvlm.tasks.sat import scoring as sat
 from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
+from spatialvlm.tasks.vsi.vsi_100k import BENCHMARK as WORDS
 from spatialvlm.tasks.vsr import scoring as vsr
 from spatialvlm.worlds.clevr import series
 

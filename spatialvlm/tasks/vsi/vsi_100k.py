@@ -19,10 +19,13 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.example import Example, Video
 from spatialvlm.files import rows, video
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.tasks.vsi import data as vsibench
+from spatialvlm.tasks.vsi import reward
+from spatialvlm.tasks.vsi.data import Mode
 from spatialvlm.tasks.vsi.questions import (
     DIRECTION_WORDS,
     FAMILIES,
@@ -32,6 +35,7 @@ from spatialvlm.tasks.vsi.questions import (
     family,
     room_of,
 )
+from spatialvlm.tasks.vsi.scoring import same_word, score
 from spatialvlm.worlds.rooms.annotation import SceneAnnotation
 
 TEXTS = ("id", "dataset", "scene_name", "family", "question_type", "question", "answer")
@@ -241,3 +245,44 @@ def rejected(example: Example, seed: int = 0) -> str:
         written = f"{number * factor:.{decimals}f}"
         if float(written) > 0 and abs(float(written) - number) > MIN_CHANGE * number:
             return written
+
+
+# ---- the benchmark
+
+
+def parse_words(text: str, example: Example) -> Parsed:
+    """Parse a word of the example's vocabulary, or a number, as the rewards do."""
+    vocabulary = example.meta.get("vocabulary")
+    if vocabulary is None:
+        return reward.parse_number(text)
+    return next((word for word in vocabulary if same_word(text, word)), None)
+
+
+def gold_words(example: Example) -> str | float:
+    return example.answer if "vocabulary" in example.meta else float(example.answer)
+
+
+BENCHMARK = Benchmark(
+    "VSI, in words",
+    load,
+    {
+        "strict": Rule(
+            "strict", "the very word, or a number's mean relative accuracy", parse_words, gold_words, score
+        )
+    },
+    micro_and_mean,
+)
+
+
+def inside_answer(benchmark: Benchmark, mode: Mode) -> Benchmark:
+    """Return the benchmark parsing inside the only `<answer>`, if there is one; unchanged for vanilla."""
+    if mode == "vanilla":
+        return benchmark
+
+    def within(rule: Rule) -> Rule:
+        def parse(text: str, example: Example) -> Parsed:
+            return rule.parse(reward.answer_text(text, mode) or text, example)
+
+        return replace(rule, parse=parse, parse_gold=rule.gold)
+
+    return replace(benchmark, rules={name: within(rule) for name, rule in benchmark.rules.items()})
