@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from spatialvlm import cli, distributed
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
@@ -69,8 +69,7 @@ class Args(evaluate.Args):
             raise UserError(f"--blocks {' '.join(self.blocks)}: must be some of {', '.join(BENCHMARKS)}")
         if (self.coco or self.gqa) and not self.whatsup:
             raise UserError("--coco and --gqa are folders of images; give the captions' with --whatsup")
-        if self.route_tokens is not None and self.route_tokens < 1:
-            raise UserError(f"--route_tokens must be at least 1, not {self.route_tokens}")
+        require_at_least(1, route_tokens=self.route_tokens)
         for block in self.blocks:
             if self.rule not in BENCHMARKS[block].rules:
                 rules = ", ".join(BENCHMARKS[block].rules)

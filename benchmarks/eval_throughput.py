@@ -36,7 +36,7 @@ from workload import configuration
 from workload import processor as word_processor
 
 from spatialvlm import cli, disk, run_folder
-from spatialvlm.errors import UserError
+from spatialvlm.errors import require_at_least
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.tables import text_table
 from spatialvlm.example import Example
@@ -194,9 +194,13 @@ def measure_memory(args: Args) -> dict[str, int]:
 
 
 def main(args: Args) -> dict:
-    for name in ("questions", "num_samples", "batch_size", "max_new_tokens"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    require_at_least(
+        1,
+        questions=args.questions,
+        num_samples=args.num_samples,
+        batch_size=args.batch_size,
+        max_new_tokens=args.max_new_tokens,
+    )
     report = {"arguments": asdict(args), **run_folder.environment()}
     if args.memory:
         report["peak_memory_bytes"] = measure_memory(args)

@@ -39,7 +39,7 @@ from ways import Ours, Plain, Way, agreement
 from workload import Workload, configuration, make
 
 from spatialvlm import cli, disk, run_folder
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.models import loading
 from spatialvlm.models.qwen import ChatProcessor
 
@@ -90,10 +90,8 @@ def check(args: Args) -> None:
     if qwen and ("trl" in args.ways or args.profile_step):
         raise UserError("--shape qwen2-vl-small goes with --ways plain ours and without --profile_step")
     for name in ("steps", "prompts", "prompts_per_pass", "decoder_layers", "vision_layers"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
-    if args.completion_length < 2:
-        raise UserError(f"--completion_length {args.completion_length}: must be at least 2")
+        require_at_least(1, **{name: getattr(args, name)})
+    require_at_least(2, completion_length=args.completion_length)
     if bad := [number for number in args.num_generations if number < 2]:
         raise UserError(f"--num_generations {bad[0]}: a group needs at least 2 completions")
     if args.prompts % args.prompts_per_pass:

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from spatialvlm import cli
-from spatialvlm.errors import UserError, first_line
+from spatialvlm.errors import UserError, first_line, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.tasks.clevr import described_files
@@ -88,9 +88,8 @@ class Args:
     )
 
     def __post_init__(self) -> None:
-        for name in ("configurations", "test_items", "num_workers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        sizes = {"configurations": self.configurations, "test_items": self.test_items}
+        require_at_least(1, num_workers=self.num_workers, **sizes)
 
 
 def form_of(args: Args) -> Form:

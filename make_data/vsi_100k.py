@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from spatialvlm import cli
 from spatialvlm.disk import disk_errors, whole, write_text
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.files import video
 from spatialvlm.reporting.cards import LICENCE, dataset_card
 from spatialvlm.run_folder import differences, plain
@@ -106,8 +106,7 @@ class Args:
     )
 
     def __post_init__(self) -> None:
-        if min(self.num_frames, self.workers, 1 if self.limit is None else self.limit) < 1:
-            raise UserError("--num_frames, --workers and --limit must be at least 1")
+        require_at_least(1, num_frames=self.num_frames, workers=self.workers, limit=self.limit)
         if not 0 <= self.validation_share < 1:
             raise UserError(f"--validation_share must be from 0 to below 1, not {self.validation_share}")
         if self.data == "embedded" and self.frames:

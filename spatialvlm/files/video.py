@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import open_image
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
@@ -66,8 +66,7 @@ def frames(source: Source, num_frames: int = 16) -> Frames:
     Raises:
         UserError: nothing there, no frame in it, a frame that is missing or broken; the message names it.
     """
-    if num_frames < 1:
-        raise UserError(f"--num_frames must be at least 1, not {num_frames}")
+    require_at_least(1, num_frames=num_frames)
     if isinstance(source, str | Path):
         path = Path(source)
         if path.is_dir():

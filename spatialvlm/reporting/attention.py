@@ -34,7 +34,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spatialvlm import cli, disk
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.benchmark import STRICT_FREE
 from spatialvlm.evaluation.metrics import Estimate
@@ -71,8 +71,8 @@ class Args(loading.ModelArgs):
     )
 
     def __post_init__(self) -> None:
-        if min(self.limit, self.batch_size) < 1 or self.pictures < 0:
-            raise UserError("--limit and --batch_size must be at least 1, --pictures not negative")
+        require_at_least(1, limit=self.limit, batch_size=self.batch_size)
+        require_at_least(0, pictures=self.pictures)
         if self.layers and self.method == "rollout":
             raise UserError("--method rollout goes through all layers; leave out --layers")
 

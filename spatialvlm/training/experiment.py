@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from spatialvlm import distributed
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation import evaluate, metrics
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import Benchmark
@@ -75,10 +75,9 @@ class RunArgs(loading.ModelArgs):
     def check(self) -> None:
         """Raise UserError naming the first invalid argument."""
         super().check()  # the trainer's, which comes after in a script's Args
-        positive = ("train_limit", "eval_limit", "eval_batch_size", "save_steps", "save_total_limit")
-        for name in (*positive, "log_completions_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        limits = ("train_limit", "eval_limit", "eval_batch_size", "save_steps", "save_total_limit")
+        for name in (*limits, "log_completions_steps"):
+            require_at_least(1, **{name: getattr(self, name)})
 
 
 class Experiment:

@@ -133,7 +133,7 @@ def test_frames_of_scenes_are_found(meta_info, tmp_path, here, capsys):
     "flags, message",
     [
         (("--data", "gone"), "no such folder: gone"),
-        (("--num_frames", 0), "--num_frames, --workers and --limit must be at least 1"),
+        (("--num_frames", 0), "--num_frames must be at least 1, not 0"),
         (("--validation_share", 1), "--validation_share must be from 0 to below 1"),
         (("--frames", "frames"), "leave out --frames"),
         (("--distance", "far"), "invalid choice: 'far'"),

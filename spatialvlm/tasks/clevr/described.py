@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
@@ -88,8 +88,7 @@ def load(
     """
     if axes not in AXES:
         raise ValueError(f"axes must be camera or world, not {axes!r}")
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
+    require_at_least(1, limit=limit)
     if path == "embedded":
         examples = _load_embedded(split or "test", limit or EMBEDDED_SIZE, axes)
     elif clevr.is_official_folder(path):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
@@ -56,8 +56,7 @@ def load(
         raise UserError(
             f"CV-Bench has the tasks {', '.join(CVBENCH_TASKS)}, not {', '.join(sorted(unknown))}"
         )
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
+    require_at_least(1, limit=limit)
     if str(path) == "embedded":
         from spatialvlm.worlds.clevr import series
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from PIL import Image
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
@@ -98,8 +98,7 @@ def load(
         UserError: no such folder or file, a row that is not whole, a set without one of its four, an image
             that is missing; the message names it.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
+    require_at_least(1, limit=limit)
     if str(path) == "embedded":
         return _rendered(EMBEDDED_SETS if limit is None else max(1, limit // SET), seed)
     folder = Path(path)
