@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -39,7 +39,9 @@ class LocalClient:
         self._encoded = 0
         self._answered = False
 
-    def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Dialogue]]:
+    def talk(
+        self, conversations: Iterable[tuple[str, Conversation]]
+    ) -> Generator[tuple[str, Dialogue], None, None]:
         """Hold all conversations in batches, query by query.
 
         Raises:
@@ -68,6 +70,7 @@ class LocalClient:
     def reply(self, queries: Sequence[Sequence[Message]]) -> list[Reply]:
         """A reply to each query; an empty one, `too long`, where the context does not hold query and reply."""
         images = [[open_image(image) for message in query for image in message.images] for query in queries]
+        batch: inputs.Batch | qwen.QwenBatch
         if isinstance(self.processor, qwen.ChatProcessor):
             batch = encode_chat(self.processor, queries, images)
         else:

@@ -323,7 +323,7 @@ def _number(value: Any) -> int | float:
 
 def _list(*values: Any) -> list[Any]:
     """The list given, or several values as one."""
-    return list(values) if len(values) > 1 else _need(*values, list, "a list")
+    return list(values) if len(values) != 1 else _need(values[0], list, "a list")
 
 
 def _round(value: Any, digits: Any = None, /) -> int | float:

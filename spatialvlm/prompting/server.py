@@ -16,7 +16,7 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -131,7 +131,9 @@ class ServerClient:
         self._locks: dict[str, threading.Lock] = {}  # per request, so that identical ones are sent once
         self._counts: Counter[str] = Counter()
 
-    def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Dialogue]]:
+    def talk(
+        self, conversations: Iterable[tuple[str, Conversation]]
+    ) -> Generator[tuple[str, Dialogue], None, None]:
         """Hold `concurrency` conversations at a time, each in a thread; yield them as they end.
 
         Where one fails, or the study is stopped, no further request is sent; those on their way are awaited

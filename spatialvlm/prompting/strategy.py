@@ -1,29 +1,23 @@
-"""Interface of strategies and of what answers them.
+"""Interface of strategies, and of the clients that answer their queries.
 
-A strategy is a conversation: it yields messages, receives the reply, and returns the outcome.
-
-    def converse(example, aids):
-        reply = yield [user(*example.images, "...")]      # one query
-        reply = yield [user(*example.images, "...", reply)]    # as many as it takes
-        return Outcome(reply)
-
-A query holds the whole conversation so far: a client remembers nothing.
+A strategy is a generator: it yields the messages of a query, which are the whole conversation so far, receives
+the reply, and at the end returns the outcome.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from PIL import Image
 
 from spatialvlm.example import Example
 
-Part = str | Image.Image | Path  # a text, or an image that is opened when needed
+Part: TypeAlias = str | Image.Image | Path  # a text, or an image that is opened when needed
 
 
 @dataclass(frozen=True)
@@ -133,15 +127,15 @@ class Dialogue:
 
 
 class Client(Protocol):
-    """What answers a study's queries: a local model (`local`) or a server (`server`)."""
+    """A local model (`local`) or a server (`server`)."""
 
-    def talk(self, conversations: Iterable[tuple[str, Conversation]]) -> Iterator[tuple[str, Dialogue]]:
+    def talk(
+        self, conversations: Iterable[tuple[str, Conversation]]
+    ) -> Generator[tuple[str, Dialogue], None, None]:
         """Hold all conversations, (id, conversation), and yield each as it ends, in any order."""
-        ...
 
     def facts(self) -> dict[str, int]:
         """Counts of the session, for the summary."""
-        ...
 
 
 @cache

@@ -78,10 +78,14 @@ def source(
 ) -> DataSource:
     """Where the questions of a study come from; arguments as in `load`."""
     limit = limit or (EMBEDDED_SIZE if path == "embedded" else None)
-    if name == "clevr":
-        return DataSource("clevr", {"path": path, "split": split, "limit": limit})
-    more = {"vsr": {"image_folder": image_folder}, "sat": {"images": strategy.images}}.get(name, {})
-    return DataSource(name, {"path": path, "split": split or "test", "limit": limit} | more)
+    arguments: dict[str, Any] = {"path": path, "split": split, "limit": limit}
+    if name != "clevr":
+        arguments["split"] = split or "test"
+    if name == "vsr":
+        arguments["image_folder"] = image_folder
+    if name == "sat":
+        arguments["images"] = strategy.images
+    return DataSource(name, arguments)
 
 
 def parse_gold(examples: Sequence[Example], rule: Rule, title: str) -> dict[str, Parsed]:
@@ -95,7 +99,7 @@ def parse_gold(examples: Sequence[Example], rule: Rule, title: str) -> dict[str,
 def run(
     client: Client,
     examples: Sequence[Example],
-    gold: Mapping[str, Parsed],
+    gold: dict[str, Parsed],
     strategy: Strategy,
     aids: Aids,
     benchmark: Benchmark,
