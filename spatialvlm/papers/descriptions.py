@@ -1,8 +1,7 @@
-"""The grid of the description study: with and without image, by description, beside what was published.
+"""Paper A's description study: accuracy with and without image by description, beside the published figures.
 
-Two grids over the same questions, one described along the camera's axes and one along the world's, tell by
-paired differences what the order is worth. Questions that name a side (left, right, front, behind) are told
-apart from the others, since the order bears on them alone.
+Two grids over the same questions, described along the camera's or along the world's axes, show by paired
+differences what the order is worth, separately for questions that name a side (left, right, front, behind).
 """
 
 from __future__ import annotations
@@ -31,16 +30,11 @@ Rows = list[tuple[str, dict[str, Estimate]]]
 
 
 def read_grid(folder: str | Path) -> dict[str, list[Record]]:
-    """The records of every cell. Raises UserError where one is not there whole."""
-    found = {}
+    """Load the records of every cell. Raises UserError if one is not complete."""
     for cell in CELLS:
-        part = Path(folder, cell)
-        if not (part / "summary.json").is_file():
-            raise UserError(
-                f"{folder} is no whole grid ({cell}/ has no summary); run it with --grid to its end"
-            )
-        found[cell] = read_lines(part / "predictions.jsonl")
-    return found
+        if not Path(folder, cell, "summary.json").is_file():
+            raise UserError(f"{folder} is no complete grid ({cell}/ has no summary); finish it with --grid")
+    return {cell: read_lines(Path(folder, cell, "predictions.jsonl")) for cell in CELLS}
 
 
 def names_a_side(question: str) -> bool:
@@ -48,8 +42,7 @@ def names_a_side(question: str) -> bool:
 
 
 def grid_rows(grid: Grid) -> Rows:
-    """Accuracy with the image, with a blank one, and the paired difference, by description; then the paired
-    differences from no description."""
+    """Return accuracy with the image, with a blank one, and paired differences, by description."""
     rows: Rows = []
     for style in DESCRIPTIONS:
         image, blank = (grid[f"{each}-{style}"] for each in IMAGES)
@@ -62,21 +55,23 @@ def grid_rows(grid: Grid) -> Rows:
 
 
 def order_rows(world: Grid, camera: Grid, sides: Mapping[str, bool]) -> Rows:
-    """Paired differences, camera - world: by cell, over all questions and by whether they name a side.
+    """Return paired differences, camera - world, by cell and by whether a question names a side.
 
     Args:
-        sides: by a question's id.
+        world: the grid described along the world's axes.
+        camera: the grid described along the camera's axes.
+        sides: whether a question names a side, by its id.
 
     Raises:
-        UserError: the two grids are of different questions.
+        UserError: the two grids have different questions.
     """
     rows: Rows = []
     for cell in (f"{image}-{style}" for image in IMAGES for style in STYLES):
         cells = {"all": _difference(world[cell], camera[cell])}
         for name, side in (("naming a side", True), ("naming none", False)):
-            parts = [[r for r in grid[cell] if sides[r["id"]] == side] for grid in (world, camera)]
-            if parts[0]:
-                cells[name] = _difference(*parts)
+            before, after = ([r for r in g[cell] if sides[r["id"]] == side] for g in (world, camera))
+            if before:
+                cells[name] = _difference(before, after)
         rows.append((cell, cells))
     return rows
 
@@ -85,11 +80,11 @@ def _difference(before: Sequence[Record], after: Sequence[Record]) -> Estimate:
     try:
         return metrics.compare(before, after)["micro"]
     except ValueError:
-        raise UserError("--against: that grid is of other questions; give one of the same data") from None
+        raise UserError("--against: that grid has other questions; give one of the same data") from None
 
 
 def table(title: str, columns: Sequence[str], rows: Rows) -> str:
-    """Lines of percentages with their 95 % intervals; differences bear a sign."""
+    """Format percentages with their 95 % intervals; differences have a sign."""
     lines = [(title, *columns)]
     for name, cells in rows:
         signs = [" - " in name or column not in IMAGES for column in columns]
@@ -115,18 +110,21 @@ def order_table(rows: Rows) -> str:
 
 
 def reader_line(verdicts: Sequence[tuple[str, bool]]) -> str:
-    """What a perfect reader of the descriptions alone would say; `verdicts` are (verdict, names a side)."""
+    """Format what a perfect reader of the descriptions alone would answer.
 
+    Args:
+        verdicts: (verdict, whether the question names a side) of every question.
+    """
     lines = ["a perfect reader of the descriptions alone would say to"]
     for name, side in (("naming a side", True), ("naming none", False)):
         if part := Counter(verdict for verdict, named in verdicts if named == side):
-            told = ", ".join(f"{n} {what}" for what, n in part.most_common())
-            lines.append(f"  {name}, {part.total()} questions: {told}")
+            counts = ", ".join(f"{n} {verdict}" for verdict, n in part.most_common())
+            lines.append(f"  {name}, {part.total()} questions: {counts}")
     return "\n".join(lines)
 
 
 def write(folder: Path, **tables: Rows) -> None:
-    """Writes the tables' estimates to grid.json, whole or not at all."""
+    """Write the tables' estimates to grid.json."""
     content = {
         name: {row: {column: cell.as_dict() for column, cell in cells.items()} for row, cells in rows}
         for name, rows in tables.items()

@@ -107,7 +107,7 @@ def test_the_grid_goes_on_and_stands_against_another(clevr, tmp_path, here):
         ((*EMBEDDED, "--against", "x"), "--against compares two grids; give --grid"),
         ((*EMBEDDED, "--grid", "--blank_image"), "--grid has its own blank images"),
         ((*EMBEDDED, "--grid", "--num_samples", "4"), "--grid compares greedy answers"),
-        ((*EMBEDDED, "--grid", "--against", "gone"), "gone is no whole grid"),
+        ((*EMBEDDED, "--grid", "--against", "gone"), "gone is no complete grid"),
         ((*EMBEDDED, "--data", "gone"), "no such file or folder: gone"),
     ],
 )
