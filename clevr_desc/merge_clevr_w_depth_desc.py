@@ -24,6 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from spatialvlm import cli
+from spatialvlm.disk import whole_folder
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.tasks.clevr import data as clevr
@@ -89,7 +90,7 @@ def main(args: Args) -> Path:
     suffix = "jsonl" if args.format == "jsonl" else "parquet"
     write = described_files.write_jsonl if suffix == "jsonl" else described_files.write_parquet
     said: Counter[str] = Counter()
-    with described_files.whole_folder(final) as folder, tempfile.TemporaryDirectory() as scratch:
+    with whole_folder(final) as folder, tempfile.TemporaryDirectory() as scratch:
         depth_of = depth_maps(args, examples, split, folder / "depth" if suffix == "jsonl" else Path(scratch))
         images = described_files.Images(folder, final, embed=suffix == "parquet")
         write(folder / f"{split}.{suffix}", merged(examples, args, axes, images, depth_of, said))

@@ -26,10 +26,10 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from spatialvlm import cli
+from spatialvlm.disk import whole_folder
 from spatialvlm.errors import UserError, first_line, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files import rows
-from spatialvlm.tasks.clevr import described_files
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.data import CONFIGURATIONS, FORMS, Form
@@ -117,7 +117,7 @@ def main(args: Args) -> Path:
     }
     final = Path(args.output_dir or Path("results/sparkle_data", f"{args.form}-{args.seed}"))
     started, counts = time.monotonic(), {}
-    with described_files.whole_folder(final) as folder, ProcessPoolExecutor(args.num_workers) as pool:
+    with whole_folder(final) as folder, ProcessPoolExecutor(args.num_workers) as pool:
         for split, (series, images) in splits.items():
             counts[split] = Counter()
             made = tqdm(

@@ -105,3 +105,19 @@ def _sync_one(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which becomes `folder` at the end; what a stop left of it is deleted.
+
+    Raises:
+        UserError: `folder` exists, or cannot be written.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already; give another --output_dir, or delete it")
+    if unfinished(folder).exists():
+        print(f"{folder} was not finished when it was stopped; starting again", flush=True)
+    with disk_errors(folder), whole(folder) as aside:
+        aside.mkdir()
+        yield aside

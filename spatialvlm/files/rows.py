@@ -10,7 +10,7 @@ import io
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError, first_line
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
@@ -259,3 +260,25 @@ def picture(value: Any, where: str, folder: Path | None = None) -> Image.Image |
     if isinstance(value, str) and value:
         return folder / value if folder else Path(value)
     raise UserError(f"{where} has no readable image, but {type(value).__name__}; mend or remove the row")
+
+
+def write_parquet(file: Path, schema: Any, made: Iterable[Row], group: int, **options: Any) -> int:
+    """Write rows in a stream, `group` of them at a time; return how many there were.
+
+    Args:
+        schema: pyarrow's, of all columns.
+        options: of pyarrow's ParquetWriter.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    count, held = 0, []
+    with disk_errors(file), parquet.ParquetWriter(file, schema, compression="zstd", **options) as writer:
+        for row in made:
+            held.append(row)
+            count += 1
+            if len(held) == group:
+                writer.write_table(pa.Table.from_pylist(held, schema))
+                held = []
+        writer.write_table(pa.Table.from_pylist(held, schema))
+    return count

@@ -14,6 +14,7 @@ import pytest
 import tiny
 from PIL import Image
 
+from spatialvlm.disk import whole_folder
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
 from spatialvlm.papers import descriptions as report
@@ -342,7 +343,7 @@ def test_no_scenes(folder):
 
 
 def merge(folder: Path, out: Path, suffix: str, axes: str = "camera", depth: bool = False) -> Path:
-    with described_files.whole_folder(out) as partial:
+    with whole_folder(out) as partial:
         images = described_files.Images(partial, out, embed=suffix == "parquet")
 
         def rows():

@@ -13,7 +13,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-from spatialvlm.disk import disk_errors, unfinished, whole
+from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
@@ -164,22 +163,6 @@ def save_image(image: Image.Image | Path, file: Path) -> None:
 
 
 # ---- files
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, which becomes `folder` at the end; what a stop left of it is thrown away.
-
-    Raises:
-        UserError: `folder` is there already.
-    """
-    if folder.exists():
-        raise UserError(f"{folder} is there already; give another --output_dir, or delete it")
-    if unfinished(folder).exists():
-        print(f"{folder} was not finished when it was stopped; starting again", flush=True)
-    with disk_errors(folder), whole(folder) as aside:
-        aside.mkdir()
-        yield aside
 
 
 def write_parquet(file: Path, made: Iterator[rows.Row]) -> None:

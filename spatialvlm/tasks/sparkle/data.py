@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,9 +23,7 @@ from typing import Any
 
 import pyarrow as pa
 from PIL import Image
-from pyarrow import parquet
 
-from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files import rows
@@ -298,17 +296,9 @@ def file_name(split: str) -> str:
     return f"{split}-00000-of-00001.parquet"
 
 
-def write(file: Path, made: Iterator[rows.Row]) -> None:
+def write(file: Path, made: Iterable[rows.Row]) -> None:
     """Write rows, group by group, in the hub's format."""
-    options = {"dictionary_pagesize_limit": DICTIONARY_BYTES, "compression": "zstd"}
-    held: list[rows.Row] = []
-    with disk_errors(file), parquet.ParquetWriter(file, SCHEMA, **options) as writer:
-        for each in made:
-            held.append(each)
-            if len(held) == ROW_GROUP:
-                writer.write_table(pa.Table.from_pylist(held, SCHEMA))
-                held = []
-        writer.write_table(pa.Table.from_pylist(held, SCHEMA))
+    rows.write_parquet(file, SCHEMA, made, ROW_GROUP, dictionary_pagesize_limit=DICTIONARY_BYTES)
 
 
 # ---- files: reading

@@ -16,7 +16,6 @@ from random import Random
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import parquet
 
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
@@ -91,16 +90,7 @@ def row(
 
 def write_parquet(file: Path, made: Iterable[rows.Row]) -> int:
     """Write rows in a stream; return how many there were."""
-    count, held = 0, []
-    with parquet.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-        for each in made:
-            held.append(each)
-            count += 1
-            if len(held) == ROW_GROUP:
-                writer.write_table(pa.Table.from_pylist(held, SCHEMA))
-                held = []
-        writer.write_table(pa.Table.from_pylist(held, SCHEMA))
-    return count
+    return rows.write_parquet(file, SCHEMA, made, ROW_GROUP)
 
 
 def load(
