@@ -581,12 +581,12 @@ def test_two_orders_by_hand():
         "naming none": -0.5,
     }
     assert rows["blank-ordered"]["all"].value == 0
-    with pytest.raises(UserError, match="--against: that grid is of other questions"):
+    with pytest.raises(UserError, match="--against: that grid has other questions"):
         report.order_rows(world, grid(image_none="110"), sides)
 
 
-def test_a_grid_that_is_not_whole(tmp_path):
-    with pytest.raises(UserError, match=r"no whole grid \(image-none/ has no summary\)"):
+def test_an_incomplete_grid_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no complete grid \(image-none/ has no summary\)"):
         report.read_grid(tmp_path)
 
 
