@@ -1,0 +1,1 @@
+"""The benchmarks: a folder each with data, scoring, reward and published figures; `registry` names them."""

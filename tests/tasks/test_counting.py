@@ -320,7 +320,7 @@ def records(source, pairs):
     ]
 
 
-# 3 of 8 right; of 5 wrong ones 2 off by one, one off by two, one unread, one off by 6
+# 3 of 8 right; of 5 wrong ones 2 off by one, one off by two, one unparsed, one off by 6
 PAIRS = [(2, 2), (0, 0), (5, 5), (3, 2), (1, 2), (4, 6), (None, 1), (9, 3)]
 
 

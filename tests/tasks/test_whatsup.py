@@ -1,4 +1,4 @@
-"""What'sUp's files in their own form, its rendered stand-in, and accuracy by picture, pair and set."""
+"""What'sUp's files in their own form, its rendered stand-in, and accuracy by image, pair and set."""
 
 from __future__ import annotations
 

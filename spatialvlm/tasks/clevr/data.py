@@ -141,14 +141,12 @@ def load_free(
     split: str | None = None,
     seed: int = 0,
 ) -> Sequence[Example]:
-    """Our short free-form questions over the real scenes and images. Without a limit, one of a kind a
-    scene.
-    """
+    """Our short questions over the real scenes and images. Without a limit, one of each kind per scene."""
 
     def ask(kind: str, scene: Scene, rng: Random) -> Question | None:
         return questions.free(scene, rng, kind)
 
-    return _asked(load_scenes(folder, split), Path(folder), "free", kinds, ask, limit, seed)
+    return _own_questions(folder, split, "free", kinds, ask, limit, seed)
 
 
 def load_sat(
@@ -159,8 +157,7 @@ def load_sat(
     split: str | None = None,
     seed: int = 0,
 ) -> Sequence[Example]:
-    """Questions in SAT's form over the real scenes and images: training data. Without a limit, one of a kind
-    a scene.
+    """Questions in SAT's form over the real scenes and images, to train on; limit as in `load_free`.
 
     Args:
         answer_form: `natural`, `letter` or `mixed`, as in `sat.load`.
@@ -170,8 +167,8 @@ def load_sat(
     def ask(kind: str, scene: Scene, rng: Random) -> Question | None:
         return questions.sat(scene, rng, kind, choose_answer_form(rng, answer_form), polarity)
 
-    choose_answer_form(Random(0), answer_form)
-    return _asked(load_scenes(folder, split), Path(folder), "sat", SAT_KINDS, ask, limit, seed)
+    choose_answer_form(Random(0), answer_form)  # an unknown form fails before any scene is loaded
+    return _own_questions(folder, split, "sat", SAT_KINDS, ask, limit, seed)
 
 
 def load_cvbench(
@@ -181,15 +178,15 @@ def load_cvbench(
     split: str | None = None,
     seed: int = 0,
 ) -> Sequence[Example]:
-    """Questions in CV-Bench's form over the real scenes, boxes drawn. Without a limit, one of a task a scene.
+    """Questions in CV-Bench's form over the real scenes, boxes drawn; limit as in `load_free`.
 
-    With `ood`, Depth and Distance come with their polarity turned, under the same ids.
+    With `ood`, Depth and Distance are polarity-flipped, under the same ids.
     """
 
     def ask(task: str, scene: Scene, rng: Random) -> Question | None:
         return questions.cvbench(scene, rng, task, ood)
 
-    return _asked(load_scenes(folder, split), Path(folder), "cvbench", CVBENCH_TASKS, ask, limit, seed)
+    return _own_questions(folder, split, "cvbench", CVBENCH_TASKS, ask, limit, seed)
 
 
 # ---- the official folder
@@ -378,9 +375,9 @@ def _load_hub(path: str | Path, split: str, limit: int | None) -> Sequence[Examp
 # ---- our own forms over the real scenes
 
 
-def _asked(
-    scenes: list[Scene],
-    folder: Path,
+def _own_questions(
+    folder: str | Path,
+    split: str | None,
     form: str,
     kinds: Sequence[str],
     ask: Callable[[str, Scene, Random], Question | None],
@@ -389,40 +386,32 @@ def _asked(
 ) -> Sequence[Example]:
     """Every kind in turn over every scene, round after round, no question of a scene twice.
 
-    Questions are drawn at once, images are opened when they are looked at.
+    Questions are sampled at once, images are opened on access.
     """
-    found: list[tuple[str, Scene, Question]] = []
+    scenes = load_scenes(folder, split)
+    sampled: list[tuple[str, Scene, Question]] = []
     seen: set[tuple[str, str]] = set()
     fruitless = 0  # rounds without a new question: a count is often refused, so one such round is no end
     for number in count():
-        before = len(found)
+        before = len(sampled)
         for scene in scenes:
             for kind in kinds:
                 name = f"clevr-{form}-{Path(scene['image_filename']).stem}-{kind}-{seed}-{number}"
-                asked = ask(kind, scene, Random(name))
-                if asked and (key := (scene["image_filename"], asked.question)) not in seen:
+                question = ask(kind, scene, Random(name))
+                if question and (key := (scene["image_filename"], question.question)) not in seen:
                     seen.add(key)
-                    found.append((name, scene, asked))
-        fruitless = fruitless + 1 if len(found) == before else 0
-        if limit is None or len(found) >= limit or fruitless == 10:
+                    sampled.append((name, scene, question))
+        fruitless = fruitless + 1 if len(sampled) == before else 0
+        if limit is None or len(sampled) >= limit or fruitless == 10:
             break
 
     def make(index: int) -> Example:
-        name, scene, asked = found[index]
-        image: Any = image_file(folder, scene["image_filename"])
-        if asked.boxes:
+        name, scene, question = sampled[index]
+        image: Any = image_file(Path(folder), scene["image_filename"])
+        if question.boxes:
             from spatialvlm.worlds.clevr.series import highlight  # which imports the renderer
 
-            image = highlight(open_image(image), scene, asked.boxes)
-        return Example(
-            id=name,
-            images=(image,),
-            question=asked.question,
-            answer=asked.answer,
-            task=asked.task,
-            choices=asked.choices,
-            prompt=asked.prompt,
-            meta=asked.meta | {"image": scene["image_filename"]},
-        )
+            image = highlight(open_image(image), scene, question.boxes)
+        return question.example(name, image, {"image": scene["image_filename"]})
 
-    return LazyExamples(make, range(len(found) if limit is None else min(limit, len(found))))
+    return LazyExamples(make, range(len(sampled) if limit is None else min(limit, len(sampled))))

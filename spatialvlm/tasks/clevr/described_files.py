@@ -105,7 +105,7 @@ def find_depths(
 
     Args:
         wanted: the scenes' `image_index` by image name.
-        images: the official folder whose images a row's own is held against.
+        images: the official folder with the images that rows' own are compared to.
         folder: where to put the files.
 
     Raises:

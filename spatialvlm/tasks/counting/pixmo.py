@@ -45,12 +45,12 @@ def load(
         limit: look at no more rows than this, from row `start` on.
         cache: folder for the photographs, `pixmo-count` in the cache where None; what is there is not fetched again.
 
-    Returns: one Example for each row whose photograph could be had, with its path as image. How many could
-    not, and why, is said on stderr.
+    Returns: one Example for each row whose photograph is available, with its path as image. A message on
+    stderr counts the others by reason.
 
     Raises:
         UserError: nothing at `path`; a row without a field or with one that cannot be (the message names it);
-            no photograph at all could be had; a cache that cannot be written.
+            no photograph at all; a cache that cannot be written.
     """
     from spatialvlm import distributed  # imports torch, which reading data does not need
 
@@ -118,7 +118,7 @@ def fetch(wanted: dict[str, str], folder: Path) -> dict[str, str]:
     Args:
         wanted: links by sha256.
 
-    Returns: for each that cannot be had, why: `not answered`, `HTTP 404`, `other bytes`, `no image`, ...
+    Returns: for each that is missing, why: `not answered`, `HTTP 404`, `other bytes`, `no image`, ...
 
     Raises:
         UserError: the folder cannot be written.

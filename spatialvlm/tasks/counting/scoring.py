@@ -1,7 +1,7 @@
 """Counting in CLEVR, SAT, CV-Bench and PixMo-Count: right, nearly right, and how far off.
 
-Per data set: accuracy; close-call, the share of the wrong counts that are off by exactly one; and within, the
-share of all counts that are off by no more than a threshold. An answer that names no number is wrong, off by
+Per data set: accuracy; close-call, the fraction of the wrong counts that are off by exactly one; and within, the
+fraction of all counts that are off by no more than a threshold. An answer that names no number is wrong, off by
 no number, and counted.
 """
 
@@ -26,7 +26,7 @@ _WORDS = re.findall(r"\w+", "zero one two three four five six seven eight nine t
 
 def parse_paper(text: str, example: Example) -> Parsed:
     """What paper A's script reads: between the first tags the first number, in digits before words; nothing
-    without tags. The script then leaves unread answers out of its shares; here they are wrong."""
+    without tags. The script then leaves unparsed answers out; here they are wrong."""
     found = re.search(r"<answer>(.*?)</answer>", text, re.IGNORECASE | re.DOTALL)
     if found is None:
         return None

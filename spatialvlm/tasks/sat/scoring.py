@@ -26,7 +26,7 @@ def parse_official(text: str, example: Example) -> str | None:
     `QAAccuracy` of the authors' `models/eval_funcs.py` (arijitray1993/SAT), the metric of their published
     evaluation. So "left." is not "left"; every "night stand" becomes "nnight stand"; of two things where the
     text says that one "is located to" a side, it is the left one unless "right" occurs anywhere. Where their
-    code stops with an IndexError the text is unread.
+    code stops with an IndexError the text is unparsed.
     """
     said, asked = text.strip(), example.prompt.lower()
     answer = opening = _before_mark(said)
@@ -72,7 +72,7 @@ def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
     items (300 of the test's 150 questions).
 
     Beside it `mean_of_tasks`, and `both_orders` (`all_orders` where some have more than two choices): the
-    share of questions that are right in every order, which is ours. Questions that were asked once have
+    fraction of questions that are right in every order, which is ours. Questions that were asked once have
     `micro` and `mean_of_tasks`.
     """
     totals = micro_and_mean(records)

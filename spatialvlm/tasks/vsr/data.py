@@ -2,7 +2,7 @@
 
 Rows hold `image` (a file name of COCO 2017), `image_link` (where COCO has it), `caption`, `label` (1: true,
 0: false) and `relation`. There are two ways to split the same captions: `vsr_random`, and `vsr_zeroshot`,
-whose parts share no concept. The two do share rows with each other (`vsr_overlap`).
+whose parts share no concept. The two do share rows with each other (`shared_with_training`).
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def load(
         limit: at most the first so many.
         need_images: False looks for no image and fetches none, where answers are there already.
 
-    Returns: Examples whose `meta` has `relation`, `vocabulary` and `pair`, by which rows are told apart.
+    Returns: Examples whose `meta` has `relation`, `vocabulary` and `pair`, which identifies the row.
 
     Raises:
         UserError: nothing at `path`, no such split, a row that is not whole, a label other than 0 and 1, an
-            image that is not to be had; the message names the row.
+            image that is not available; the message names the row.
     """
     if str(path) == "embedded":
         from spatialvlm.worlds.clevr import series
@@ -161,9 +161,7 @@ def read(path: str | Path, split: str) -> rows.Rows:
         way for way in ("random", "zeroshot") if any(way in str(file.relative_to(path)) for file in chosen)
     ]
     if len(ways) > 1:
-        raise UserError(
-            f"{path} holds vsr_random and vsr_zeroshot, which share rows; give one file or folder"
-        )
+        raise UserError(f"{path} holds vsr_random and vsr_zeroshot, which overlap; give one file or folder")
     if not chosen:
         return rows.read(path, split)
     return rows.Rows([part for file in chosen for part in rows.read(file, split).tables])
@@ -233,7 +231,7 @@ def shared_with_training(adapter: str | Path, pairs: Iterable[Pair]) -> list[dic
     adapter, that one's data counts too.
 
     Returns: for each training data of VSR {`data`, `pairs`: how many distinct pairs of the test it holds, or
-        None where its rows cannot be had}; empty where the adapter was trained on something else.
+        None where its rows are not available}; empty where the adapter was trained on something else.
 
     Raises:
         UserError: the run folder's config.json is damaged.

@@ -50,7 +50,7 @@ def _relation(record: Record) -> str | None:
 
 
 def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
-    """`micro`, `mean_of_tasks` and, of one answer a question, pairs and sets."""
+    """`micro`, `mean_of_tasks` and, of one answer per question, pairs and sets."""
     single = all(record.get("num_samples", 1) == 1 for record in records)
     return micro_and_mean(records) | (pairs_and_sets(records) if single else {})
 

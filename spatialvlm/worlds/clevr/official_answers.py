@@ -1,7 +1,7 @@
 """Answers to CLEVR's official questions (Johnson et al., CVPR 2017) from their text and a scene alone.
 
-No program is needed: synonyms are mapped to plain words, the family is told by the question's frame, and its
-noun phrases are read from left to right, each one narrowing a set of objects. `official_questions` writes new
+No program is needed: synonyms are mapped to plain words, the question's frame gives the family, and its
+noun phrases are parsed from left to right, each one narrowing a set of objects. `official_questions` writes new
 questions of the same families in the same words.
 """
 

@@ -32,7 +32,7 @@ Asked = tuple[str, str, str] | None  # question, answer, structure
 def clevr(scene: Scene, rng: Random, family: str) -> Question | None:
     """A question of an official family; None where the scene yields none.
 
-    Yes and no are equally likely, whatever else the draw is. `meta["structure"]` tells how the question is
+    Yes and no are equally likely, whatever else is sampled. `meta["structure"]` tells how the question is
     built: one of `HOPS`, `same_relate`, `single_and`, `single_or` or `comparison`.
 
     Args:
@@ -40,7 +40,7 @@ def clevr(scene: Scene, rng: Random, family: str) -> Question | None:
     """
     if family not in FAMILIES:
         raise ValueError(f"no CLEVR family {family!r}; one of {', '.join(FAMILIES)}")
-    want = rng.random() < 0.5  # drawn once: drawn anew with every try, the commoner answer would win
+    want = rng.random() < 0.5  # sampled once: with every try, the commoner answer would win
     for _ in range(_TRIES):
         if family.startswith("query_"):
             asked = _query(scene, rng, family.removeprefix("query_"))

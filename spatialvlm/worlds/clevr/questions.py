@@ -11,10 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from random import Random
 from typing import Any
 
+from PIL import Image
+
 from spatialvlm.errors import UserError
+from spatialvlm.example import Example
 from spatialvlm.worlds.clevr.facts import (
     ATTRIBUTES,
     AXES,
@@ -65,6 +69,11 @@ class Question:
     def __post_init__(self) -> None:
         if not self.prompt:
             object.__setattr__(self, "prompt", self.question)
+
+    def example(self, id: str, image: Image.Image | Path, meta: dict[str, Any]) -> Example:
+        """The question about an image, which shows its boxes; `meta` is added to its own."""
+        meta = self.meta | meta
+        return Example(id, (image,), self.question, self.answer, self.task, self.choices, self.prompt, meta)
 
 
 # ---- free form

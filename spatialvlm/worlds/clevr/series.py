@@ -67,7 +67,7 @@ def sat(
     Args:
         answer_form: one of `questions.ANSWER_FORMS`.
         polarity: of depth and distance: `closer` or `balanced`.
-        share_scenes: four neighbours are asked of one scene where they can be: a quarter of the rendering,
+        share_scenes: four neighbours have one scene where it allows them: a quarter of the rendering,
             for training, where questions need not be independent.
     """
     choose_answer_form(Random(0), answer_form)  # an unknown form fails here, not in the first example
@@ -122,7 +122,13 @@ class Series:
         series = name
         if self.share_scenes:
             series = f"{self.form}-{self.split}-{self.seed}-shared-{index // len(self.asks)}"
-        return _item(name, series, self.asks[index % len(self.asks)])
+        ask = self.asks[index % len(self.asks)]
+        for attempt in count():  # the first scene of the series that allows the question
+            question = ask(scenes.make(series, attempt), Random(f"{name}-{attempt}"))
+            if question:
+                image = _image(series, attempt, question.boxes)
+                return question.example(name, image, {"scene": [series, attempt]})
+        raise AssertionError("the scenes never end")
 
 
 def _series(
@@ -132,24 +138,6 @@ def _series(
         raise UserError(f"the embedded data has the splits {', '.join(SPLITS)}, not {split!r}")
     make = Series(form, tuple(asks), split, seed, share_scenes)
     return LazyExamples(make, range(limit), rendered=split)
-
-
-def _item(name: str, series: str, ask: Ask) -> Example:
-    """The question `name`, asked of the first scene of a series in which it can be asked."""
-    for attempt in count():
-        scene = scenes.make(series, attempt)
-        if asked := ask(scene, Random(f"{name}-{attempt}")):
-            break
-    return Example(
-        id=name,
-        images=(_image(series, attempt, asked.boxes),),
-        question=asked.question,
-        answer=asked.answer,
-        task=asked.task,
-        choices=asked.choices,
-        prompt=asked.prompt,
-        meta=asked.meta | {"scene": [series, attempt]},
-    )
 
 
 @lru_cache(maxsize=KEPT)  # a question and its out-of-distribution twin share their image
