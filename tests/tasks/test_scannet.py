@@ -1,18 +1,22 @@
 """ScanNet's scan folders: they give the questions of the room they hold, and what is broken is named."""
 
 import json
+import math
 import re
 
+import alphashape
 import numpy as np
 import pytest
 import scans
+from boxed_rooms import turned
 from plyfile import PlyData
 from pytest import approx
 
 from spatialvlm.errors import UserError
 from spatialvlm.tasks.vsi import scannet
 from spatialvlm.tasks.vsi.questions import candidates
-from spatialvlm.worlds.rooms import rooms
+from spatialvlm.worlds.rooms import annotation, rooms
+from spatialvlm.worlds.rooms.annotation import Box
 
 
 def test_scans_give_the_rooms_own_questions_and_answers(tmp_path):
@@ -165,3 +169,50 @@ def test_folders_that_hold_no_scan_are_named(scan, tmp_path):
             (tmp_path / "labels.tsv").write_text(text)
         with pytest.raises(UserError, match=f"--label_map .*labels.tsv {message}"):
             scannet.read_label_map(tmp_path / "labels.tsv")
+
+
+# ---- boxes and areas of points
+
+
+def test_floor_areas_are_alphashapes():
+    rng = np.random.default_rng(1)
+    points = rng.uniform(0, 1, (900, 2)) * [4, 3]
+    ring = points[np.hypot(*(points - [2, 1.5]).T) > 0.8]  # a hole, which is filled
+    island = ring[:200] * 0.3 + [9, 0]
+    for cloud in (points, ring, np.concatenate([ring, island])):
+        assert scannet.floor_area(cloud) == approx(alphashape.alphashape(cloud, scannet.ALPHA).area)
+
+
+def test_the_floor_of_a_corner_room_leaves_out_its_corner():
+    points = np.random.default_rng(2).uniform(0, 4, (30000, 3))
+    points = points[(points[:, 0] < 2) | (points[:, 1] < 2)]
+    assert scannet.floor_area(points) == approx(12, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "points, message",
+    [
+        (np.zeros((2, 3)), "its 2 points span no area"),
+        (np.ones((50, 3)), "its 50 points span no area"),
+        (np.linspace(0, 1, 50)[:, None] * [1, 2, 3], "span no area"),
+        (np.array([[0, 0], [9, 0], [0, 9], [9, 9.5]]), "too far apart"),
+    ],
+)
+def test_points_that_are_no_floor(points, message):
+    with pytest.raises(ValueError, match=message):
+        scannet.floor_area(points)
+
+
+def test_boxes_around_points_stand_upright():
+    box = Box.oriented((1, 2, 0.5), (0.6, 1.8, 1.0), turned(0.4).ravel())
+    around = scannet.upright_box(annotation.corners(box))
+    assert np.allclose(around.centroid, box.centroid)
+    assert np.allclose(sorted(around.axes_lengths), sorted(box.axes_lengths))
+    assert annotation.gap(around, Box.oriented((1, 5, 0.5), (1, 1, 1))) == approx(
+        annotation.gap(box, Box.oriented((1, 5, 0.5), (1, 1, 1)))
+    )
+    angle = np.linspace(0, 2 * math.pi, 200)
+    round_one = np.stack([np.cos(angle), np.sin(angle), angle], axis=1)
+    assert np.allclose(np.reshape(scannet.upright_box(round_one).normalized_axes, (3, 3)), np.eye(3))
+    sheet = scannet.upright_box(np.array([[0.0, 0, 0], [1, 0, 0], [1, 0, 2]]))
+    assert np.allclose(sheet.axes_lengths, [1, scannet.THINNEST, 2])

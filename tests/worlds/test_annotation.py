@@ -1,4 +1,4 @@
-"""Annotation of rooms: its form on disk is VSI-Bench's, and what is not whole is named."""
+"""Annotation of rooms: VSI-Bench's format on disk, errors by name, and measures of boxes."""
 
 import json
 import math
@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from boxed_rooms import made
+from scipy.spatial import cKDTree
 
 from spatialvlm.errors import UserError
 from spatialvlm.worlds.rooms import annotation
@@ -70,3 +71,33 @@ def test_files_that_are_no_annotation_are_named(tmp_path):
             annotation.read(tmp_path / "bad.json")
     with pytest.raises(UserError, match="gone.json cannot be read"):
         annotation.read(tmp_path / "gone.json")
+
+
+# ---- measures
+
+
+def test_gaps_of_boxes_are_those_of_points_all_over_them():
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 25)] * 3), -1).reshape(-1, 3)
+    for _ in range(6):
+        boxes, clouds = [], []
+        for _ in range(2):
+            axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+            boxes.append(Box.oriented(rng.uniform(-1.2, 1.2, 3), rng.uniform(0.2, 1, 3), axes.ravel()))
+            clouds.append(np.array(boxes[-1].centroid) + grid * boxes[-1].axes_lengths @ axes)
+        sampled = cKDTree(clouds[0]).query(clouds[1])[0].min()
+        gap = annotation.gap(*boxes)
+        assert gap <= sampled + 1e-9 and sampled - gap < 0.08  # no farther than the samples lie apart
+        assert gap == pytest.approx(annotation.gap(*boxes[::-1]), abs=1e-9)
+    one, other = Box.oriented((0, 0, 0), (1, 1, 1)), Box.oriented((3, 4.5, 0), (1, 1, 1))
+    assert annotation.gap(one, other) == pytest.approx(math.hypot(2, 3.5))
+    assert annotation.gap(one, Box.oriented((0.7, 0.3, 0), (1, 1, 1))) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "place, angle", [((0, 2), 0), ((-1, 0), 90), ((1, 0), -90), ((-1, -1), 135), ((0, -1), 180)]
+)
+def test_bearings_are_positive_to_the_left(place, angle):
+    here, ahead, there = (Box.oriented((x, y, 0), (0.1, 0.1, 0.1)) for x, y in ((0, 0), (0, 1), place))
+    assert abs(annotation.bearing(here, ahead, there)) == pytest.approx(abs(angle))
+    assert angle == 180 or annotation.bearing(here, ahead, there) == pytest.approx(angle)
