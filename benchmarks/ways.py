@@ -93,15 +93,15 @@ class Plain:
         self.model.train()
         for start in range(0, prompts, size):
             rows = range(start, start + size)
-            part = batch.select(rows), completions.select(rows)
+            these, sampled = batch.select(rows), completions.select(rows)
             with torch.no_grad(), self.model.disable_adapter():
-                ref_logps = rollout.per_token_logps_plain(self.model, *part).flatten(0, 1)
-            logps = rollout.per_token_logps_plain(self.model, *part).flatten(0, 1)
+                ref_logps = rollout.per_token_logps_plain(self.model, these, sampled).flatten(0, 1)
+            logps = rollout.per_token_logps_plain(self.model, these, sampled).flatten(0, 1)
             loss = grpo.loss_from_logps(
                 logps,
                 ref_logps,
                 advantages[rows].flatten(),
-                part[1].mask.flatten(0, 1),
+                sampled.mask.flatten(0, 1),
                 BETA,
                 num_completions=prompts * num_generations,
             )

@@ -157,7 +157,7 @@ def load(
         model = made.from_pretrained(name, attn_implementation=attention, use_safetensors=True, **options)
     if merged:
         model = _with_adapter(model, merged, trainable=False).merge_and_unload()
-        model.config._name_or_path = model.name_or_path = str(merged)
+        model.config.name_or_path = model.name_or_path = str(merged)
     if args.shard_base:
         sharding.shard(model)
     if args.adapter:

@@ -61,13 +61,13 @@ def encode(
 
 def vision_is_trained(model) -> bool:
     """Whether vision tower or projector have trainable weights: image features change and carry gradients."""
-    core, family = _core(model)
+    core, family = core_and_family(model)
     return any(parameter.requires_grad for part in family.vision(core) for parameter in part.parameters())
 
 
 def image_features(model, batch: Batch | QwenBatch) -> Tensor:
     """(N, image tokens, hidden), Qwen's (image tokens of all, hidden); gradients only if vision is trained."""
-    core, family = _core(model)
+    core, family = core_and_family(model)
     with torch.set_grad_enabled(vision_is_trained(model) and torch.is_grad_enabled()):
         return family.image_features(core, batch)
 
@@ -93,7 +93,7 @@ def sample(
             finite.
         ValueError: a model or an attention that this is not written for.
     """
-    core, family = _core(model)
+    core, family = core_and_family(model)
     prompts, prefix_length = batch.input_ids.shape
     context_length.require(core, prefix_length + max_new_tokens, "prompt with completion", SHORTER)
     if seeds is None:
@@ -139,7 +139,7 @@ def prefill(model, batch: Batch | QwenBatch) -> tuple[Tensor, DynamicCache, Tens
         The next token's logits (B, V), the cache, the additive mask for completions (B, 1, 1, P), and the
         last position, (B, 1) or (3, B, 1).
     """
-    core, family = _core(model)
+    core, family = core_and_family(model)
     allowed, positions, last = family.prefix(core, batch)
     embeds = _embed_prefix(core, family, batch)
     cache = DynamicCache()  # made without a config, no layer forgets; the sliding window was checked before
@@ -163,7 +163,7 @@ def per_token_logps(
     The last token of a completion predicts nothing, so it is not fed and has no logits.
     `temperature` divides the logits as in `sample`; 0 counts as 1.
     """
-    core, family = _core(model)
+    core, family = core_and_family(model)
     tokens = completions.tokens
     groups, num_generations, length = tokens.shape
     prefix_length, fed = batch.input_ids.shape[1], length - 1
@@ -195,14 +195,14 @@ def per_token_logps_plain(
 
     Slow (the prefix and its images are computed for every completion) and independent of everything packed.
     """
-    core, family = _core(model)
+    core, family = core_and_family(model)
     logits = family.plain_logits(core, batch, completions)
     targets = completions.tokens.flatten(0, 1)[..., None]
     logps = _select_logps(logits, targets, batch.vocabulary, temperature)
     return logps.view_as(completions.tokens).where(completions.mask, 0.0)
 
 
-def _core(model) -> tuple[PreTrainedModel, ModuleType]:
+def core_and_family(model) -> tuple[PreTrainedModel, ModuleType]:
     """The model inside PEFT's wrapper, and its family's module.
 
     LoRA layers sit in it, so adapters act as they are switched.

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import torch
-from transformers import Gemma2Config, PaliGemmaConfig, PaliGemmaForConditionalGeneration, SiglipVisionConfig
+from transformers import (
+    AutoModelForImageTextToText,
+    Gemma2Config,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    SiglipVisionConfig,
+)
 
 
 def paligemma2_3b(
@@ -54,7 +60,5 @@ def random_model(
 ) -> PaliGemmaForConditionalGeneration:
     """Random weights of that shape, eager attention, eval mode, made where and as they are to be held."""
     with torch.device(device):
-        model = PaliGemmaForConditionalGeneration._from_config(
-            config, attn_implementation="eager", dtype=dtype
-        )
+        model = AutoModelForImageTextToText.from_config(config, attn_implementation="eager", dtype=dtype)
     return model.eval()

@@ -83,7 +83,7 @@ class Trainer(loop.Trainer):
 
     def __init__(self, model, processor, examples: Sequence[Example], rejected: Rejected, args: DPOArgs):
         super().__init__(model, processor, examples, args)
-        sft.check_model(model)
+        rollout.core_and_family(model)
         sft.check_examples(model, processor, examples)
         self.rejected = rejected
 

@@ -24,7 +24,6 @@ import torch
 from accelerate.utils import reduce, send_to_device
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import PaliGemmaForConditionalGeneration
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
@@ -125,7 +124,7 @@ class Trainer(loop.Trainer):
 
     def __init__(self, model, processor, examples: Sequence[Example], args: SFTArgs):
         super().__init__(model, processor, examples, args)
-        check_model(model)
+        rollout.core_and_family(model)  # raises for attention that drops masks
         check_examples(model, processor, examples)
 
     def step(self) -> dict[str, float]:
@@ -150,20 +149,6 @@ class Trainer(loop.Trainer):
         answers = Completions(tokens[:, None], mask[:, None], torch.zeros_like(tokens)[:, None])
         logits = qwen.plain_logits(self.model.get_base_model(), inputs["batch"], answers)
         return _summed(logits, labels) / num_tokens
-
-
-def check_model(model) -> None:
-    """Raise UserError for a model of another family, ValueError for attention that drops PaliGemma's masks."""
-    core = model.get_base_model()
-    if not isinstance(core, (PaliGemmaForConditionalGeneration, *qwen.CLASSES)):
-        kind = type(core).__name__
-        raise UserError(f"training is written for PaliGemma, Qwen2-VL and Qwen2.5-VL; --model is a {kind}")
-    attention = model.config.get_text_config()._attn_implementation
-    if attention != "eager" and isinstance(core, PaliGemmaForConditionalGeneration):
-        raise ValueError(
-            f"attention is {attention!r}, which does not keep PaliGemma's masks and Gemma 2's soft-capping; "
-            "load the model with attn_implementation='eager'"
-        )
 
 
 def check_examples(model, processor, examples: Sequence[Example]) -> None:
