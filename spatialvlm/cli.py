@@ -170,7 +170,7 @@ def run(
     from spatialvlm import distributed
 
     if argv is None:
-        distributed.start_the_others()
+        distributed.start_processes()
     argv = words
     try:
         if default_config and "--config" not in argv:
@@ -188,9 +188,9 @@ def run(
         try:
             result = main(args)
         except (UserError, SystemExit):  # all processes end so, or none
-            distributed.part()
+            distributed.leave()
             raise
-        distributed.part()
+        distributed.leave()
         return result
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""What the processes of one launch do together: share work out, know the same after it, and end together.
+"""What the processes of one launch do together: shard work, gather its results, and end together.
 
     accelerate launch --num_processes 2 --cpu script.py            # on CPU
     accelerate launch --multi_gpu --num_processes 2 script.py      # on as many GPUs, or machines
 
-Every function here but `state` and `deal` waits until all processes have called it, so all must call the same
-ones in the same order, whatever their share of the work is. One process alone waits for nobody.
+Every function here but `state` and `shards` waits until all processes have called it, so all must call the same
+ones in the same order, whatever their shard of the work is. One process alone waits for nobody.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def state() -> PartialState:
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
 
 
-def start_the_others() -> None:
-    """Starts the processes that `accelerate launch --cpu --num_processes N` was asked for.
+def start_processes() -> None:
+    """Start the N processes of `accelerate launch --cpu --num_processes N`.
 
-    accelerate 1.15 starts them by MPI alone; without MPI it starts one, and says nothing. That one becomes
+    accelerate 1.15 starts them by MPI alone; without MPI it starts one, without a warning. That one becomes
     torchrun here, which starts all N. Does nothing under any other launch, or in one process.
     """
     launched_by_others = {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"} & os.environ.keys()
@@ -50,15 +50,16 @@ def start_the_others() -> None:
     os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
 
 
-def part() -> None:
-    """Takes leave of the others: a process that just ends may abort in a thread that still talks to them."""
+def leave() -> None:
+    """Close the process group: a process that just ends may abort in a thread that still uses it."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def deal(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """This process's batches of up to `size` items, one a round, dealt out in turn: the first process has the
-    first, the second the next. All have as many rounds; in the last one a batch may be empty.
+def shards(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """This process's batches of up to `size` items: every N-th of all batches, N being the processes.
+
+    All processes have as many; the last one may be empty.
     """
     processes = state()
     count, index = processes.num_processes, processes.process_index
@@ -67,17 +68,17 @@ def deal(items: Sequence[T], size: int) -> list[Sequence[T]]:
 
 
 def agree(work: Callable[[], list[T]]) -> list[T]:
-    """What `work` returns on each process, the processes in order: the same list on all of them.
+    """What `work` returns on each process, in the order of the processes: the same list on all of them.
 
-    A `UserError` on any of them ends all: the main process raises it, the others leave without a word (exit
-    code 2), so that a launch ends with one line and nobody waits for one who is gone.
+    A `UserError` on any of them ends all: the main process raises it, the others exit silently (code 2), so
+    that a launch ends with one line and no process waits for one that is gone.
     """
-    processes, found, error = state(), [], None
+    processes, result, error = state(), [], None
     try:
-        found = work()
+        result = work()
     except UserError as raised:
         error = raised
-    parts = gather_object([(found, error and str(error))])
+    parts = gather_object([(result, error and str(error))])
     if messages := [message for _, message in parts if message]:
         if processes.is_main_process:
             raise error or UserError(messages[0])
@@ -86,6 +87,6 @@ def agree(work: Callable[[], list[T]]) -> list[T]:
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """What `work` returns on the main process, which alone does it (printing, writing). It gets pickled."""
-    (found,) = agree(lambda: [work()] if state().is_main_process else [])
-    return found
+    """What `work` returns on the main process, which alone runs it (printing, writing); it is pickled."""
+    (result,) = agree(lambda: [work()] if state().is_main_process else [])
+    return result

@@ -21,7 +21,7 @@ def test_every_item_is_dealt_once_in_the_batches_of_one_process(monkeypatch, num
     items, dealt = list(range(number)), []
     for index in range(count):
         process(monkeypatch, index, count)
-        dealt.append(distributed.deal(items, 4))
+        dealt.append(distributed.shards(items, 4))
     assert len({len(batches) for batches in dealt}) == 1  # as many rounds, or one would wait for ever
     in_turn = [batch for together in zip(*dealt, strict=True) for batch in together if batch]
     assert in_turn == [items[start : start + 4] for start in range(0, number, 4)]
@@ -67,15 +67,15 @@ def test_a_launch_on_the_cpu_keeps_off_cuda(launched_on_cpu):
 
 
 def test_a_launch_of_which_nobody_knows_the_number_says_that_it_is_alone(launched_on_cpu, capsys):
-    distributed.start_the_others()  # pytest is no `accelerate launch`: it has no --num_processes
+    distributed.start_processes()  # pytest is no `accelerate launch`: it has no --num_processes
     assert "--num_processes in the command" in capsys.readouterr().err
 
 
 def test_nothing_is_started_without_being_asked_for(monkeypatch):
     monkeypatch.setattr("os.execv", lambda *_: pytest.fail("started"))
-    distributed.start_the_others()
+    distributed.start_processes()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-    distributed.start_the_others()
+    distributed.start_processes()
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    distributed.start_the_others()
+    distributed.start_processes()

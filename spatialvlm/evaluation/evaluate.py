@@ -328,7 +328,7 @@ def gold_answers(examples: Sequence[Example], settings: Settings, progress: str 
             raise UserError("there are no questions to evaluate; check --data, --split and --limit")
         rows = []
         shard = [
-            index for batch in distributed.deal(range(len(examples)), settings.questions) for index in batch
+            index for batch in distributed.shards(range(len(examples)), settings.questions) for index in batch
         ]
         # A bar of its own, once it takes long.
         quiet = progress is None or not distributed.state().is_main_process
@@ -377,7 +377,7 @@ def answer(
     needed, ahead of the model by worker processes where `settings` has some, and let go after.
     """
     todo = by_length([index for index, id in enumerate(gold.answers) if id not in done], gold.lengths)
-    shards = distributed.deal(todo, settings.questions)
+    shards = distributed.shards(todo, settings.questions)
     batches = prepared(processor, examples, shards, min(settings.num_workers, len(shards)))
     right, answered = sum(record["correct"] for record in done.values()), len(done)
     quiet = progress is None or not distributed.state().is_main_process

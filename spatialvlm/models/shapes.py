@@ -58,7 +58,7 @@ def paligemma2_3b(
 def random_model(
     config: PaliGemmaConfig, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> PaliGemmaForConditionalGeneration:
-    """Random weights of that shape, eager attention, eval mode, made where and as they are to be held."""
+    """A model of that shape, in eval mode, initialized on its device and in its dtype."""
     with torch.device(device):
         model = AutoModelForImageTextToText.from_config(config, attn_implementation="eager", dtype=dtype)
     return model.eval()
