@@ -139,7 +139,7 @@ def main(args: Args) -> Path:
 
 
 def encoded(series: Callable[[int], list[Example]], index: int) -> list[rows.Row]:
-    """The rows of an image's questions, which share its bytes."""
+    """The rows of an image's questions, all with its bytes."""
     examples, buffer = series(index), io.BytesIO()
     examples[0].images[0].save(buffer, "PNG")
     return [sparkle.row(example, buffer.getvalue()) for example in examples]

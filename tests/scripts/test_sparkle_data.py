@@ -63,14 +63,14 @@ def test_the_card_tells_splits_tasks_and_settings(folder):
         assert told in card.text, told
 
 
-def test_one_picture_is_stored_once(folder):
+def test_one_image_is_stored_once(folder):
     rows = sparkle.load(folder, "train")
-    sizes = [len(picture_bytes(example)) for example in rows]
-    assert len({picture_bytes(example) for example in rows}) == 4
+    sizes = [len(image_bytes(example)) for example in rows]
+    assert len({image_bytes(example) for example in rows}) == 4
     assert (folder / sparkle.file_name("train")).stat().st_size < sum(sizes) / 2
 
 
-def picture_bytes(example) -> bytes:
+def image_bytes(example) -> bytes:
     example.images[0].fp.seek(0)
     return example.images[0].fp.read()
 

@@ -74,7 +74,7 @@ WAYS += ("sparkle_sft_localization",)
 
 
 def leave(folder: Path, share: float) -> None:
-    """A way's tests as eval_sparkle.py leaves them, a share of every task's four questions answered right."""
+    """A way's tests as eval_sparkle.py leaves them, a fraction of every task's four questions answered right."""
     from spatialvlm.evaluation.summary import summarize
     from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE, routes_by_task
 
@@ -144,8 +144,8 @@ def test_the_comparison_of_finished_runs(finished, tmp_path):
 # ---- what is refused
 
 
-def whatsup_folder(folder: Path, captions: int = 4, picture: bytes | None = None) -> Path:
-    """A set of What'sUp's, its first row with so many captions, its first picture with these bytes."""
+def whatsup_folder(folder: Path, captions: int = 4, image: bytes | None = None) -> Path:
+    """A set of What'sUp's, its first row with so many captions, its first image with these bytes."""
     texts = {
         said: f"A mug{words}a table" for said, words in RELATIONS.items() if said not in ("front", "behind")
     }
@@ -159,8 +159,8 @@ def whatsup_folder(folder: Path, captions: int = 4, picture: bytes | None = None
             {"image_path": f"data/controlled_images/{image.name}", "caption_options": [right, *others]}
         )
     rows[0]["caption_options"] = rows[0]["caption_options"][:captions]
-    if picture is not None:
-        (folder / "controlled_images/mug_left_table.jpeg").write_bytes(picture)
+    if image is not None:
+        (folder / "controlled_images/mug_left_table.jpeg").write_bytes(image)
     (folder / "controlled_images_dataset.json").write_text(json.dumps(rows))
     return folder
 
@@ -175,16 +175,16 @@ def test_one_caption_is_no_choice(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_picture_that_is_missing(tmp_path, capsys):
+def test_a_image_that_is_missing(tmp_path, capsys):
     folder = whatsup_folder(tmp_path)
     (folder / "controlled_images/mug_on_table.jpeg").unlink()
     line = refused(EVAL, *REAL, "--whatsup", folder, "--output_dir", tmp_path / "run", capsys=capsys)
     assert "mug_on_table.jpeg is missing" in line and not (tmp_path / "run").exists()
 
 
-def test_a_picture_that_is_cut_off(tmp_path, capsys):
+def test_a_image_that_is_cut_off(tmp_path, capsys):
     whole = whatsup_folder(tmp_path) / "controlled_images/mug_left_table.jpeg"
-    folder = whatsup_folder(tmp_path, picture=whole.read_bytes()[:400])
+    folder = whatsup_folder(tmp_path, image=whole.read_bytes()[:400])
     line = refused(EVAL, *REAL, "--whatsup", folder, "--output_dir", tmp_path / "run", capsys=capsys)
     assert "mug_left_table.jpeg cannot be read" in line
     assert not (tmp_path / "run/real/summary.json").exists()

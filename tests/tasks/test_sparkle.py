@@ -130,8 +130,8 @@ def test_two_thousand_configurations_make_34_000_pairs_of_which_any_can_be_made_
 def test_a_test_asks_each_family_once_a_configuration_and_no_question_twice():
     examples = made(split="test", pairs=16, configurations=30)
     assert set(Counter(example.task for example in examples).values()) == {30}
-    by_picture = [examples[at : at + 16] for at in range(0, len(examples), 16)]
-    assert all(len({example.question for example in part}) == 16 for part in by_picture)
+    by_image = [examples[at : at + 16] for at in range(0, len(examples), 16)]
+    assert all(len({example.question for example in part}) == 16 for part in by_image)
 
 
 # ---- what the text gives away
@@ -163,7 +163,7 @@ def pattern(text: str, named: list[str]) -> str:
 
 
 def test_text_alone_answers_no_better_than_chance(many):
-    """Two readers of text without pictures, who know 17,000 answers: one goes by the very question, one by
+    """Two readers of text without images, who know 17,000 answers: one goes by the very question, one by
     its wording and by which of the nodes it names are the answer."""
     test = made(split="test", configurations=200, pairs=16)
     by_family = metrics.group([{"task": e.task, "gold": STRICT.gold(e)} for e in test])
@@ -234,19 +234,19 @@ def test_splits_and_seeds_share_no_configuration():
     assert len(set(nodes)) == 4
 
 
-# ---- pictures
+# ---- images
 
 
 def test_nodes_are_where_the_questions_have_them():
     example = sparkle.load("paper", "train")[0]
-    picture = np.asarray(example.images[0].convert("L")).astype(int)
-    assert picture.shape == (448, 448)
-    grey = np.argwhere(abs(picture - 0xB4) <= 2)  # (row, column)
+    image = np.asarray(example.images[0].convert("L")).astype(int)
+    assert image.shape == (448, 448)
+    grey = np.argwhere(abs(image - 0xB4) <= 2)  # (row, column)
     for x, y in example.meta["nodes"].values():
         own = grey[np.hypot(grey[:, 1] - 44.8 * x, grey[:, 0] - 448 + 44.8 * y) < 0.45 * 44.8 + 1]
         assert abs(np.median(own[:, 1]) - 44.8 * x) < 6 and abs(np.median(own[:, 0]) - 448 + 44.8 * y) < 6
         assert len(own) > 400
-    assert (picture == 255).mean() > 0.7
+    assert (image == 255).mean() > 0.7
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_nodes_are_where_the_questions_have_them():
     ["background=beige", "node=gold", "label=red", "shape=ring", "shape=square", "radius=0.3", "glyph=0.5"]
     + ["lines=true", "noise=8", "jitter=0.3", "text={}"],
 )
-def test_every_setting_changes_the_picture_and_the_same_seed_none(setting):
+def test_every_setting_changes_the_image_and_the_same_seed_none(setting):
     nodes = {"N1": (2.0, 3.0), "N2": (7.5, 6.0)}
     style = Style(width=112).changed([setting])
     plain, one, same = (render(nodes, each, Random(0)) for each in (Style(width=112), style, style))
@@ -266,9 +266,9 @@ def test_embedded_glyphs_are_large_and_no_two_nodes_touch():
         points = list(as_complex(example).values())
         gaps = [abs(a - b) for at, a in enumerate(points) for b in points[:at]]
         assert min(gaps) >= 2.3 and 4 <= len(points) <= 5
-    picture = render({"N8": (5.0, 5.0)}, FORMS["embedded"].style, Random(0))
-    rows = np.argwhere(np.asarray(picture.convert("L")) < 60)[:, 0]
-    assert picture.size == (112, 112) and rows.max() - rows.min() >= 13  # a digit is a patch high
+    image = render({"N8": (5.0, 5.0)}, FORMS["embedded"].style, Random(0))
+    rows = np.argwhere(np.asarray(image.convert("L")) < 60)[:, 0]
+    assert image.size == (112, 112) and rows.max() - rows.min() >= 13  # a digit is a patch high
 
 
 # ---- reading
@@ -432,9 +432,9 @@ def test_what_makes_no_sense_is_named(call, message):
         call()
 
 
-def png(picture: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -478,7 +478,7 @@ def written(folder, **changed):
         ({"nodes": [{"label": "N1", "x": 1.0, "y": 10.5}]}, "row 1: 'nodes' must be different labels"),
         ({"nodes": [{"label": "N1", "x": 1.0, "y": 1.0}] * 2}, "row 1: 'nodes' must be different labels"),
         ({"image": None}, "row 1 has no 'image'"),
-        ({"image": {"bytes": b"no picture", "path": None}}, "row 1: the image cannot be read"),
+        ({"image": {"bytes": b"no image", "path": None}}, "row 1: the image cannot be read"),
         ({"id": "sparkle-paper-train-0-0-0"}, "row 1: its id 'sparkle-paper-train-0-0-0' is"),
     ],
 )
@@ -487,9 +487,9 @@ def test_a_row_that_is_not_whole_is_named(tmp_path, changed, message):
         sparkle.load(written(tmp_path, **changed), "test")
 
 
-def test_a_truncated_picture_is_named_when_it_is_opened(tmp_path):
-    picture = png(made(limit=1)[0].images[0])
-    examples = sparkle.load(written(tmp_path, image={"bytes": picture[:120], "path": None}), "test")
+def test_a_truncated_image_is_named_when_it_is_opened(tmp_path):
+    image = png(made(limit=1)[0].images[0])
+    examples = sparkle.load(written(tmp_path, image={"bytes": image[:120], "path": None}), "test")
     with pytest.raises(UserError, match="row 1 cannot be read"):
         examples[1].open_images()
 

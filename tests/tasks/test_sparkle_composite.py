@@ -153,7 +153,7 @@ def test_items(name, names, sizes):
             assert example.meta["optimum"] >= int(example.task[5]) - 1
 
 
-def test_nothing_but_the_picture_says_where_to_go():
+def test_nothing_but_the_image_says_where_to_go():
     """Questions are all alike, and labels are at every place of a grid equally often."""
     examples = sparkle_composite.load("paper", limit=1000, form=QUICK["paper"])[::5]
     assert len({example.prompt for example in examples}) == 1
@@ -165,10 +165,10 @@ def test_nothing_but_the_picture_says_where_to_go():
 
 def test_start_is_green_and_end_is_red():
     example = sparkle_composite.load("paper")[0]
-    picture = np.asarray(example.images[0]).astype(int)
+    image = np.asarray(example.images[0]).astype(int)
     for label, colour in ((example.meta["start"], (80, 208, 80)), (example.meta["end"], (255, 80, 80))):
         x, y = example.meta["nodes"][label]
-        own = np.argwhere(abs(picture - colour).sum(2) < 8)
+        own = np.argwhere(abs(image - colour).sum(2) < 8)
         assert len(own) > 500
         assert np.hypot(own[:, 1] - 44.8 * x, own[:, 0] - 448 + 44.8 * y).max() < 0.45 * 44.8 + 2
 

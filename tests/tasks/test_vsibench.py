@@ -302,7 +302,7 @@ def test_letters_by_every_rule(tmp_path, text, official, strict):
 
 
 def records(folder: Path, rule: str, answers: dict[str, list[tuple[str, str]]]) -> list[dict]:
-    """Records of one question an answer, `{type: [(gold, text), ...]}`."""
+    """Records of one question per answer, `{type: [(gold, text), ...]}`."""
     asked = [(kind, *pair) for kind, pairs in answers.items() for pair in pairs]
     data = [row(number, kind, truth) for number, (kind, truth, _) in enumerate(asked)]
     examples, how = vsibench.load(as_jsonl(folder, data)), VSIBENCH.rules[rule]

@@ -1,4 +1,4 @@
-"""Rooms are what their annotation says: pictures, boxes, points and questions agree."""
+"""Rooms are what their annotation says: images, boxes, points and questions agree."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def shares_at(room: Room, pose: render.Pose, width: int, height: int) -> np.ndar
     return np.array([(seen == number).mean() for number in range(len(room.things))])
 
 
-def test_pictures_agree_with_the_geometry(made):
+def test_images_agree_with_the_geometry(made):
     """Every pixel, put back into the room by its depth, lies on the surface of what it is said to show."""
     for room in made[:6]:
         pose = room.path[3]
@@ -148,8 +148,8 @@ def test_things_cast_shadows(made):
         lit = {}
         for name, each in (("full", room), ("bare", bare)):
             drawn = [render.render(each, pose, 80, 60, samples=1) for pose in room.path[::4]]
-            lit[name] = np.stack([np.asarray(picture.image, int).sum(-1) for picture in drawn])
-            lit[f"{name} objects"] = np.stack([picture.objects for picture in drawn])
+            lit[name] = np.stack([np.asarray(image.image, int).sum(-1) for image in drawn])
+            lit[f"{name} objects"] = np.stack([image.objects for image in drawn])
         changes.append((lit["full"] - lit["bare"])[lit["full objects"] < 0])
     change = np.concatenate(changes)
     assert change.max() <= 0  # furniture takes light from floor and walls, and gives none

@@ -317,7 +317,7 @@ FAMILIES = {
     ),
     "location_node": Family("localization", "label", "the only node in a cell", _location_node),
     "location_extreme": Family(
-        "localization", "label", "the node farthest to one side of the picture", _location_extreme
+        "localization", "label", "the node farthest to one side of the image", _location_extreme
     ),
     "location_count": Family(
         "localization", "count", "how many nodes are farther to one side than a node", _location_count
