@@ -23,7 +23,7 @@ def train(
     batch_size: int = 64,
     learning_rate: float = 3e-4,
 ) -> None:
-    """One question a row through `model(**batch)`, with the loss on the answer and its end; resumes."""
+    """One question per row through `model(**batch)`, with the loss on the answer and its end; resumes."""
     model.requires_grad_(True)
     device = next(model.parameters()).device
     batch = loop.batches(len(corpus.scenes), batch_size, f"finish-{seed}")

@@ -24,7 +24,7 @@ from spatialvlm.tasks.sparkle.questions import FAMILIES, HINTS
 from spatialvlm.worlds.plane.nodes import CELLS, PLANE, QUADRANTS, SECTORS, Configuration, render
 
 FORM = sparkle.FORMS["embedded"]
-GRIDS = 0.4  # of the pictures are grids, the others scattered nodes
+GRIDS = 0.4  # of the images are grids, the others scattered nodes
 MOST_LABELS = max(side * side for side in FORM.grids)
 LONGEST_PATH = 7  # nodes
 APART = 0.5  # units between two nodes of which one is farther left or higher up

@@ -137,7 +137,7 @@ def _layer(xi, xq, own, angles, weights, norms, heads: int, ask=None):
 
 
 class TwoStreams(nn.Module):
-    """Projector and Gemma 2 of a PaliGemma, run on K questions an image.
+    """Projector and Gemma 2 of a PaliGemma, run on K questions per image.
 
     Dense heads, thrown away after, ask each noun that names a single object what and where that object is
     (`rows` values; as the vision stage's), and a layer later whether it is the answer: comparing two things

@@ -128,6 +128,6 @@ def hash_seed(text: str) -> int:
 
 
 def mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:
-    """The mean of each key over dictionaries that share them."""
+    """The mean of each key over dictionaries."""
     rows = list(rows)
     return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}

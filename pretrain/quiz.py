@@ -65,7 +65,7 @@ FORMS: Plan = (
     | {"clevr": (_clevr, 2)}
 )
 # The last stage's lettered options have the right one first, and the model comes to favour A: a weakness of
-# models that were never trained to reason in letters (Zheng et al., ICLR 2024), left for GRPO to mend.
+# models that were never trained to reason in letters (Zheng et al., ICLR 2024), left for GRPO to correct.
 LAST: Plan = {kind: ask for kind, ask in FORMS.items() if not kind.startswith(("letter", "cvbench"))} | {
     f"first-{kind}": (_sat_right_first(kind), 1) for kind in SAT_KINDS
 }
@@ -105,7 +105,7 @@ def make(
     seed: str,
     workers: int = 2,
 ) -> Quiz:
-    """`each` questions a scene, kept in `path` (npz). Rows longer than `length` tokens are not asked.
+    """`each` questions per scene, kept in `path` (npz). Rows longer than `length` tokens are not asked.
 
     Questions are drawn by the plan's shares from Random(f"{seed}-{scene index}"), so any row can be made
     again alone.

@@ -6,7 +6,7 @@ python -m pretrain.world_adapter --world labels    # a quarter of an hour
 The repository carries what this made, in spatialvlm/embedded/<world>: low-rank changes of the embedded model,
 which `models.load` merges into it. What the model is taught, and what it is not, is in
 pretrain/rooms_world.py and labels_world.py, and what it can do then in the card written beside the
-weights. Stages, each resumable, all under --work_dir: pictures are drawn; the tower learns what lies on each
+weights. Stages, each resumable, all under --work_dir: images are rendered; the tower learns what lies on each
 patch; then, with the tower frozen, the language side learns to answer.
 """
 
@@ -44,9 +44,9 @@ class Args:
     output_dir: str | None = field(
         default=None, metadata={"help": "where the adapter goes; results/pretrain_<world> where not given"}
     )
-    work_dir: str = field(default=".pretrain", metadata={"help": "pictures, checkpoints; not needed after"})
+    work_dir: str = field(default=".pretrain", metadata={"help": "images, checkpoints; not needed after"})
     items: int | None = field(
-        default=None, metadata={"help": "training items: rooms, or pictures of nodes; by world"}
+        default=None, metadata={"help": "training items: rooms, or images of nodes; by world"}
     )
     validation_items: int = field(default=256, metadata={"help": "items to measure on"})
     tower_steps: int | None = field(

@@ -24,18 +24,18 @@ from spatialvlm.models import loading
 
 
 def examples(world: World, each: int) -> list[Example]:
-    """`each` short questions of every kind over the test split, each kind at most once an item."""
+    """`each` short questions of every kind over the test split, each kind at most once per item."""
     found: dict[str, list[Example]] = {}
     index, ask = 0, world.plans["short"].ask
     while index < each or min(map(len, found.values())) < each:
         item, rng = world.make("test", index), Random(f"card-{world.name}-{index}")
-        pictures = tuple(Image.fromarray(image) for image in item.images)
+        images = tuple(Image.fromarray(image) for image in item.images)
         asked = {made.kind: made for made in (ask(item, rng) for _ in range(60)) if made}
         for kind, made in sorted(asked.items()):
             listed = found.setdefault(kind, [])
             if len(listed) < each:
                 id = f"{world.name}-{kind}-{index}"
-                listed.append(Example(id, pictures, made.prompt, made.answer, kind))
+                listed.append(Example(id, images, made.prompt, made.answer, kind))
         index += 1
     return [example for _, listed in sorted(found.items()) for example in listed]
 
@@ -90,8 +90,8 @@ A PEFT adapter for the embedded model in the folder above, made by
 
 {taught}
 
-In percent, on {frames} picture(s) an item of the `test` series, never trained on. An answer counts if it is
-the gold answer, word for word. "Images shuffled" is the same questions, each with another item's pictures:
+In percent, on {frames} image(s) per item of the `test` series, never trained on. An answer counts if it is
+the gold answer, word for word. "Images shuffled" is the same questions, each with another item's images:
 what the text alone gives away.
 
 {tables}

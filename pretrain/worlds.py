@@ -1,6 +1,6 @@
-"""A further world for the embedded model: pictures with dense targets, and questions with dense targets.
+"""A further world for the embedded model: images with dense targets, and questions with dense targets.
 
-A world says how an item looks and what is asked of it (`rooms_world`, `labels_world`); its shards on disk are
+A world says how an item looks and its questions (`rooms_world`, `labels_world`); its shards on disk are
 made and read here, and `worlds_training` learns from them. An item is a few frames of one thing to look at.
 """
 
@@ -23,7 +23,7 @@ from spatialvlm.disk import whole
 
 SHARD = 250
 TRIES = 1000  # for the questions of an item, before it is given up
-MENTIONS = 6  # of things in a question that are told of
+MENTIONS = 6  # of things in a question that have targets
 PATCHES = build.IMAGE_SIZE // build.PATCH_SIZE
 
 
@@ -50,7 +50,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question: its kind, the prompt, the answer, and the names in the prompt that are told of, in turn."""
+    """A question: its kind, the prompt, the answer, and the names in the prompt with targets, in turn."""
 
     kind: str
     prompt: str
@@ -62,7 +62,7 @@ class Asked:
 class Plan:
     """
     Args:
-        each: questions an item.
+        each: questions per item.
         length: of the longest row, in tokens.
         answer: tokens of the longest answer, its end among them.
         ask: (item, rng) -> a question, or None for another try.

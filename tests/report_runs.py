@@ -40,7 +40,7 @@ def write(folder: Path, examples: Sequence[Example], say: Say, limit: int | None
 
 
 def write_training(folder: Path, rewards: Sequence[float]) -> Path:
-    """The metrics of a training, a row a step."""
+    """The metrics of a training, a row per step."""
     run = Run(folder, {"data": "embedded", "seed": 0})
     for step, reward in enumerate(rewards, start=1):
         run.log(step, reward=reward, loss=1 / step)

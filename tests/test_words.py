@@ -23,7 +23,7 @@ BANNED = {
     "cannot be downloaded, is not available": r"(cannot|could not|can|could|to) be had",
     "maximum, at most": r"(makes?|made) do",
     "exclude from training": r"not to be trained on",
-    "fraction": r"(the|a|its|this|that|which|what|whose|same) share",
+    "fraction": r"(the|a|its|this) share",
     "split, shard": r"shares? out|shared out|deal(s|t)? out|dealt",
     "per": (
         r"(answers?|batch(es)?|completions?|examples?|files?|frames?|images?|items?|options?|pixels?|prompts?|"
@@ -37,11 +37,18 @@ BANNED = {
 LEFT = 790  # in texts written before the list; this number only falls
 
 SUFFIXES = {".py", ".md", ".yaml", ".toml", ".txt", ".html", ".js", ".typ"}
-SKIPPED = ("spatialvlm/prompting/prompts/", "tests/test_words.py", "CONTRIBUTING.md", "CHANGELOG.md")
+# Prompts, the embedded model's vocabulary, and lists of these words.
+SKIPPED = (
+    "spatialvlm/prompting/prompts/",
+    "pretrain/build.py",
+    "tests/test_words.py",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+)
 
 
 def texts(path: Path) -> str:
-    """The prose of a file: all of it, or the comments and string literals of Python code."""
+    """The prose of a file: all of it, or the comments and string literals (but keys) of Python code."""
     source = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         return source

@@ -83,6 +83,6 @@ def save_model(folder: Path, kind: str) -> Path:
 
 
 def load(folder: Path, **changed):
-    """(model, processor) of a folder, with few pixels a picture."""
+    """(model, processor) of a folder, with few pixels per image."""
     args = spatialvlm.models.loading.ModelArgs(profile="embedded", model=str(folder), **changed)
     return spatialvlm.models.loading.load(args, pixels=(64, 1024))

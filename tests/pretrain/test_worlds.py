@@ -1,4 +1,4 @@
-"""Further worlds for the embedded model: what is told of them is so; the adapter holds what was learnt."""
+"""Further worlds for the embedded model: their targets are true; the adapter holds what was learnt."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_shapes_rows_and_names(items, name):
 
 
 def test_a_room_is_told_as_it_is(items):
-    """Against the renderer's picture at another size, and the room's own boxes."""
+    """Against the renderer's image at another size, and the room's own boxes."""
     for number, item in enumerate(items["rooms"][:3]):
         room = rooms.make("test", rooms_world.SERIES, number)
         for frame, at in enumerate(uniform(len(room.path), rooms_world.FRAMES)):

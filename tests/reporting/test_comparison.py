@@ -17,7 +17,7 @@ QUESTIONS = Questions(
 
 
 def draw(share, seed, questions=QUESTIONS):
-    """Answers of which a share is right, by chance."""
+    """Answers of which a fraction is right, by chance."""
     rng = random.Random(seed)
     return {id: float(rng.random() < share) for id in questions.task_of}
 

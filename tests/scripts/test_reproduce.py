@@ -16,7 +16,7 @@ SHARES = {"base": 0.25, "v1": 0.5, "sft": 0.75, "v2": 1.0, "v2-unfiltered": 0.5}
 
 
 def leave(folder: Path, share: float) -> None:
-    """A test's part of a run folder, finished: of every task's four questions a share is right."""
+    """A test's part of a run folder, finished: of every task's four questions a fraction is right."""
     folder.mkdir(parents=True)
     rows = [
         {"id": f"{task}{number}", "task": task, "correct": number < 4 * share}

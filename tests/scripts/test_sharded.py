@@ -1,4 +1,4 @@
-"""Two real processes equal one: the same records and files, however shared out, gone on with by the other."""
+"""Two real processes equal one: the same records and files, however sharded, and either resumes the other."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Args:
 
 
 def questions() -> list[Example]:
-    """13 of different lengths, a picture each."""
+    """13 of different lengths, an image each."""
     choices = ("cube", "sphere")
     return [
         Example(f"q{i}", (tiny.image(i),), "what is left of the" + " red" * i, "(A)", "Relation", choices)

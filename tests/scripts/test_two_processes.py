@@ -1,4 +1,4 @@
-"""Training by two real processes is training by one with the same prompts a step, and goes on as well."""
+"""Training by two real processes is training by one with the same prompts per step, and resumes as well."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS, RATE = 4, 1e-3
 ROUNDING = STEPS * RATE * 100 * 2**-24
 SMALL = f"--profile embedded --max_steps {STEPS} --save_steps 2 --train_limit 16 --eval_limit 13 --eval_batch_size 4"
 SMALL += f" --lora_dropout 0 --learning_rate {RATE}"
-SCRIPTS = {  # flags, and those that share a step's prompts out over one process and over two
+SCRIPTS = {  # flags, and those that shard a step's prompts over one process and over two
     "model/pali_sat_grpo.py": ("--num_generations 3 --max_resamples 2", "--prompts_per_device"),
     "model/pali_sat_sft.py": ("", "--per_device_batch_size"),
 }
