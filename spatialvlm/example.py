@@ -55,7 +55,7 @@ class Example:
             object.__setattr__(self, "prompt", self.question)
 
     def without_images(self) -> Example:
-        """The same question with a name in the place of each picture: small, to be kept or sent about."""
+        """The same question with a name in the place of each image: small, to be kept or sent."""
         names = tuple(Path(f"{self.id} image {number}") for number in range(len(self.images)))
         return replace(self, images=names)
 

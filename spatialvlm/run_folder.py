@@ -1,9 +1,9 @@
-"""The folder that a run leaves behind: what was asked, what came out, and enough to go on after a stop.
+"""The folder that a run leaves behind: its arguments, its results, and enough to go on after a stop.
 
     config.json          all arguments, git commit, versions, device, data revision, seed
     metrics.jsonl/.csv   one row a training step
     completions.jsonl    now and then, what the model said in training and what it was worth
-    predictions.jsonl    one row a question, in batches as they come, so that a killed run loses at most one
+    predictions.jsonl    one row per question, in batches as they come, so that a killed run loses at most one
     summary.json/.csv    the scores
 
 Files that are written whole appear under a temporary name and are then renamed: what is there is complete.
@@ -81,11 +81,11 @@ class DataSource:
 
 
 class Run:
-    """A run folder, new or gone on with.
+    """A run folder, new or resumed.
 
     Args:
         folder: where to write; made where it is not there.
-        config: all arguments of the run. A folder that holds a run already is gone on with where its
+        config: all arguments of the run. A folder that holds a run already is resumed where its
             arguments are the same, and refused where not.
         may_differ: arguments that change no result, and so may differ when a run goes on.
         facts: more to record that does not decide about going on (the model's device).

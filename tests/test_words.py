@@ -31,10 +31,19 @@ BANNED = {
         r"(answer|batch|completion|file|frame|group|image|kind|minute|process|prompt|question|row|room|run|sample|"
         r"scene|second|split|step|task|type|video)"
     ),
-    "request, expect, pass": r"was told|is told|were told|are told|told to|as asked|asked of|what (is|was) asked",
+    "request, expect, pass": r"(is|are|was|were) told(?! apart)|told to|as asked|what (is|was) asked",
     "sample, render, materialize": r"drawn ahead|draws? (the )?(examples|questions|rows|scenes|completions)",
 }
-LEFT = 790  # in texts written before the list; this number only falls
+# Texts that stand as they are: questions that adapters and published tables rest on, and a key of summary.json.
+ALLOWED = {
+    ("spatialvlm/tasks/sparkle/questions.py", "image"),
+    ("spatialvlm/tasks/whatsup/data.py", "image"),
+    ("tests/tasks/test_sparkle.py", "image"),
+    ("tests/tasks/test_sparkle_reward.py", "image"),
+    ("spatialvlm/evaluation/summary.py", "unparsed"),
+    ("paper/checked.typ", "per"),
+    ("tests/parsing/test_answers.py", "request, expect, pass"),
+}
 
 SUFFIXES = {".py", ".md", ".yaml", ".toml", ".txt", ".html", ".js", ".typ"}
 # Prompts, the embedded model's vocabulary, and lists of these words.
@@ -74,13 +83,14 @@ def findings(name: str) -> list[str]:
     return [
         f"{name}: ...{text[max(0, match.start() - 40) : match.end() + 40]}... write: {instead}"
         for instead, pattern in BANNED.items()
+        if (name, instead) not in ALLOWED
         for match in re.finditer(rf"\b(?:{pattern})\b", text, re.IGNORECASE)
     ]
 
 
 def test_no_text_uses_a_banned_word():
     found = [finding for name in files() for finding in findings(name)]
-    assert len(found) <= LEFT, "\n".join(found)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("instead", BANNED)

@@ -68,7 +68,7 @@ def _score(estimate: Estimate) -> dict:
 def table(summary: dict) -> str:
     """Format a summary in percent: task, n, accuracy (or any of k), 95 % interval, chance.
 
-    With several samples per question a second table has the unbiased Pass@1, @2, @4, ... up to @k.
+    With several samples per question, a second table has the unbiased Pass@1, @2, @4, ... up to @k.
     """
     k = summary["num_samples"]
     prefix = f"any_of_{k} " if k > 1 else ""

@@ -224,7 +224,7 @@ def need(row: Any, name: str, where: str) -> Any:
     """A field that must be there and not empty. Raises UserError naming row and field."""
     value = row.get(name) if isinstance(row, dict) else None
     if value is None or (isinstance(value, str | list | tuple) and not len(value)):
-        raise UserError(f"{where} has no '{name}'; mend or remove the row")
+        raise UserError(f"{where} has no '{name}'; fix or remove the row")
     return value
 
 
@@ -236,7 +236,7 @@ def text(row: Any, name: str, where: str) -> str:
 def as_text(value: Any, name: str, where: str) -> str:
     """A value that must be a text with something in it, as it is. Raises UserError naming row and field."""
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: '{name}' must be a text, not {value!r}; mend or remove the row")
+        raise UserError(f"{where}: '{name}' must be a text, not {value!r}; fix or remove the row")
     return value
 
 
@@ -256,10 +256,10 @@ def picture(value: Any, where: str, folder: Path | None = None) -> Image.Image |
             opened.filename = where  # so that a later failure to decode can name the row
             return opened
         except OSError as error:
-            raise UserError(f"{where}: the image cannot be read ({error}); mend or remove the row") from None
+            raise UserError(f"{where}: the image cannot be read ({error}); fix or remove the row") from None
     if isinstance(value, str) and value:
         return folder / value if folder else Path(value)
-    raise UserError(f"{where} has no readable image, but {type(value).__name__}; mend or remove the row")
+    raise UserError(f"{where} has no readable image, but {type(value).__name__}; fix or remove the row")
 
 
 def write_parquet(file: Path, schema: Any, made: Iterable[Row], group: int, **options: Any) -> int:

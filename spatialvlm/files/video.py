@@ -105,7 +105,7 @@ def _of_video(path: Path, num_frames: int) -> Frames:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise UserError(f"video {path} holds no pictures; give another file")
+                raise UserError(f"video {path} holds no images; give another file")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             # else a damaged frame comes out as the decoder guesses it

@@ -108,7 +108,7 @@ def config_for(name: str, profile: str = "auto") -> Path:
 
 def _resolve(profile: str) -> tuple[str, str]:
     if profile != "auto":
-        return profile, "as asked"
+        return profile, "as requested"
     if torch.cuda.is_available():
         return "paper", f"CUDA device {torch.cuda.get_device_name()}; --profile embedded for the small model"
     return "embedded", "no CUDA device here; --profile paper for the published model"
@@ -126,10 +126,10 @@ def load(
     model is a PeftModel, frozen unless `train_adapter`. Prints profile and reason; sets every seed.
 
     Args:
-        pixels: least and most of a picture or frame, for Qwen2-VL and Qwen2.5-VL.
+        pixels: least and most of an image or frame, for Qwen2-VL and Qwen2.5-VL.
 
     Raises:
-        UserError: a model that cannot be had, is of another type or is damaged; an adapter that is missing or
+        UserError: a model that cannot be downloaded, is of another type or is damaged; an adapter that is missing or
             does not fit; a dtype or quantization that the device does not have.
     """
     profile, reason = resolve_profile(args)
@@ -255,7 +255,7 @@ def _check_launch(args: ModelArgs, state: PartialState) -> None:
     if args.shard_base and state.num_processes < 2:
         raise UserError("--shard_base shares a model among processes; leave it out, or use accelerate launch")
     if args.shard_base and args.load_in_4bit:
-        raise UserError("--shard_base cannot share out 4-bit weights; leave out --load_in_4bit")
+        raise UserError("--shard_base cannot shard 4-bit weights; leave out --load_in_4bit")
 
 
 def _base(name: str) -> tuple[str, Path | None]:
@@ -295,7 +295,7 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"--model {name}: a file is damaged ({first_line(error)}); copy it anew") from None
+        raise UserError(f"--model {name}: a file is damaged ({first_line(error)}); copy it again") from None
     except (OSError, ValueError) as error:  # ValueError: tokenizer or processor files missing
         if Path(name).is_dir():
             raise UserError(f"--model {name}: {first_line(error)}") from None

@@ -41,7 +41,7 @@ def test_every_question_gets_another_picture_of_its_task(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_questions_that_share_pictures_still_get_another(seed):
-    sizes = [4, 1, 3, 2, 4, 1]  # pictures by how many questions each has
+    sizes = [4, 1, 3, 2, 4, 1]  # images by how many questions each has
     pictures = [picture for picture, size in enumerate(sizes) for _ in range(size)]
     examples = [asked(number, picture) for number, picture in enumerate(pictures)]
     check(examples, shuffle_images(examples, seed))

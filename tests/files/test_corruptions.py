@@ -76,7 +76,7 @@ def parquet(folder: Path, rows: list[dict]) -> Path:
 
 
 def jsonl(folder: Path, rows: list[dict]) -> Path:
-    """Pictures as files beside the rows."""
+    """Images as files beside the rows."""
     lines = []
     for n, row in enumerate(rows):
         plain = dict(row)
@@ -149,7 +149,7 @@ def spoil(rows: list[dict], names: tuple[str, ...], rng: Random) -> tuple[str, i
     if name == "answer" and isinstance(value, str) and value.startswith("("):
         ways += ["beyond the choices"]
     if name in ("image", "image_bytes") and not isinstance(value, str):
-        ways += ["truncated", "no picture"]
+        ways += ["truncated", "no image"]
     way = rng.choice(ways)
     if way == "gone":
         del row[name]
@@ -164,9 +164,9 @@ def spoil(rows: list[dict], names: tuple[str, ...], rng: Random) -> tuple[str, i
         "blank": "  ",
         "beyond the choices": "(G)",
         "truncated": picture[: len(picture) // 2] if isinstance(picture, bytes) else None,
-        "no picture": b"no picture",
+        "no image": b"no image",
     }[way]
-    if isinstance(value, list) and way in ("truncated", "no picture"):
+    if isinstance(value, list) and way in ("truncated", "no image"):
         spoilt = [spoilt]
     row[name] = spoilt
     return f"{name} {way}", number
@@ -176,7 +176,7 @@ def read(benchmark: Benchmark, load: Callable, path: Path) -> None:
     """All that an evaluation reads before it scores."""
     examples = load(str(path), split=None, limit=None)
     gold_answers(examples, Settings(benchmark.rules["strict"], batch_size=4), None)
-    if benchmark is not VSIBENCH:  # whose pictures are videos, not read yet
+    if benchmark is not VSIBENCH:  # whose images are videos, not read yet
         for example in examples:
             example.open_images()
 

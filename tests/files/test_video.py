@@ -144,7 +144,7 @@ def without_pictures(path: Path) -> None:
         (cut_short, "cannot be|cut short"),
         (cut_before_header, "cannot be read"),
         (damaged, "cannot be"),
-        (without_pictures, "holds no pictures"),
+        (without_pictures, "holds no images"),
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (lambda path: path.write_text("<html>not found</html>"), "cannot be read"),
         (lambda path: None, "does not exist"),

@@ -69,7 +69,7 @@ def test_sharding_that_cannot_be_is_refused(launched, options, message, folder, 
 
 
 def test_profile():
-    assert loading.resolve_profile(loading.ModelArgs(profile="paper")) == ("paper", "as asked")
+    assert loading.resolve_profile(loading.ModelArgs(profile="paper")) == ("paper", "as requested")
     profile, reason = loading.resolve_profile(loading.ModelArgs())
     assert (profile, "CUDA" in reason) == ("embedded" if NO_GPU else "paper", True)
 

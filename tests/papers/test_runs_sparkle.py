@@ -20,7 +20,7 @@ ABLATIONS |= {f"sparkle_sft_{number}": {"configurations": number} for number in 
 ABLATIONS |= {"sparkle_sft_without_numbers": {"numbers": False}}
 TWINS = ("sparkle_sft", "sparkle_grpo", *ABLATIONS)
 QWEN = ("sparkle_qwen2vl_sft", "sparkle_qwen2vl_grpo")
-# What a small model, its pictures and its sizes make different.
+# What a small model, its images and its sizes make different.
 OF_THE_TWIN = {"profile", "model", "form", "eval_limit", "eval_batch_size", "max_steps", "learning_rate"}
 OF_THE_TWIN |= {"prompts_per_device", "per_device_batch_size", "gradient_accumulation_steps"}
 OF_THE_TWIN |= {"gradient_checkpointing", "max_completion_length"}
