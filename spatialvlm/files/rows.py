@@ -1,7 +1,7 @@
 """Rows of a data set wherever they lie: a parquet, jsonl or json file, a folder of those, or a hub id.
 
-Large tables stay on the disk (`datasets` maps them into memory). Nothing is decoded here: pictures
-stay bytes until `picture` wraps them, and are decoded when they are looked at.
+Large tables stay on the disk (`datasets` maps them into memory). Nothing is decoded here: images
+stay bytes until `as_image` wraps them, and are decoded when they are looked at.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read(path: str | Path, split: str) -> Rows:
             names, all where no name bears a split.
 
     Raises:
-        UserError: nothing there, a file that is not what its name says, or a hub data set that cannot be had.
+        UserError: nothing there, a file that is not what its name says, or a hub data set that cannot be downloaded.
     """
     if Path(path).is_file():
         files = [Path(path)]
@@ -126,7 +126,7 @@ def hub_file(name: str | Path, path: str) -> Path:
         return Path(hf_hub_download(str(name), path, repo_type="dataset"))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"{name} is no file or folder here, and its {path} cannot be had from the hub: "
+            f"{name} is no file or folder here, and its {path} cannot be downloaded from the hub: "
             f"{first_line(error)}; check the name and the network, or log in with `hf auth login` where it "
             "is gated"
         ) from None
@@ -185,14 +185,14 @@ def _from_hub(name: str, split: str) -> Sequence[Row]:
         return _Table(datasets.load_dataset(name, split=split))
     except Exception as error:  # the hub's errors have no common ancestor
         raise UserError(
-            f"{name} is no file or folder here, and from the hub (split {split}) it cannot be had: "
+            f"{name} is no file or folder here, and from the hub (split {split}) it cannot be downloaded: "
             f"{first_line(error)}; check the name and the network, or log in with `hf auth login` where it "
             "is gated"
         ) from None
 
 
 class _Table(Sequence[Row]):
-    """A `datasets.Dataset`, whose rows come as they are stored: pictures as bytes, which it would decode."""
+    """A `datasets.Dataset`, whose rows come as they are stored: images as bytes, which it would decode."""
 
     def __init__(self, table: Any) -> None:
         self.table = table.with_format("arrow")
@@ -240,11 +240,11 @@ def as_text(value: Any, name: str, where: str) -> str:
     return value
 
 
-def picture(value: Any, where: str, folder: Path | None = None) -> Image.Image | Path:
-    """A picture as rows hold it: PIL, bytes, `{'bytes', 'path'}`, or a path (relative to `folder`).
+def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image | Path:
+    """An image as rows hold it: PIL, bytes, `{'bytes', 'path'}`, or a path (relative to `folder`).
 
     Raises:
-        UserError: it is none of those, or its bytes are no picture; the message names the row.
+        UserError: it is none of those, or its bytes are no image; the message names the row.
     """
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")

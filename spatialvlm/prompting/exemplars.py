@@ -120,7 +120,7 @@ def from_file(path: str | Path, shots: int, images: int | None = None) -> tuple[
 def _from_row(where: str, row: dict[str, Any], folder: Path | None, images: int | None) -> Exemplar:
     value = rows.need(row, "image", where)
     files = value if isinstance(value, list | tuple) else [value]
-    opened = tuple(rows.picture(each, where, folder) for each in files)
+    opened = tuple(rows.as_image(each, where, folder) for each in files)
     if images not in (None, len(opened)):
         raise UserError(f"{where} has {len(opened)} image(s), and {images} are needed; give other examples")
     for image in opened:

@@ -358,7 +358,7 @@ def _load_hub(path: str | Path, split: str, limit: int | None) -> Sequence[Examp
         asked, image, answer = _fields(row, where)
         return Example(
             id=f"{prefix}-{split}-{number}",
-            images=(rows.picture(image, where, folder),),
+            images=(rows.as_image(image, where, folder),),
             question=asked,
             answer=answer,
             task=family(asked) or "other",

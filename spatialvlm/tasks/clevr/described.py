@@ -282,7 +282,7 @@ def _load_merged(
         texts = {style: text(row, f"description_{style}", where) for style in STYLES}
         image = _blank()
         if images or row.get("image") is not None:
-            image = rows.picture(rows.need(row, "image", where), where, folder)
+            image = rows.as_image(rows.need(row, "image", where), where, folder)
         if not images and isinstance(image, Path) and not image.is_file():
             image = _blank()
         meta = {"descriptions": texts, "described_answer": said, "image_filename": asked.image_filename}

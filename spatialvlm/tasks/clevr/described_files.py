@@ -122,7 +122,7 @@ def find_depths(
             continue
         if name in found:
             raise UserError(f"{where}: a depth map of {name} was there before; remove one")
-        depth = rows.picture(rows.need(each, "depth", where), f"{where} depth", rows.beside(path))
+        depth = rows.as_image(rows.need(each, "depth", where), f"{where} depth", rows.beside(path))
         found[name] = folder / f"{Path(name).stem}.png"
         save_image(depth, found[name])
     if not found:
@@ -143,7 +143,7 @@ def _check_same_image(each: rows.Row, where: str, image: Path) -> None:
         raise UserError(
             f"{where} has no file name, and {image}, to tell by the image, is not there; leave out --depth"
         )
-    theirs = rows.picture(rows.need(each, "image", where), where)
+    theirs = rows.as_image(rows.need(each, "image", where), where)
     small = [np.asarray(open_image(each).resize((48, 32)), float) for each in (theirs, image)]
     if (apart := np.abs(small[0] - small[1]).mean()) > SAME_PICTURE:
         raise UserError(

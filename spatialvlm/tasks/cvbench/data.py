@@ -89,7 +89,7 @@ def _check(where: str, row: dict[str, Any]) -> None:
         raise UserError(f"{where} has no column '{missing[0]}'; CV-Bench's own columns are needed")
     for name in ("task", "question", "answer", "prompt", "source"):
         rows.text(row, name, where)
-    rows.picture(rows.need(row, "image", where), where)
+    rows.as_image(rows.need(row, "image", where), where)
     choices = rows.need(row, "choices", where)
     if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
         raise UserError(
@@ -105,7 +105,7 @@ def _check(where: str, row: dict[str, Any]) -> None:
 def _example(index: int, where: str, row: dict[str, Any], folder: Path | None) -> Example:
     return Example(
         id=f"cvbench-{row.get('idx', index)}",
-        images=(rows.picture(row["image"], where, folder),),
+        images=(rows.as_image(row["image"], where, folder),),
         question=row["question"],
         answer=row["answer"],
         task=row["task"],

@@ -163,7 +163,7 @@ def _example(
     rng.shuffle(choices)
     form = choose_answer_form(rng, answer_form)
     images = [
-        rows.picture(value, f"{where} image {number}", folder)
+        rows.as_image(value, f"{where} image {number}", folder)
         for number, value in enumerate(_images(row, where))
     ]
     if gone := [image for image in images if isinstance(image, Path) and not image.is_file()]:

@@ -369,7 +369,7 @@ def _from_row(where: str, each: rows.Row) -> Example:
         meta["edges"] = [tuple(edge) for edge in each["edges"]]
     return Example(
         id=texts["id"],
-        images=(rows.picture(rows.need(each, "image", where), where),),
+        images=(rows.as_image(rows.need(each, "image", where), where),),
         **{name: texts[name] for name in ("question", "answer", "task", "prompt")},
         meta=meta,
     )

@@ -189,7 +189,7 @@ def _image(where: str, row: rows.Row, folder: Path | None, must_be_there: bool) 
     if isinstance(value, dict) and not value.get("bytes"):
         value = value.get("path")
     if not isinstance(value, str):
-        return rows.picture(value, where)
+        return rows.as_image(value, where)
     places = [folder / part / value for part in ("", "train2017", "val2017")] if folder else []
     if found := next((place for place in places if place.is_file()), None):
         return found
