@@ -40,11 +40,11 @@ from workload import Workload, configuration, make
 
 from spatialvlm import cli, disk, run_folder
 from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.evaluation.tables import text_table
 from spatialvlm.models import loading
 from spatialvlm.models.qwen import ChatProcessor
 
 TOLERANCE = 1e-5  # in float32
-TABLE = "{:<7}{:>10}{:>20}{:>12}{:>14}{:>10}{:>14}"
 
 
 @dataclass
@@ -170,14 +170,15 @@ def compare(args: Args, work: Workload, num_generations: int, rate: float) -> di
         way["matrix_share"] = way["flops"] / way["median"] / rate if counted else None
     if "ours" in found:
         result["ratios"] = {name: way["median"] / found["ours"]["median"] for name, way in found.items()}
-    print(TABLE.format("way", "seconds", "least to most", "tokens/s", "matrix share", "peak GB", "over ours"))
+    rows = [("way", "seconds", "least to most", "tokens/s", "matrix share", "peak GB", "over ours")]
     for name, way in found.items():
         spread = f"{min(way['seconds']):.3f} to {max(way['seconds']):.3f}"
         peak = f"{way['peak_memory_bytes'] / 1e9:.2f}" if "peak_memory_bytes" in way else "-"
         ratio = f"{result['ratios'][name]:.2f}" if "ratios" in result else "-"
         figures = f"{way['median']:.3f}", spread, f"{way['completion_tokens_per_second']:.0f}"
         share = "-" if way["matrix_share"] is None else f"{way['matrix_share']:.1%}"
-        print(TABLE.format(name, *figures, share, peak, ratio))
+        rows.append((name, *figures, share, peak, ratio))
+    print(text_table(rows))
     if args.profile_step:
         floor = {phase: flops / rate for phase, flops in needed_flops(work, num_generations).items()}
         phases = profile(ways["ours"], args.steps)
