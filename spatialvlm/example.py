@@ -1,4 +1,4 @@
-"""One question about one or more images: what every data set becomes and everything else reads."""
+"""One question about one or more images: the form that every data set is converted to."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ class Example:
 
     Raises:
         ValueError: an empty id, question, answer or task, no image, or fewer than two choices; the message
-            names
-            the row and the field.
+            names the row and the field.
     """
 
     id: str
@@ -69,7 +68,7 @@ class Video(tuple):
 
     Args:
         frames: of one size, as an Example's images are: PIL images, or paths.
-        interval: seconds between two frames; Qwen's own way samples two a second. Qwen2.5-VL counts its time
+        interval: seconds between two frames; Qwen samples two per second. Qwen2.5-VL counts its time
             in seconds, Qwen2-VL in frames.
 
     Raises:
@@ -81,9 +80,9 @@ class Video(tuple):
     def __new__(cls, frames: Iterable[Image.Image | Path], interval: float = 0.5) -> Video:
         if not (math.isfinite(interval) and interval > 0):
             raise ValueError(f"the interval between two frames is {interval!r}: it must be a number above 0")
-        made = super().__new__(cls, frames)
-        made.interval = interval
-        return made
+        video = super().__new__(cls, frames)
+        video.interval = interval
+        return video
 
 
 def open_image(image: Image.Image | Path) -> Image.Image:

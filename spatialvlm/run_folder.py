@@ -1,12 +1,11 @@
 """The folder that a run leaves behind: its arguments, its results, and enough to go on after a stop.
 
-    config.json          all arguments, git commit, versions, device, data revision, seed
-    metrics.jsonl/.csv   one row a training step
-    completions.jsonl    now and then, what the model said in training and what it was worth
-    predictions.jsonl    one row per question, in batches as they come, so that a killed run loses at most one
-    summary.json/.csv    the scores
+config.json          all arguments, git commit, versions, device, data revision, seed
+metrics.jsonl/.csv   one row a training step
+completions.jsonl    now and then, what the model said in training and what it was worth
+predictions.jsonl    one row per question, in batches as they come, so that a killed run loses at most one
+summary.json/.csv    the scores
 
-Files that are written whole appear under a temporary name and are then renamed: what is there is complete.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from spatialvlm import disk
 from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError
 
-LIBRARIES = (
+LIBRARIES = [
     "torch",
     "transformers",
     "peft",
@@ -42,7 +41,7 @@ LIBRARIES = (
     "tokenizers",
     "pillow",
     "numpy",
-)
+]
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,8 @@ class Run:
         data: where the rows come from.
 
     Raises:
-        UserError: the folder holds a run with other arguments (the message names them) or a damaged file, or
-            cannot be written.
+        UserError: the folder holds a run with other arguments (the message names them) or a damaged file,
+            cannot be written, or is held by another process.
     """
 
     def __init__(
@@ -141,18 +140,17 @@ class Run:
     # ---- predictions
 
     def predictions(self) -> list[dict]:
-        """The rows written so far. A last line that a stop tore in two is cut off the file."""
+        """The rows written so far; a torn last line is cut off the file."""
         return read_lines(self.folder / "predictions.jsonl")
 
     def add_predictions(self, records: Sequence[Mapping]) -> None:
         """Append rows; they are on the disk when this returns."""
-        rows = _jsonl(records)
-        self._append("predictions.jsonl", rows, synced=True)
+        self._append("predictions.jsonl", _jsonl(records), synced=True)
 
     # ---- metrics
 
     def log(self, step: int, **metrics: float) -> None:
-        """Appends one row to metrics.jsonl and metrics.csv; a metric that is new adds a column."""
+        """Append a row to metrics.jsonl and metrics.csv; a new metric adds a column."""
         row = {"step": step, **metrics}
         self._append("metrics.jsonl", json.dumps(row) + "\n")
         if self._columns is None or not row.keys() <= set(self._columns):
@@ -165,7 +163,7 @@ class Run:
         return read_lines(self.folder / "metrics.jsonl")
 
     def add_completions(self, rows: Sequence[Mapping]) -> None:
-        """Appends samples of what the model said in training (step, prompt, completions, rewards, ...)."""
+        """Append samples of completions in training (step, prompt, completions, rewards, ...)."""
         self._append("completions.jsonl", _jsonl(rows))
 
     def rewind(self, step: int, rows: Sequence[Mapping]) -> None:
@@ -194,7 +192,7 @@ class Run:
     # ---- summary
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Writes summary.json, and summary.csv with one row an aggregate and one a task."""
+        """Write summary.json, and summary.csv with one row per aggregate and per task."""
         disk.write_json(self.folder / "summary.json", summary)
         scores = [("aggregate", name, part) for name, part in summary["aggregates"].items()]
         for task, part in summary["tasks"].items():
@@ -319,7 +317,7 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(before: Mapping, now: Mapping, may_differ: Sequence[str] = ()) -> list[str]:
-    """What changed from some arguments to others, in words; `may_differ` does not count."""
+    """The arguments that changed, as text; `may_differ` does not count."""
     return [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
@@ -395,10 +393,9 @@ def _git(*arguments: str) -> str | None:
 
 
 def fingerprint(path: str | Path) -> str | None:
-    """Tells one state of data or weights from another: a file's or folder's hash, a hub id's revision.
+    """The state of data or weights: a file's or folder's hash, a hub id's commit in the cache, or None.
 
-    The hash is of names, sizes and times of change, so that gigabytes cost nothing. The revision is the
-    commit that the hub's cache holds. None where neither is there.
+    The hash is of names, sizes and modification times, so that gigabytes cost nothing.
     """
     if not Path(path).exists():
         return _cached_revision(str(path))
@@ -422,19 +419,19 @@ def _cached_revision(hub_id: str) -> str | None:
 
 def fresh_folder(folder: str | Path) -> Path:
     """The folder, or the first of folder-2, folder-3, ... without a run: training overwrites none."""
-    folder, number = Path(folder), 1
-    found = folder
-    while (found / "config.json").exists():
-        number += 1
-        found = folder.with_name(f"{folder.name}-{number}")
-    return found
+    return _numbered(Path(folder))[1]
 
 
 def newest_folder(folder: str | Path) -> Path:
-    """The last of folder, folder-2, folder-3, ... that holds a run; the folder itself where none does."""
-    folder, number = Path(folder), 1
-    found = following = folder
+    """The last of folder, folder-2, folder-3, ... that holds a run; the folder itself if none does."""
+    return _numbered(Path(folder))[0]
+
+
+def _numbered(folder: Path) -> tuple[Path, Path]:
+    """(the last with a run, the first without one) of folder, folder-2, folder-3, ..."""
+    last = following = folder
+    number = 1
     while (following / "config.json").exists():
-        found, number = following, number + 1
+        last, number = following, number + 1
         following = folder.with_name(f"{folder.name}-{number}")
-    return found
+    return last, following

@@ -29,9 +29,7 @@ Row = dict[str, Any]
 
 
 class Rows(Sequence[tuple[str, Row]]):
-    """(a name for the row in messages, the row) of every row, read when it is looked at: a table lies on the
-    disk, so memory does not grow with its rows. Slices are lazy too.
-    """
+    """(a name for the row in messages, the row) of every row, read from the disk on access."""
 
     def __init__(self, tables: Sequence[tuple[str, Sequence[Row]]]) -> None:
         self.tables = tables  # (name, rows)
@@ -55,8 +53,8 @@ def read(path: str | Path, split: str) -> Rows:
 
     Args:
         path: a file, a folder, a data set written by `save_to_disk`, or a hub id (`owner/name`).
-        split: of a hub id or a saved data set; of a folder it picks the files that bear it in their
-            names, all where no name bears a split.
+        split: of a hub id or a saved data set; of a folder, the files with it in their names, or all
+            where no name has a split.
 
     Raises:
         UserError: nothing there, a file that is not what its name says, or a hub data set that cannot be downloaded.
@@ -81,7 +79,7 @@ def read(path: str | Path, split: str) -> Rows:
 
 
 def _of_split(files: Sequence[Path], split: str) -> list[Path]:
-    """Those that bear the split in their names; all where no name bears any."""
+    """The files with the split in their names; all where no name has any."""
     found = {file: _SPLIT_NAME.search(file.stem) for file in files}
     if not any(found.values()):
         return list(files)
@@ -216,12 +214,12 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _innermost(error: BaseException) -> str:
-    """What went wrong in the first place, in one line: `datasets` wraps it in a general message."""
+    """The first cause, in one line: `datasets` wraps it in a general message."""
     return _innermost(error.__cause__) if error.__cause__ else first_line(error)
 
 
 def need(row: Any, name: str, where: str) -> Any:
-    """A field that must be there and not empty. Raises UserError naming row and field."""
+    """A required field that is not empty. Raises UserError naming row and field."""
     value = row.get(name) if isinstance(row, dict) else None
     if value is None or (isinstance(value, str | list | tuple) and not len(value)):
         raise UserError(f"{where} has no '{name}'; fix or remove the row")
@@ -229,12 +227,12 @@ def need(row: Any, name: str, where: str) -> Any:
 
 
 def text(row: Any, name: str, where: str) -> str:
-    """A field that must be a text, without the blanks around it. Raises UserError naming row and field."""
+    """A required text, stripped. Raises UserError naming row and field."""
     return as_text(need(row, name, where), name, where).strip()
 
 
 def as_text(value: Any, name: str, where: str) -> str:
-    """A value that must be a text with something in it, as it is. Raises UserError naming row and field."""
+    """A value that must be a non-empty text, unchanged. Raises UserError naming row and field."""
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{where}: '{name}' must be a text, not {value!r}; fix or remove the row")
     return value

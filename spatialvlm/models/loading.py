@@ -62,7 +62,9 @@ class ModelArgs:
     BY_PROFILE: ClassVar = {"model": {"paper": PUBLISHED, "embedded": str(EMBEDDED)}}
     profile: Literal["auto", "embedded", "paper"] = field(
         default="auto",
-        metadata={"help": "paper = published model and data; embedded = ours; auto = paper where CUDA is"},
+        metadata={
+            "help": "paper = published model and data; embedded = the small ones; auto = paper with CUDA"
+        },
     )
     model: str | None = field(
         default=None,
@@ -234,13 +236,13 @@ def trainable_parameters(model) -> dict[str, int]:
 
 
 def save_adapter(model: PeftModel, folder: str | Path) -> None:
-    """Writes the adapter in PEFT's form, from the main process; `folder` is there whole or not at all."""
+    """Write the adapter in PEFT's format, from the main process; `folder` is whole or not there."""
     if not PartialState().is_main_process:
         return
     folder = Path(folder)
     for config in model.peft_config.values():
         base = Path(config.base_model_name_or_path or "")
-        if base.is_absolute():  # a folder of this machine: named by its way from the adapter
+        if base.is_absolute():  # a folder of this machine: relative to the adapter
             config.base_model_name_or_path = os.path.relpath(base, folder.resolve())
     with disk_errors(folder), whole(folder) as aside:
         model.save_pretrained(str(aside), save_embedding_layers=False)
@@ -253,7 +255,7 @@ def _check_launch(args: ModelArgs, state: PartialState) -> None:
             "runs/accelerate/multi_gpu.yaml and shard with --shard_base"
         )
     if args.shard_base and state.num_processes < 2:
-        raise UserError("--shard_base shares a model among processes; leave it out, or use accelerate launch")
+        raise UserError("--shard_base shards a model over processes; leave it out, or use accelerate launch")
     if args.shard_base and args.load_in_4bit:
         raise UserError("--shard_base cannot shard 4-bit weights; leave out --load_in_4bit")
 
@@ -269,7 +271,7 @@ def _base(name: str) -> tuple[str, Path | None]:
 
 
 def _model_type(name: str) -> str:
-    """By config.json alone, so that nobody waits for gigabytes of the wrong model."""
+    """The type in config.json, read before gigabytes of the wrong model are."""
     folder = Path(name)
     if folder == EMBEDDED and not (folder / "config.json").exists():
         raise UserError("the embedded model is not here; make it with `python -m pretrain.embedded`")
@@ -291,7 +293,7 @@ def _model_type(name: str) -> str:
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Turns what the libraries raise about weights and hub into one line that says what to do."""
+    """Turn the libraries' errors about weights and hub into one line with its remedy."""
     try:
         yield
     except (SafetensorError, json.JSONDecodeError) as error:

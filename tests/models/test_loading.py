@@ -56,7 +56,7 @@ def test_load_gives_back_what_was_saved(folder, batch, capsys):
 @pytest.mark.parametrize(
     "launched, options, message",
     [
-        ({}, {}, "--shard_base shares a model among processes"),
+        ({}, {}, "--shard_base shards a model over processes"),
         ({"ACCELERATE_USE_FSDP": "true"}, {}, "launch with runs/accelerate/multi_gpu.yaml"),
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, {"shard_base": False}, "shard with --shard_base"),
     ],
