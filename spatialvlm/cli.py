@@ -14,8 +14,13 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from spatialvlm.errors import UserError
 
-# Advises, before anything of ours is printed, a kernel for 4 bit on the CPU, which nothing here uses.
+# Notices that a user cannot act on; any other warning of these libraries still shows.
+# bitsandbytes advises a kernel for 4 bit on the CPU, which nothing here uses.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# transformers prepares images with PIL where torchvision is absent, as intended here.
+logging.getLogger("transformers.utils.import_utils").addFilter(
+    lambda record: "requires torchvision" not in record.getMessage()
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 # Flags that mean the same in every script, by the group of --help; the others are in their class's FLAG_GROUP.

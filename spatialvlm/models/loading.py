@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import (
@@ -29,12 +30,18 @@ from transformers import (
     PreTrainedConfig,
     set_seed,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from spatialvlm import distributed
 from spatialvlm.cli import defaults_by_profile
 from spatialvlm.disk import disk_errors, whole
 from spatialvlm.errors import UserError, first_line
 from spatialvlm.models import qwen, sharding
+
+_DOWNLOADS_SHOW = not are_progress_bars_disabled()
+disable_progress_bar()  # of weights read from disk, which takes a moment; it takes the downloads' bars with it
+if _DOWNLOADS_SHOW:
+    enable_progress_bars()
 
 PUBLISHED = "google/paligemma2-3b-mix-224"
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded"

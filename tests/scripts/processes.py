@@ -81,7 +81,8 @@ def start(script: str, *flags: object, folder: Path, logs=None, environment: Map
     return process
 
 
-def _together(script: str, flags: tuple, folder: Path, environments: list[dict]) -> SimpleNamespace:
+def together(script: str, flags: tuple, folder: Path, environments: list[dict]) -> SimpleNamespace:
+    """Exit codes, stdout and stderr of a process for each environment, all at work at once."""
     with tempfile.TemporaryDirectory() as kept:
         logs = (Path(kept, "stdout"), Path(kept, "stderr"))
         processes = [
@@ -99,7 +100,7 @@ def _together(script: str, flags: tuple, folder: Path, environments: list[dict])
 
 def run(script: str, *flags: object, folder: Path) -> str:
     """stdout of `python <script> <flags>` in another folder; the exit code must be 0."""
-    done = _together(script, flags, folder, [{}])
+    done = together(script, flags, folder, [{}])
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -112,7 +113,7 @@ def run_two(script: str, *flags: object, folder: Path, paths: str = "") -> Simpl
     launch = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     launch |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": paths}
     ranks = [launch | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    return _together(script, flags, folder, ranks)
+    return together(script, flags, folder, ranks)
 
 
 def launch(script: str, *flags: object, folder: Path) -> subprocess.CompletedProcess:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from commands import run, run_fresh
+from processes import together
 
 pytestmark = pytest.mark.slow
 
@@ -47,3 +48,10 @@ def test_grpo_trains_on_official_images(real_data, tmp_path):
     flags = "--profile embedded --max_steps 1 --eval_limit 8 --prompts_per_device 4 --output_dir run"
     run("model/pali_sat_grpo.py", *flags.split(), "--data", real_data / "clevr", folder=tmp_path)
     assert (tmp_path / "run/adapter/adapter_model.safetensors").exists()
+
+
+def test_stderr_has_the_progress_and_no_notice_of_a_library(tmp_path):
+    flags = ["--profile", "embedded", "--limit", "4", "--output_dir", "run"]
+    done = together("eval_paligemma_cvbench.py", tuple(flags), tmp_path, [{}])
+    lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.strip()]
+    assert done.returncode == 0 and all(line.startswith(("CV-Bench:", "rendering")) for line in lines), lines
