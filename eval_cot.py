@@ -7,12 +7,13 @@ python eval_cot.py --strategy depth_map --data rows.parquet --depth depth/
 OPENAI_API_KEY=... python eval_cot.py --strategy program_of_thought --profile paper \
     --base_url http://localhost:8000/v1 --model Qwen/Qwen2.5-VL-7B-Instruct --price_in 0.2 --price_out 0.6
 
-Prints accuracy by task, counts of what the replies were like (broken graphs, failed programs, cut-off replies,
-tokens, cost), and the measured row above the paper's rows. docs/prompting.md quotes every prompt.
-To resume a stopped study, run the same command again: answers stay in the run folder and a server's replies in
-its cache, so that no request is paid for twice.
+Prints accuracy by task, counts of what the replies were like (broken graphs, failed programs, cut-off
+replies, tokens, cost), and the measured row above the paper's rows. docs/prompting.md quotes every prompt.
+To resume a stopped study, run the same command again: answers stay in the run folder and a server's replies
+in its cache, so that no request is paid for twice.
 
-A study is one process; a larger --concurrency keeps a server busy. The embedded model never learnt to converse:
+A study is one process; a larger --concurrency keeps a server busy. The embedded model never learnt to
+converse:
 `direct` scores as in the other evaluations, and the rest shows that everything runs. Its 200 questions take
 1 to 2 minutes on 2 CPU cores.
 """

@@ -13,8 +13,8 @@ Prints accuracy by the seven groups of relations of the VSR paper, then by relat
 summary.json), beside chance: a guess, or the commoner label of each. Where the adapter was trained on
 captions of this very test, a warning says how many (`trained_on` in summary.json).
 
-The embedded model answers 600 captions over rendered scenes, of the three groups that can be rendered, in 1 to
-2 minutes on 2 CPU cores. It was never trained on this form, and scores at chance.
+The embedded model answers 600 captions over rendered scenes, of the three groups that can be rendered, in 1
+to 2 minutes on 2 CPU cores. It was never trained on this form, and scores at chance.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,8 @@ same completions, in float32 within 1e-5. Then they take turns (plain, trl, ours
 warms up and is not timed. Timings on a machine with other work mean little: the load is written down.
 
 `matrix share` is a way's own multiplications, counted, over its time and the matrix rate measured in this run
-(a dash for trl's on a GPU, whose fused output layer cannot be counted). `peak` is of the GPU's memory during a step, the optimizer
+(a dash for trl's on a GPU, whose fused output layer cannot be counted). `peak` is of the GPU's memory during
+a step, the optimizer
 states of all ways included (0.2 GB each at the 3B shape). `step_profile.py` explains the floor.
 """
 
@@ -136,7 +137,8 @@ def measure(ways: dict[str, Way], work: Workload, steps: int) -> dict[str, dict]
     for turn in range(steps + 1):
         for name, way in ways.items():
             if turn == 0:
-                # trl's fused output layer on a GPU, torch.addmm(..., out_dtype, out=), breaks torch's counter.
+                # trl's fused output layer on a GPU, torch.addmm(..., out_dtype, out=), breaks torch's
+                # counter.
                 counter = FlopCounterMode(display=False)
                 countable = name != "trl" or device.type != "cuda"
                 with counter if countable else nullcontext():

@@ -10,7 +10,8 @@ VSI-Bench's rooms: exclude them from training (--leave_out) if you test on VSI-B
 words where VSI-Bench gives options. Families are in the paper's proportions: where scenes allow too few
 questions of one, all are lowered alike. No room is in both splits.
 
-The folder then holds train.parquet, validation.parquet, README.md (its card), summary.json and meta_info.json,
+The folder then holds train.parquet, validation.parquet, README.md (its card), summary.json and
+meta_info.json,
 all annotation, for `python -m spatialvlm.tasks.vsi.verify`. It is there whole or not at all; run the same
 command again to resume a stopped run with the scans and frames that it had.
 

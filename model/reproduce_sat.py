@@ -5,8 +5,8 @@ python model/reproduce_sat.py --profile paper --workers 1
                                                        # the published runs, on a GPU: days
 python model/reproduce_sat.py --seeds 0 --max_steps 4 --train_limit 64 --eval_limit 40 --results /dev/null
 
-Every figure comes from a command of its own (`commands.txt` in the output folder), several at a time. Finished
-commands are not run again; an interrupted one resumes.
+Every figure comes from a command of its own (`commands.txt` in the output folder), several at a time.
+Finished commands are not run again; an interrupted one resumes.
 """
 
 from __future__ import annotations

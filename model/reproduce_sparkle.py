@@ -1,4 +1,5 @@
-"""Reproduce Sparkle in small: base, SFT, GRPO and each capability alone, basic and composite, into RESULTS.md.
+"""Reproduce Sparkle in small: base, SFT, GRPO and each capability alone, basic and composite, into
+RESULTS.md.
 
 python model/reproduce_sparkle.py                      # embedded, on 2 CPU cores
 python model/reproduce_sparkle.py --ablations all      # and the paper's further ablations
@@ -6,8 +7,8 @@ python model/reproduce_sparkle.py --profile paper --workers 1
                                                        # the paper's form, on a GPU
 python model/reproduce_sparkle.py --sft_steps 4 --grpo_steps 2 --eval_limit 32 --results /dev/null
 
-Every figure comes from a command of its own (`commands.txt` in the output folder), several at a time. Finished
-commands are not run again; an interrupted one resumes.
+Every figure comes from a command of its own (`commands.txt` in the output folder), several at a time.
+Finished commands are not run again; an interrupted one resumes.
 """
 
 from __future__ import annotations

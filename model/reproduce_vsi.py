@@ -4,8 +4,8 @@ python model/reproduce_vsi.py                          # embedded: rooms, three 
 python model/reproduce_vsi.py --open_questions all     # also KL weights, thoughts, rewards, held-out families
 python model/reproduce_vsi.py --max_steps 2 --eval_limit 24 --train_limit 24 --results /dev/null
 
-Every figure comes from a command of its own (`commands.txt` in the output folder), several at a time. Finished
-commands are not run again; an interrupted one resumes.
+Every figure comes from a command of its own (`commands.txt` in the output folder), several at a time.
+Finished commands are not run again; an interrupted one resumes.
 """
 
 from __future__ import annotations

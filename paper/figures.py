@@ -1,6 +1,7 @@
 """The paper's numbers: their form in figures.json, and their text.
 
-A *figure* is a fraction or a difference of fractions with its interval, `{"share" or "points": value, "interval":
+A *figure* is a fraction or a difference of fractions with its interval, `{"share" or "points": value,
+"interval":
 [low, high], "n": n}` as fractions of 1; a measured number, `{"value": x, "digits": d}` with the decimals that
 it is shown with (with "e": one significant digit and an exponent), and its sign where it has `sign`; a whole
 number; or words.

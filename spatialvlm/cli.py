@@ -23,7 +23,8 @@ logging.getLogger("transformers.utils.import_utils").addFilter(
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-# Flags that mean the same in every script, by the group of --help; the others are in their class's FLAG_GROUP.
+# Flags that mean the same in every script, by the group of --help; the others are in their class's
+# FLAG_GROUP.
 GROUPS = {
     "data": "data split limit train_limit eval_data eval_limit image_folder",
     "run": "seed output_dir run_name batch_size num_workers eval_batch_size test_base resume save_steps "
@@ -49,7 +50,8 @@ def help_text(args_class: type, doc: str, files: dict[str, Path | None]) -> str:
     """The script's docstring line by line, then its flags in groups, each with the default that applies.
 
     Args:
-        files: the configuration of each profile, {"paper": ..., "embedded": ...}; the same for a --config given.
+        files: the configuration of each profile, {"paper": ..., "embedded": ...}; the same for a --config
+        given.
     """
     import yaml
 

@@ -3,8 +3,8 @@
     accelerate launch --num_processes 2 --cpu script.py            # on CPU
     accelerate launch --multi_gpu --num_processes 2 script.py      # on as many GPUs, or machines
 
-Every function here but `state` and `shards` waits until all processes have called it, so all must call the same
-ones in the same order, whatever their shard of the work is. One process alone waits for nobody.
+Every function here but `state` and `shards` waits until all processes have called it, so all must call the
+same ones in the same order, whatever their shard of the work is. One process alone waits for nobody.
 """
 
 from __future__ import annotations

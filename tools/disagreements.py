@@ -3,8 +3,8 @@
 python tools/disagreements.py                # writes the tables into docs/scoring.md
 python tools/disagreements.py --pairs        # prints every disagreement, one JSON line per text
 
-Both use the labelled texts of tests/parsing/completions.jsonl. A rule agrees with a person if it scores a text
-as correct for the person's answer or, where the person finds none, for no answer.
+Both use the labelled texts of tests/parsing/completions.jsonl. A rule agrees with a person if it scores a
+text as correct for the person's answer or, where the person finds none, for no answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How answers are parsed and scored: a `Rule` for one answer, a `Benchmark` for its rules and totals.
 
-Three rules per benchmark, by name. `official` is what its authors' code computes, oddities and all; `paper` is
-what paper A (GRPO against SFT on SAT) computed; `strict` is ours: what a careful person would read in the
+Three rules per benchmark, by name. `official` is what its authors' code computes, oddities and all; `paper`
+is what paper A (GRPO against SFT on SAT) computed; `strict` is ours: what a careful person would read in the
 text (`spatialvlm.parsing.answers`). Each benchmark has its folder in
 `spatialvlm/tasks`; `python -m spatialvlm.tasks.score_file` scores with any of its rules.
 """

@@ -57,7 +57,8 @@ def read(path: str | Path, split: str) -> Rows:
             where no name has a split.
 
     Raises:
-        UserError: nothing there, a file that is not what its name says, or a hub data set that cannot be downloaded.
+        UserError: nothing there, a file that is not what its name says, or a hub data set that cannot be
+        downloaded.
     """
     if Path(path).is_file():
         files = [Path(path)]

@@ -61,8 +61,8 @@ SKIPPED_IN_4BIT = ["lm_head", "vision_tower", "multi_modal_projector", "visual"]
 class ModelArgs:
     """Which model, and how it is held in memory.
 
-    A flag whose default depends on the profile is None in the dataclass and stands in `BY_PROFILE`, here or in
-    a subclass; `fill_defaults` sets it, and --help shows both values.
+    A flag whose default depends on the profile is None in the dataclass and stands in `BY_PROFILE`, here or
+    in a subclass; `fill_defaults` sets it, and --help shows both values.
     """
 
     FLAG_GROUP: ClassVar = "model"
@@ -138,7 +138,8 @@ def load(
         pixels: least and most of an image or frame, for Qwen2-VL and Qwen2.5-VL.
 
     Raises:
-        UserError: a model that cannot be downloaded, is of another type or is damaged; an adapter that is missing or
+        UserError: a model that cannot be downloaded, is of another type or is damaged; an adapter that is
+        missing or
             does not fit; a dtype or quantization that the device does not have.
     """
     profile, reason = resolve_profile(args)

@@ -62,7 +62,8 @@ class Visual:
 
 @dataclass(frozen=True)
 class QwenBatch:
-    """`inputs.Batch` for these models: B prompts, padded on the left to P tokens, and their images and videos (`visuals`).
+    """`inputs.Batch` for these models: B prompts, padded on the left to P tokens, and their images and videos
+    (`visuals`).
 
     An image has as many image tokens as its size requires. `features` (image tokens of all prompts, hidden)
     are what the vision tower makes of them (`rollout.image_features`); computed on every use where None.
@@ -143,7 +144,8 @@ def encode(
     """Encode one user turn each: the images (one or more, any size) or one video (`Video`), then the prompt.
 
     Args:
-        conversations: turns for the chat template in place of the user turn, with `{"type": "image"}` for each
+        conversations: turns for the chat template in place of the user turn, with `{"type": "image"}` for
+        each
             image; the prompts are then their texts, for the checks.
 
     Raises:

@@ -85,7 +85,8 @@ def sample(
 
     Args:
         temperature: divides the logits; 0 takes the likeliest token (log-probabilities are then untempered).
-        seeds: one per prompt, random if None. A completion follows from the weights, its prompt, that seed and its number in
+        seeds: one per prompt, random if None. A completion follows from the weights, its prompt, that seed
+        and its number in
             the group alone, not from the batch it is in.
 
     Raises:

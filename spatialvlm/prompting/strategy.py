@@ -1,7 +1,7 @@
 """Interface of strategies, and of the clients that answer their queries.
 
-A strategy is a generator: it yields the messages of a query, which are the whole conversation so far, receives
-the reply, and at the end returns the outcome.
+A strategy is a generator: it yields the messages of a query, which are the whole conversation so far,
+receives the reply, and at the end returns the outcome.
 """
 
 from __future__ import annotations

@@ -183,7 +183,8 @@ def counts(
     """Count what a strategy's replies were like, over all records.
 
     `requests`, tokens and `cost` are those of the whole study, each request once, whether it was answered in
-    this session, an earlier one, or from the cache. `cut_off` counts replies that ended at the maximum length,
+    this session, an earlier one, or from the cache. `cut_off` counts replies that ended at the maximum
+    length,
     `too_long` queries that left no context for one. `notes` adds up what the strategy records: booleans and
     integers are summed (`graph_broken`), categories counted by name (`program_status`), fractions averaged.
     """

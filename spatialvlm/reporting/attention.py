@@ -6,7 +6,8 @@ python -m spatialvlm.reporting.attention --profile paper --layers 12 13 14 --lim
 
 The answer is predicted at the last position of the prompt, so that position's attention is taken: the mean of
 all heads over the layers selected, or rolled out through all layers (Abnar and Zuidema 2020, arXiv
-2005.00928). The image's attention lies on a grid of patches. In rendered scenes the pixels of every object are
+2005.00928). The image's attention lies on a grid of patches. In rendered scenes the pixels of every object
+are
 known, so the fraction on the counted objects is exact. Beside it stand the fraction of the image that they
 cover, which undirected attention would give, and both as fractions of all objects, which attention to any
 object would give. One caveat: the vision tower mixes patches before the language model attends to them.
@@ -214,7 +215,8 @@ def study(rows: Sequence[dict]) -> dict:
     """Return mean fractions by outcome, for questions whose count is not 0.
 
     `of objects` is relative to what falls on any object, since a model may prefer objects to the ground
-    without telling them apart. Intervals are 95 % bootstraps over questions. `right - wrong` is the difference
+    without telling them apart. Intervals are 95 % bootstraps over questions. `right - wrong` is the
+    difference
     of attention - area between correct and incorrect answers to questions of the same count, counts weighted
     by their questions.
     """

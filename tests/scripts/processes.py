@@ -1,7 +1,7 @@
 """Scripts as a user runs them, each in a process of its own, which may die by SIGKILL at a chosen point.
 
-A process is forked from a server that has the libraries imported, which takes seconds; what is ours it imports
-itself, from another folder, with the paths that `python script.py` has.
+A process is forked from a server that has the libraries imported, which takes seconds; what is ours it
+imports itself, from another folder, with the paths that `python script.py` has.
 """
 
 from __future__ import annotations

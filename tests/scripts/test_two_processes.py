@@ -64,8 +64,8 @@ def test_two_processes_equal_one_and_resume(one, sharded, tmp_path):
     for name, tensor in adapters[0].items():
         difference = (adapters[1][name] - tensor).abs()
         assert difference.median() <= 10 * ROUNDING, name
-        # Adam divides a gradient by its size. The smallest of n entries is some n times smaller than most are,
-        # and there the same rounding weighs n times as much.
+        # Adam divides a gradient by its size. The smallest of n entries is some n times smaller than most
+        # are, and there the same rounding weighs n times as much.
         assert difference.max() <= min(tensor.numel() * ROUNDING, 2 * STEPS * RATE), name
     for part in ("base", "trained", "shuffled"):
         files = [folder / "run" / part / "predictions.jsonl" for folder in (one, two)]

@@ -50,7 +50,8 @@ def load(
     """The official questions of CLEVR or Super-CLEVR, or our own short ones over CLEVR's scenes.
 
     Args:
-        path: `embedded` for rendered scenes; an official folder (with `questions/`), or Super-CLEVR's; or rows
+        path: `embedded` for rendered scenes; an official folder (with `questions/`), or Super-CLEVR's; or
+        rows
             with `image, problem, solution`: a hub id such as `MMInstruction/Clevr_CoGenT_ValA`, `..._ValB` or
             `MMInstruction/SuperClevr_Val`, a parquet or jsonl file, or a folder of those.
         split: of a folder with several (`train`, `val`, `test`): the one whose name is in the file names, by

@@ -43,7 +43,8 @@ def load(
         path: a hub id, or a parquet, jsonl or json file or a folder of those, with PixMo-Count's own columns.
         split: `train`, `validation` or `test`.
         limit: look at no more rows than this, from row `start` on.
-        cache: folder for the photographs, `pixmo-count` in the cache where None; what is there is not fetched again.
+        cache: folder for the photographs, `pixmo-count` in the cache where None; what is there is not fetched
+        again.
 
     Returns: one Example for each row whose photograph is available, with its path as image. A message on
     stderr counts the others by reason.

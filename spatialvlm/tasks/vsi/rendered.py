@@ -6,7 +6,8 @@ with a letter. Families take turns: the six of VSI-100k (`questions`), and the t
 out, in VSI-Bench's wording. `obj_appearance_order` is about the frames that are shown, and four categories
 that come into view in four different ones; `route_planning` takes its turns from the floor plan.
 
-Eight rooms in a row are a block, which holds eight questions of each family, none twice. Questions are sampled
+Eight rooms in a row are a block, which holds eight questions of each family, none twice. Questions are
+sampled
 so that their text alone gives little away: first the answer, among those that the block's rooms allow, then a
 question that has it; numbers follow the rooms. Where a block allows too few questions of a family, further
 rooms join it. Splits and seeds never share a room.

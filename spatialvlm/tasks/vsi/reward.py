@@ -3,11 +3,12 @@
 `reward` is 0 to 1 for vanilla prompts, and 0 to 2 for think and observe, whose format counts 1. Answers are
 parsed from the whole completion for vanilla, else from its only `<answer>`.
 
-Words must equal the answer but for case, blanks and full stops. For numbers the paper gives the relative error
+Words must equal the answer but for case, blanks and full stops. For numbers the paper gives the relative
+error
 alone, |predicted - true| / min(predicted, true); the reward here is 1 minus it, and 0 from an error of 1 on:
-twice as much and half earn nothing alike. `mra` rewards with VSI-Bench's own mean relative accuracy instead. A
-number is parsed from at most MAX_WORDS words ("about 3.5 square meters"), since a reward for numbers in longer
-texts teaches longer texts.
+twice as much and half earn nothing alike. `mra` rewards with VSI-Bench's own mean relative accuracy instead.
+A number is parsed from at most MAX_WORDS words ("about 3.5 square meters"), since a reward for numbers in
+longer texts teaches longer texts.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def reward(completion: str, example: Example, mode: Mode = "vanilla", numbers: N
 def has_format(completion: str, mode: Mode) -> float:
     """1.0 for exactly `<mode>...</mode><answer>...</answer>`, blanks around them aside, else 0.0.
 
-    Each of the four tags occurs once, in this order, and the answer is not empty. The thought may be; `habits`
-    counts that.
+    Each of the four tags occurs once, in this order, and the answer is not empty. The thought may be;
+    `habits` counts that.
     """
     tags = [(slash, name.lower()) for slash, name in _TAG.findall(completion)]
     if tags != [("", mode), ("/", mode), ("", "answer"), ("/", "answer")]:

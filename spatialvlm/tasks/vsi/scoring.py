@@ -2,8 +2,8 @@
 
 Numbers are scored by their mean relative accuracy, so an answer can be partly right. Units are those of the
 question, and are not converted. Questions in VSI-100k's form, whose choices are answered in words
-(`meta["vocabulary"]`), are scored too: `strict` parses the word that a text answers with, the other rules take
-the whole text but for case, blanks and full stops.
+(`meta["vocabulary"]`), are scored too: `strict` parses the word that a text answers with, the other rules
+take the whole text but for case, blanks and full stops.
 
 `TAGGED` is for prompts with thoughts or observations first: every rule parses what stands in the last
 `<answer>` of a text, and the whole text where there is none.

@@ -1,8 +1,9 @@
-"""VSI-100k (vsGRPO, arXiv 2504.00883): rows as `make_data/vsi_100k.py` writes them, and incorrect answers for DPO.
+"""VSI-100k (vsGRPO, arXiv 2504.00883): rows as `make_data/vsi_100k.py` writes them, and incorrect answers for
+DPO.
 
 A row holds VSI-Bench's `dataset, scene_name, question_type, question`; `answer`, a number or, where VSI-Bench
-gives options, a word; its `frames`; and what the answer follows from: `labels, measures, geometry` and the rule
-of `distance`.
+gives options, a word; its `frames`; and what the answer follows from: `labels, measures, geometry` and the
+rule of `distance`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Answers to CLEVR's official questions (Johnson et al., CVPR 2017) from their text and a scene alone.
 
 No program is needed: synonyms are mapped to plain words, the question's frame gives the family, and its
-noun phrases are parsed from left to right, each one narrowing a set of objects. `official_questions` writes new
-questions of the same families in the same words.
+noun phrases are parsed from left to right, each one narrowing a set of objects. `official_questions` writes
+new questions of the same families in the same words.
 """
 
 from __future__ import annotations

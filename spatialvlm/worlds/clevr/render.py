@@ -1,7 +1,8 @@
 """A vectorised analytic ray caster for CLEVR's world: spheres, cubes and cylinders on a grey ground.
 
 Every intersection has a closed form, so an image costs a few hundred numpy calls: geometry is sampled on a
-finer grid, and only the pixels on an outline are shaded more than once. Lamps are where CLEVR's own Blender scene
+finer grid, and only the pixels on an outline are shaded more than once. Lamps are where CLEVR's own Blender
+scene
 has them; their strengths and the ground's grey were fitted to the ground pixels of published images (camera
 recovered from `pixel_coords`). Vectors are stored component first, (3, N), in float32.
 """

@@ -24,8 +24,8 @@ QUESTION = "Did the camera move to its left or to its right between the first an
 def two_views(split: str, limit: int, seed: int = 0) -> Sequence[Example]:
     """`limit` questions in SAT's form: which way did the camera move?
 
-    The camera keeps looking at the centre of the scene. `meta["shifts"]` has each object's shift in the image:
-    -1 to the left, 1 to the right, 0 for less than `STILL` columns of 480.
+    The camera keeps looking at the centre of the scene. `meta["shifts"]` has each object's shift in the
+    image: -1 to the left, 1 to the right, 0 for less than `STILL` columns of 480.
     """
     if split not in SPLITS:
         raise UserError(f"the embedded data has the splits {', '.join(SPLITS)}, not {split!r}")

@@ -129,7 +129,8 @@ class Style:
         node, label, background: colours by any name that Pillow knows, or `#rrggbb`.
         lines: faint lines in the background, one unit apart.
         noise: standard deviation of noise added to every pixel, in grey levels of 256.
-        jitter: 0 to 0.5: the fraction by which size and grey vary between nodes, and, in radii, how far labels
+        jitter: 0 to 0.5: the fraction by which size and grey vary between nodes, and, in radii, how far
+        labels
             are off the centre. Nodes stay where they are.
 
     Raises:

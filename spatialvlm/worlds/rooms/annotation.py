@@ -1,6 +1,7 @@
 """Annotation of a room: floor area, counts of objects by label, and their boxes with measures between them.
 
-The format on disk is VSI-Bench's (`*_meta_info*.json`, vision-x-nyu/thinking-in-space): `{scene: {"room_size",
+The format on disk is VSI-Bench's (`*_meta_info*.json`, vision-x-nyu/thinking-in-space): `{scene:
+{"room_size",
 "object_counts", "object_bbox": {label: [{"centroid", "axesLengths", "normalizedAxes", "min", "max"}]}}}`.
 Lengths are metres, areas square metres, angles degrees; z points up. The measures are those that reproduce
 VSI-Bench's own answers (`python -m spatialvlm.tasks.vsi.verify`).

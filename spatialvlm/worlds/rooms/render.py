@@ -168,8 +168,8 @@ def visibility(room: Room, pose: Pose, width: int, height: int) -> tuple[np.ndar
     """The surface visible at each pixel centre.
 
     Returns:
-        Rays (3, H, W), of length 1 along the camera's axis; distance along that axis (H, W) in metres; surface
-        (H, W) int16, an index into a `Solid`'s parts and shell.
+        Rays (3, H, W), of length 1 along the camera's axis; distance along that axis (H, W) in metres;
+        surface (H, W) int16, an index into a `Solid`'s parts and shell.
     """
     solid, view = _solid(room), camera(pose)
     across = math.tan(math.radians(FIELD_OF_VIEW) / 2)

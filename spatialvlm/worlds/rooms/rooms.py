@@ -140,7 +140,8 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _path(rng: Random, room: Room) -> tuple[Pose, ...] | None:
-    """A walk round the room looking in, or a turn on the spot looking out; None where something is in the way.
+    """A walk round the room looking in, or a turn on the spot looking out; None where something is in the
+    way.
 
     Both are about three quarters of a circle.
     """
@@ -217,8 +218,8 @@ def annotation(room: Room) -> SceneAnnotation:
 def box(thing: Thing) -> Box:
     """The box of a thing along its own axes.
 
-    `minimum` and `maximum` are those of its surface in the room; where the thing is turned they can lie closer
-    than the box's corners.
+    `minimum` and `maximum` are those of its surface in the room; where the thing is turned they can lie
+    closer than the box's corners.
     """
     low, high = thing.bounds
     ends = np.concatenate([thing.to_room(rim(part, thing.yaw)) for part in thing.parts])
