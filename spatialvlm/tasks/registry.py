@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import signature
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import Benchmark
@@ -60,4 +61,9 @@ def load_rows(source: DataSource) -> Sequence[Example]:
     if source.loader not in LOADERS:
         raise UserError(f"no loader is called {source.loader!r}; there are {', '.join(LOADERS)}")
     module, function = LOADERS[source.loader].split(":")
-    return getattr(import_module(module), function)(**source.arguments)
+    load = getattr(import_module(module), function)
+    try:
+        signature(load).bind(**source.arguments)
+    except TypeError as error:
+        raise UserError(f"loader {source.loader!r}: {error}; the run was made by another version") from None
+    return load(**source.arguments)

@@ -33,3 +33,8 @@ def test_every_loader_takes_what_runs_record(loader, arguments):
 def test_a_loader_that_is_not_there_is_one_line():
     with pytest.raises(UserError, match="no loader is called 'imagenet'; there are cvbench"):
         registry.load_rows(DataSource("imagenet", {}))
+
+
+def test_arguments_of_another_version_are_one_line():
+    with pytest.raises(UserError, match="loader 'vsr': .*'colour'.*another version"):
+        registry.load_rows(DataSource("vsr", {"path": "embedded", "colour": "red"}))

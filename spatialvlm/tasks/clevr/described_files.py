@@ -22,7 +22,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from spatialvlm.disk import disk_errors
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, first_line
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.tasks.clevr import data as clevr
@@ -240,7 +240,7 @@ def push(file: Path, name: str, split: str) -> None:
     try:
         table.push_to_hub(name, split=split)
     except Exception as error:  # the hub's errors have no common ancestor
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(
             f"--push_to_hub {name}: {reason}; log in with `hf auth login` and check the name. {file} is whole"
         ) from None
