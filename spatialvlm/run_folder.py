@@ -1,11 +1,10 @@
-"""The folder that a run leaves behind: its arguments, its results, and enough to go on after a stop.
+"""The folder that a run writes: its arguments, its results, and enough to resume it.
 
-config.json          all arguments, git commit, versions, device, data revision, seed
-metrics.jsonl/.csv   one row a training step
-completions.jsonl    now and then, what the model said in training and what it was worth
-predictions.jsonl    one row per question, in batches as they come, so that a killed run loses at most one
+config.json          all arguments, where the rows came from, git commit, versions, device
+metrics.jsonl/.csv   one row per training step
+completions.jsonl    samples of completions in training, with their rewards
+predictions.jsonl    one row per question, written per batch: a killed run loses at most one batch
 summary.json/.csv    the scores
-
 """
 
 from __future__ import annotations
