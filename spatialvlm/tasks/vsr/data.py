@@ -177,8 +177,7 @@ def _check(where: str, row: rows.Row) -> None:
     for name in ("image", "caption", "label", "relation"):
         rows.need(row, name, where)
     for name in ("caption", "relation"):
-        if not isinstance(row[name], str) or not row[name].strip():
-            raise UserError(f"{where}: '{name}' must be a text, not {row[name]!r}; correct or remove the row")
+        rows.as_text(row[name], name, where)
     if type(row["label"]) is not int or row["label"] not in _LABELS:
         raise UserError(f"{where}: 'label' must be 0 or 1, not {row['label']!r}; correct or remove the row")
 
