@@ -340,7 +340,7 @@ def read(
             raise UserError(f"{where}: 'task' {task!r} is none of this data set; correct or remove the row")
         if not wanted(task):
             continue
-        example = _from_row(where, each)
+        example = _from_row((where, each))
         if fault := fault_of(example):
             raise UserError(f"{where}: {fault}; correct or remove the row")
         if example.id in seen:
@@ -349,10 +349,11 @@ def read(
         numbers.append(number)
     if not numbers:
         raise UserError(f"{path} has no row of split '{split}' with a task to load")
-    return LazyExamples(lambda number: _from_row(*table[number]), numbers, kept=1)
+    return LazyExamples(lambda number: _from_row(table[number]), numbers, kept=1)
 
 
-def _from_row(where: str, each: rows.Row) -> Example:
+def _from_row(named: tuple[str, rows.Row]) -> Example:
+    where, each = named
     texts = {name: rows.text(each, name, where) for name in TEXTS}
     nodes = _nodes(rows.need(each, "nodes", where), where)
     meta: dict[str, Any] = {name: texts[name] for name in ("capability", "answer_type")}

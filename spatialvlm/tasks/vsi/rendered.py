@@ -217,11 +217,14 @@ def _candidates(
 ) -> list[Question]:
     """All questions of a family that a room allows, none twice."""
     scene, rng = rooms.annotation(room), Random(f"{room.name}-{family}")
-    if family == "obj_appearance_order":
-        worded = orders(room, video.uniform(len(room.path), num_frames), rng)
-        return [Question(number, room.name, family, *each) for each in worded]
-    if family == "route_planning":
-        return [Question(number, room.name, family, *each) for each in routes(scene, rng)]
+    if family in HELD_OUT:
+        is_route = family == "route_planning"
+        frames = [] if is_route else video.uniform(len(room.path), num_frames)
+        worded = routes(scene, rng) if is_route else orders(room, frames, rng)
+        return [
+            Question(number, room.name, family, question, answer, labels)
+            for question, answer, labels in worded
+        ]
     passes = DIRECTION_PASSES if family == "object_rel_direction" else 1
     made = [
         Question(number, room.name, each.question_type, each.question, each.answer, each.labels)

@@ -79,17 +79,19 @@ def _agrees(row: rows.Row, scene: SceneAnnotation) -> bool | None:
     if not all(boxes):
         return None
     if kind == "object_abs_distance":
-        return _near(_closest(*boxes), row["ground_truth"], DISTANCE)
+        one, other = boxes
+        return _near(_closest(one, other), row["ground_truth"], DISTANCE)
     if kind == "object_rel_distance":
         target, *others = boxes
         apart = [_closest(target, listed) for listed in others]
         return labels[1 + apart.index(min(apart))] == _right_option(row)
     if any(len(listed) > 1 for listed in boxes):
         return None
-    single = [listed[0] for listed in boxes]
+    first, *others = (listed[0] for listed in boxes)
     if kind == "object_size_estimation":
-        return _near(100 * max(single[0].axes_lengths), row["ground_truth"], SIZE)
-    return direction(kind, annotation.bearing(*single)) == _right_option(row)
+        return _near(100 * max(first.axes_lengths), row["ground_truth"], SIZE)
+    facing, target = others
+    return direction(kind, annotation.bearing(first, facing, target)) == _right_option(row)
 
 
 def _labels(row: rows.Row) -> tuple[str, ...] | None:

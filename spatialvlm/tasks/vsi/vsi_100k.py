@@ -160,7 +160,8 @@ def load(
     films = distributed.on_main(lambda: vsibench.sampled_frames(videos, num_frames))
 
     def make(number: int) -> Example:
-        example = _example(*table[number], folder, num_frames)
+        where, each = table[number]
+        example = _example(where, each, folder, num_frames)
         return replace(example, images=films.get(example.images[0]) or Video(example.images))
 
     return LazyExamples(make, chosen, kept=1)

@@ -50,14 +50,24 @@ class Box:
         """A box by its centre, its sides and their directions; along the world's axes by default."""
         centre, rows = np.asarray(centroid, float), np.asarray(axes, float).reshape(3, 3)
         reach = (np.abs(rows) * np.asarray(lengths, float)[:, None]).sum(0) / 2
-        return cls(*map(_vector, (centre, lengths, rows.ravel(), centre - reach, centre + reach)))
+        return cls(
+            _vector(centre),
+            _vector(lengths),
+            _vector(rows.ravel()),
+            _vector(centre - reach),
+            _vector(centre + reach),
+        )
 
     @classmethod
     def from_json(cls, row: Any, where: str) -> Box:
         """Raises UserError where a field is missing, is not finite, or does not fit the others."""
-        names = ("centroid", "axesLengths", "normalizedAxes", "min", "max")
-        fields = [_numbers(row, name, 9 if name == "normalizedAxes" else 3, where) for name in names]
-        box = cls(*fields)
+        box = cls(
+            centroid=_numbers(row, "centroid", 3, where),
+            axes_lengths=_numbers(row, "axesLengths", 3, where),
+            normalized_axes=_numbers(row, "normalizedAxes", 9, where),
+            minimum=_numbers(row, "min", 3, where),
+            maximum=_numbers(row, "max", 3, where),
+        )
         axes = np.reshape(box.normalized_axes, (3, 3))
         if min(box.axes_lengths) <= 0:
             raise UserError(f"{where}: 'axesLengths' must be above 0, not {[*box.axes_lengths]}")

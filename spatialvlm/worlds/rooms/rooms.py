@@ -223,8 +223,13 @@ def box(thing: Thing) -> Box:
     """
     low, high = thing.bounds
     ends = np.concatenate([thing.to_room(rim(part, thing.yaw)) for part in thing.parts])
-    vectors = (thing.middle, high - low, thing.axes.ravel(), ends.min(0), ends.max(0))
-    return Box(*(tuple(vector.tolist()) for vector in vectors))
+    return Box(
+        centroid=tuple(thing.middle.tolist()),
+        axes_lengths=tuple((high - low).tolist()),
+        normalized_axes=tuple(thing.axes.ravel().tolist()),
+        minimum=tuple(ends.min(0).tolist()),
+        maximum=tuple(ends.max(0).tolist()),
+    )
 
 
 def rim(part: Part, yaw: float) -> np.ndarray:
