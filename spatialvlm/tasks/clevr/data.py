@@ -1,5 +1,7 @@
-"""Real CLEVR: the official folder (images/, scenes/, questions/); the hub's image-problem-solution rows,
-which hold CLEVR-CoGenT and Super-CLEVR too; and our own question forms asked over the real scenes.
+"""CLEVR's and Super-CLEVR's questions, and our own question forms over CLEVR's scenes.
+
+They come from the official folders (images/, scenes/, questions/), from the hub's image-problem-solution
+rows, which hold CLEVR-CoGenT and Super-CLEVR too, or from rendered scenes.
 """
 
 from __future__ import annotations

@@ -200,8 +200,7 @@ class Images:
         self._last: dict[str, tuple[str, Any]] = {}
 
     def hold(self, kind: str, name: str, make: Callable[[], Image.Image | Path | None]) -> Any:
-        """The image `name` of a kind (images, depth), None where there is none; one asked for again at once
-        is not made again.
+        """The image `name` of a kind (images, depth), or None; the last one of a kind is not made again.
 
         A file that lies outside the folder stays there for paths; it must be whole in either form.
         """

@@ -26,8 +26,10 @@ _WORDS = re.findall(r"\w+", "zero one two three four five six seven eight nine t
 
 
 def parse_paper(text: str, example: Example) -> Parsed:
-    """What paper A's script reads: between the first tags the first number, in digits before words; nothing
-    without tags. The script then leaves unparsed answers out; here they are wrong."""
+    """The first number between the first tags, in digits before words; nothing without tags (paper A's script).
+
+    The script leaves unparsed answers out; here they are wrong.
+    """
     found = re.search(r"<answer>(.*?)</answer>", text, re.IGNORECASE | re.DOTALL)
     if found is None:
         return None

@@ -68,11 +68,11 @@ def gold_official(example: Example) -> str:
 
 
 def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
-    """SAT's total where every question was asked in all orders of its choices: `official`, the mean over all
-    items (300 of the test's 150 questions).
+    """SAT's totals.
 
-    Beside it `mean_of_tasks`, and `both_orders` (`all_orders` where some have more than two choices): the
-    fraction of questions that are right in every order, which is ours. Questions that were asked once have
+    `official` is the mean over all items where every question comes in all orders of its choices (300 of the
+    test's 150 questions). Beside it `mean_of_tasks`, and `both_orders` (`all_orders` where some have more than two choices): the
+    fraction of questions that are right in every order, which is ours. Questions that come once have
     `micro` and `mean_of_tasks`.
     """
     totals = micro_and_mean(records)

@@ -120,8 +120,7 @@ def answer_clevr(question: str, scene: Scene) -> str | None:
 
 
 def _parts(question: str) -> tuple[str, str]:
-    """("a cube", "what color is it") of "There is a cube; what color is it?"; ("", text) where nothing is
-    said.
+    """("a cube", "what color is it") of "There is a cube; what color is it?"; ("", text) of others.
 
     "its color" becomes "color of it", so that both halves are read by the same frames.
     """

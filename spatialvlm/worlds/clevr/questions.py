@@ -386,8 +386,7 @@ NEAR, FAR = 1.9, 3.8  # scene units between centres; a fifth and half of all pai
 
 
 def vsr_prompt(caption: str) -> str:
-    """The whole prompt of a caption. Paper A gives no wording for VSR; ours asks for a word that every rule
-    parses."""
+    """The whole prompt of a caption; the wording is ours, since paper A gives none for VSR."""
     return f"Is the following statement true or false? {caption} Answer yes or no."
 
 
