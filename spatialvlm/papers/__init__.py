@@ -1,0 +1,1 @@
+"""The three papers: arguments, tests, arms of the studies and their tables."""

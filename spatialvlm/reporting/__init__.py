@@ -1,1 +1,1 @@
-"""Results as people read them: tables beside the published figures, and what they say of the claims."""
+"""Reports on run folders: the page with tables and plots, comparisons over seeds, cards, attention."""
