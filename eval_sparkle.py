@@ -44,7 +44,7 @@ class Args(evaluate.Args):
     data: str | None = field(
         default=None,
         metadata={
-            "help": "rendered questions in the form paper or embedded, a folder of make_data/sparkle.py, or a hub id"
+            "help": "rendered questions (paper or embedded), a folder of make_data/sparkle.py, or a hub id"
         },
     )
     blocks: list[str] = field(

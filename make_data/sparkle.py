@@ -212,7 +212,8 @@ def push(folder: Path, name: str) -> None:
         hub.upload_folder(folder_path=str(folder), repo_id=name, repo_type="dataset")
     except Exception as error:  # the hub's errors have no common ancestor
         raise UserError(
-            f"--push_to_hub {name}: {first_line(error)}; log in with `hf auth login` and check the name. {folder} is "
+            f"--push_to_hub {name}: {first_line(error)}; log in with `hf auth login` and check the name. "
+            f"{folder} is "
             "whole"
         ) from None
     print(f"sent to https://huggingface.co/datasets/{name}", flush=True)

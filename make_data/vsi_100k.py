@@ -52,7 +52,7 @@ Questions about indoor scenes in six families, made from 3D annotation by the ru
 2504.00883, which published neither code nor data), in VSI-Bench's words and without options."""
 SOURCES = {  # whether the rooms are rendered -> their origin and terms of use
     True: "The rooms are rendered: there is no person, photograph or published data in them.",
-    False: "The rooms come from others' annotation (ScanNet's, for example), whose terms of use hold for this "
+    False: "The rooms come from others' annotation (such as ScanNet's), whose terms of use hold for this "
     "dataset too: check that they allow redistribution.",
 }
 COLUMNS = {

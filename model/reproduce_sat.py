@@ -81,9 +81,12 @@ def facts(args: Args, questions: int, jobs: int, seconds: float) -> str:
     seeds = ", ".join(map(str, args.seeds))
     return (
         f"`python model/reproduce_sat.py` ({args.profile} profile, seeds {seeds}): {jobs} commands in "
-        f"{seconds / 60:.0f} minutes on {machine}, {args.workers} at a time. {questions} questions, each task "
-        "with equal weight in the Total. Intervals are 95 % and cover the choice of questions and the training "
-        "seed (`spatialvlm/reporting/comparison.py`). Published figures are of PaliGemma 2 3B on photographs; "
+        f"{seconds / 60:.0f} minutes on {machine}, {args.workers} at a time. {questions} questions, "
+        "each task "
+        "with equal weight in the Total. Intervals are 95 % and cover the choice of questions and the "
+        "training "
+        "seed (`spatialvlm/reporting/comparison.py`). Published figures are of PaliGemma 2 3B on "
+        "photographs; "
         "ours are of the 5.5 million weights that the repository carries, on rendered scenes: what can be "
         "compared is which arm is ahead, not the level."
     )

@@ -175,7 +175,8 @@ class Run:
         completions, more = _readable(self.folder / "completions.jsonl")
         if damaged or more:
             _say(
-                f"{self.folder}: damaged lines (metrics.jsonl {damaged}, completions.jsonl {more}); metrics up to "
+                f"{self.folder}: damaged lines (metrics.jsonl {damaged}, completions.jsonl {more}); "
+                f"metrics up to "
                 f"step {step} are the checkpoint's, damaged completions are left out"
             )
         disk.write_text(self.folder / "metrics.jsonl", _jsonl(rows))

@@ -187,7 +187,8 @@ def test_a_resumed_run_records_what_changed_around_it(tmp_path, capsys, monkeypa
 
 
 def test_one_process_at_a_time_holds_a_folder(tmp_path):
-    hold = "import sys, time; from spatialvlm.run_folder import Run; run = Run(sys.argv[1], {}); print(1, flush=True)"
+    hold = "import sys, time; from spatialvlm.run_folder import Run; "
+    hold += "run = Run(sys.argv[1], {}); print(1, flush=True)"
     other = subprocess.Popen(
         [sys.executable, "-c", f"{hold}; time.sleep(60)", tmp_path], stdout=subprocess.PIPE, cwd=ROOT
     )

@@ -1,4 +1,4 @@
-"""Ablations: the same questions without their images. What is still answered correctly the text gives away."""
+"""Ablations: the same questions without their images, to see what the text gives away."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from spatialvlm.errors import UserError, first_line
 from spatialvlm.models import qwen, sharding
 
 _DOWNLOADS_SHOW = not are_progress_bars_disabled()
-disable_progress_bar()  # of weights read from disk, which takes a moment; it takes the downloads' bars with it
+disable_progress_bar()  # of weights read from disk; it takes the bars of downloads with it
 if _DOWNLOADS_SHOW:
     enable_progress_bars()
 

@@ -66,7 +66,7 @@ def vision_is_trained(model) -> bool:
 
 
 def image_features(model, batch: Batch | QwenBatch) -> Tensor:
-    """(N, image tokens, hidden), Qwen's (image tokens of all, hidden); gradients only if vision is trained."""
+    """(N, image tokens, hidden), Qwen's (all image tokens, hidden); gradients only if vision is trained."""
     core, family = core_and_family(model)
     with torch.set_grad_enabled(vision_is_trained(model) and torch.is_grad_enabled()):
         return family.image_features(core, batch)

@@ -68,7 +68,7 @@ class LocalClient:
 
     @torch.no_grad()
     def reply(self, queries: Sequence[Sequence[Message]]) -> list[Reply]:
-        """A reply to each query; an empty one, `too long`, where the context does not hold query and reply."""
+        """A reply to each query; an empty one, `too long`, where query and reply exceed the context."""
         images = [[open_image(image) for message in query for image in message.images] for query in queries]
         batch: inputs.Batch | qwen.QwenBatch
         if isinstance(self.processor, qwen.ChatProcessor):
@@ -102,7 +102,7 @@ class LocalClient:
         ]
 
     def _fitting(self, prompt_tokens: Sequence[int]) -> list[int]:
-        """The queries that the context holds with a reply. Raises UserError where none of the first ones fits."""
+        """The queries that fit the context with a reply; raises UserError where none of the first fits."""
         lengths = [tokens + self.max_new_tokens for tokens in prompt_tokens]
         fitting = [row for row, length in enumerate(lengths) if length <= context_length.maximum(self.model)]
         if not fitting and not self._answered:
@@ -145,7 +145,7 @@ def encode_chat(
     queries: Sequence[Sequence[Message]],
     images: Sequence[Sequence[Image.Image | Path]],
 ) -> qwen.QwenBatch:
-    """Encode conversations by the model's own template, texts and images in order; raises as `qwen.encode`."""
+    """Encode conversations by the model's own template, content in order; raises as `qwen.encode`."""
     texts = ["\n".join(message.text for message in query) for query in queries]
     conversations = [
         [{"role": message.role, "content": _content(message)} for message in query] for query in queries

@@ -209,7 +209,8 @@ class ServerClient:
         except openai.APIConnectionError as error:  # includes time-outs
             problem = self._message(error)
         raise UserError(
-            f"{self.args.base_url} gave no answer in {self.args.max_attempts} attempts ({problem}); its replies "
+            f"{self.args.base_url} gave no answer in {self.args.max_attempts} attempts ({problem}); "
+            f"its replies "
             "so far are kept: run the same command again to resume"
         )
 

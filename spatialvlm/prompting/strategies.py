@@ -174,7 +174,7 @@ def _graph_then_answer_in_turns(example: Example, first: str, second: str, aids:
     """The same two queries with the examples as turns of user and assistant before the question."""
 
     def turns(name: str, later: str, graph_text: str, answer: Callable[[Exemplar], str]) -> list[Message]:
-        """Turns of which the first, by prompt `name`, holds the instruction; `later` ones follow its pattern."""
+        """Turns: the first, by prompt `name`, holds the instruction; `later` ones follow its pattern."""
         done: list[Message] = []
         for each in aids.exemplars:
             prompt = fill(later if done else name, question=each.example.prompt, graph=each.graph)

@@ -1,4 +1,4 @@
-"""A prompting study: its questions, and the conversations about them into a run folder, with scores and counts."""
+"""A prompting study: questions, and conversations about them in a run folder, with scores and counts."""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ def show(step: int, sample: Mapping[str, Any]) -> None:
         f"{text!r} {reward:g}" for text, reward in zip(sample["completions"], sample["rewards"], strict=True)
     )
     tqdm.write(
-        f"step {step}: {' '.join(sample['prompt'].split())}\n  right: {sample['answer']!r}; sampled: {answers}"
+        f"step {step}: {' '.join(sample['prompt'].split())}\n"
+        f"  right: {sample['answer']!r}; sampled: {answers}"
     )
 
 

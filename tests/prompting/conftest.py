@@ -13,7 +13,7 @@ def embedded():
 
 
 def aids_of(strategy) -> Aids:
-    """What a strategy needs besides the question: a worked example of CV-Bench's form, rendered depth maps."""
+    """What a strategy needs besides the question: a worked example in CV-Bench's form, depth maps."""
     needed = strategy.exemplars == "needed"
     shown = exemplars.embedded("cvbench", 1, strategy.images == 2) if needed else ()
     return Aids(shown, exemplars.depth_maps(None) if strategy.depth else None)

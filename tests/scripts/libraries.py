@@ -1,4 +1,4 @@
-"""Imported once by the fork server of `processes`: all that scripts take from elsewhere, and nothing of ours."""
+"""Imported once by the fork server of `processes`: what scripts take from elsewhere, nothing of ours."""
 
 import importlib
 import sys

@@ -74,7 +74,7 @@ WAYS += ("sparkle_sft_localization",)
 
 
 def leave(folder: Path, share: float) -> None:
-    """A way's tests as eval_sparkle.py leaves them, a fraction of every task's four questions answered right."""
+    """An arm's tests as eval_sparkle.py leaves them, a fraction of each task's four questions correct."""
     from spatialvlm.evaluation.summary import summarize
     from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE, routes_by_task
 

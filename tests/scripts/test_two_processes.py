@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 STEPS, RATE = 4, 1e-3
 # In a weight after all steps: sums of about 10^4 float32 terms that come out in another order.
 ROUNDING = STEPS * RATE * 100 * 2**-24
-SMALL = f"--profile embedded --max_steps {STEPS} --save_steps 2 --train_limit 16 --eval_limit 13 --eval_batch_size 4"
+SMALL = f"--profile embedded --max_steps {STEPS} --save_steps 2 --train_limit 16"
+SMALL += " --eval_limit 13 --eval_batch_size 4"
 SMALL += f" --lora_dropout 0 --learning_rate {RATE}"
 SCRIPTS = {  # flags, and those that shard a step's prompts over one process and over two
     "model/pali_sat_grpo.py": ("--num_generations 3 --max_resamples 2", "--prompts_per_device"),

@@ -13,7 +13,9 @@ import importlib, json, re, sys
 heavy = {}
 for name in sys.argv[1:]:
     importlib.import_module(f"spatialvlm.tasks.{name}.data")
-    heavy[name] = [m for m in sys.modules if m == "torch" or re.fullmatch(r"spatialvlm\\.worlds\\..*\\.render", m)]
+    heavy[name] = [
+        m for m in sys.modules if m == "torch" or re.fullmatch(r"spatialvlm\\.worlds\\..*\\.render", m)
+    ]
 print(json.dumps(heavy))
 """
 

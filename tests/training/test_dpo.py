@@ -162,7 +162,7 @@ def test_a_resumed_run_is_one_never_stopped(made, tmp_path):
 
 
 def trl_loss(logps, ref_logps, mask, beta, loss_type):
-    """(trl's own `_compute_loss`, its metrics) of (B, 2, T) log-probabilities: right answers first, then wrong."""
+    """(trl's own `_compute_loss`, its metrics) of (B, 2, T) log-probabilities, right answers first."""
 
     def rows(values):
         return values.transpose(0, 1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What a step does beside its loss: dropout, clipping, order, metrics; each test kills a fault put in by hand."""
+"""What a step does beside its loss: dropout, clipping, order, metrics; each test catches one fault."""
 
 import pytest
 import test_sft

@@ -96,7 +96,8 @@ def _say(found: Sequence[Any], reasons: dict[str, str], folder: Path, quiet: boo
     why = "; ".join(f"{count} {reason}" for reason, count in lost.most_common())
     if lost.total() == len(found):
         raise UserError(
-            f"PixMo-Count: none of {len(found)} photographs could be downloaded ({why}); check the network, or give "
+            f"PixMo-Count: none of {len(found)} photographs could be downloaded ({why}); check the "
+            "network, or give "
             "a folder that holds them under the names of their sha256"
         )
     if lost and not quiet:

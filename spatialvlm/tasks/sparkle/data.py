@@ -205,7 +205,8 @@ class Series:
                 break
         else:
             raise UserError(
-                f"{name} has only {len(questions)} different questions of {len(order)} families; lower --pairs"
+                f"{name} has only {len(questions)} different questions of {len(order)} families; "
+                "lower --pairs"
             )
         return [
             _example(f"{name}-{number}", nodes, image, family, question)
