@@ -60,12 +60,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Plan:
-    """
-    Args:
-        each: questions per item.
-        length: of the longest row, in tokens.
-        answer: tokens of the longest answer, its end among them.
-        ask: (item, rng) -> a question, or None for another try.
+    """Args:
+    each: questions per item.
+    length: of the longest row, in tokens.
+    answer: tokens of the longest answer, its end among them.
+    ask: (item, rng) -> a question, or None for another try.
     """
 
     each: int
@@ -85,19 +84,18 @@ class Sizes:
 
 @dataclass(frozen=True)
 class World:
-    """
-    Args:
-        name: of the world, and of the adapter's folder.
-        taught: what is learnt and what is not, in a few sentences, for the card.
-        sizes: of its training.
-        frames: of an item.
-        kinds: how many there are, nothing among them.
-        values: about a thing on a patch.
-        told: about a thing that is named.
-        make: (split, index) -> Item.
-        plans: by name.
-        turns: the plans of one batch after another, again and again.
-        names: what each kind but nothing is called in questions.
+    """Args:
+    name: of the world, and of the adapter's folder.
+    taught: what is learnt and what is not, in a few sentences, for the card.
+    sizes: of its training.
+    frames: of an item.
+    kinds: how many there are, nothing among them.
+    values: about a thing on a patch.
+    told: about a thing that is named.
+    make: (split, index) -> Item.
+    plans: by name.
+    turns: the plans of one batch after another, again and again.
+    names: what each kind but nothing is called in questions.
     """
 
     name: str
@@ -195,7 +193,8 @@ def _rows(told_values: int, tokenizer, item: Item, plan: Plan, seed: str) -> dic
 @dataclass(frozen=True)
 class Questions:
     """Rows of a plan for all items, as `language.rows` has them; `told` (N, K, MENTIONS, values), NaN for
-    nothing."""
+    nothing.
+    """
 
     tokens: torch.Tensor
     prefix: torch.Tensor

@@ -57,7 +57,8 @@ def records(path: str) -> list[Record]:
 
 def paired(a: Sequence[Record], b: Sequence[Record]) -> list[tuple[Record, Record]]:
     """The records of the same questions. Raises UserError where one run has a question that the other lacks,
-    or another right answer to it."""
+    or another right answer to it.
+    """
     of_b = {record["id"]: record for record in b}
     if len(a) != len(b) or (lacking := [record["id"] for record in a if record["id"] not in of_b]):
         first = lacking[0] if len(a) == len(b) else f"{len(a)} in A, {len(b)} in B"

@@ -36,7 +36,7 @@ class Estimate:
 
 
 def proportion(correct: int, n: int) -> Estimate:
-    """correct / n with Wilson's score interval. Raises ValueError unless 0 <= correct <= n and n > 0."""
+    """Correct / n with Wilson's score interval. Raises ValueError unless 0 <= correct <= n and n > 0."""
     if not 0 <= correct <= n or n == 0:
         raise ValueError(f"no proportion of {correct} in {n}")
     low, high = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")

@@ -317,7 +317,7 @@ def _explained(name: str) -> Iterator[None]:
 
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
-    """peft 0.21 asks a model for `is_gradient_checkpointing`, which transformers 5.23 calls another name."""
+    """Peft 0.21 asks a model for `is_gradient_checkpointing`, which transformers 5.23 calls another name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield

@@ -51,7 +51,8 @@ def _american(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _pattern(phrase: str, singular: bool) -> re.Pattern:
     """Matches a phrase as a whole, whatever its punctuation, plural or (with `singular`) singular, and
-    leading article."""
+    leading article.
+    """
     words = re.findall(r"\w+(?:[.,]\d+)*", phrase)
     if len(words) > 1 and words[0].lower() in ("a", "an", "the"):
         words = words[1:]

@@ -107,7 +107,6 @@ def vocabulary(example: Example) -> tuple[str, ...]:
 
 def with_vocabulary(examples: Sequence[Example]) -> Sequence[Example]:
     """The same examples with `meta["vocabulary"]`."""
-
     return mapped(
         examples,
         lambda example: replace(example, meta=example.meta | {"vocabulary": vocabulary(example)}),
