@@ -204,7 +204,7 @@ def test_a_image_that_is_cut_off(tmp_path, capsys):
         (
             SFT,
             ["--data", "somewhere", "--configurations", "200"],
-            "is of questions that are made, and --data",
+            "is for rendered questions, and --data",
         ),
         (SFT, ["--eval_limit", "16"], "--eval_limit 16: the test needs two images"),
         (SFT, ["--data", "./nowhere"], "no such file or folder: ./nowhere"),
