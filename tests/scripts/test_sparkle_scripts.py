@@ -144,7 +144,7 @@ def test_the_comparison_of_finished_runs(finished, tmp_path):
 # ---- what is refused
 
 
-def whatsup_folder(folder: Path, captions: int = 4, image: bytes | None = None) -> Path:
+def whatsup_folder(folder: Path, captions: int = 4, content: bytes | None = None) -> Path:
     """A set of What'sUp's, its first row with so many captions, its first image with these bytes."""
     texts = {
         said: f"A mug{words}a table" for said, words in RELATIONS.items() if said not in ("front", "behind")
@@ -159,8 +159,8 @@ def whatsup_folder(folder: Path, captions: int = 4, image: bytes | None = None) 
             {"image_path": f"data/controlled_images/{image.name}", "caption_options": [right, *others]}
         )
     rows[0]["caption_options"] = rows[0]["caption_options"][:captions]
-    if image is not None:
-        (folder / "controlled_images/mug_left_table.jpeg").write_bytes(image)
+    if content is not None:
+        (folder / "controlled_images/mug_left_table.jpeg").write_bytes(content)
     (folder / "controlled_images_dataset.json").write_text(json.dumps(rows))
     return folder
 
@@ -175,16 +175,16 @@ def test_one_caption_is_no_choice(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_image_that_is_missing(tmp_path, capsys):
+def test_an_image_that_is_missing(tmp_path, capsys):
     folder = whatsup_folder(tmp_path)
     (folder / "controlled_images/mug_on_table.jpeg").unlink()
     line = refused(EVAL, *REAL, "--whatsup", folder, "--output_dir", tmp_path / "run", capsys=capsys)
     assert "mug_on_table.jpeg is missing" in line and not (tmp_path / "run").exists()
 
 
-def test_a_image_that_is_cut_off(tmp_path, capsys):
+def test_an_image_that_is_cut_off(tmp_path, capsys):
     whole = whatsup_folder(tmp_path) / "controlled_images/mug_left_table.jpeg"
-    folder = whatsup_folder(tmp_path, image=whole.read_bytes()[:400])
+    folder = whatsup_folder(tmp_path, content=whole.read_bytes()[:400])
     line = refused(EVAL, *REAL, "--whatsup", folder, "--output_dir", tmp_path / "run", capsys=capsys)
     assert "mug_left_table.jpeg cannot be read" in line
     assert not (tmp_path / "run/real/summary.json").exists()

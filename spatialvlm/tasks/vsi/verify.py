@@ -87,11 +87,11 @@ def _agrees(row: rows.Row, scene: SceneAnnotation) -> bool | None:
         return labels[1 + apart.index(min(apart))] == _right_option(row)
     if any(len(listed) > 1 for listed in boxes):
         return None
-    first, *others = (listed[0] for listed in boxes)
+    single = [listed[0] for listed in boxes]
     if kind == "object_size_estimation":
-        return _near(100 * max(first.axes_lengths), row["ground_truth"], SIZE)
-    facing, target = others
-    return direction(kind, annotation.bearing(first, facing, target)) == _right_option(row)
+        return _near(100 * max(single[0].axes_lengths), row["ground_truth"], SIZE)
+    standing, facing, goal = single
+    return direction(kind, annotation.bearing(standing, facing, goal)) == _right_option(row)
 
 
 def _labels(row: rows.Row) -> tuple[str, ...] | None:
