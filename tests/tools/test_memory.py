@@ -333,7 +333,7 @@ def test_takes_every_run_and_flags_over_it(file, folder, capsys):
     [
         (["--model", "nowhere"], "--model nowhere: no folder with a config.json"),
         (["--text_tokens", "0"], "--text_tokens must be greater than 0"),
-        (["--text_tokens", "9000"], "more than the model's sliding window"),
+        (["--text_tokens", "9000"], "prompt with completion takes 9,0"),
         (["--per_device_batch_size", "0"], "--per_device_batch_size must be greater than 0"),
         (["--num_generations", "1"], "--num_generations 1"),
         (["--load_in_4bit", "--device", "cpu"], "--load_in_4bit needs a CUDA device"),
