@@ -70,7 +70,7 @@ class Plain:
 
     @torch.no_grad()
     def _sample(self, batch: rollout.Batch) -> Tensor:
-        """(B, G, T)"""
+        """Completions as token ids (B, G, T)."""
         self.model.eval()
         rows = self.model.generate(
             input_ids=batch.input_ids,
