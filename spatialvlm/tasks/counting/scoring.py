@@ -26,7 +26,8 @@ _WORDS = re.findall(r"\w+", "zero one two three four five six seven eight nine t
 
 
 def parse_paper(text: str, example: Example) -> Parsed:
-    """The first number between the first tags, in digits before words; nothing without tags (paper A's script).
+    """The first number between the first tags, in digits before words; nothing without tags (paper A's
+    script).
 
     The script leaves unparsed answers out; here they are wrong.
     """

@@ -2,7 +2,8 @@
 
 Rows hold `image_bytes` (one or two images), `question`, `answers` (the right one first), `question_type`
 and `correct_answer`. The prompt is the one of the paper that trains PaliGemma 2 on it (see
-`worlds.clevr.questions.sat_prompt`). The splits of `array/SAT`: `train` (175,000 synthetic questions), `static` (127,000
+`worlds.clevr.questions.sat_prompt`). The splits of `array/SAT`: `train` (175,000 synthetic questions),
+`static` (127,000
 of them about one image), `val` (4,000 synthetic ones) and `test` (150 about real photographs).
 """
 
