@@ -1,4 +1,4 @@
-"""Compare prompting strategies: the thirteen of paper A's study, on CV-Bench, SAT, VSR or CLEVR.
+r"""Compare prompting strategies: the thirteen of paper A's study, on CV-Bench, SAT, VSR or CLEVR.
 
 python eval_cot.py --strategy scene_graph            # GPU: PaliGemma 2 on CV-Bench; CPU: embedded
 python eval_cot.py --strategy kshot_conversational --shots 4 --exemplars worked.jsonl --profile paper
@@ -13,9 +13,8 @@ To resume a stopped study, run the same command again: answers stay in the run f
 in its cache, so that no request is paid for twice.
 
 A study is one process; a larger --concurrency keeps a server busy. The embedded model never learnt to
-converse:
-`direct` scores as in the other evaluations, and the rest shows that everything runs. Its 200 questions take
-1 to 2 minutes on 2 CPU cores.
+converse: `direct` scores as in the other evaluations, and the rest shows that everything runs. Its 200
+questions take 1 to 2 minutes on 2 CPU cores.
 """
 
 import hashlib

@@ -17,8 +17,8 @@ warms up and is not timed. Timings on a machine with other work mean little: the
 
 `matrix share` is a way's own multiplications, counted, over its time and the matrix rate measured in this run
 (a dash for trl's on a GPU, whose fused output layer cannot be counted). `peak` is of the GPU's memory during
-a step, the optimizer
-states of all ways included (0.2 GB each at the 3B shape). `step_profile.py` explains the floor.
+a step, the optimizer states of all ways included (0.2 GB each at the 3B shape). `step_profile.py` explains
+the floor.
 """
 
 from __future__ import annotations

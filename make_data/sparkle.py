@@ -8,9 +8,8 @@ python make_data/sparkle.py --style background=beige lines=true noise=12 jitter=
 python make_data/sparkle.py --push_to_hub me/sparkle                 # and upload it to the hub
 
 Writes a data set in the hub's format, card included: `datasets.load_dataset(<folder>)` reads its splits
-train,
-validation, test and composite. Composite items (shortest paths, tours) are never in training. No model, GPU
-or network is needed. The folder is there whole or not at all. Takes half a minute on 2 CPU cores.
+train, validation, test and composite. Composite items (shortest paths, tours) are never in training. No
+model, GPU or network is needed. The folder is there whole or not at all. Takes half a minute on 2 CPU cores.
 """
 
 import io

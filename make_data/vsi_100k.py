@@ -11,9 +11,8 @@ words where VSI-Bench gives options. Families are in the paper's proportions: wh
 questions of one, all are lowered alike. No room is in both splits.
 
 The folder then holds train.parquet, validation.parquet, README.md (its card), summary.json and
-meta_info.json,
-all annotation, for `python -m spatialvlm.tasks.vsi.verify`. It is there whole or not at all; run the same
-command again to resume a stopped run with the scans and frames that it had.
+meta_info.json, all annotation, for `python -m spatialvlm.tasks.vsi.verify`. It is there whole or not at all;
+run the same command again to resume a stopped run with the scans and frames that it had.
 
 On 2 CPU cores: 1,500 scenes of annotation (71,564 questions) take 53 seconds and 0.5 GB, a scan of 200,000
 vertices half a second to one, a rendered room with 16 frames two seconds.

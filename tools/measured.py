@@ -44,10 +44,10 @@ PLAIN_LOOP = """\
 does all of that again for every sample, as the published notebook does; *ours* computes a prompt once for all
 samples, and batches prompts of equal length."""
 HOW_PLANNED = """\
-Planned, not measured: no GPU was available. PaliGemma 2 3B in float16, 256 image tokens and 80 of text, the
-longest completions; the step itself runs on tensors without content and every byte is counted (`python
-tools/memory.py --config runs/...`). On the CPU the plan agrees with measured peaks within 10 %
-(tests/tools/test_memory.py). A card needs 0.6 GiB more for the CUDA context."""
+Planned; measured so far at GRPO-v2's one setting ("On a GPU", above). PaliGemma 2 3B in float16, 256 image
+tokens and 80 of text, the longest completions; the step itself runs on tensors without content and every
+byte is counted (`python tools/memory.py --config runs/...`). On the CPU the plan agrees with measured peaks
+within 10 % (tests/tools/test_memory.py). A card needs 0.6 GiB more for the CUDA context."""
 
 
 @dataclass

@@ -1,10 +1,9 @@
 """What strategies show besides the question: worked examples with their scene graphs, and depth maps.
 
 Examples never come from a tested question. In the embedded profile they are questions of the rendered
-training
-split, with exact graphs. Elsewhere a file is given: rows (jsonl, json or parquet) with `id`, `image` (a file
-beside the rows, or a list of them), `prompt` (the whole question as the model is shown it), `answer` and
-`graph` (a JSON object, or its text).
+training split, with exact graphs. Elsewhere a file is given: rows (jsonl, json or parquet) with `id`, `image`
+(a file beside the rows, or a list of them), `prompt` (the whole question as the model is shown it), `answer`
+and `graph` (a JSON object, or its text).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Client of an OpenAI-compatible server: `--base_url http://localhost:8000/v1`.
 
 Requests are chat completions at temperature 0, with images as PNG in data URLs. The openai client retries
-408,
-409, 429, 5xx, time-outs and cut connections after growing pauses; an incomplete reply is treated as a 502.
-Every complete reply goes into the cache before it is used, so that no request is paid for twice.
+408, 409, 429, 5xx, time-outs and cut connections after growing pauses; an incomplete reply is treated as a
+502. Every complete reply goes into the cache before it is used, so that no request is paid for twice.
 
 The key comes from the environment variable OPENAI_API_KEY alone; it is neither printed nor stored.
 """

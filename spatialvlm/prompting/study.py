@@ -184,9 +184,9 @@ def counts(
 
     `requests`, tokens and `cost` are those of the whole study, each request once, whether it was answered in
     this session, an earlier one, or from the cache. `cut_off` counts replies that ended at the maximum
-    length,
-    `too_long` queries that left no context for one. `notes` adds up what the strategy records: booleans and
-    integers are summed (`graph_broken`), categories counted by name (`program_status`), fractions averaged.
+    length, `too_long` queries that left no context for one. `notes` adds up what the strategy records:
+    booleans and integers are summed (`graph_broken`), categories counted by name (`program_status`),
+    fractions averaged.
     """
     total = {
         name: sum(record["usage"][name] for record in records)

@@ -216,9 +216,8 @@ def study(rows: Sequence[dict]) -> dict:
 
     `of objects` is relative to what falls on any object, since a model may prefer objects to the ground
     without telling them apart. Intervals are 95 % bootstraps over questions. `right - wrong` is the
-    difference
-    of attention - area between correct and incorrect answers to questions of the same count, counts weighted
-    by their questions.
+    difference of attention - area between correct and incorrect answers to questions of the same count,
+    counts weighted by their questions.
     """
     counting = [row for row in rows if row["gold"] > 0]
     parts = {"all": counting} | {

@@ -1,9 +1,8 @@
 """Counting in CLEVR, SAT, CV-Bench and PixMo-Count: right, nearly right, and how far off.
 
 Per data set: accuracy; close-call, the fraction of the wrong counts that are off by exactly one; and within,
-the
-fraction of all counts that are off by no more than a threshold. An answer that names no number is wrong, off
-by no number, and counted.
+the fraction of all counts that are off by no more than a threshold. An answer that names no number is wrong,
+off by no number, and counted.
 """
 
 from __future__ import annotations

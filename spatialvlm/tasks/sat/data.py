@@ -1,10 +1,10 @@
 """SAT (Ray et al., arXiv 2412.07755): multiple-choice questions about simulated indoor scenes.
 
-Rows hold `image_bytes` (one or two images), `question`, `answers` (the right one first), `question_type`
-and `correct_answer`. The prompt is the one of the paper that trains PaliGemma 2 on it (see
+Rows hold `image_bytes` (one or two images), `question`, `answers` (the right one first), `question_type` and
+`correct_answer`. The prompt is the one of the paper that trains PaliGemma 2 on it (see
 `worlds.clevr.questions.sat_prompt`). The splits of `array/SAT`: `train` (175,000 synthetic questions),
-`static` (127,000
-of them about one image), `val` (4,000 synthetic ones) and `test` (150 about real photographs).
+`static` (127,000 of them about one image), `val` (4,000 synthetic ones) and `test` (150 about real
+photographs).
 """
 
 from __future__ import annotations

@@ -72,9 +72,8 @@ def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
 
     `official` is the mean over all items where every question comes in all orders of its choices (300 of the
     test's 150 questions). Beside it `mean_of_tasks`, and `both_orders` (`all_orders` where some have more
-    than two choices): the
-    fraction of questions that are right in every order, which is ours. Questions that come once have
-    `micro` and `mean_of_tasks`.
+    than two choices): the fraction of questions that are right in every order, which is ours. Questions that
+    come once have `micro` and `mean_of_tasks`.
     """
     totals = micro_and_mean(records)
     if not all("cluster" in record for record in records):

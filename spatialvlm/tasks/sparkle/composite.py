@@ -1,10 +1,9 @@
 """Sparkle's composite tests (arXiv 2410.16162), never trained on: shortest paths and travelling salesman.
 
 A shortest path leads through a grid of nodes, from the green one to the red one, along lines of length one;
-in
-half of the tasks some are missing. A tour visits all nodes of a configuration and returns, in straight lines.
-Labels are assigned to places at random, so that the text alone gives nothing away. An item has one reference
-answer and may have other correct ones: `judge` accepts every path or tour that is as short.
+in half of the tasks some are missing. A tour visits all nodes of a configuration and returns, in straight
+lines. Labels are assigned to places at random, so that the text alone gives nothing away. An item has one
+reference answer and may have other correct ones: `judge` accepts every path or tour that is as short.
 """
 
 from __future__ import annotations

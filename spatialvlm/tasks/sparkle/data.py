@@ -9,9 +9,8 @@ configuration follows from (form, split, seed, number) alone; splits share none,
 capabilities changes none.
 
 As files they are a data set of the hub that `datasets.load_dataset(folder)` reads too: a parquet file per
-split,
-`train-00000-of-00001.parquet`. Rows of one configuration lie together and share their image's bytes in the
-file.
+split, `train-00000-of-00001.parquet`. Rows of one configuration lie together and share their image's bytes in
+the file.
 """
 
 from __future__ import annotations

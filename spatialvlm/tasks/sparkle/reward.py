@@ -22,11 +22,10 @@ def basic(completion: str, example: Example) -> float:
     """-0.2 for an empty completion, 0 for one that is not just an answer of its type, else its score.
 
     The whole completion must be the answer, but for case, spaces and a period at the end: a reward for
-    answers
-    in longer texts would teach longer texts. A sector, cell, label, order, count, yes or no earns 1 or 0. A
-    measured number earns 1 where `score_basic` accepts it (within a tenth), else 1 - |predicted - true| /
-    true, and at least 0: 0.7 for an error of 30 %. Coordinates earn half for each correct axis (within half a
-    unit). Only a correct answer earns 1.
+    answers in longer texts would teach longer texts. A sector, cell, label, order, count, yes or no earns 1
+    or 0. A measured number earns 1 where `score_basic` accepts it (within a tenth), else 1 - |predicted -
+    true| / true, and at least 0: 0.7 for an error of 30 %. Coordinates earn half for each correct axis
+    (within half a unit). Only a correct answer earns 1.
     """
     text = " ".join(completion.split()).removesuffix(".").strip()
     if not text:

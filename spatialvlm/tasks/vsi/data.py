@@ -2,18 +2,16 @@
 
 Rows hold `id, dataset, scene_name, question_type, question, ground_truth, options`; `options` are lettered
 ("A. left"), or null for numbers. `load` reads the text alone: an example's image is then the path of its
-video
-in the benchmark's layout (`scannet/scene0277_02.mp4`), which cannot be opened as an image, so that no model
-answers without frames unnoticed. `with_frames` puts the frames there.
+video in the benchmark's layout (`scannet/scene0277_02.mp4`), which cannot be opened as an image, so that no
+model answers without frames unnoticed. `with_frames` puts the frames there.
 
 VSI-Bench-Debiased (Brown et al., arXiv 2511.04655) are the questions that its authors did not prune: the
 hub's `pruned_ids.txt`, or the column `pruned` of newer files.
 
 Prompts are vsGRPO's (arXiv 2504.00883), three for training and three for evaluation. It published the
 sentences of vanilla, think's and the beginning of observe's for evaluation, and that in training the
-reasoning
-stands in `<think>`, the observation in `<observe>` and the short answer in `<answer>`; the rest of the
-wording is ours.
+reasoning stands in `<think>`, the observation in `<observe>` and the short answer in `<answer>`; the rest of
+the wording is ours.
 """
 
 from __future__ import annotations

@@ -7,10 +7,9 @@ out, in VSI-Bench's wording. `obj_appearance_order` is about the frames that are
 that come into view in four different ones; `route_planning` takes its turns from the floor plan.
 
 Eight rooms in a row are a block, which holds eight questions of each family, none twice. Questions are
-sampled
-so that their text alone gives little away: first the answer, among those that the block's rooms allow, then a
-question that has it; numbers follow the rooms. Where a block allows too few questions of a family, further
-rooms join it. Splits and seeds never share a room.
+sampled so that their text alone gives little away: first the answer, among those that the block's rooms
+allow, then a question that has it; numbers follow the rooms. Where a block allows too few questions of a
+family, further rooms join it. Splits and seeds never share a room.
 """
 
 from __future__ import annotations

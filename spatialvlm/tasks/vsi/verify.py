@@ -4,10 +4,9 @@ python -m spatialvlm.tasks.vsi.verify --meta_info scannet_meta_info_val.json --q
 
 By question type, it prints the number of questions, how many the annotation can answer (every object named
 has a box, and only one for size and direction), and how many of those get the benchmark's own answer. Numbers
-agree
-within the benchmark's rounding: sizes 1 cm, rooms 0.1 square metres, and distances 0.1 m, since it measured
-those between points some 5 cm apart. Objects of several instances are as close as their closest. Appearance
-order and routes are not in the annotation. Questions about other scenes are counted apart.
+agree within the benchmark's rounding: sizes 1 cm, rooms 0.1 square metres, and distances 0.1 m, since it
+measured those between points some 5 cm apart. Objects of several instances are as close as their closest.
+Appearance order and routes are not in the annotation. Questions about other scenes are counted apart.
 """
 
 from __future__ import annotations

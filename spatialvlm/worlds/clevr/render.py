@@ -2,9 +2,8 @@
 
 Every intersection has a closed form, so an image costs a few hundred numpy calls: geometry is sampled on a
 finer grid, and only the pixels on an outline are shaded more than once. Lamps are where CLEVR's own Blender
-scene
-has them; their strengths and the ground's grey were fitted to the ground pixels of published images (camera
-recovered from `pixel_coords`). Vectors are stored component first, (3, N), in float32.
+scene has them; their strengths and the ground's grey were fitted to the ground pixels of published images
+(camera recovered from `pixel_coords`). Vectors are stored component first, (3, N), in float32.
 """
 
 from __future__ import annotations

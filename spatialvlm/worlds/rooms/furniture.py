@@ -1,9 +1,8 @@
 """Furniture for rendered rooms, made of boxes and upright cylinders; the labels are VSI-Bench's.
 
 A piece stands on the floor around its own origin, its back towards +y. Every kind has its own shape and
-colour,
-so that a model that sees a few thousand pixels can tell them apart; sizes vary, so that the label alone does
-not give them away. Lengths are metres.
+colour, so that a model that sees a few thousand pixels can tell them apart; sizes vary, so that the label
+alone does not give them away. Lengths are metres.
 """
 
 from __future__ import annotations
