@@ -86,8 +86,9 @@ def test_a_truncated_image(script, clevr, tmp_path, capsys):
         (SFT, "--learning_rate", "nan"),
     ],
 )
-def test_a_number_that_makes_no_sense(script, flag, value, capsys):
-    assert f"{flag} {value}" in refused(script, "--profile", "embedded", flag, value, capsys=capsys)
+def test_an_invalid_number(script, flag, value, capsys):
+    line = refused(script, "--profile", "embedded", flag, value, capsys=capsys)
+    assert flag in line and value in line
 
 
 def test_balanced_polarity_of_rows_that_are_as_they_are(tmp_path, capsys):
