@@ -3,7 +3,8 @@
 python eval_paligemma_cvbench.py                     # GPU: PaliGemma 2, 2,638 photographs; CPU: embedded, 800
 python eval_paligemma_cvbench.py --shuffle_images    # ablation: what the text alone gives away
 python eval_paligemma_cvbench.py --ood               # polarity-flipped: closer becomes far away
-python eval_paligemma_cvbench.py --adapter results/pali_sat_grpo/v2/adapter --num_samples 4    # Pass@4
+python eval_paligemma_cvbench.py --num_samples 4 --adapter results/pali_sat_grpo/v2-embedded-seed0/adapter
+                                                     # Pass@4
 python eval_paligemma_cvbench.py --data ../clevr     # CLEVR's images, questions in this form
 accelerate launch eval_paligemma_cvbench.py          # sharded over all GPUs
 torchrun --nproc_per_node 2 eval_paligemma_cvbench.py                 # or over processes on the CPU

@@ -1,7 +1,7 @@
 """Evaluate on SAT: multiple-choice questions about movement, perspective and position, one or two images.
 
 python eval_paligemma_sat.py                         # GPU: PaliGemma 2, the 150 real questions; CPU: embedded
-python eval_paligemma_sat.py --adapter results/pali_sat_grpo/v2/adapter --answer_form letter
+python eval_paligemma_sat.py --adapter results/pali_sat_grpo/v2-embedded-seed0/adapter --answer_form letter
 python eval_paligemma_sat.py --split val --limit 1000          # synthetic questions, once each
 python eval_paligemma_sat.py --split static --max_images 1     # the synthetic ones that training samples
 python eval_paligemma_sat.py --data SAT_test.parquet --blank_image     # what the text gives away

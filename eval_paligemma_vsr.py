@@ -4,7 +4,7 @@ python eval_paligemma_vsr.py                               # GPU: PaliGemma 2, r
 python eval_paligemma_vsr.py --split dev --limit 1000      # the published row of paper A: 72.50
 python eval_paligemma_vsr.py --data cambridgeltl/vsr_zeroshot --image_folder ../coco
 python eval_paligemma_vsr.py --data dev.jsonl --image_folder ../coco     # train2017/ and val2017/ within
-python eval_paligemma_vsr.py --adapter results/pali_sat_sft/v2/adapter --blank_image
+python eval_paligemma_vsr.py --adapter results/pali_sat_sft/sft-embedded-seed0/adapter --blank_image
 accelerate launch eval_paligemma_vsr.py                    # sharded over all GPUs
 
 Images come from the row, from --image_folder, or once from COCO, into the user's cache. Paper A

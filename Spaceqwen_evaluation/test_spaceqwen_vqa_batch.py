@@ -29,7 +29,7 @@ from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.counting import data as counting
 from spatialvlm.tasks.counting.data import SOURCES
 from spatialvlm.tasks.counting.published import ACCURACY_AND_CLOSE_CALL, QWEN
-from spatialvlm.tasks.counting.scoring import benchmark, shares, table
+from spatialvlm.tasks.counting.scoring import benchmark, fractions, table
 
 
 @dataclass
@@ -110,7 +110,7 @@ def count(model, processor, examples: Sequence[Example], args: Args, data: DataS
     def facts(records: list[Record]) -> dict:
         by_source = {
             source: {name: estimate.as_dict() for name, estimate in each.items()}
-            for source, each in shares(records, args.threshold).items()
+            for source, each in fractions(records, args.threshold).items()
         }
         return {"threshold": args.threshold, "counting": by_source, "questions": len(examples)}
 

@@ -28,6 +28,9 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
+from spatialvlm import cli  # before transformers, whose notices it hides
+
+# isort: split
 import torch
 from PIL import Image
 from step_profile import matrix_rate, synchronize
@@ -35,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from workload import configuration
 from workload import processor as word_processor
 
-from spatialvlm import cli, disk, run_folder
+from spatialvlm import disk, run_folder
 from spatialvlm.errors import require_at_least
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.tables import text_table

@@ -32,6 +32,9 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
+from spatialvlm import cli  # before transformers, whose notices it hides
+
+# isort: split
 import qwen_workload
 import torch
 from step_profile import matrix_rate, needed_flops, profile, synchronize
@@ -39,7 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ways import Ours, Plain, Way, agreement
 from workload import Workload, configuration, make
 
-from spatialvlm import cli, disk, run_folder
+from spatialvlm import disk, run_folder
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation.tables import text_table
 from spatialvlm.models import loading
@@ -137,8 +140,7 @@ def measure(ways: dict[str, Way], work: Workload, steps: int) -> dict[str, dict]
     for turn in range(steps + 1):
         for name, way in ways.items():
             if turn == 0:
-                # trl's fused output layer on a GPU, torch.addmm(..., out_dtype, out=), breaks torch's
-                # counter.
+                # trl's fused output layer on a GPU, torch.addmm(..., out_dtype, out=), breaks the counter.
                 counter = FlopCounterMode(display=False)
                 countable = name != "trl" or device.type != "cuda"
                 with counter if countable else nullcontext():

@@ -2,8 +2,7 @@
 
 python model/pali_sat_grpo.py                          # GPU: PaliGemma 2 3B on SAT, as published (v2)
                                                        # CPU: on the embedded model and rendered scenes
-python model/pali_sat_grpo.py --config runs/pali_sat_grpo_v1.yaml
-                                                       # another published run; any flag over it
+python model/pali_sat_grpo.py --config runs/pali_sat_grpo_v1.yaml    # another published run; any flag over it
 python model/pali_sat_grpo.py --answer_form natural    # embedded, in the paper's form: answers in words
 python model/pali_sat_grpo.py --data path/to/clevr     # real CLEVR images, official folder form
 python model/pali_sat_grpo.py --data path/to/sat.parquet
@@ -12,8 +11,7 @@ python model/pali_sat_grpo.py --resume                 # resumes the newest run
 accelerate launch model/pali_sat_grpo.py               # several GPUs; runs/accelerate/ has more
 
 Prints CV-Bench accuracy before and after with 95 % intervals, and below it the trained model with the images
-shuffled among the questions: its blind baseline. Embedded: 4 to 7 minutes on 2 CPU cores.
-Published settings need a GPU.
+shuffled among the questions: its blind baseline. Embedded: 3 to 7 minutes on 2 CPU cores; published: a GPU.
 """
 
 from __future__ import annotations

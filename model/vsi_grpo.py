@@ -51,7 +51,7 @@ class Args(VSIArgs, grpo.GRPOArgs):
         default=False, metadata={"help": "replace groups whose rewards are all equal by fresh prompts"}
     )
     gradient_accumulation_steps: int = field(
-        default=8, metadata={"help": "forward passes a step; a step has as many prompts as both make"}
+        default=8, metadata={"help": "forward passes per step; a step has as many prompts as both make"}
     )
     max_completion_length: int = field(default=16, metadata={"help": "longest completion, in tokens"})
 

@@ -83,7 +83,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove what is there, if anything; a folder loses its name first, so that no rest is taken for it."""
+    """Remove what is there, if anything; a folder is renamed first so leftovers are never mistaken for it."""
     if path.is_dir():
         gone = path.with_name(f".{path.name}.removed")
         shutil.rmtree(gone, ignore_errors=True)

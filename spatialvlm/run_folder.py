@@ -85,8 +85,8 @@ class Run:
         folder: where to write; made where it is not there.
         config: all arguments of the run. A folder that holds a run already is resumed where its
             arguments are the same, and refused where not.
-        may_differ: arguments that change no result, and so may differ when a run goes on.
-        facts: more to record that does not decide about going on (the model's device).
+        may_differ: arguments that change no result, and so may differ on resume.
+        facts: more to record that does not affect whether it can resume (the model's device).
         data: where the rows come from.
 
     Raises:
@@ -234,7 +234,7 @@ class Run:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The rows of a jsonl file; none where there is no file. A last line that a stop tore is cut off.
+    """The rows of a jsonl file; none where there is no file. A truncated last line is cut off.
 
     Raises:
         UserError: another line is damaged.

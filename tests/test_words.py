@@ -10,8 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# What to write instead, and what must not stand in any text: Markdown, comments, docstrings, help and error
-# messages.
+# What to write instead, and what must not stand in any text: Markdown, comments, docstrings, help, messages.
 BANNED = {
     "fix, repair, correct": r"mend(s|ed|ing)?",
     "recompute, remake, again": r"anew",
@@ -35,8 +34,8 @@ BANNED = {
     "request, expect, pass": r"(is|are|was|were) told(?! apart)|told to|as asked|what (is|was) asked",
     "sample, render, materialize": r"drawn ahead|draws? (the )?(examples|questions|rows|scenes|completions)",
 }
-# Texts that stand as they are: questions that adapters and published tables rest on, and a key of
-# summary.json.
+# Texts that stand as they are: questions that adapters and published tables rest on, and a
+# key of summary.json.
 ALLOWED = {
     ("spatialvlm/tasks/sparkle/questions.py", "image"),
     ("spatialvlm/tasks/whatsup/data.py", "image"),

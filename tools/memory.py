@@ -25,12 +25,14 @@ from types import SimpleNamespace
 from typing import Any, Literal
 from unittest.mock import patch
 
+from spatialvlm import cli  # before transformers, whose notices it hides
+
+# isort: split
 import torch
 from ledger import PARTS, Ledger, as_on_cuda
 from torch.nn import functional
 from transformers import PaliGemmaConfig
 
-from spatialvlm import cli
 from spatialvlm.errors import UserError, require_above_zero
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example

@@ -1,9 +1,11 @@
 """How answers are parsed and scored: a `Rule` for one answer, a `Benchmark` for its rules and totals.
 
-Three rules per benchmark, by name. `official` is what its authors' code computes, oddities and all; `paper`
-is what paper A (GRPO against SFT on SAT) computed; `strict` is ours: what a careful person would read in the
-text (`spatialvlm.parsing.answers`). Each benchmark has its folder in
-`spatialvlm/tasks`; `python -m spatialvlm.tasks.score_file` scores with any of its rules.
+Rules by name: `strict`, which every benchmark has, is ours: what a careful person would read in the text
+(`spatialvlm.parsing.answers`). `official` is what the authors' code computes (CV-Bench: lmms-eval's, CLEVR
+and counting: R1-V's), oddities and all; Sparkle and What'sUp have none. `paper` is paper A's reward or
+script, for VSI-Bench the script that vsGRPO used, for Sparkle's composite tasks the one reference route;
+What'sUp has none. VSI-Bench also has `lmms_eval`. Each benchmark has its folder in `spatialvlm/tasks`;
+`python -m spatialvlm.tasks.score_file` scores with any of its rules.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Benchmark:
     Args:
         title: its name in tables.
         load: `load(path, split=None, limit=None)` gives its examples.
-        rules: by name; `strict` is there always.
+        rules: by name; `strict` is always present.
         aggregate: its own totals of all records, by name.
     """
 

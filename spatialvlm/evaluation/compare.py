@@ -1,7 +1,9 @@
 """Compare two runs on the same questions: the paired difference, whether it is chance, and what changed.
 
-python -m spatialvlm.evaluation.compare results/eval_sparkle/base results/eval_sparkle/trained
-python -m spatialvlm.evaluation.compare run_a/base run_a/trained --changes changed.jsonl  # every changed item
+run=results/pali_sat_grpo/v2-embedded-seed0
+python -m spatialvlm.evaluation.compare $run/base $run/trained
+python -m spatialvlm.evaluation.compare $run/base $run/trained --changes changed.jsonl  # every changed item
+python -m spatialvlm.evaluation.compare results/eval_sparkle/RUN_A/basic results/eval_sparkle/RUN_B/basic
 
 Runs are folders with predictions.jsonl, or such files. Questions are paired by id; the difference is B - A,
 its interval Newcombe's for paired proportions (a bootstrap where answers can be partly right), p the exact

@@ -124,7 +124,7 @@ class Settings:
 
     @property
     def questions(self) -> int:
-        """Questions per batch: memory goes with the number of answers."""
+        """Questions per batch: memory scales with the number of answers."""
         return max(1, self.batch_size // self.num_samples)
 
 
@@ -140,7 +140,7 @@ def run(
     facts: Facts | None = None,
     data: DataSource | None = None,
 ) -> tuple[list[Record], dict]:
-    """Evaluate all examples into the run folder of `args` and prints the table.
+    """Evaluate all examples into the run folder of `args` and print the table.
 
     Args:
         benchmark: its rules, of which `args.rule` names one, and its totals.
@@ -424,7 +424,10 @@ def _generate(model, processor, batch: Prepared, settings: Settings) -> list[lis
 
 @dataclass(frozen=True)
 class Prepared:
-    """Questions, without their images to spare the way between processes, and the model's inputs for them."""
+    """Questions and the model's inputs for them.
+
+    The questions are without their images, to avoid copying images between processes.
+    """
 
     examples: list[Example]
     inputs: Batch | None  # None for no questions

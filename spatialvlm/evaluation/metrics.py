@@ -138,9 +138,9 @@ def chance(
     """The blind baseline on the records of one task, where any of the guesses may be right.
 
     Uniform guesses among lettered choices, each on its own: the mean of 1 - (1 - 1 / `num_choices`)^guesses.
-    Of free answers the better of the commonest gold answer given every time and, where known, guesses among
-    `vocabulary_size` words. Where `score` (parsed, gold) tells how right a number is, the best of up to 100
-    of the gold answers, given every time.
+    For free answers: the better of the most common gold answer given every time and, where known, guesses
+    among `vocabulary_size` words. Where `score` (parsed, gold) tells how right a number is, the best of up to
+    100 of the gold answers, given every time.
     """
 
     def hit(options: int) -> float:

@@ -91,7 +91,7 @@ def mapped(examples: Sequence[Example], change: Callable[[Example], Example], ke
 
 
 def prefetch(examples: Sequence[Example]) -> None:
-    """Renders what is about to be looked at as a whole; does nothing for examples that are not rendered.
+    """Render in advance everything that will be accessed; does nothing for examples that are not rendered.
 
     The small model answers questions faster than they are rendered, so all cores render at once.
     More than memory should hold are rendered on access, and so are all in a launch of several processes, each

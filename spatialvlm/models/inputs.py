@@ -153,7 +153,7 @@ def encode(
     """Prompts and the images of each (one or more, any size), laid out as PaliGemmaProcessor does it.
 
     Each prompt becomes `<image>...<image><bos>prompt\\n`. Ragged prompts are padded on the
-    left. `cache` spares images that come again their preprocessing.
+    left. `cache` avoids re-preprocessing repeated images.
 
     Raises:
         ValueError: prompts and images differ in number, a prompt has no image, or holds the text `<image>`.

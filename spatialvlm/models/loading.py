@@ -139,8 +139,7 @@ def load(
 
     Raises:
         UserError: a model that cannot be downloaded, is of another type or is damaged; an adapter that is
-        missing or
-            does not fit; a dtype or quantization that the device does not have.
+            missing or does not fit; a dtype or quantization that the device does not have.
     """
     profile, reason = resolve_profile(args)
     state = distributed.state()

@@ -1,6 +1,7 @@
-"""PaliGemma in `spatialvlm.models.rollout`: where it differs from `qwen`. Its inputs are made in `encoding`.
+"""PaliGemma in `spatialvlm.models.rollout`: where it differs from `qwen`.
 
-Its prefix looks at all of itself, both ways, and positions are counted from 1 on.
+Its inputs are made in `models/inputs.py`. Its prefix looks at all of itself, both ways, and positions are
+counted from 1 on.
 """
 
 from __future__ import annotations

@@ -145,8 +145,7 @@ def encode(
 
     Args:
         conversations: turns for the chat template in place of the user turn, with `{"type": "image"}` for
-        each
-            image; the prompts are then their texts, for the checks.
+            each image; the prompts are then their texts, for the checks.
 
     Raises:
         ValueError: prompts and images differ in number, or a prompt has no image.

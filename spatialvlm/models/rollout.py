@@ -86,8 +86,7 @@ def sample(
     Args:
         temperature: divides the logits; 0 takes the likeliest token (log-probabilities are then untempered).
         seeds: one per prompt, random if None. A completion follows from the weights, its prompt, that seed
-        and its number in
-            the group alone, not from the batch it is in.
+            and its number in the group alone, not from the batch it is in.
 
     Raises:
         UserError: prompt and completion are longer than Gemma 2's sliding window, or the logits are not

@@ -1,9 +1,9 @@
 """One model split among processes: each keeps a part of the decoder layers' frozen weights (FSDP2).
 
-A layer is gathered from all processes when it runs, and let go after. So all must run the same layers equally
-often; but how often a process that samples runs the model is its own affair (lengths, rounds, an empty share
-at the end). `in_step` evens that out: before each pass a process tells the others, and one that has no work
-left runs a pass over one token with them, until none has any.
+A layer is gathered from all processes when it runs, and released after. So all must run the same layers
+equally often; but in sampling each process may run a different number of passes (lengths, rounds, an empty
+shard at the end). `in_step` evens that out: before each pass a process tells the others, and one that has no
+work left runs a pass over one token with them, until none has any.
 
 Adapters, embeddings and the vision tower stay whole on every process, so training, checkpoints and adapters
 are what they are without sharding.
@@ -23,7 +23,7 @@ from spatialvlm import distributed
 
 
 def shard(model) -> None:
-    """Shares a PaliGemma's decoder layers out among all processes, in place, and freezes the model.
+    """Shard a PaliGemma's decoder layers across processes, in place, and freeze the model.
 
     To be called on the whole model, before an adapter is put on it.
     """
@@ -57,7 +57,7 @@ def in_step(model, backward: bool = False) -> Iterator[None]:
     telling = decoder.register_forward_pre_hook(tell)
     try:
         yield
-    finally:  # also after an error: the others may be amidst theirs
+    finally:  # also after an error: the others may still be running theirs
         telling.remove()
         while _anybody(model, working=False):
             _idle_pass(model, backward)

@@ -4,10 +4,9 @@ The order is `_stretches`: an announced answer, a confirmed one, a short last li
 explanations follow, what comes after "so" or "wait", then all of the text.
 
 A *finder* lists what a stretch of text answers (`spatialvlm.parsing.answers` has one each for letters,
-numbers and words).
-`conclude` hands it the stretches that may hold the conclusion, the most telling first, and takes the
-first that names any answer. One that names two different answers names none: "A or B" is unparsed, never
-half right.
+numbers and words). `conclude` hands it the stretches that may hold the conclusion, the most telling first,
+and takes the first that names any answer. One that names two different answers names none: "A or B" is
+unparsed, never half right.
 """
 
 from __future__ import annotations

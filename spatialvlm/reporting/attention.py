@@ -1,16 +1,16 @@
 """Where PaliGemma attends while it answers, and whether it attends to what it counts.
 
 python -m spatialvlm.reporting.attention                                   # 200 questions, embedded model
-python -m spatialvlm.reporting.attention --method rollout --adapter results/pali_sat_grpo/v2/adapter
+python -m spatialvlm.reporting.attention --method rollout \
+    --adapter results/pali_sat_grpo/v2-embedded-seed0/adapter
 python -m spatialvlm.reporting.attention --profile paper --layers 12 13 14 --limit 1000    # GPU
 
 The answer is predicted at the last position of the prompt, so that position's attention is taken: the mean of
 all heads over the layers selected, or rolled out through all layers (Abnar and Zuidema 2020, arXiv
 2005.00928). The image's attention lies on a grid of patches. In rendered scenes the pixels of every object
-are
-known, so the fraction on the counted objects is exact. Beside it stand the fraction of the image that they
-cover, which undirected attention would give, and both as fractions of all objects, which attention to any
-object would give. One caveat: the vision tower mixes patches before the language model attends to them.
+are known, so the fraction on the counted objects is exact. Beside it stand the fraction of the image that
+they cover, which undirected attention would give, and both as fractions of all objects, which attention to
+any object would give. One caveat: the vision tower mixes patches before the language model attends to them.
 
 Prints the fractions for correct, nearly correct and incorrect answers; writes attention.json, attention.jsonl
 (one row per question) and some images.

@@ -1,7 +1,6 @@
 """Model and dataset cards for the Hugging Face hub, written from run folders.
 
-python -m spatialvlm.reporting.cards write results/pali_sat_grpo/v2-embedded-seed0    # rewrites
-adapter/README.md
+python -m spatialvlm.reporting.cards write results/pali_sat_grpo/v2-embedded-seed0    # adapter/README.md
 python -m spatialvlm.reporting.cards push results/pali_sat_grpo/v2-paper-seed0 owner/name
 
 `push` uploads the adapter with its card, using the token of `hf auth login` or HF_TOKEN.

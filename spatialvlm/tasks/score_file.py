@@ -1,4 +1,4 @@
-"""Score a file of predictions, whoever made it, as a benchmark defines it.
+r"""Score a file of predictions, whoever made it, as a benchmark defines it.
 
 python -m spatialvlm.tasks.score_file --benchmark cvbench --data path/or/hub-id --predictions p.jsonl
 python -m spatialvlm.tasks.score_file --benchmark superclevr --data questions.jsonl \
@@ -36,7 +36,10 @@ class Args:
     data: str = field(metadata={"help": "the questions: hub id, file or folder, or 'embedded'"})
     rule: str = field(
         default="strict",
-        metadata={"help": "strict (ours), official (the authors'), paper (paper A's); vsibench: lmms_eval"},
+        metadata={
+            "help": "strict (ours), official (the authors'), paper (the reproduced paper's), lmms_eval; "
+            "a rule that the benchmark does not have is refused, and those it has are named"
+        },
     )
     split: str | None = field(default=None, metadata={"help": "of the data; its test split by default"})
     limit: int | None = field(default=None, metadata={"help": "as it was given to the evaluation"})

@@ -1,12 +1,13 @@
 """Checkpoints that are whole or not there at all: written aside, hashed, renamed.
 
     checkpoint-40/   adapter_config.json, adapter_model.safetensors   the adapter, as PEFT loads it
-                     optimizer.safetensors, trainer.json              moments, schedule, place in the data
+                     optimizer.safetensors, trainer.json              moments, schedule, `steps` and `drawn`
                      metrics.jsonl                                    the rows logged up to this step
                      manifest.json                                    step, arguments, SHA-256 of each file
 
-All that is random in training follows from the seed and the counters in trainer.json, so they stand for the
-generators' states, and a run resumed from a checkpoint ends as one that was never stopped.
+All that is random in training follows from the seed and the counters in trainer.json (`drawn` is the place in
+the data), so they stand for the generators' states, and a run resumed from a checkpoint ends as one that was
+never stopped.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class Checkpoints:
         step = int(checkpoint.name.removeprefix(PREFIX)) if checkpoint else 0
         if self.run is not None:
             for left in self.run.folder.glob(f".{PREFIX}*"):
-                shutil.rmtree(left)  # what a kill left
+                shutil.rmtree(left)  # left by an interrupted save
             rows = read_lines(checkpoint / "metrics.jsonl") if checkpoint else []
             self.run.rewind(step, rows)
         return step

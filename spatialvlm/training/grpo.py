@@ -32,7 +32,10 @@ class GRPOArgs(SamplingArgs):
     beta: float = field(default=0.01, metadata={"help": "weight of the KL term; 0 = no reference model"})
     loss_type: Literal["grpo", "dr_grpo", "dapo"] = field(
         default="grpo",
-        metadata={"help": "mean over tokens, then completions; constant length; all tokens alike"},
+        metadata={
+            "help": "grpo: mean over tokens, then completions; dr_grpo: sum over tokens by a constant length "
+            "(advantages are still divided by the std, as trl does by default); dapo: mean over all tokens"
+        },
     )
 
     def check(self) -> None:
@@ -47,7 +50,7 @@ def group_advantages(rewards: Tensor) -> Tensor:
 
 
 def kl_estimate(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """Per-token exp(d) - d - 1 with d = ref_logps - logps: unbiased and never negative (Schulman's k3)."""
+    """Schulman's k3 per token: exp(d) - d - 1, d = ref_logps - logps; never negative, unbiased as a value."""
     difference = ref_logps - logps
     return difference.exp() - difference - 1
 
@@ -70,8 +73,7 @@ def loss_from_logps(
         ref_logps: (R, T) under the reference; None if beta is 0.
         advantages: (R,).
         mask: (R, T), True for a completion's tokens.
-        loss_type: `grpo` token mean of each completion, then mean over completions; `dr_grpo` sum over
-            tokens, divided by completions times `max_completion_length`; `dapo` mean over all tokens.
+        loss_type: as in `GRPOArgs`; the constant length of `dr_grpo` is `max_completion_length`.
         num_completions, num_tokens: of the whole step, so that the losses of its micro-batches add up to the
             step's; these rows' own if None.
 

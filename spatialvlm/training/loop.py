@@ -43,7 +43,7 @@ class TrainingArgs:
 
     learning_rate: float = field(default=2e-5, metadata={"help": "learning rate of AdamW"})
     lr_scheduler: Literal["linear", "cosine", "constant"] = field(
-        default="linear", metadata={"help": "course of the learning rate after the warm-up"}
+        default="linear", metadata={"help": "learning-rate schedule after the warm-up"}
     )
     warmup_steps: int = field(default=0, metadata={"help": "steps over which the learning rate rises from 0"})
     weight_decay: float = field(default=0.01, metadata={"help": "weight decay of AdamW"})
@@ -168,7 +168,7 @@ class Trainer:
         return {"step": self.steps, **metrics, "epoch": epoch, "seconds": seconds}
 
     def next_micro_batches(self, encode: Callable[[list[Example]], T]) -> list[T]:
-        """Encode this process's micro-batches of the next step; a broken image on one process ends all."""
+        """Encode this process's micro-batches of the next step; a broken image aborts all processes."""
         processes, size = distributed.state(), self.args.prompts_per_pass
         stride = size * processes.num_processes
         numbers = range(self.drawn, self.drawn + stride * self.args.gradient_accumulation_steps)
@@ -256,7 +256,7 @@ class Trainer:
         save_state(folder, self.model, self.optimizer, self.scheduler, more)
 
     def load(self, folder: Path) -> None:
-        """Restore the state that `save` wrote; what follows is what followed then."""
+        """Restore the state that `save` wrote; training continues identically."""
         state = load_state(folder, self.model, self.optimizer, self.scheduler)
         self.steps, self.drawn = state["steps"], state["drawn"]
         self.scaler.load_state_dict(state["scaler"])

@@ -1,4 +1,4 @@
-"""Counting: four data sets as one kind of question, photographs fetched from a server, shares by hand."""
+"""Counting: four data sets as one kind of question, photographs fetched from a server, fractions by hand."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ from spatialvlm.tasks.counting.scoring import (
     BENCHMARK,
     aggregate,
     benchmark,
-    shares,
+    fractions,
     table,
 )
 
@@ -326,19 +326,19 @@ PAIRS = [(2, 2), (0, 0), (5, 5), (3, 2), (1, 2), (4, 6), (None, 1), (9, 3)]
 
 def test_shares_by_hand():
     made = records("SAT", PAIRS) + records("CLEVR", [(1, 1)])
-    found = shares(made)
+    found = fractions(made)
     assert list(found) == ["SAT", "CLEVR"]
     sat = {name: (part.value, part.n) for name, part in found["SAT"].items()}
     assert sat == {"accuracy": (3 / 8, 8), "within": (5 / 8, 8), "close_call": (2 / 5, 5)}
     assert found["SAT"]["close_call"].interval == metrics.proportion(2, 5).interval
     assert "close_call" not in found["CLEVR"] and found["CLEVR"]["within"].value == 1
-    assert shares(made, threshold=2)["SAT"]["within"].value == 6 / 8
-    assert shares(made, threshold=0)["SAT"]["within"].value == 3 / 8
+    assert fractions(made, threshold=2)["SAT"]["within"].value == 6 / 8
+    assert fractions(made, threshold=0)["SAT"]["within"].value == 3 / 8
 
 
 def test_other_questions_are_no_counts():
     made = records("CLEVR", PAIRS) + records("exist", [("yes", "no"), ("no", "no")])
-    assert list(shares(made)) == ["CLEVR"]
+    assert list(fractions(made)) == ["CLEVR"]
     totals = aggregate(made)
     assert totals["micro"].value == 4 / 10 and totals["mean_of_tasks"].value == (3 / 8 + 1 / 2) / 2
     assert (totals["close_call"].value, totals["within"].value, totals["within"].n) == (2 / 5, 5 / 8, 8)
@@ -348,7 +348,7 @@ def test_other_questions_are_no_counts():
 
 
 def test_table_has_n_intervals_and_what_is_published():
-    found = shares(records("SAT", PAIRS) + records("CLEVR", [(1, 1)]))
+    found = fractions(records("SAT", PAIRS) + records("CLEVR", [(1, 1)]))
     head, sat, clevr = table(found).splitlines()
     assert "within 1" in head and "published" not in head
     assert sat.split()[:3] == ["SAT", "8", "37.5"] and "40.0 (11.8 to 76.9)" in sat and clevr.endswith("-")

@@ -53,9 +53,8 @@ def load(
 
     Args:
         path: `embedded` for rendered scenes; an official folder (with `questions/`), or Super-CLEVR's; or
-        rows
-            with `image, problem, solution`: a hub id such as `MMInstruction/Clevr_CoGenT_ValA`, `..._ValB` or
-            `MMInstruction/SuperClevr_Val`, a parquet or jsonl file, or a folder of those.
+            rows with `image, problem, solution`: a hub id such as `MMInstruction/Clevr_CoGenT_ValA`,
+            `..._ValB` or `MMInstruction/SuperClevr_Val`, a parquet or jsonl file, or a folder of those.
         split: of a folder with several (`train`, `val`, `test`): the one whose name is in the file names, by
             default `val`; of a hub id, by default `train`, the only one the hub has.
         limit: at most this many.
@@ -89,7 +88,7 @@ def _load(path: str | Path, split: str | None, limit: int | None, form: str) -> 
 
 
 def vocabulary(example: Example) -> tuple[str, ...]:
-    """The answers that a question allows, by its family: what the answer is read against."""
+    """The answers that a question allows, by its family: what the answer is parsed against."""
     family = example.task
     if family == "relation":
         return SIDES[example.meta["axis"]]

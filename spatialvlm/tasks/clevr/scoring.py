@@ -18,7 +18,7 @@ def parse_official(text: str, example: Example) -> Parsed:
     """The integer inside `<answer>`, else the last one in the text; of yes or no the text between the tags.
 
     R1-V's `test_qwen2vl_counting_superclevr.py`, whose data Super-CLEVR's hub form is; CLEVR's own authors
-    classify among 28 answers and read no text.
+    classify among 28 answers and parse no text.
     """
     tagged = inside_answer_tags(text)
     content = text if tagged is None else tagged
@@ -27,7 +27,7 @@ def parse_official(text: str, example: Example) -> Parsed:
 
 
 def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
-    """`micro`, `mean_of_tasks` and, of wrong counts, the `close_call` share that is off by exactly one."""
+    """`micro`, `mean_of_tasks` and, of wrong counts, `close_call`, the fraction off by exactly one."""
     counts = [record for record in records if isinstance(record["gold"], int)]
     greedy = [record for record in counts if record.get("num_samples", 1) == 1]
     near = metrics.close_call([r["parsed"] for r in greedy], [r["gold"] for r in greedy])
@@ -48,6 +48,6 @@ SUPERCLEVR = replace(BENCHMARK, title="Super-CLEVR")  # the same questions and a
 
 
 def benchmark(path: str) -> Benchmark:
-    """Which of the two lies at a path, by the form of a folder or the hub's name; both are read alike."""
+    """Which of the two lies at a path, by the form of a folder or the hub's name; both are parsed alike."""
     is_super = clevr.superclevr_questions(path) or "superclevr" in str(path).lower()
     return SUPERCLEVR if is_super else BENCHMARK

@@ -25,10 +25,9 @@ _WORDS = re.findall(r"\w+", "zero one two three four five six seven eight nine t
 
 
 def parse_paper(text: str, example: Example) -> Parsed:
-    """The first number between the first tags, in digits before words; nothing without tags (paper A's
-    script).
+    """The first number between the first tags, in digits before words; nothing without tags.
 
-    The script leaves unparsed answers out; here they are wrong.
+    Paper A's script, which leaves unparsed answers out; here they are wrong.
     """
     found = re.search(r"<answer>(.*?)</answer>", text, re.IGNORECASE | re.DOTALL)
     if found is None:
@@ -47,16 +46,16 @@ def gold(example: Example) -> Parsed:
     return int(example.answer) if example.answer.isdecimal() else example.answer
 
 
-# ---- shares
+# ---- fractions
 
 
-def shares(records: Sequence[Record], threshold: int = THRESHOLD) -> dict[str, dict[str, Estimate]]:
+def fractions(records: Sequence[Record], threshold: int = THRESHOLD) -> dict[str, dict[str, Estimate]]:
     """By data set, of greedy counts: `accuracy`, `within`, and `close_call` where one of them is wrong."""
     counts = [record for record in records if isinstance(record["gold"], int)]
-    return {source: _shares(part, threshold) for source, part in metrics.group(counts, "source").items()}
+    return {source: _fractions(part, threshold) for source, part in metrics.group(counts, "source").items()}
 
 
-def _shares(counts: Sequence[Record], threshold: int) -> dict[str, Estimate]:
+def _fractions(counts: Sequence[Record], threshold: int) -> dict[str, Estimate]:
     said, right = [record["parsed"] for record in counts], [record["gold"] for record in counts]
     near = sum(p is not None and abs(p - g) <= threshold for p, g in zip(said, right, strict=True))
     close = metrics.close_call(said, right)
@@ -69,7 +68,7 @@ def aggregate(records: Sequence[Record], threshold: int = THRESHOLD) -> dict[str
     totals = micro_and_mean(records)
     counts = [record for record in records if isinstance(record["gold"], int)]
     if counts and all(record.get("num_samples", 1) == 1 for record in counts):
-        found = _shares(counts, threshold)
+        found = _fractions(counts, threshold)
         totals |= {name: found[name] for name in ("close_call", "within") if name in found}
     return totals
 
@@ -79,7 +78,7 @@ def table(
     threshold: int = THRESHOLD,
     published: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
-    """`shares` in percent as lines of text, each with its n and 95 % interval, beside what is published."""
+    """`fractions` in percent as lines of text, each with n and 95 % interval, beside what is published."""
     header = ["counting", "n", "accuracy", f"within {threshold}", "wrong", "close-call"]
     rows = [header + (["published accuracy (close-call)"] if published else [])]
     for source, part in found.items():

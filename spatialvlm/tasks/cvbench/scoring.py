@@ -19,7 +19,7 @@ def parse_official(text: str, example: Example) -> str | None:
     """The first letter of the text, whatever it belongs to: "The answer is A" says T, "Based on" says B.
 
     lmms-eval 0.7.3, `tasks/cv_bench/utils.py`; the benchmark's authors published the formula of the total
-    (`aggregate`) and no reader.
+    (`aggregate`) but no answer parser.
     """
     found = _FIRST_LETTER.match(text.strip())
     return found[1].upper() if found else None

@@ -6,8 +6,8 @@ once, and only those with a clear answer are kept:
 
     object_counting          labels that occur twice or more, as in VSI-Bench
     object_abs_distance      objects that are at least 0.3 m apart
-    object_rel_distance      the nearest of four, at least 0.15 m away; all four distances differ by more
-                             than 0.15 m
+    object_rel_distance      the nearest of four, at least 0.15 m away; all four distances differ by
+                             more than 0.15 m
     object_rel_direction     of three objects, 0.3 to 5 m apart, the bearing at least 10 degrees from where
                              the answer changes, and no more than two corners of the object beyond it
     object_size_estimation   all

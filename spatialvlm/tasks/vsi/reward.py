@@ -4,11 +4,10 @@
 parsed from the whole completion for vanilla, else from its only `<answer>`.
 
 Words must equal the answer but for case, blanks and full stops. For numbers the paper gives the relative
-error
-alone, |predicted - true| / min(predicted, true); the reward here is 1 minus it, and 0 from an error of 1 on:
-twice as much and half earn nothing alike. `mra` rewards with VSI-Bench's own mean relative accuracy instead.
-A number is parsed from at most MAX_WORDS words ("about 3.5 square meters"), since a reward for numbers in
-longer texts teaches longer texts.
+error alone, |predicted - true| / min(predicted, true); the reward here is 1 minus it, and 0 from an error of
+1 on: twice as much and half earn nothing alike. `mra` rewards with VSI-Bench's own mean relative accuracy
+instead. A number is parsed from at most MAX_WORDS words ("about 3.5 square meters"), since a reward for
+numbers in longer texts teaches longer texts.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ from spatialvlm.tasks.vsr import data as vsr
 _LABELS = {"no": 0, "yes": 1}
 
 
-def read_yes_no(text: str, example: Example) -> str | None:
+def parse_yes_no(text: str, example: Example) -> str | None:
     return answers.yes_no(text)
 
 
 def parse_label(text: str, example: Example) -> int | None:
     """The label: the digit 0 or 1 where the text is one, as the authors' predictions are; else yes is 1.
 
-    VSR's authors classify and read no text; what they count is that the label is the same (`src/eval.py` of
+    VSR's authors classify and parse no text; what they count is that the label is the same (`src/eval.py` of
     cambridgeltl/visual-spatial-reasoning). lmms-eval 0.7.3 has no task for VSR.
     """
     if text.strip() in ("0", "1"):
@@ -67,10 +67,10 @@ BENCHMARK = Benchmark(
     "VSR",
     load,
     {
-        "strict": Rule("strict", "yes or no, true or false", read_yes_no),
+        "strict": Rule("strict", "yes or no, true or false", parse_yes_no),
         "official": Rule(
             "official",
-            "the label is the same (VSR's src/eval.py); the text as strict reads it",
+            "the label is the same (VSR's src/eval.py); the text as strict parses it",
             parse_label,
             lambda example: _LABELS[example.answer],
         ),

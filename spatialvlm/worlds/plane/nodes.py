@@ -130,8 +130,7 @@ class Style:
         lines: faint lines in the background, one unit apart.
         noise: standard deviation of noise added to every pixel, in grey levels of 256.
         jitter: 0 to 0.5: the fraction by which size and grey vary between nodes, and, in radii, how far
-        labels
-            are off the centre. Nodes stay where they are.
+            labels are off the centre. Nodes stay where they are.
 
     Raises:
         UserError: an invalid value; the message names it.
