@@ -10,7 +10,7 @@ python eval_paligemma_clevr.py --num_samples 4               # Pass@4 of samples
 accelerate launch eval_paligemma_clevr.py                    # sharded over all GPUs
 
 Prints accuracy by family with 95 % intervals beside chance, the better of two blind baselines: a uniform
-guess among the answers that the family allows, and its commonest answer in this very test; and close_call,
+guess among the answers that the family allows, and its most common answer in this very test; and close_call,
 the fraction of the wrong counts that are off by exactly one. Answers are greedy, or sampled with
 --num_samples. The embedded model takes about a minute for 800 questions on 2 CPU cores.
 """

@@ -10,7 +10,7 @@ accelerate launch eval_paligemma_vsr.py                    # sharded over all GP
 Images come from the row, from --image_folder, or once from COCO, into the user's cache. Paper A
 gives no prompt for VSR; ours is "Is the following statement true or false? {caption} Answer yes or no."
 Prints accuracy by the seven groups of relations of the VSR paper, then by relation (`relations` in
-summary.json), beside chance: a guess, or the commoner label of each. Where the adapter was trained on
+summary.json), beside chance: a guess, or the more common label of each. Where the adapter was trained on
 captions of this very test, a warning says how many (`trained_on` in summary.json).
 
 The embedded model answers 600 captions over rendered scenes, of the three groups that can be rendered, in 1

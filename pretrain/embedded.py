@@ -1,6 +1,6 @@
 """Makes the embedded model: a small PaliGemma 2 that sees CLEVR's world, from random weights.
 
-python -m pretrain.embedded    # 2 CPU cores: under two hours; a GPU: minutes; run again to go on
+python -m pretrain.embedded    # 2 CPU cores: under two hours; a GPU: minutes; run again to resume
 
 Stages, each resumable, all under --work_dir:
 1. scenes are drawn once;

@@ -1,6 +1,6 @@
 """Shows the embedded model a further world: rendered rooms, or labelled nodes. Makes an adapter for it.
 
-python -m pretrain.world_adapter --world rooms     # 2 CPU cores: about half an hour; run again to go on
+python -m pretrain.world_adapter --world rooms     # 2 CPU cores: about half an hour; run again to resume
 python -m pretrain.world_adapter --world labels    # a quarter of an hour
 
 The repository carries what this made, in spatialvlm/embedded/<world>: low-rank changes of the embedded model,

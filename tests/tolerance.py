@@ -8,9 +8,9 @@ weights, so the errors of its steps add up.
 import torch
 
 # AdamW divides a gradient by its own size, so a gradient that is small beside the largest, whose terms
-# cancel,
-# moves its weight as far as any other and has a larger relative error: by what it is smaller. Gradients up to
-# a thousand times smaller than the largest are covered; a weight moves by at most the learning rate per step.
+# cancel, moves its weight as far as any other and has a larger relative error: by what it is smaller.
+# Gradients up to a thousand times smaller than the largest are covered; a weight moves by at most the
+# learning rate per step.
 SPREAD = 1000
 TINY = 12 * 40 * 32  # terms of a gradient of the tests' tiny models: completions x tokens x width
 

@@ -1,4 +1,4 @@
-r"""Score a file of predictions, whoever made it, as a benchmark defines it.
+r"""Score a predictions file from any model, as a benchmark defines it.
 
 python -m spatialvlm.tasks.score_file --benchmark cvbench --data path/or/hub-id --predictions p.jsonl
 python -m spatialvlm.tasks.score_file --benchmark superclevr --data questions.jsonl \
@@ -37,8 +37,8 @@ class Args:
     rule: str = field(
         default="strict",
         metadata={
-            "help": "strict (ours), official (the authors'), paper (the reproduced paper's), lmms_eval; "
-            "a rule that the benchmark does not have is refused, and those it has are named"
+            "help": "strict (ours), official (the authors'), paper (the reproduced paper's), lmms_eval "
+            "(vsibench); not every benchmark has each"
         },
     )
     split: str | None = field(default=None, metadata={"help": "of the data; its test split by default"})

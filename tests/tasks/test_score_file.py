@@ -1,4 +1,4 @@
-"""`tasks.score_file`: anybody's predictions, joined to their questions, scored by a named rule."""
+"""`tasks.score_file`: predictions of any model, joined to their questions, scored by a named rule."""
 
 import json
 import subprocess

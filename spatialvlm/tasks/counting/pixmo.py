@@ -114,7 +114,7 @@ def _say(found: Sequence[Any], reasons: dict[str, str], folder: Path, quiet: boo
 def fetch(wanted: dict[str, str], folder: Path) -> dict[str, str]:
     """Makes sure that the photographs are in a folder, each under its sha256.
 
-    A file is there whole or not at all, so a fetch that was stopped goes on where it was. One that is there
+    A file is there whole or not at all, so a stopped fetch resumes where it was. One that is there
     already is checked, and fetched again where its bytes are others.
 
     Args:

@@ -3,10 +3,9 @@ files.
 
 2,000 configurations give 34,000 questions: each of the 16 families once (`questions`), and one of them, in
 turn, once more. All questions of a configuration share its image. There are two forms of the same functions:
-`paper`,
-and `embedded` with larger glyphs and fewer nodes in 112 pixels, for a vision tower of 14-pixel patches. Every
-configuration follows from (form, split, seed, number) alone; splits share none, and the choice of
-capabilities changes none.
+`paper`, and `embedded` with larger glyphs and fewer nodes in 112 pixels, for a vision tower of 14-pixel
+patches. Every configuration follows from (form, split, seed, number) alone; splits share none, and the choice
+of capabilities changes none.
 
 As files they are a data set of the hub that `datasets.load_dataset(folder)` reads too: a parquet file per
 split, `train-00000-of-00001.parquet`. Rows of one configuration lie together and share their image's bytes in

@@ -224,8 +224,7 @@ def sat(
 
     Args:
         kind: one of `SAT_KINDS`.
-        answer_form: `natural` (the answer is the choice's text, as in the paper) or `letter` (its letter,
-            `B`).
+        answer_form: `natural` (the answer is the choice's text, as in the paper) or `letter` (`B`).
         polarity: of depth and distance: always `closer`, or `balanced` between closer and farther.
     """
     far = polarity == "balanced" and rng.random() < 0.5
