@@ -33,8 +33,8 @@ class GRPOArgs(SamplingArgs):
     loss_type: Literal["grpo", "dr_grpo", "dapo"] = field(
         default="grpo",
         metadata={
-            "help": "grpo: mean over tokens, then completions; dr_grpo: sum over a constant length (advantages "
-            "are still divided by their group's std, as by default in trl); dapo: mean over all tokens"
+            "help": "grpo: mean over tokens, then completions; dr_grpo: sum over a constant length (but "
+            "advantages are divided by their group's std, as by default in trl); dapo: mean over all tokens"
         },
     )
 

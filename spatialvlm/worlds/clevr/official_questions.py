@@ -1,7 +1,7 @@
 """New questions of CLEVR's official families, in the official words, with the official form of answer.
 
-The families and their structures are those of the CLEVR generator (Johnson et al., CVPR 2017): chains of up to
-three sides, things with the same attribute, two sides at once, one kind or another. References are unique.
+The families and their structures are those of the CLEVR generator (Johnson et al., CVPR 2017): chains of up
+to three sides, things with the same attribute, two sides at once, one kind or another. References are unique.
 """
 
 from __future__ import annotations
