@@ -24,11 +24,11 @@ reproduce-embedded: $(VENV)/.installed
 	$(BIN)/python model/reproduce_sat.py --profile embedded
 
 test: lint
-	$(BIN)/pytest -n logical --dist loadfile
+	$(BIN)/pytest -n logical --dist loadfile --no-loadscope-reorder
 
 # Everything that takes seconds: for use while editing, and before every commit.
 test-fast: $(VENV)/.installed-test
-	$(BIN)/pytest -n logical --dist loadfile -m "not slow"
+	$(BIN)/pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

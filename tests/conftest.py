@@ -20,6 +20,11 @@ atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=Tr
 torch.set_num_threads(1)  # tiny matrices: more threads cost time and would let sums come out in another order
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: a long file that starts last leaves the other cores idle."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real samples: REAL_DATA, or `shared/data` beside the repository; skips where absent."""
