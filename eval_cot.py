@@ -152,7 +152,7 @@ def main(args: Args) -> dict:
         client = ServerClient(args, args.model, cache, args.max_new_tokens, args.seed)
     else:
         model, processor = loading.load(args)
-        weights = model.config.name_or_path or type(model).__name__
+        weights = loading.weights_name(model)
         folder, name = open_run(args, weights), Path(weights).name
         client = LocalClient(model, processor, args.max_new_tokens, args.concurrency)
 

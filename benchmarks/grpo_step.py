@@ -93,8 +93,8 @@ def check(args: Args) -> None:
     args.ways = args.ways or ["plain", *["trl"] * (not qwen), "ours"]
     if qwen and ("trl" in args.ways or args.profile_step):
         raise UserError("--shape qwen2-vl-small goes with --ways plain ours and without --profile_step")
-    for name in ("steps", "prompts", "prompts_per_pass", "decoder_layers", "vision_layers"):
-        require_at_least(1, **{name: getattr(args, name)})
+    names = ("steps", "prompts", "prompts_per_pass", "decoder_layers", "vision_layers")
+    require_at_least(1, **{name: getattr(args, name) for name in names})
     require_at_least(2, completion_length=args.completion_length)
     if bad := [number for number in args.num_generations if number < 2]:
         raise UserError(f"--num_generations {bad[0]}: a group needs at least 2 completions")

@@ -29,7 +29,7 @@ from spatialvlm.training import loop, sft
 @dataclass
 class Args(SparkleArgs, sft.SFTArgs):
     run_name: str = field(default="sft", metadata={"help": "first part of the run folder's name"})
-    learning_rate: float = field(default=1e-4, metadata={"help": "of AdamW"})
+    learning_rate: float = field(default=1e-4, metadata={"help": "learning rate of AdamW"})
 
 
 def main(args: Args) -> None:

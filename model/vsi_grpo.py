@@ -45,7 +45,7 @@ class Args(VSIArgs, grpo.GRPOArgs):
         default="relative", metadata={"help": "of numbers: from the relative error, as published, or mra"}
     )
     num_generations: int = field(default=14, metadata={"help": "completions per prompt (a group)"})
-    learning_rate: float = field(default=1e-5, metadata={"help": "of AdamW"})
+    learning_rate: float = field(default=1e-5, metadata={"help": "learning rate of AdamW"})
     beta: float = field(default=1e-4, metadata={"help": "weight of the KL term; 0 collapses, as published"})
     dynamic_sampling: bool = field(
         default=False, metadata={"help": "replace groups whose rewards are all equal by fresh prompts"}

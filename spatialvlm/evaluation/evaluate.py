@@ -34,7 +34,7 @@ from spatialvlm.example import Example
 from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import rollout
 from spatialvlm.models.inputs import Batch
-from spatialvlm.models.loading import ModelArgs
+from spatialvlm.models.loading import ModelArgs, weights_name
 from spatialvlm.models.sharding import in_step
 from spatialvlm.run_folder import DataSource, Run, fingerprint
 
@@ -272,7 +272,7 @@ def open_run(model, args: Args, benchmark: str, data: DataSource | None = None) 
 
     The same command comes back to the same folder; other arguments, weights or data lead to another one.
     """
-    weights = getattr(model.config, "_name_or_path", "") or type(model).__name__
+    weights = weights_name(model)
     config = asdict(args) | {
         "benchmark": benchmark,
         "weights": weights,

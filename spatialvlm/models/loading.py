@@ -110,6 +110,11 @@ def model_name(args: ModelArgs) -> str:
     return args.model or defaults_by_profile(type(args))["model"][resolve_profile(args)[0]]
 
 
+def weights_name(model) -> str:
+    """Where a loaded model's weights come from (hub id or folder); its class where it was made in memory."""
+    return model.config.name_or_path or type(model).__name__
+
+
 def config_for(name: str, profile: str = "auto") -> Path:
     """The published configuration `name` in runs/, or its embedded twin, as the profile says."""
     return RUNS / name if _resolve(profile)[0] == "paper" else RUNS / "embedded" / name

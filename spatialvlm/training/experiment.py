@@ -75,9 +75,15 @@ class RunArgs(loading.ModelArgs):
     def check(self) -> None:
         """Raise UserError naming the first invalid argument."""
         super().check()  # the trainer's, which comes after in a script's Args
-        limits = ("train_limit", "eval_limit", "eval_batch_size", "save_steps", "save_total_limit")
-        for name in (*limits, "log_completions_steps"):
-            require_at_least(1, **{name: getattr(self, name)})
+        require_at_least(
+            1,
+            train_limit=self.train_limit,
+            eval_limit=self.eval_limit,
+            eval_batch_size=self.eval_batch_size,
+            save_steps=self.save_steps,
+            save_total_limit=self.save_total_limit,
+            log_completions_steps=self.log_completions_steps,
+        )
 
 
 class Experiment:
@@ -115,7 +121,7 @@ class Experiment:
         self.max_new_tokens, self.group, self.write_card = max_new_tokens, group, write_card
         self.args = args
         self.main = distributed.state().is_main_process
-        weights = model.config.name_or_path or type(model).__name__
+        weights = loading.weights_name(model)
         arguments = asdict(args) | {
             "weights_state": fingerprint(weights),
             "data_state": fingerprint(args.data),

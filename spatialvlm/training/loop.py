@@ -74,8 +74,8 @@ class TrainingArgs:
     def check(self) -> None:
         """Raise UserError naming the first invalid argument."""
         above_zero = ("max_steps", "learning_rate", "max_grad_norm", "lora_r", "lora_alpha", self.per_pass)
-        for name in (*above_zero, "gradient_accumulation_steps"):
-            require_above_zero(**{name: getattr(self, name)})
+        names = (*above_zero, "gradient_accumulation_steps")
+        require_above_zero(**{name: getattr(self, name) for name in names})
         require_at_least(0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay)
         if not 0 <= self.lora_dropout < 1:
             raise UserError(f"--lora_dropout {self.lora_dropout}: must be at least 0 and less than 1")

@@ -54,8 +54,8 @@ class SamplingArgs(TrainingArgs):
                 f"--num_generations {self.num_generations}: a group needs at least 2 completions, "
                 "because each is judged against the others; 4 is the published number"
             )
-        for name in ("max_completion_length", "sampling_batch_size", "temperature"):
-            require_above_zero(**{name: getattr(self, name)})
+        names = ("max_completion_length", "sampling_batch_size", "temperature")
+        require_above_zero(**{name: getattr(self, name) for name in names})
         require_at_least(0, max_resamples=self.max_resamples)
 
 

@@ -41,7 +41,7 @@ def scripted(monkeypatch):
     """Replaces the model by a function of (prompt, images), which gives one text or the list of all samples;
     returns the list of batch sizes asked for.
     """
-    model = SimpleNamespace(device="cpu", config=SimpleNamespace(_name_or_path="scripted"))
+    model = SimpleNamespace(device="cpu", config=SimpleNamespace(name_or_path="scripted"))
 
     def install(answer):
         sizes, asked = [], []
