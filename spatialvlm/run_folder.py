@@ -15,12 +15,14 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,10 @@ class Run:
                 f"{self.folder} holds a run with other arguments ({'; '.join(changed)}); "
                 "use another --output_dir or --run_name, or delete the folder"
             )
+        if "processes" in config["arguments"]:
+            (_, before), (_, now) = _per_step(config["arguments"]), _per_step(arguments)
+            if before != now:
+                _say(f"prompts per step: {now}, not {before}; results agree up to rounding, dropout apart")
         before, now = [config, *config.get("resumed", [])][-1], environment()
         if changed := _changed_environment(before, now):
             _say(f"resuming what was made with {changed}: results may differ in their last digits")
@@ -316,13 +322,41 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(config), default=str))
 
 
+# What multiplies to the prompts of a training step; `processes` is recorded among a run's arguments.
+PER_STEP = ("prompts_per_device", "per_device_batch_size", "gradient_accumulation_steps", "processes")
+
+
 def differences(before: Mapping, now: Mapping, may_differ: Sequence[str] = ()) -> list[str]:
-    """The arguments that changed, as text; `may_differ` does not count."""
-    return [
+    """The arguments that changed, as text; `may_differ` does not count.
+
+    How a step's prompts are split over passes and processes changes no result, so of that only their number
+    is compared. Runs of earlier versions do not say how many processes they had: there the flags must be the
+    same.
+    """
+    changed = []
+    if "processes" in before and "processes" in now:
+        may_differ = (*may_differ, *PER_STEP)
+        (made, factors), (wanted, others) = _per_step(before), _per_step(now)
+        if made != wanted:
+            again = Fraction(made * now.get("gradient_accumulation_steps", 1), wanted)
+            remedy = f"--gradient_accumulation_steps {again} makes them {made}"
+            if again.denominator > 1:
+                remedy = f"launch {before['processes']} processes as before"
+            changed = [f"prompts per step were {factors}, now {others}: {remedy}"]
+    else:
+        may_differ = (*may_differ, "processes")
+    return changed + [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
         if name not in may_differ and before.get(name) != now.get(name)
     ]
+
+
+def _per_step(arguments: Mapping) -> tuple[int, str]:
+    """(prompts per training step over all processes, how they come about)."""
+    factors = {name: arguments[name] for name in PER_STEP if name in arguments}
+    count = math.prod(factors.values())
+    return count, f"{count} ({' x '.join(f'{name} {factor}' for name, factor in factors.items())})"
 
 
 def _csv(rows: Sequence[Mapping], columns: Sequence[str], header: bool = True) -> str:

@@ -90,6 +90,44 @@ def test_what_changes_no_result_may_differ(tmp_path):
         Run(tmp_path, CONFIG | {"batch_size": 1}, may_differ=())
 
 
+STEP = {"prompts_per_device": 2, "gradient_accumulation_steps": 8, "processes": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"processes": 1}, "--gradient_accumulation_steps 16 makes them 32"),
+        ({"processes": 4}, "--gradient_accumulation_steps 4 makes them 32"),
+        ({"processes": 1, "prompts_per_device": 1}, "--gradient_accumulation_steps 32 makes them 32"),
+        ({"processes": 3}, "launch 2 processes as before"),
+        ({"processes": 1, "gradient_accumulation_steps": 16}, None),
+        ({"processes": 1, "prompts_per_device": 4}, None),
+        ({"gradient_accumulation_steps": 16, "prompts_per_device": 1}, None),
+    ],
+)
+def test_prompts_per_step_are_compared_over_all_processes(tmp_path, capsys, change, remedy):
+    Run(tmp_path, CONFIG | STEP)
+    if remedy is None:
+        Run(tmp_path, CONFIG | STEP | change)
+        assert (
+            "32 (prompts_per_device 2 x gradient_accumulation_steps 8 x processes 2)"
+            in capsys.readouterr().out
+        )
+        return
+    with pytest.raises(UserError, match=f"prompts per step were 32 .* x processes 2.*{remedy}") as caught:
+        Run(tmp_path, CONFIG | STEP | change)
+    assert "processes was" not in str(caught.value)
+
+
+def test_runs_that_do_not_record_their_processes_are_compared_by_their_flags(tmp_path, capsys):
+    earlier = {name: value for name, value in STEP.items() if name != "processes"}
+    Run(tmp_path, CONFIG | earlier)
+    Run(tmp_path, CONFIG | STEP | {"processes": 1})
+    assert "prompts per step" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="prompts_per_device was 2, now 4"):
+        Run(tmp_path, CONFIG | STEP | {"prompts_per_device": 4, "gradient_accumulation_steps": 4})
+
+
 def test_a_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="config.json is damaged"):

@@ -121,11 +121,13 @@ class Experiment:
         self.max_new_tokens, self.group, self.write_card = max_new_tokens, group, write_card
         self.args = args
         self.main = distributed.state().is_main_process
+        self.processes = distributed.state().num_processes
         weights = loading.weights_name(model)
         arguments = asdict(args) | {
             "weights_state": fingerprint(weights),
             "data_state": fingerprint(args.data),
             "eval_data_state": fingerprint(args.eval_data),
+            "processes": self.processes,
         }
         self.folder = distributed.on_main(lambda: _folder(script, args))
         run = distributed.on_main(lambda: Run(self.folder, arguments, MAY_DIFFER))
@@ -165,7 +167,7 @@ class Experiment:
     ) -> list[Record]:
         """Answers to `examples`, in the run folder's part `name`; they are the test's without `data`."""
         data = data or self.test_data
-        arguments = asdict(self.args) | {"evaluated": name}
+        arguments = asdict(self.args) | {"evaluated": name, "processes": self.processes}
         folder = distributed.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER, data=data))
         settings = evaluate.Settings(
             self.benchmark.rules["strict"],

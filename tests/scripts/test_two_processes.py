@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas
 import pytest
 from commands import launch, run, run_two
+from processes import together
 from safetensors.torch import load_file
 from tiny import image
 
@@ -75,16 +76,24 @@ def test_two_processes_equal_one_and_resume(one, sharded, tmp_path):
 
     if sharded:  # checkpoints are no others: adapters are whole on every process
         return
-    stopped = tmp_path / "stopped"
-    shutil.copytree(two, stopped)  # as it was when two steps were done
-    for name in ("checkpoint-4", "adapter", "trained", "shuffled"):
-        shutil.rmtree(stopped / "run" / name)
+    stopped, alone = tmp_path / "stopped", tmp_path / "alone"
+    for copy in (stopped, alone):
+        shutil.copytree(two, copy)  # as it was when two steps were done
+        for name in ("checkpoint-4", "adapter", "trained", "shuffled"):
+            shutil.rmtree(copy / "run" / name)
     done = run_two(script, *shared, "--resume", folder=stopped)
     assert done.returncode == 0, done.stderr[-9000:]
     assert "resuming run after step 2" in done.stdout
     assert metrics(stopped / "run") == metrics(two / "run")
     for name in ("adapter/adapter_model.safetensors", "trained/predictions.jsonl"):
         assert (stopped / "run" / name).read_bytes() == (two / "run" / name).read_bytes()
+
+    # One process with these flags would learn from half the prompts; with twice the accumulation it agrees.
+    done = together(script, (*shared, "--resume"), alone, [{}])
+    assert done.returncode == 2 and "--gradient_accumulation_steps 2 makes them 4" in done.stderr
+    run(script, *shared, "--resume", "--gradient_accumulation_steps", 2, folder=alone)
+    for found, wanted in zip(metrics(alone / "run"), metrics(one / "run"), strict=True):
+        assert found == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
 def png(number: int, broken: bool) -> bytes:
