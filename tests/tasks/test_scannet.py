@@ -14,7 +14,7 @@ from pytest import approx
 
 from spatialvlm.errors import UserError
 from spatialvlm.tasks.vsi import scannet
-from spatialvlm.tasks.vsi.questions import candidates
+from spatialvlm.tasks.vsi.questions import candidates, targets
 from spatialvlm.worlds.rooms import annotation, rooms
 from spatialvlm.worlds.rooms.annotation import Box
 
@@ -69,6 +69,80 @@ def test_labels_are_made_clean(scan, tmp_path):
     assert not {"remove", "floor"} & set(before.object_counts) and "trashcan" not in after.objects
     things = len(scans.room(0).things)
     assert sum(map(len, before.objects.values())) == sum(after.object_counts.values()) == things - 1
+
+
+def again(*entries: int, **fields):
+    """Lists some of the objects a second time, with other fields."""
+
+    def change(content):
+        groups = content["segGroups"]
+        for number in entries or range(len(groups)):
+            groups.append(groups[number] | {"id": len(groups), "objectId": len(groups)} | fields)
+
+    return change
+
+
+def reversed_again(content):
+    for entry in [*content["segGroups"]]:
+        content["segGroups"].append(entry | {"segments": entry["segments"][::-1] * 2})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        again(),  # as in scene0217_00: all of them under ids of their own
+        lambda content: content["segGroups"].extend([*content["segGroups"]]),  # under the same ids
+        reversed_again,
+        lambda content: (again()(content), again()(content)),
+        again(1, 3),
+        again(1, label=" FLOOR"),  # a wall or a floor is no thing, whatever else its segments are
+    ],
+)
+def test_an_object_that_is_listed_twice_is_one(scan, change):
+    once = scannet.read(scan)
+    before = json.loads(file(scan, scannet.OBJECTS).read_text())
+    changed(file(scan, scannet.OBJECTS), change)
+    assert len(json.loads(file(scan, scannet.OBJECTS).read_text())["segGroups"]) > len(before["segGroups"])
+    assert scannet.read(scan) == once
+
+
+@pytest.mark.parametrize("id", [1, 99])
+def test_another_object_of_the_same_label_stays(scan, id):
+    """By its segments alone: its id may be another's."""
+    first, second = (thing.label for thing in scans.room(0).things[:2])
+    before = scannet.read(scan)
+    changed(file(scan, scannet.OBJECTS), group(2, label=first, objectId=id))
+    after = scannet.read(scan)
+    assert after.object_counts[first] == before.object_counts[first] + (first != second)
+    assert len(set(after.objects[first])) == after.object_counts[first]
+
+
+def test_entries_that_share_segments_are_one_object_above_half(scan):
+    """Five segments alike in size: 4 of the 5 are the object; 3 of 5 and 3 of 5, one shared, are two."""
+    content = json.loads(file(scan, scannet.SEGMENTS).read_text())
+    content["segIndices"] = [
+        1000 + number % 5 if segment // 100 == 1 else segment
+        for number, segment in enumerate(content["segIndices"])
+    ]
+    file(scan, scannet.SEGMENTS).write_text(json.dumps(content))
+    label = scans.room(0).things[0].label
+    counts = []
+    for one, other in ((range(5), range(4)), (range(4), range(1, 5)), (range(3), range(2, 5))):
+        entries = [{"label": label, "segments": [1000 + n for n in of]} for of in (one, other)]
+        changed(file(scan, scannet.OBJECTS), lambda c, entries=entries: c.update(segGroups=entries))
+        found = scannet.read(scan)
+        counts.append(found.object_counts[label])
+        assert len(found.objects[label]) == found.object_counts[label]
+    assert counts == [1, 1, 2]
+
+
+def test_the_published_scan_that_lists_all_twice(real_data):
+    scan = scannet.read(real_data / "field_cases/t1-objects-twice/scene0217_00")
+    expected = {"bed": 2, "stool": 2, "bookshelf": 1, "trash bin": 1}
+    assert scan.object_counts == expected | dict.fromkeys(("plant", "lamp", "chair", "table"), 1)
+    assert {label: len(boxes) for label, boxes in scan.objects.items()} == scan.object_counts
+    available = {name: len(listed) for name, listed in candidates(scan).items()}
+    assert sum(targets(1, available, "available").values()) == 38  # 5 where objects count twice
 
 
 @pytest.mark.parametrize("end", [scannet.MESH, scannet.SEGMENTS, scannet.OBJECTS, ".txt"])

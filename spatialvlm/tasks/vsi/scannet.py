@@ -4,7 +4,8 @@ A scan's folder holds `<scan>.txt` (with `axisAlignment`), `<scan>_vh_clean_2.pl
 `<scan>_vh_clean_2.0.010000.segs.json` (the segment of every vertex) and `<scan>.aggregation.json` (the
 segments of every object). `scannetv2-labels.combined.tsv` turns annotators' words into cleaner labels
 (`trash can`, not `trashcan`). Only labels of things are kept: walls, floors, ceilings and what has no name
-have no questions.
+have no questions. Some aggregations list their objects twice (all of scene0217_00's): an entry with the label
+of an earlier one and more than `SAME` of the vertices of both is the same object, whatever its id.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LABEL_COLUMNS = ("raw_category", "category")
 ALPHA = 5.0  # of the alpha shape, 1/m: what is narrower than some 40 cm is no gap (VSI-Bench's value)
 SAMPLED = 10_000  # points that an area is taken from, as in VSI-Bench
 ALIGNED = 1.01  # how much larger a box along the walls may be than the smallest one
+SAME = 0.5  # intersection over union of vertices above which two entries of a label are one object
 THINNEST = 0.01  # metres: no side of a box is shorter, though a scanned sheet has no thickness
 _FETCH = "fetch the scan again, or move its folder away"
 
@@ -96,13 +98,15 @@ def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> Scen
     groups = _json(_file(folder, OBJECTS)).get("segGroups")
     if not isinstance(groups, list) or not groups:
         raise UserError(f"{where} has no object ('segGroups' is empty); {_FETCH}")
-    objects: dict[str, list] = {}
+    objects: dict[str, list[np.ndarray]] = {}  # the vertices of each object, by label
     vertices = _Vertices(np.array(segments))
     for number, group in enumerate(groups):
         label, chosen = _object(group, vertices, f"{where} object {number}")
         label = (label_map or {}).get(label, label).strip().lower()
         if label not in NO_THINGS:
-            objects.setdefault(label, []).append(upright_box(points[chosen]))
+            listed = objects.setdefault(label, [])
+            if not any(_is_same(chosen, other) for other in listed):
+                listed.append(chosen)
     if not objects:
         raise UserError(f"{where} has no object but walls, floors and the like; {_FETCH}")
     try:
@@ -112,8 +116,8 @@ def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> Scen
     return SceneAnnotation(
         scan,
         area,
-        {label: len(boxes) for label, boxes in objects.items()},
-        {label: tuple(boxes) for label, boxes in objects.items()},
+        {label: len(listed) for label, listed in objects.items()},
+        {label: tuple(upright_box(points[chosen]) for chosen in listed) for label, listed in objects.items()},
     )
 
 
@@ -130,7 +134,7 @@ class _Vertices:
 
 
 def _object(group: Any, vertices: _Vertices, where: str) -> tuple[str, np.ndarray]:
-    """(label, numbers of the vertices) of an object."""
+    """(label, numbers of the vertices, each once) of an object."""
     label = group.get("label") if isinstance(group, dict) else None
     if not isinstance(label, str) or not label.strip():
         raise UserError(f"{where} has no 'label'; {_FETCH}")
@@ -139,10 +143,16 @@ def _object(group: Any, vertices: _Vertices, where: str) -> tuple[str, np.ndarra
     if not isinstance(wanted, list) or not wanted:
         raise UserError(f"{where} has no 'segments'; {_FETCH}")
     _check_whole(wanted, "segments", where)
-    chosen = vertices.of(np.array(wanted))
+    chosen = vertices.of(np.unique(wanted))
     if not len(chosen):
         raise UserError(f"{where}: none of its {len(wanted)} 'segments' has a vertex in the mesh; {_FETCH}")
     return label.strip(), chosen
+
+
+def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two entries of a label are the same object, by their vertices."""
+    common = len(np.intersect1d(one, other, assume_unique=True))
+    return common > SAME * (len(one) + len(other) - common)
 
 
 def _check_whole(numbers: list[Any], name: str, where: str) -> None:
