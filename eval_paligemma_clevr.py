@@ -3,12 +3,14 @@
 python eval_paligemma_clevr.py                               # GPU: PaliGemma 2, CoGenT ValB; CPU: embedded
 python eval_paligemma_clevr.py --data MMInstruction/Clevr_CoGenT_ValA      # or MMInstruction/SuperClevr_Val
 python eval_paligemma_clevr.py --data ../clevr               # an official folder: images, scenes, questions
-python eval_paligemma_clevr.py --data ../superclevr          # Super-CLEVR's: images, questions.json
+python eval_paligemma_clevr.py --data ../superclevr --split val    # Super-CLEVR's: images, questions.json
 python eval_paligemma_clevr.py --data ../clevr --form free   # our own short questions over those real scenes
 python eval_paligemma_clevr.py --data ../clevr --shuffle_images    # ablation: what the text gives away
 python eval_paligemma_clevr.py --num_samples 4               # Pass@4 of samples at temperature 1.0
 accelerate launch eval_paligemma_clevr.py                    # sharded over all GPUs
 
+Super-CLEVR's one file of questions is split by its images' numbers: 0 to 19,999 train, to 24,999 val, to
+29,999 test, which is the default.
 Prints accuracy by family with 95 % intervals beside chance, the better of two blind baselines: a uniform
 guess among the answers that the family allows, and its most common answer in this very test; and close_call,
 the fraction of the wrong counts that are off by exactly one. Answers are greedy, or sampled with

@@ -68,6 +68,56 @@ def test_a_vehicle_is_read_out_of_a_sentence(folder):
     assert strict.parse("It is a cube.", example) is None
 
 
+EDGES = {"train": (0, 19_999), "val": (20_000, 24_999), "test": (25_000, 29_999)}  # first, last image
+
+
+def of_image(number, id):
+    return row(id, *ASKED[id % 5], image_filename=f"superCLEVR_new_{number:06}.png")
+
+
+@pytest.fixture
+def whole(folder):
+    """Questions about the first and the last image of every split, out of order, all images there."""
+    numbers = [29_999, 0, 20_000, 25_000, 24_999, 19_999]
+    write(folder, [of_image(number, id) for id, number in enumerate(numbers)])
+    for number in numbers:
+        tiny.image(0).save(folder / f"images/superCLEVR_new_{number:06}.png")
+    return folder
+
+
+@pytest.mark.parametrize("split", [None, "train", "val", "test"])
+def test_the_official_splits(whole, split, capsys):
+    found = clevr.load(whole, split)
+    images = [f"superCLEVR_new_{number:06}.png" for number in EDGES[split or "test"]]
+    assert sorted(example.images[0].name for example in found) == images
+    ids = {"train": [1, 5], "val": [2, 4], "test": [0, 3]}[split or "test"]
+    assert [example.id for example in found] == [f"superclevr-{id}" for id in ids]
+    assert len(clevr.load(whole, split, limit=1)) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_of_one_split_needs_no_name_of_it(folder):
+    assert [*clevr.load(folder)] == [*clevr.load(folder, "train")]
+    with pytest.raises(UserError, match="no question about an image of split 'val', only of: train"):
+        clevr.load(folder, "val")
+    with pytest.raises(UserError, match="split 'valid', only of: train"):
+        clevr.load(folder, "valid")
+    write(folder, [of_image(30_000, 0)])
+    with pytest.raises(UserError, match="split 'test', only of: none .no number from 0 to 29,999"):
+        clevr.load(folder, "test")
+
+
+def test_a_folder_with_some_of_the_images_says_so(whole, capsys):
+    (whole / "images/superCLEVR_new_029999.png").unlink()
+    assert [example.id for example in clevr.load(whole, "test")] == ["superclevr-3"]
+    line = f"{whole} holds only some images of split 'test': 1 of its 2 questions are taken\n"
+    assert capsys.readouterr().err == line
+    (whole / "images/superCLEVR_new_025000.png").unlink()
+    with pytest.raises(UserError, match="none of the 2 questions of split 'test' .* add them, or give anoth"):
+        clevr.load(whole)
+    assert len(clevr.load(whole, "val")) == 2
+
+
 def test_which_benchmark_a_place_holds(folder, tmp_path):
     assert benchmark(str(folder)) is SUPERCLEVR and SUPERCLEVR.title == "Super-CLEVR"
     assert benchmark("MMInstruction/SuperClevr_Val") is SUPERCLEVR
@@ -101,7 +151,7 @@ def test_a_file_without_questions_is_named(folder, content):
 
 def test_a_row_that_is_no_record(folder):
     write(folder, [3])
-    with pytest.raises(UserError, match="questions.json row 0 has no 'question'"):
+    with pytest.raises(UserError, match="questions.json row 0 has no .image_filename."):
         clevr.load(folder)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
@@ -41,6 +42,8 @@ VEHICLES = {
     "bicycle": ("road bike", "utility bike", "mountain bike", "tandem bike"),
 }
 VEHICLE_SHAPES = sum(VEHICLES.values(), ())  # the answers to "What shape is ..."
+# Super-CLEVR has one file of 300,000 questions, which its authors split by the images' numbers.
+SUPERCLEVR_SPLITS = {"train": range(20_000), "val": range(20_000, 25_000), "test": range(25_000, 30_000)}
 
 
 def load(
@@ -56,7 +59,9 @@ def load(
             rows with `image, problem, solution`: a hub id such as `MMInstruction/Clevr_CoGenT_ValA`,
             `..._ValB` or `MMInstruction/SuperClevr_Val`, a parquet or jsonl file, or a folder of those.
         split: of a folder with several (`train`, `val`, `test`): the one whose name is in the file names, by
-            default `val`; of a hub id, by default `train`, the only one the hub has.
+            default `val`; of Super-CLEVR's folder the one that an image's number belongs to
+            (`SUPERCLEVR_SPLITS`), by default the only one of its questions, of several `test`; of a hub id,
+            by default `train`, the only one the hub has.
         limit: at most this many.
         form: `free` asks our own questions (`load_free`), of rendered scenes or an official folder.
 
@@ -81,7 +86,7 @@ def _load(path: str | Path, split: str | None, limit: int | None, form: str) -> 
     if (Path(path) / "questions").is_dir():
         return _load_folder(Path(path), split, limit)
     if superclevr_questions(path):
-        return _load_superclevr(Path(path), limit)
+        return _load_superclevr(Path(path), split, limit)
     if is_official_folder(path):
         raise UserError(f"{path} has no questions/ folder; CLEVR's official questions lie there")
     return _load_hub(path, split or "train", limit)
@@ -283,21 +288,50 @@ def superclevr_questions(folder: str | Path) -> Path | None:
     return found[0] if found and (Path(folder) / "images").is_dir() else None
 
 
-def _load_superclevr(folder: Path, limit: int | None) -> list[Example]:
+def _load_superclevr(folder: Path, split: str | None, limit: int | None) -> list[Example]:
     """Super-CLEVR's questions (Li et al., CVPR 2023): CLEVR's, about vehicles, as its authors publish them.
 
-    The scenes (one file per image) are not needed. Answers are JSON's own: true and false for yes and no, a
-    number for a count, a text for an attribute.
+    Those whose image is not in the folder are left out, and one line says so. The scenes (one file per image)
+    are not needed. Answers are JSON's own: true and false for yes and no, a number for a count, a text for an
+    attribute.
     """
     file = superclevr_questions(folder)
     content = _json(file)
-    asked = content.get("questions") if isinstance(content, dict) else None
-    if not isinstance(asked, list) or not asked:
+    listed = content.get("questions") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not listed:
         raise UserError(f"{file} holds no 'questions'; it should be a Super-CLEVR questions file")
+    by_split: dict[str | None, list[int]] = {}
+    for number, row in enumerate(listed):
+        name = rows.text(row, "image_filename", f"{file} row {number}")
+        by_split.setdefault(_superclevr_split(name), []).append(number)
+    chosen = split or ("test" if len(by_split) > 1 else next(iter(by_split)))
+    if chosen not in by_split:
+        there = ", ".join(name or "none (no number from 0 to 29,999)" for name in by_split)
+        raise UserError(f"{file} has no question about an image of split '{chosen}', only of: {there}")
+    images = {image.name for image in (folder / "images").iterdir()}
+    numbers = by_split[chosen]
+    present = [number for number in numbers if listed[number]["image_filename"].strip() in images]
+    if not present:
+        first = listed[numbers[0]]["image_filename"]
+        raise UserError(
+            f"none of the {len(numbers):,} questions of split '{chosen}' in {file} has its image in "
+            f"{folder / 'images'} (the first is {first}); add them, or give another --split"
+        )
+    if len(present) < len(numbers):
+        print(
+            f"{folder} holds only some images of split '{chosen}': {len(present):,} of its {len(numbers):,} "
+            "questions are taken",
+            file=sys.stderr,
+        )
     return [
-        _vehicle_example(folder, f"{file} row {number}", number, row)
-        for number, row in enumerate(asked[:limit])
+        _vehicle_example(folder, f"{file} row {number}", number, listed[number]) for number in present[:limit]
     ]
+
+
+def _superclevr_split(name: str) -> str | None:
+    """`val` of `superCLEVR_new_020000.png`; None of a name without such a number."""
+    found = re.search(r"_(\d{6})\.", name)
+    return next((split for split, of in SUPERCLEVR_SPLITS.items() if found and int(found[1]) in of), None)
 
 
 def _vehicle_example(folder: Path, where: str, number: int, row: Any) -> Example:
