@@ -33,6 +33,7 @@ from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import rollout
+from spatialvlm.models.halving import Halving
 from spatialvlm.models.inputs import Batch
 from spatialvlm.models.loading import ModelArgs, weights_name
 from spatialvlm.models.sharding import in_step
@@ -112,6 +113,7 @@ class Settings:
         num_samples: 1 takes the likeliest tokens; k samples k answers at `temperature`, each from `seed`, the
             example's id and its number alone (the first of 4 is the first of 8).
         num_workers: processes that decode and preprocess images while the model runs.
+        flag: which sets `batch_size`, for messages.
     """
 
     rule: Rule = STRICT_CHOICE
@@ -121,6 +123,7 @@ class Settings:
     temperature: float = SAMPLING_TEMPERATURE
     seed: int = 0
     num_workers: int = 0
+    flag: str = "batch_size"
 
     @property
     def questions(self) -> int:
@@ -379,6 +382,7 @@ def answer(
     todo = by_length([index for index, id in enumerate(gold.answers) if id not in done], gold.lengths)
     shards = distributed.shards(todo, settings.questions)
     batches = prepared(processor, examples, shards, min(settings.num_workers, len(shards)))
+    halving = Halving(model, settings.flag, settings.batch_size)
     right, answered = sum(record["correct"] for record in done.values()), len(done)
     quiet = progress is None or not distributed.state().is_main_process
     with tqdm(total=len(examples), initial=answered, desc=progress, unit="q", disable=quiet) as bar:
@@ -387,7 +391,9 @@ def answer(
             def records() -> list[Record]:
                 with in_step(model):
                     batch = next(batches)
-                    completions = _generate(model, processor, batch, settings) if batch.examples else []
+                    completions = (
+                        _generate(model, processor, batch, settings, halving) if batch.examples else []
+                    )
                 return [
                     to_record(example, texts, settings.rule, gold.answers[example.id])
                     for example, texts in zip(batch.examples, completions, strict=True)
@@ -400,23 +406,32 @@ def answer(
             yield found
 
 
-def _generate(model, processor, batch: Prepared, settings: Settings) -> list[list[str]]:
+def _generate(model, processor, batch: Prepared, settings: Settings, halving: Halving) -> list[list[str]]:
     """(B lists of `num_samples`) texts."""
-    try:
+
+    def generate(rows: Sequence[int]) -> list[list[str]]:
+        whole = len(rows) == len(batch.examples)
         completions = rollout.sample(
             model,
-            batch.inputs.to(model.device),
+            (batch.inputs if whole else batch.inputs.select(rows)).to(model.device),
             settings.num_samples,
             settings.max_new_tokens,
             temperature=settings.temperature if settings.num_samples > 1 else 0,
-            seeds=[Random(f"{settings.seed}-sample-{e.id}").getrandbits(62) for e in batch.examples],
+            seeds=[
+                Random(f"{settings.seed}-sample-{batch.examples[row].id}").getrandbits(62) for row in rows
+            ],
         )
+        return rollout.decode(processor, completions)
+
+    try:
+        return halving(generate, range(len(batch.examples)), each=settings.num_samples)
     except torch.OutOfMemoryError:
+        questions = min(halving.batch_size // settings.num_samples, len(batch.examples))
+        several = f"{questions} questions at a time; use a smaller --{halving.flag}"
+        one = "one question at a time; use --load_in_4bit, smaller images or shorter answers"
         raise UserError(
-            f"too little memory on {model.device} for {len(batch.examples)} questions at a time; "
-            "use a smaller --batch_size"
+            f"too little memory on {model.device} for {several if questions > 1 else one}"
         ) from None
-    return rollout.decode(processor, completions)
 
 
 # ---- batches prepared by worker processes, which decode and resize images while the model runs

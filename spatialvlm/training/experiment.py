@@ -175,6 +175,8 @@ class Experiment:
             max_new_tokens=self.max_new_tokens,
             num_samples=num_samples,
             seed=self.args.seed,
+            num_workers=evaluate.default_workers(model.device),
+            flag="eval_batch_size",
         )
         progress = f"test, {name}"
         gold = evaluate.gold_answers(examples, settings, progress)

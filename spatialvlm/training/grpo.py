@@ -187,13 +187,13 @@ class Trainer(loop.Trainer):
         Without activations to keep, more prompts fit in a pass than the policy's has.
         """
         args, model = self.args, self.model
-        size = max(args.prompts_per_pass, args.sampling_batch_size // (4 * args.num_generations))
-        logps: list[Tensor] = []
+        each = min(4 * args.num_generations, max(1, args.sampling_batch_size // args.prompts_per_pass))
+
+        def score(groups: Sequence[Group]) -> list[Tensor]:
+            return [*rollout.per_token_logps(model, *self.sampler.micro_batch(groups), args.temperature)]
+
         with torch.no_grad(), rollout.evaluating(model), model.disable_adapter(), in_step(model):
-            for start in range(0, len(groups), size):
-                batch, completions = self.sampler.micro_batch(groups[start : start + size])
-                logps += rollout.per_token_logps(model, batch, completions, args.temperature)
-        return logps
+            return self.sampler.halving(score, groups, each)
 
     def samples(self, count: int = 4) -> list[dict]:
         """Prompts of this process's last step, before filtering, with their completions and rewards."""

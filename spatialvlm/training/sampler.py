@@ -21,6 +21,7 @@ from spatialvlm import distributed
 from spatialvlm.errors import UserError, require_above_zero, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.models import rollout
+from spatialvlm.models.halving import Halving
 from spatialvlm.models.sharding import in_step
 from spatialvlm.training.loop import TrainingArgs, example_index
 
@@ -112,6 +113,7 @@ class Sampler:
         self.reward, self.args = reward, args
         self.vision_is_trained = rollout.vision_is_trained(model)
         self.images = rollout.ImageCache()
+        self.halving = Halving(model, "sampling_batch_size", args.sampling_batch_size)
         self._warned = False
 
     def collect(self, drawn: int) -> Collected:
@@ -133,7 +135,7 @@ class Sampler:
 
             def sample(numbers: Sequence[int] = numbers, groups: list[Group] = groups) -> list[Summary]:
                 with in_step(self.model):
-                    groups.extend(self.sample(numbers))
+                    groups.extend(self.halving(self._sample, numbers, each=args.num_generations))
                 return [group.summary for group in groups]
 
             summaries = distributed.agree(sample)  # an error on one process ends all
@@ -152,13 +154,8 @@ class Sampler:
             )
         return Collected(mine, first_round, kept, seen, tries)
 
-    def sample(self, numbers: Sequence[int]) -> list[Group]:
-        """Sample and reward a group for each number, `args.sampling_batch_size` completions at a time."""
-        size = max(1, self.args.sampling_batch_size // self.args.num_generations)
-        pieces = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-        return [group for piece in pieces for group in self._sample(piece)]
-
     def _sample(self, numbers: Sequence[int]) -> list[Group]:
+        """Sample and reward a group for each number."""
         args = self.args
         examples = [self.examples[example_index(n, len(self.examples), args.seed)] for n in numbers]
         batch = self.encode(examples)

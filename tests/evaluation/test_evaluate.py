@@ -1,6 +1,7 @@
 """Evaluation: every question scored once, whatever the batches; stopped and resumed; records, tables."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -168,8 +169,33 @@ def test_too_little_memory_says_what_to_do(scripted, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(rollout, "sample", sample)
-    with pytest.raises(UserError, match="--batch_size"):
-        predict(model, None, choice_examples(2))
+    with pytest.raises(UserError, match="one question at a time; use --load_in_4bit"):
+        predict(model, None, choice_examples(1))
+
+
+@contextmanager
+def memory_for(model, prompts):
+    """A device that holds passes of at most so many prompts."""
+
+    def full(module, arguments, inputs):
+        if len(inputs["inputs_embeds"]) > prompts:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = model.model.language_model.register_forward_pre_hook(full, with_kwargs=True)
+    yield
+    handle.remove()
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_batch_that_memory_does_not_hold_is_halved(talkative, samples, capsys):
+    examples, settings = choice_examples(7), {"batch_size": 6 * samples, "num_samples": samples}
+    answers = predict(*talkative, examples, max_new_tokens=3, **settings)
+    with memory_for(talkative[0], prompts=2):
+        assert predict(*talkative, examples, max_new_tokens=3, **settings) == answers
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.endswith(f"--batch_size {3 * samples} avoids it")
+    with memory_for(talkative[0], prompts=0), pytest.raises(UserError, match="for one question at a time"):
+        predict(*talkative, examples, **settings)
 
 
 def test_examples_are_looked_up_by_batch_and_let_go(scripted):

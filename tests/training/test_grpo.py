@@ -307,6 +307,28 @@ def test_float16_weights_train_with_float32_adapters_and_a_loss_scale():
     assert max(learnt) < 5 * max(metrics["grad_norm"] for metrics in full), "gradients are not scaled back"
 
 
+def test_sampling_and_reference_continue_in_halves_where_memory_runs_out(capsys):
+    """Two prompts fit, which a pass with gradients has; the others begin with four."""
+    history, trainer = run(beta=0.1)
+    model, processor = with_adapter()
+    too_large = set()
+
+    def full(module, arguments, inputs):
+        if len(inputs["inputs_embeds"]) > 2:
+            too_large.add(inputs["use_cache"])  # sampling's prompts have it, the reference's do not
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.get_base_model().model.language_model.register_forward_pre_hook(full, with_kwargs=True)
+    halved, other = run(beta=0.1, model=(model, processor))
+    for found, expected in zip(halved, history, strict=True):
+        expected = {name: value for name, value in expected.items() if name != "seconds"}
+        assert {name: found[name] for name in expected} == pytest.approx(expected, **CLOSE)
+    atol = tolerance.of_weights(1e-3, tolerance.TINY, steps=2)
+    torch.testing.assert_close(weights(other), weights(trainer), rtol=0, atol=atol)
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
+    assert said.endswith("--sampling_batch_size 6 avoids it")
+
+
 def test_fewer_examples_than_a_step_has_prompts():
     history, _ = run(data=examples(1), max_steps=3)
     assert history[-1]["epoch"] >= 12
