@@ -146,6 +146,7 @@ class Trainer:
         self.scheduler = get_scheduler(schedule, self.optimizer, args.warmup_steps, args.max_steps)
         # Gradients through float16 layers underflow without a scale; for other dtypes this does nothing.
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
+        self.scaler.scale(torch.zeros(1, device=model.device))  # gives it its state, on every process alike
         self.steps = self.drawn = 0
 
     def step(self) -> dict[str, float]:
@@ -217,9 +218,8 @@ class Trainer:
         self.model.eval()
         count, total, *more = (value.item() for value in reduce(totals, "sum"))
         metrics = {"loss": total, "grad_norm": 0.0, "lr": self.scheduler.get_last_lr()[0]}
-        norm = 0.0
+        norm = self._reduce_and_clip(total) if count else 0.0
         if count:
-            norm = self._reduce_and_clip(total)
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:

@@ -193,21 +193,55 @@ def train_in_a_process(folder, count):
     sizes = {"prompts_per_device": 1, "gradient_accumulation_steps": 4 // count}
     history, trainer = run(not_for_red, model=model, **sizes)
     torch.save((history, weights(trainer)), f"{folder}/{count}-{rank}")
+    if count == 2:
+        torch.save(train_in_half(sizes), f"{folder}/half-{rank}")
+
+
+def train_in_half(sizes):
+    """(groups, norm and scale of each step, weights) in float16; process 1 learns nothing in its first."""
+    second = {str(loop.example_index(number, 6, seed=0)) for number in (1, 3)}  # what it sees in step 1
+    model, processor = tiny.paligemma()
+    torch.manual_seed(0)
+    model = loading.add_lora(model.to(torch.float16), r=4, dropout=0.0)
+
+    def reward(completion, example):
+        return 0.0 if example.id in second else by_length(completion, example)
+
+    args = arguments(max_resamples=0, max_steps=4, **sizes)
+    trainer = grpo.Trainer(model, processor, examples(), reward, args)
+    steps = []
+    for _ in range(args.max_steps):
+        norm = trainer.take_step()["grad_norm"]
+        steps.append((len(trainer.collected.groups), norm, trainer.scaler.get_scale()))
+    return steps, weights(trainer)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """The folder with what `train_in_a_process` leaves in each of two."""
+    folder = tmp_path_factory.mktemp("two")
+    # A fresh process starts them: this one has threads, and must not fork.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, __file__, str(folder)], check=True, timeout=300, env=environment)
+    return folder
 
 
 @pytest.mark.slow
-def test_number_of_processes_changes_nothing(tmp_path):
+@pytest.mark.filterwarnings("ignore:after 0 further rounds")
+def test_a_process_without_groups_updates_as_the_others_do_in_float16(two_processes):
+    (steps, after), (others, same) = (torch.load(two_processes / f"half-{rank}") for rank in (0, 1))
+    assert steps[0][0] == 2 and others[0][0] == 0
+    assert [step[1:] for step in steps] == [step[1:] for step in others]  # norm and scale
+    assert torch.equal(after, same)
+    norms = [norm for _, norm, _ in steps]
+    assert any(norms) and all(math.isfinite(norm) for norm in norms)
+
+
+@pytest.mark.slow
+def test_number_of_processes_changes_nothing(two_processes, tmp_path):
     train_in_a_process(tmp_path, 1)
-    command = [
-        sys.executable,
-        __file__,
-        str(tmp_path),
-    ]  # a fresh process: this one has threads, and must not fork
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run(command, check=True, timeout=300, env=environment)
-    (history, expected), (first, after), (other, same) = (
-        torch.load(tmp_path / name) for name in ("1-0", "2-0", "2-1")
-    )
+    history, expected = torch.load(tmp_path / "1-0")
+    (first, after), (other, same) = (torch.load(two_processes / f"2-{rank}") for rank in (0, 1))
     assert not other, "only the main process logs"
     assert torch.equal(after, same)
     torch.testing.assert_close(
