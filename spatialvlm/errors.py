@@ -9,6 +9,22 @@ class UserError(Exception):
     """Something only the user can correct. Its message is one line: what is wrong, and what to do."""
 
 
+class RowError(UserError):
+    """A row of a data set that cannot be used; training may leave it out (`files.exclusion`).
+
+    Args:
+        message: one line naming the row, what is wrong, and what to do.
+        reason: what is wrong in a few words, by which such rows are counted: `no 'question'`.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+        self.message, self.reason = message, reason
+
+    def __str__(self) -> str:
+        return self.message
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type's name where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()

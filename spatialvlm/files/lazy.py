@@ -6,10 +6,10 @@ import copy
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from typing import overload
+from typing import Any, overload
 
 from tqdm import tqdm
 
@@ -31,6 +31,7 @@ class LazyExamples(Sequence[Example]):
         rendered: what `make` renders, such as a split, for the progress bar of `prefetch`; None where making
             an example is cheap. Such a `make` must be picklable.
         sources: the examples that `make` looks up, which `prefetch` renders first.
+        facts: what a run's config.json is to record of them, such as the rows left out.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class LazyExamples(Sequence[Example]):
         kept: int = KEPT,
         rendered: str | None = None,
         sources: Sequence[Sequence[Example]] = (),
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self._make, self._kept = make, lru_cache(maxsize=kept)(make)
         self._ahead: dict[int, Example] = {}  # rendered by `prefetch`
         self._rendered, self._sources = rendered, sources
         self.indices = indices
+        self.facts = dict(facts or {})
 
     def __len__(self) -> int:
         return len(self.indices)

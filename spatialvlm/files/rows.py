@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from spatialvlm.disk import disk_errors
-from spatialvlm.errors import UserError, first_line
+from spatialvlm.errors import RowError, UserError, first_line
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
 _SPLIT_NAME = re.compile(r"(?<![a-zA-Z])(train|val|validation|dev|test)(?![a-z])")
@@ -220,30 +220,34 @@ def _innermost(error: BaseException) -> str:
 
 
 def need(row: Any, name: str, where: str) -> Any:
-    """A required field that is not empty. Raises UserError naming row and field."""
+    """A required field that is not empty. Raises RowError naming row and field."""
     value = row.get(name) if isinstance(row, dict) else None
     if value is None or (isinstance(value, str | list | tuple) and not len(value)):
-        raise UserError(f"{where} has no '{name}'; fix or remove the row")
+        raise RowError(f"{where} has no '{name}'; fix or remove the row", f"no '{name}'")
     return value
 
 
 def text(row: Any, name: str, where: str) -> str:
-    """A required text, stripped. Raises UserError naming row and field."""
+    """A required text, stripped. Raises RowError naming row and field."""
     return as_text(need(row, name, where), name, where).strip()
 
 
 def as_text(value: Any, name: str, where: str) -> str:
-    """A value that must be a non-empty text, unchanged. Raises UserError naming row and field."""
+    """A value that must be a non-empty text, unchanged. Raises RowError naming row and field."""
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: '{name}' must be a text, not {value!r}; fix or remove the row")
+        message = f"{where}: '{name}' must be a text, not {value!r}; fix or remove the row"
+        raise RowError(message, f"'{name}' is no text")
     return value
 
 
 def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image | Path:
     """An image as rows hold it: PIL, bytes, `{'bytes', 'path'}`, or a path (relative to `folder`).
 
+    Bytes are checked to be a whole file of an image, which decodes no pixel.
+
     Raises:
-        UserError: it is none of those, or its bytes are no image; the message names the row.
+        RowError: it is none of those, or its bytes are no image or only a part of one; the message names
+            the row.
     """
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
@@ -251,14 +255,26 @@ def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image 
         return value
     if isinstance(value, bytes | bytearray):
         try:
+            _check_whole(value)
             opened = Image.open(io.BytesIO(value))  # reads the header only
-            opened.filename = where  # so that a later failure to decode can name the row
-            return opened
-        except OSError as error:
-            raise UserError(f"{where}: the image cannot be read ({error}); fix or remove the row") from None
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: broken PNGs
+            message = f"{where}: the image cannot be read ({error}); fix or remove the row"
+            raise RowError(message, "broken image") from None
+        opened.filename = where  # so that a later failure to decode can name the row
+        return opened
     if isinstance(value, str) and value:
         return folder / value if folder else Path(value)
-    raise UserError(f"{where} has no readable image, but {type(value).__name__}; fix or remove the row")
+    message = f"{where} has no readable image, but {type(value).__name__}; fix or remove the row"
+    raise RowError(message, "no image")
+
+
+def _check_whole(content: bytes) -> None:
+    """Raises OSError or SyntaxError where an image's file is not whole."""
+    with Image.open(io.BytesIO(content)) as opened:
+        opened.verify()  # of a PNG every checksum; of a JPEG nothing
+        # A JPEG ends with these bytes, which its pixels cannot hold; what cameras append may follow.
+        if opened.format == "JPEG" and b"\xff\xd9" not in content[len(content) // 2 :]:
+            raise OSError("image file is truncated")
 
 
 def write_parquet(file: Path, schema: Any, made: Iterable[Row], group: int, **options: Any) -> int:

@@ -63,7 +63,8 @@ def training_set(args: ExperimentArgs) -> Sequence[Example]:
         return clevr.load_sat(args.data, args.train_limit, args.answer_form, args.polarity, seed=args.seed)
     if args.polarity != "closer":
         raise UserError("--polarity balanced is for rendered and CLEVR scenes; SAT's rows are as they are")
-    return sat.load(args.data, "train", args.train_limit, args.answer_form, seed=args.seed)
+    form = args.answer_form
+    return sat.load(args.data, "train", args.train_limit, form, seed=args.seed, training=True)
 
 
 class SATExperiment(Experiment):

@@ -154,9 +154,8 @@ def test_a_missing_column_and_a_truncated_image_are_named(tmp_path):
     without = {name: value for name, value in row().items() if name != "correct_answer"}
     with pytest.raises(UserError, match="row 0 has no 'correct_answer'"):
         sat.load_test(as_parquet(tmp_path, [without]))
-    found = sat.load_test(as_parquet(tmp_path, [row(image_bytes=[png()[:-400]])]))
-    with pytest.raises(UserError, match="row 0 image 0 cannot be read"):
-        found[0].open_images()
+    with pytest.raises(UserError, match="row 0 image 0: the image cannot be read"):
+        sat.load_test(as_parquet(tmp_path, [row(image_bytes=[png()[:-400]])]))
 
 
 def test_a_choice_listed_twice_is_shown_once(tmp_path):

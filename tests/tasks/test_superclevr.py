@@ -220,9 +220,8 @@ def test_a_picture_that_is_none_is_named(tmp_path):
     with pytest.raises(UserError, match="row 0: the image cannot be read"):
         clevr.load(file)
     cut = (tmp_path / "one.png").read_bytes()[:-400]
-    found = clevr.load(hub(tmp_path, ["<answer> 3 </answer>"], image=[{"bytes": cut, "path": None}]))
-    with pytest.raises(UserError, match="row 0 cannot be read"):
-        found[0].open_images()
+    with pytest.raises(UserError, match="row 0: the image cannot be read"):
+        clevr.load(hub(tmp_path, ["<answer> 3 </answer>"], image=[{"bytes": cut, "path": None}]))
 
 
 def test_no_rows(tmp_path):

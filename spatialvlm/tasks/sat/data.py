@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import RowError, UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
+from spatialvlm.files.exclusion import usable_rows
 from spatialvlm.files.lazy import LazyExamples, prefetch
 from spatialvlm.worlds.clevr.questions import LETTERS, choose_answer_form, sat_prompt
 
@@ -32,7 +33,8 @@ def load(
     answer_form: str = "natural",
     max_images: int = 1,
     seed: int = 0,
-) -> Sequence[Example]:
+    training: bool = False,
+) -> LazyExamples:
     """Questions with shuffled choices, in the files' order; all checked now, and made when looked at.
 
     Args:
@@ -43,13 +45,14 @@ def load(
         answer_form: `natural` (the answer is the choice's text), `letter`, or `mixed` (drawn for every row).
         max_images: rows with more images are left out; 1 is the paper's choice.
         seed: of the shuffling; a row's choices depend on it and the row's number alone.
+        training: rows that are not whole are left out and counted (`files.exclusion`), not refused.
 
     Returns: Examples with `question_type` as task. A choice that a row lists twice is shown once.
 
     Raises:
         UserError: nothing at `path`, or a row that is not whole: an empty or other than textual field,
             fewer than two choices, a `correct_answer` other than the first of `answers`, more choices than
-            letters, an image that is none; the message names the row.
+            letters, an image that is none; the message names the row. In training, more than 1 % such rows.
     """
     table, folder = rows.read(path, split), rows.beside(path)
 
@@ -58,17 +61,18 @@ def load(
         rng = Random(f"sat-{split}-{seed}-{number}")
         return _example(f"sat-{split}-{number}", where, row, folder, answer_form, rng)
 
-    chosen: list[int] = []
-    for number in range(len(table)):
-        if limit is not None and len(chosen) >= limit:
-            break
+    def wanted(number: int) -> bool:
         where, row = table[number]
-        if len(_images(row, where)) <= max_images:
-            make(number)  # raises where the row is not whole
-            chosen.append(number)
-    if not chosen:
+        if len(_images(row, where)) > max_images:
+            return False
+        make(number)  # raises where the row is not whole
+        return True
+
+    chosen = usable_rows(range(len(table)), wanted, f"{path} {split}", limit, training)
+    if not chosen.numbers:
         raise UserError(f"{path} holds no SAT row with at most {max_images} image(s)")
-    return LazyExamples(make, chosen, kept=1)  # images are not to pile up
+    facts = {"excluded": chosen.excluded} if training else {}
+    return LazyExamples(make, chosen.numbers, kept=1, facts=facts)  # images are not to pile up
 
 
 def load_test(
@@ -151,15 +155,16 @@ def _example(
     kind = rows.as_text(rows.need(row, "question_type", where), "question_type", where)
     listed = rows.need(row, "answers", where)
     if not isinstance(listed, list | tuple) or len(listed) < 2:
-        raise UserError(f"{where}: 'answers' must be a list of two or more, not {listed!r}")
+        message = f"{where}: 'answers' must be a list of two or more, not {listed!r}"
+        raise RowError(message, "'answers' is no list of two or more")
     choices = list(dict.fromkeys(rows.as_text(choice, "answers", where) for choice in listed))
     right = choices[0]
     if not 2 <= len(choices) <= len(LETTERS):
-        raise UserError(
-            f"{where}: 'answers' has {len(choices)} different choices; 2 to {len(LETTERS)} can be"
-        )
+        message = f"{where}: 'answers' has {len(choices)} different choices; 2 to {len(LETTERS)} can be"
+        raise RowError(message, "too few or too many choices")
     if (said := rows.need(row, "correct_answer", where)) != right:
-        raise UserError(f"{where}: 'correct_answer' {said!r} is not the first of 'answers', {right!r}")
+        message = f"{where}: 'correct_answer' {said!r} is not the first of 'answers', {right!r}"
+        raise RowError(message, "'correct_answer' is not the first of 'answers'")
     rng.shuffle(choices)
     form = choose_answer_form(rng, answer_form)
     images = [
@@ -167,7 +172,7 @@ def _example(
         for number, value in enumerate(_images(row, where))
     ]
     if gone := [image for image in images if isinstance(image, Path) and not image.is_file()]:
-        raise UserError(f"{where}: image {gone[0]} does not exist; add it or remove the row")
+        raise RowError(f"{where}: image {gone[0]} does not exist; add it or remove the row", "no image")
     return Example(
         id=id,
         images=tuple(images),
