@@ -45,18 +45,18 @@ def save_processor(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def save_model(folder: Path, kind: str) -> Path:
-    """A random model of a few ten thousand weights, with its processor."""
+def save_model(folder: Path, kind: str, width: int = 32) -> Path:
+    """A random model of a few ten thousand weights, with its processor; `width` of the language layers."""
     tokenizer = save_processor(folder)
     names = {"image_token_id": "image_pad", "video_token_id": "video_pad"}
     names |= {"vision_start_token_id": "vision_start", "vision_end_token_id": "vision_end"}
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{token}|>") for name, token in names.items()}
     text = dict(
         vocab_size=len(tokenizer) + 3,  # the published ones are padded too
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=width // 8,
         num_key_value_heads=2,
         rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
         initializer_range=0.4,  # large: a wrong position or mask must show
@@ -67,10 +67,10 @@ def save_model(folder: Path, kind: str) -> Path:
     vision = dict(depth=2, num_heads=2, patch_size=4, spatial_merge_size=2, initializer_range=0.4)
     if kind == "qwen2_vl":
         config = Qwen2VLConfig(
-            text_config=text, vision_config=vision | dict(embed_dim=16, hidden_size=32), **ids
+            text_config=text, vision_config=vision | dict(embed_dim=16, hidden_size=width), **ids
         )
     else:
-        vision |= dict(hidden_size=16, out_hidden_size=32, intermediate_size=32, window_size=16)
+        vision |= dict(hidden_size=16, out_hidden_size=width, intermediate_size=32, window_size=16)
         config = Qwen2_5_VLConfig(
             text_config=text, vision_config=vision | dict(fullatt_block_indexes=[1]), **ids
         )

@@ -32,7 +32,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from spatialvlm import distributed
+from spatialvlm import devices, distributed
 from spatialvlm.cli import defaults_by_profile
 from spatialvlm.disk import disk_errors, whole
 from spatialvlm.errors import UserError, first_line
@@ -54,7 +54,8 @@ PARTS = {
     "vision": r"\bvision_tower\b|\bvisual\.(?!merger\b)",
     "projector": r"\bmulti_modal_projector\b|\bvisual\.merger\b",
 }
-SKIPPED_IN_4BIT = ["lm_head", "vision_tower", "multi_modal_projector", "visual"]
+# transformers matches a pattern from the start of a module's full name: all that is no language layer.
+KEPT_FROM_4BIT = [r"(?!.*\blanguage_model\.).*"]
 
 
 @dataclass
@@ -328,7 +329,7 @@ def _without_deprecations() -> Iterator[None]:
 
 
 def _four_bits(dtype: torch.dtype, device: torch.device) -> BitsAndBytesConfig:
-    if device.type != "cuda":
+    if not devices.takes_four_bits(device):
         raise UserError("--load_in_4bit needs a CUDA device; leave it out here")
     if find_spec("bitsandbytes") is None:
         raise UserError("--load_in_4bit needs bitsandbytes: pip install bitsandbytes")
@@ -337,7 +338,7 @@ def _four_bits(dtype: torch.dtype, device: torch.device) -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=SKIPPED_IN_4BIT,
+        llm_int8_skip_modules=KEPT_FROM_4BIT,
     )
 
 
