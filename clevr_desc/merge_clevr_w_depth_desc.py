@@ -3,7 +3,7 @@
 python clevr_desc/merge_clevr_w_depth_desc.py                         # rendered scenes, 400 questions
 python clevr_desc/merge_clevr_w_depth_desc.py --data ../CLEVR_CoGenT_v1.0 --split valB
 python clevr_desc/merge_clevr_w_depth_desc.py --data ../CLEVR_v1.0 --no_images --format jsonl
-python clevr_desc/merge_clevr_w_depth_desc.py --data ../CLEVR_v1.0 --depth erkam/clevr-with-depth
+python clevr_desc/merge_clevr_w_depth_desc.py --data ../CLEVR_v1.0 --depth ../depth  # CLEVR_val_000000.png
 python clevr_desc/merge_clevr_w_depth_desc.py --data ../CLEVR_CoGenT_v1.0 --split valB --push_to_hub me/new
 
 Every question gets its scene as a list (structured), as an ordered list (ordered) and in sentences (nlp);
@@ -50,8 +50,8 @@ class Args:
     depth: str | None = field(
         default=None,
         metadata={
-            "help": "'rendered' from the scenes, or a data set with depth (erkam/clevr-with-depth, file, "
-            "folder); rendered scenes have theirs, with --no_images none"
+            "help": "'rendered' from the scenes; a folder of depth maps called like the images; or rows "
+            "of image and depth with such paths; rendered scenes have theirs, with --no_images none"
         },
     )
     depth_split: str | None = field(
@@ -73,6 +73,13 @@ class Args:
             raise UserError("--push_to_hub sends parquet; leave out --format jsonl")
         if self.no_images and self.depth:
             raise UserError("--no_images leaves depth maps out too; leave out --depth")
+        if self.data == "embedded" and self.joins_depth:
+            raise UserError(f"rendered scenes have depth maps of their own; leave out --depth {self.depth}")
+
+    @property
+    def joins_depth(self) -> bool:
+        """Whether depth maps come from others' files."""
+        return self.depth not in (None, "rendered")
 
 
 def main(args: Args) -> Path:
@@ -80,6 +87,9 @@ def main(args: Args) -> Path:
         raise UserError(
             f"--data {args.data}: no CLEVR folder (scenes/, questions/, images/), and not 'embedded'"
         )
+    if args.joins_depth:
+        of = clevr.split_of(clevr.question_files(args.data, args.split)[0].name) or "train"
+        described_files.check_depths(args.depth, args.depth_split or of, of, Path(args.data))
     axes = "world" if args.world_axes else "camera"
     examples = described.load(
         args.data, args.split, args.limit, axes, images=not args.no_images, progress=True
@@ -105,7 +115,7 @@ def depth_maps(args: Args, examples: Sequence[Example], split: str, folder: Path
     """Gives a question's depth map or None: by our renderer, or found in a data set and put into `folder`."""
     if args.no_images or (args.depth is None and args.data != "embedded"):
         return lambda example: None
-    if args.depth in (None, "rendered"):
+    if not args.joins_depth:
         return lambda example: described_files.render_depth(
             example.meta["described_scene"], *example.open_images()[0].size
         )

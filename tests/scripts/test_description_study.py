@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import runpy
 import shutil
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 from commands import ROOT, refused, run
+from PIL import Image
 
 from spatialvlm.papers.descriptions import CELLS
 from spatialvlm.worlds.clevr import scenes
@@ -122,9 +125,39 @@ def test_a_prompt_that_is_too_long_is_told_before_anything_is_answered(clevr, tm
     assert not (tmp_path / "run").exists()
 
 
+def depth_rows(folder: Path, *paths: str | None) -> Path:
+    """Rows of `image, depth, prompt` with images of another data set, and the paths that they have."""
+    rows = []
+    for level, path in enumerate(paths):
+        buffer = io.BytesIO()
+        Image.new("RGB", (48, 32), "red").save(buffer, "PNG")
+        image = {"bytes": buffer.getvalue(), "path": path}
+        rows.append({"image": image, "depth": image | {"path": None}, "prompt": f"scene {level}"})
+    datasets.Dataset.from_list(rows).to_parquet(folder / "depth.parquet")
+    return folder / "depth.parquet"
+
+
+def test_depth_maps_without_names_are_refused_before_the_scenes_are_read(clevr, tmp_path, capsys):
+    (clevr / "scenes/CLEVR_valB_scenes.json").write_text("{broken")
+    flags = ("--data", clevr, "--depth", depth_rows(tmp_path, None, None), "--output_dir", tmp_path / "out")
+    line = refused(MERGE, *flags, capsys=capsys)
+    assert "depth.parquet row 0 bears no name of an image" in line and "CLEVR_valB_000000.png" in line
+    assert "give --depth a folder of depth maps called like the images" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_depth_maps_with_names_are_joined(clevr, tmp_path, here):
+    depth_rows(tmp_path, "CLEVR_valB_000002.png", "CLEVR_valB_000000.png")
+    printed = here(MERGE, "--data", "clevr", "--depth", "depth.parquet", "--output_dir", "out")
+    assert "depth maps for 2 of 3 scenes" in printed
+    depths = datasets.Dataset.from_parquet("out/valB.parquet")["depth"]
+    assert [each and each.getpixel((0, 0)) for each in depths] == [(255, 0, 0), None, (255, 0, 0)]
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
+        (("--depth", "erkam/clevr-with-depth"), "rendered scenes have depth maps of their own"),
         (("--format", "hub"), "--format hub needs --push_to_hub"),
         (("--push_to_hub", "me/x", "--format", "jsonl"), "leave out --format jsonl"),
         (("--no_images", "--depth", "rendered"), "leave out --depth"),

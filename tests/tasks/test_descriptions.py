@@ -507,8 +507,12 @@ def test_depth_of_official_scenes_needs_their_pixels(real_data, made):
         described_files.render_depth(bare, 48, 32)
 
 
-def depth_rows(folder: Path, named: bool, picture=lambda index: index) -> Path:
-    """Rows in the form of erkam/clevr-with-depth: the folder's images resized, a grey level for depth."""
+def depth_rows(folder: Path, named: str | None, picture=lambda index: index) -> Path:
+    """Rows in the form of erkam/clevr-with-depth: the folder's images resized, a grey level for depth.
+
+    Args:
+        named: the column, `image` or `depth`, whose paths are the images' names; none has any where None.
+    """
 
     def held(image: Image.Image, name: str | None) -> dict:
         buffer = io.BytesIO()
@@ -518,8 +522,9 @@ def depth_rows(folder: Path, named: bool, picture=lambda index: index) -> Path:
     rows = []
     for index in range(4):
         image = tiny.image(picture(index), 96, 64).resize((192, 128))
-        name = f"CLEVR_val_{index:06d}.png" if named else None
-        rows.append({"image": held(image, name), "depth": held(Image.new("L", (24, 16), 50 * index), None)})
+        shown = {"image": image, "depth": Image.new("L", (24, 16), 50 * index)}
+        name = f"CLEVR_val_{index:06d}.png"
+        rows.append({kind: held(each, name if kind == named else None) for kind, each in shown.items()})
         rows[-1]["prompt"] = "a scene"
     if named:
         rows.reverse()
@@ -527,26 +532,50 @@ def depth_rows(folder: Path, named: bool, picture=lambda index: index) -> Path:
     return folder / "depth.parquet"
 
 
-@pytest.mark.parametrize("named", [True, False])
+WANTED = {f"CLEVR_val_{i:06d}.png": i for i in (0, 2, 3, 9)}
+
+
+def levels(found: dict[str, Path]) -> dict[str, int]:
+    return {name: Image.open(file).getpixel((0, 0)) for name, file in found.items()}
+
+
+@pytest.mark.parametrize("named", ["image", "depth", None])
 def test_depth_is_joined_by_name_or_by_number_and_picture(folder, tmp_path, named):
-    file, wanted = depth_rows(tmp_path, named), {f"CLEVR_val_{i:06d}.png": i for i in (0, 2, 3, 9)}
-    found = described_files.find_depths(str(file), "val", wanted, folder, tmp_path / "depth")
-    assert {name: Image.open(each).getpixel((0, 0)) for name, each in found.items()} == {
-        f"CLEVR_val_{index:06d}.png": 50 * index for index in (0, 2, 3)
-    }
+    file = str(depth_rows(tmp_path, named))
+    described_files.check_depths(file, "val", "val", folder)
+    found = described_files.find_depths(file, "val", WANTED, folder, tmp_path / "depth")
+    assert levels(found) == {f"CLEVR_val_{index:06d}.png": 50 * index for index in (0, 2, 3)}
+
+
+def test_depth_maps_are_joined_from_a_folder_of_files(folder, tmp_path):
+    maps = tmp_path / "maps/val"
+    maps.mkdir(parents=True)
+    for name, index in (("CLEVR_val_000002.png", 2), ("CLEVR_val_000003_depth.png", 3), ("other.png", 4)):
+        Image.new("L", (24, 16), 50 * index).save(maps / name)
+    described_files.check_depths(str(maps.parent), "val", "val", folder)
+    found = described_files.find_depths(str(maps.parent), "val", WANTED, folder, tmp_path / "depth")
+    assert levels(found) == {"CLEVR_val_000002.png": 100, "CLEVR_val_000003.png": 150}
+    with pytest.raises(UserError, match="has no file of the 1 scenes asked about"):
+        described_files.find_depths(
+            str(maps.parent), "val", {"CLEVR_val_000009.png": 9}, folder, tmp_path / "depth"
+        )
 
 
 def test_depth_that_is_of_other_pictures_is_refused(folder, tmp_path):
     wanted = {f"CLEVR_val_{index:06d}.png": index for index in range(4)}
-    file = depth_rows(tmp_path, named=False, picture=lambda index: 3 - index)
-    with pytest.raises(UserError, match="row 0: its image is not CLEVR_val_000000.png"):
-        described_files.find_depths(str(file), "val", wanted, folder, tmp_path / "depth")
+    file = str(depth_rows(tmp_path, None, picture=lambda index: 3 - index))
+    needs = "joined by the images' names: give --depth a folder of depth maps .*CLEVR_val_000000.png"
+    other = f"row 0 bears no name of an image, and its image is not CLEVR_val_000000.png .*{needs}"
+    with pytest.raises(UserError, match=other):
+        described_files.check_depths(file, "train", "val", folder)
+    with pytest.raises(UserError, match=other):
+        described_files.find_depths(file, "val", wanted, folder, tmp_path / "depth")
     (folder / "images/CLEVR_val_000000.png").unlink()
-    with pytest.raises(UserError, match="row 0 has no file name, and .*000000.png.* is not there"):
-        described_files.find_depths(str(file), "val", wanted, folder, tmp_path / "depth")
+    with pytest.raises(UserError, match=f"row 0 bears no name .*000000.png, to compare .*{needs}"):
+        described_files.check_depths(file, "val", "val", folder)
     with pytest.raises(UserError, match="has no row of the 1 scenes asked about"):
         described_files.find_depths(
-            str(depth_rows(tmp_path, named=True)), "val", {"other.png": 77}, folder, tmp_path / "depth"
+            str(depth_rows(tmp_path, "image")), "val", {"other.png": 77}, folder, tmp_path / "depth"
         )
 
 

@@ -223,6 +223,19 @@ def of_split(files: list[Path], split: str | None) -> list[Path]:
     return found
 
 
+def question_files(folder: str | Path, split: str | None) -> list[Path]:
+    """The files of a split's questions in an official folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    files = sorted((Path(folder) / "questions").glob("*.json"))
+    if not files:
+        place = Path(folder) / "questions"
+        raise UserError(f"{place} holds no .json file; CLEVR's official questions lie there")
+    return of_split(files, split)
+
+
 def _scenes(files: list[Path]) -> list[Scene]:
     scenes: list[Scene] = []
     for file in files:
@@ -245,10 +258,7 @@ def image_file(folder: Path, name: str) -> Path:
 
 
 def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Example]:
-    files = sorted((folder / "questions").glob("*.json"))
-    if not files:
-        raise UserError(f"{folder / 'questions'} holds no .json file")
-    files = of_split(files, split)
+    files = question_files(folder, split)
     split = split_of(files[0].name)
     listed = sorted((folder / "scenes").glob("*.json"))
     scene_files = [file for file in listed if split_of(file.name) == split]

@@ -179,10 +179,7 @@ class _Asked(NamedTuple):
 def _load_folder(
     folder: Path, split: str | None, limit: int | None, axes: str, images: bool, progress: bool
 ) -> Sequence[Example]:
-    files = sorted((folder / "questions").glob("*.json"))
-    if not files:
-        raise UserError(f"{folder / 'questions'} holds no .json file; CLEVR's official questions lie there")
-    files = clevr.of_split(files, split)
+    files = clevr.question_files(folder, split)
     split = clevr.split_of(files[0].name) or files[0].stem
     scene_files = [file for file in sorted((folder / "scenes").glob("*.json")) if split in _splits(file)]
     if not scene_files:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,10 @@ SCHEMA = pa.schema(_COLUMNS, {"huggingface": json.dumps({"info": {"features": _F
 ROW_GROUP, HELD_BYTES = 1000, 2**26  # rows, or bytes of images, written at a time
 SAME_PICTURE = 3.0  # grey levels of 256: one image resized differs by 0.1, two CLEVR images by 6 or more
 DEPTH_UNIT = 1000  # levels of a rendered depth map to the scene's unit
+NAMES = (  # what joining depth maps needs, and how to give it
+    "depth maps are joined by the images' names: give --depth a folder of depth maps called like the images "
+    "(CLEVR_val_000000.png), or rows whose 'image' or 'depth' has such a path, or 'rendered'"
+)
 
 
 def row(example: Example, axes: str, image: Any, depth: Any) -> rows.Row:
@@ -95,27 +100,48 @@ def render_depth(scene: Scene, width: int, height: int) -> Image.Image:
     return Image.fromarray(np.clip(along * DEPTH_UNIT + 0.5, 0, 65535).astype(np.uint16))
 
 
+def check_depths(path: str, split: str, questions: str, images: Path) -> None:
+    """Check that the depth maps of a data set can be given to scenes, before any scene is read.
+
+    Args:
+        split: of the depth data set.
+        questions: split of the questions, which is in the images' names.
+        images: the official folder.
+
+    Raises:
+        UserError: nothing there; or the first row bears no name of an image, and its image is not the first
+            of the questions' split.
+    """
+    if _depth_files(path):
+        return
+    for where, each in islice(rows.read(path, split), 1):
+        if _name_of(each) is None:
+            _check_same_image(each, where, clevr.image_file(images, f"CLEVR_{questions}_000000.png"))
+
+
 def find_depths(
     path: str, split: str, wanted: Mapping[str, int | None], images: Path, folder: Path
 ) -> dict[str, Path]:
-    """Depth maps of a data set of `image, depth` rows (`erkam/clevr-with-depth`): PNG files by image name.
+    """Depth maps by image name, as files.
 
-    A row goes by its image's file name where it has one of CLEVR's, else by its number, which is the scene's
-    `image_index`; then its image must be the folder's.
+    They come from a folder of depth maps called like the images, or from rows of `image, depth`
+    (`erkam/clevr-with-depth`). A row goes by the file name of its image or depth map where it has one of
+    CLEVR's, else by its number, which is the scene's `image_index`; then its image must be the folder's.
 
     Args:
         wanted: the scenes' `image_index` by image name.
         images: the official folder with the images that rows' own are compared to.
-        folder: where to put the files.
+        folder: where to put the depth maps of rows, as PNG.
 
     Raises:
-        UserError: no row fits, a row's image is not the scene's, or a broken image.
+        UserError: no row or file fits, a row's image is not the scene's, or a broken image.
     """
     by_number = {index: name for name, index in wanted.items() if index is not None}
-    found: dict[str, Path] = {}
+    named = _depth_files(path)
+    found = {name: named[name] for name in wanted if name in named}
     folder.mkdir(parents=True, exist_ok=True)
-    for number, (where, each) in enumerate(rows.read(path, split)):
-        name = _file_name(each.get("image"))
+    for number, (where, each) in enumerate([] if named else rows.read(path, split)):
+        name = _name_of(each)
         if name is None and (name := by_number.get(number)) is not None:
             _check_same_image(each, where, clevr.image_file(images, name))
         if name not in wanted:
@@ -126,29 +152,48 @@ def find_depths(
         found[name] = folder / f"{Path(name).stem}.png"
         save_image(depth, found[name])
     if not found:
-        raise UserError(f"--depth {path} (split {split}) has no row of the {len(wanted)} scenes asked about")
+        kind = "file" if named else "row"
+        raise UserError(
+            f"--depth {path} (split {split}) has no {kind} of the {len(wanted)} scenes asked about"
+        )
     return found
 
 
-def _file_name(image: Any) -> str | None:
-    """CLEVR's name of a row's image, where its path bears one."""
-    path = image.get("path") if isinstance(image, dict) else image
-    path = getattr(image, "filename", None) if isinstance(image, Image.Image) else path
-    found = re.search(r"CLEVR_\w+_\d{6}", Path(path).name) if isinstance(path, str) else None
+def _depth_files(path: str) -> dict[str, Path]:
+    """The images in a folder that are called like CLEVR's, by its names; none where it holds rows."""
+    if not Path(path).is_dir() or any(next(Path(path).rglob(f"*{end}"), None) for end in rows.SUFFIXES):
+        return {}
+    named = ((_clevr_name(file.name), file) for file in sorted(Path(path).rglob("*.png")))
+    return {name: file for name, file in named if name is not None}
+
+
+def _name_of(each: rows.Row) -> str | None:
+    """CLEVR's name of a row's image, where the path of the image or of its depth map bears one."""
+    for image in (each.get("image"), each.get("depth")):
+        path = image.get("path") if isinstance(image, dict) else image
+        path = getattr(image, "filename", None) if isinstance(image, Image.Image) else path
+        if isinstance(path, str) and (name := _clevr_name(Path(path).name)):
+            return name
+    return None
+
+
+def _clevr_name(file_name: str) -> str | None:
+    found = re.search(r"CLEVR_\w+_\d{6}", file_name)
     return f"{found[0]}.png" if found else None
 
 
 def _check_same_image(each: rows.Row, where: str, image: Path) -> None:
+    """Raise UserError unless a row without a name shows an image of the official folder."""
     if not image.is_file():
         raise UserError(
-            f"{where} has no file name, and {image}, to tell by the image, is not there; leave out --depth"
+            f"{where} bears no name of an image, and {image}, to compare it to, is not there; {NAMES}"
         )
     theirs = rows.as_image(rows.need(each, "image", where), where)
     small = [np.asarray(open_image(each).resize((48, 32)), float) for each in (theirs, image)]
     if (apart := np.abs(small[0] - small[1]).mean()) > SAME_PICTURE:
         raise UserError(
-            f"{where}: its image is not {image.name} (mean difference {apart:.1f} of 255), so rows cannot "
-            "be joined by number; give the depth data of this split"
+            f"{where} bears no name of an image, and its image is not {image.name} (mean difference "
+            f"{apart:.1f} of 255); {NAMES}"
         )
 
 
