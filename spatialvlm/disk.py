@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ def whole(path: Path, shared: bool = False) -> Iterator[Path]:
             _sync_one(path.parent)
     finally:
         remove(aside)
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock file, and hold it; a process that ends lets it go."""
+    with file.open("w") as held:
+        with suppress(OSError):  # a file system without locks: work is done twice, never wrongly
+            fcntl.lockf(held, fcntl.LOCK_EX)
+        yield
 
 
 def unfinished(path: Path, writer: str = "partial") -> Path:

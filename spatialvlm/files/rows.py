@@ -1,7 +1,7 @@
 """Rows of a data set wherever they lie: a parquet, jsonl or json file, a folder of those, or a hub id.
 
-Large tables stay on the disk (`datasets` maps them into memory). Nothing is decoded here: images
-stay bytes until `as_image` wraps them, and are decoded when they are looked at.
+Large tables stay on the disk (`files.tables`). Nothing is decoded here: images stay bytes until `as_image`
+wraps them, and are decoded when they are looked at.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,10 @@ from PIL import Image
 
 from spatialvlm.disk import disk_errors
 from spatialvlm.errors import RowError, UserError, first_line
+from spatialvlm.files.tables import Row, open_parquet, readable
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
 _SPLIT_NAME = re.compile(r"(?<![a-zA-Z])(train|val|validation|dev|test)(?![a-z])")
-_IN_MEMORY = 2**25  # bytes of a parquet file that is held in memory; larger ones are mapped
-
-Row = dict[str, Any]
 
 
 class Rows(Sequence[tuple[str, Row]]):
@@ -133,8 +130,8 @@ def hub_file(name: str | Path, path: str) -> Path:
 
 def _from_file(file: Path) -> Sequence[Row]:
     if file.suffix == ".parquet":
-        with _readable(file):
-            return _Table(_from_parquet(file))
+        status = file.stat()
+        return open_parquet(file, str(file), f"{file.resolve()} {status.st_size} {status.st_mtime_ns}")
     try:
         rows = list(_lines(file)) if file.suffix == ".jsonl" else json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -144,15 +141,6 @@ def _from_file(file: Path) -> Sequence[Row]:
         if not isinstance(row, dict):
             raise UserError(f"{file} row {number} is no record with named fields")
     return rows
-
-
-def _from_parquet(file: Path) -> Any:
-    import datasets
-    from pyarrow import parquet
-
-    if file.stat().st_size > _IN_MEMORY:  # turned once into a table on the disk, in the library's cache
-        return datasets.Dataset.from_parquet(str(file))
-    return datasets.Dataset(datasets.table.InMemoryTable(parquet.read_table(file)))
 
 
 def _lines(file: Path) -> Iterator[Any]:
@@ -167,8 +155,9 @@ def _lines(file: Path) -> Iterator[Any]:
 
 def _saved(folder: Path, split: str) -> Sequence[Row]:
     import datasets
+    from datasets.exceptions import DatasetsError
 
-    with _readable(folder):
+    with readable(folder, DatasetsError):
         saved = datasets.load_from_disk(str(folder))
     if isinstance(saved, datasets.DatasetDict):
         if split not in saved:
@@ -201,22 +190,6 @@ class _Table(Sequence[Row]):
 
     def __getitem__(self, index: int) -> Row:
         return self.table[index].to_pylist()[0]
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    from datasets.exceptions import DatasetsError
-    from pyarrow import ArrowException
-
-    try:
-        yield
-    except (OSError, ValueError, DatasetsError, ArrowException) as error:
-        raise UserError(f"{path} cannot be read ({_innermost(error)})") from None
-
-
-def _innermost(error: BaseException) -> str:
-    """The first cause, in one line: `datasets` wraps it in a general message."""
-    return _innermost(error.__cause__) if error.__cause__ else first_line(error)
 
 
 def need(row: Any, name: str, where: str) -> Any:
