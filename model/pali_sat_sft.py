@@ -5,6 +5,8 @@ python model/pali_sat_sft.py                           # GPU: PaliGemma 2 3B on 
 python model/pali_sat_sft.py --answer_form natural     # embedded, in the paper's form: answers in words
 python model/pali_sat_sft.py --data path/to/sat.parquet
                                                        # SAT's own files; a CLEVR folder works too
+python model/pali_sat_sft.py --data ahmedheakl/clevr-cogent-r1
+                                                       # CLEVR-CoGenT: thoughts, then the answer, in tags
 python model/pali_sat_sft.py --resume                  # resumes the newest run
 accelerate launch model/pali_sat_sft.py                # several GPUs; runs/accelerate/ has more
 
@@ -18,21 +20,33 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from spatialvlm import cli
+from spatialvlm.errors import require_at_least
 from spatialvlm.models import loading
 from spatialvlm.papers.sat import ExperimentArgs, SATExperiment, training_set
+from spatialvlm.tasks.clevr import thoughts
 from spatialvlm.training import loop, sft
 
 
 @dataclass
 class Args(ExperimentArgs, sft.SFTArgs):
     run_name: str = field(default="sft", metadata={"help": "first part of the run folder's name"})
+    eval_max_new_tokens: int | None = field(
+        default=None,
+        metadata={"help": "longest answer to the test, in tokens; 16, or 256 where thoughts are learnt"},
+    )
+
+    def check(self) -> None:
+        """Raise UserError naming the first invalid argument."""
+        super().check()
+        require_at_least(1, eval_max_new_tokens=self.eval_max_new_tokens)
 
 
 def main(args: Args) -> None:
     args.check()
-    train_set = training_set(args)
+    train_set = training_set(args, with_thoughts=True)
     model, processor = loading.load(args, train_adapter=True)
-    experiment = SATExperiment("pali_sat_sft", args, model)
+    longest = args.eval_max_new_tokens or (thoughts.MAX_NEW_TOKENS if thoughts.are_in(train_set) else 16)
+    experiment = SATExperiment("pali_sat_sft", args, model, longest)
     base = experiment.test_base(model, processor)
 
     model = loop.add_adapter(model, args)

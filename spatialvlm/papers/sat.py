@@ -17,6 +17,7 @@ from spatialvlm.reporting.cards import write_adapter_card
 from spatialvlm.reporting.comparison import Questions, Score, difference, mean, verdict
 from spatialvlm.run_folder import DataSource, read_lines
 from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.clevr import thoughts
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.cvbench import published
 from spatialvlm.tasks.cvbench.scoring import BENCHMARK
@@ -53,8 +54,15 @@ class ExperimentArgs(RunArgs):
     run_name: str = field(default="v2", metadata={"help": "first part of the run folder's name"})
 
 
-def training_set(args: ExperimentArgs) -> Sequence[Example]:
-    """Load the training questions that `args` describe."""
+def training_set(args: ExperimentArgs, with_thoughts: bool = False) -> Sequence[Example]:
+    """Load the training questions that `args` describe.
+
+    Args:
+        with_thoughts: whether rows with thoughts can be learnt.
+
+    Raises:
+        UserError: besides the loaders', rows with thoughts where they cannot be.
+    """
     if args.data == "embedded":
         return series.sat(
             "train", args.train_limit, args.seed, args.answer_form, args.polarity, share_scenes=True
@@ -63,6 +71,10 @@ def training_set(args: ExperimentArgs) -> Sequence[Example]:
         return clevr.load_sat(args.data, args.train_limit, args.answer_form, args.polarity, seed=args.seed)
     if args.polarity != "closer":
         raise UserError("--polarity balanced is for rendered and CLEVR scenes; SAT's rows are as they are")
+    if thoughts.lie_at(args.data):
+        if not with_thoughts:
+            raise UserError(f"--data {args.data}: not SAT's rows; model/pali_sat_sft.py learns from thoughts")
+        return thoughts.load(args.data, limit=args.train_limit)
     form = args.answer_form
     return sat.load(args.data, "train", args.train_limit, form, seed=args.seed, training=True)
 
@@ -70,7 +82,7 @@ def training_set(args: ExperimentArgs) -> Sequence[Example]:
 class SATExperiment(Experiment):
     """Tested on CV-Bench; with `--full_test` also Pass@4 and polarity-flipped."""
 
-    def __init__(self, script: str, args, model) -> None:
+    def __init__(self, script: str, args, model, max_new_tokens: int = 16) -> None:
         rows = {"path": args.eval_data, "limit": args.eval_limit}
         test_set = cvbench.load(**rows)
         super().__init__(
@@ -80,6 +92,7 @@ class SATExperiment(Experiment):
             test_set,
             BENCHMARK,
             write_adapter_card,
+            max_new_tokens,
             test_data=DataSource("cvbench", rows),
         )
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 
+import datasets
 import pytest
-from commands import run, run_fresh
+from commands import refused, run, run_fresh, run_here
 from processes import together
+
+from spatialvlm.worlds.clevr import series
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +52,30 @@ def test_grpo_trains_on_official_images(real_data, tmp_path):
     flags = "--profile embedded --max_steps 1 --eval_limit 8 --prompts_per_device 4 --output_dir run"
     run("model/pali_sat_grpo.py", *flags.split(), "--data", real_data / "clevr", folder=tmp_path)
     assert (tmp_path / "run/adapter/adapter_model.safetensors").exists()
+
+
+def test_sft_learns_thoughts_and_answers_and_grpo_refuses_them(tmp_path, capsys):
+    rows, count = [], 120
+    for example in series.clevr("train", 4):
+        example.open_images()[0].save(buffer := io.BytesIO(), "PNG")
+        answer = {"thinking": f"I look. {example.answer}.", "solution": f"<answer>{example.answer}</answer>"}
+        rows.append(
+            {"image": {"bytes": buffer.getvalue(), "path": None}, "problem": example.question} | answer
+        )
+    rows = rows * (count // 4)
+    rows[5] = rows[5] | {"thinking": ""}
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "thoughts.parquet")
+    flags = (
+        "--profile embedded --data thoughts.parquet --max_steps 2 --per_device_batch_size 4 --eval_limit 4"
+    )
+    printed = run_here("model/pali_sat_sft.py", *flags.split(), "--output_dir", "run", folder=tmp_path)
+    assert "images shuffled" in printed and (tmp_path / "run/adapter/adapter_model.safetensors").exists()
+    steps = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    # Tags, thoughts and answer are some 25 tokens of the embedded model's; an answer alone is 2.
+    assert [row["step"] for row in steps] == [1, 2] and all(row["tokens"] > 4 * 20 for row in steps)
+    flags = ("--profile", "embedded", "--data", tmp_path / "thoughts.parquet")
+    line = refused("model/pali_sat_grpo.py", *flags, capsys=capsys)
+    assert "model/pali_sat_sft.py learns from thoughts" in line
 
 
 def test_stderr_has_the_progress_and_no_notice_of_a_library(tmp_path):
