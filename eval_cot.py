@@ -138,6 +138,8 @@ def main(args: Args) -> dict:
     args.data = args.data or ("embedded" if profile == "embedded" else study.HUB_IDS[args.benchmark])
     if args.base_url:
         print(f"profile: {profile} ({reason}); {args.model} at {args.base_url}", flush=True)
+    else:
+        loading.require_device(args)
 
     shown = worked_examples(args, strategy)
     examples, benchmark = study.load(

@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -21,6 +22,10 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 logging.getLogger("transformers.utils.import_utils").addFilter(
     lambda record: "requires torchvision" not in record.getMessage()
 )
+
+# torch's warnings of a GPU that it cannot use, in many lines; `devices` says it in one.
+for _beginning in ("CUDA initialization", "Found GPU", r"\s*.* with CUDA capability sm_"):
+    warnings.filterwarnings("ignore", message=_beginning)
 
 ROOT = Path(__file__).resolve().parents[1]
 # Flags that mean the same in every script, by the group of --help; the others are in their class's

@@ -19,14 +19,15 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, parse_flag_from_env
 
+from spatialvlm import devices
 from spatialvlm.errors import UserError
 
 T = TypeVar("T")
 
 
 def state() -> PartialState:
-    """Number, count and device of this process: CUDA where it is and `accelerate launch` got no --cpu."""
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
+    """Number, count and device of this process: CUDA where it works and `accelerate launch` got no --cpu."""
+    return PartialState(cpu=not devices.uses_cuda())
 
 
 def start_processes() -> None:

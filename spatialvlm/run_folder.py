@@ -376,9 +376,9 @@ def environment() -> dict[str, Any]:
     """Command, git commit and whether files differ from it, versions of Python and libraries, device."""
     import torch
 
-    device = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.processor() or '?'})"
-    )
+    from spatialvlm import devices
+
+    device = torch.cuda.get_device_name() if devices.uses_cuda() else f"cpu ({platform.processor() or '?'})"
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     versions = {"python": platform.python_version()}
     for library in LIBRARIES:

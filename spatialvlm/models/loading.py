@@ -92,12 +92,30 @@ class ModelArgs:
 
 
 def resolve_profile(args: ModelArgs) -> tuple[str, str]:
-    """(`paper` or `embedded`, the reason in words)."""
+    """(`paper` or `embedded`, the reason in words).
+
+    Raises:
+        UserError: `auto`, and a GPU is here that cannot be used.
+    """
     return _resolve(args.profile)
 
 
+def require_device(args: ModelArgs) -> None:
+    """Raise UserError where a GPU is here that cannot be used, unless the small model is asked for.
+
+    To be called before anything is downloaded.
+    """
+    if args.profile != "embedded":
+        devices.require_usable()
+
+
 def fill_defaults(args: ModelArgs, *names: str) -> str:
-    """Set the named flags that were not given to the profile's defaults; returns the profile."""
+    """Set the named flags that were not given to the profile's defaults; returns the profile.
+
+    Raises:
+        UserError: as `require_device`.
+    """
+    require_device(args)
     profile, _ = resolve_profile(args)
     defaults = defaults_by_profile(type(args))
     for name in names:
@@ -124,9 +142,12 @@ def config_for(name: str, profile: str = "auto") -> Path:
 def _resolve(profile: str) -> tuple[str, str]:
     if profile != "auto":
         return profile, "as requested"
-    if torch.cuda.is_available():
-        return "paper", f"CUDA device {torch.cuda.get_device_name()}; --profile embedded for the small model"
-    return "embedded", "no CUDA device here; --profile paper for the published model"
+    devices.require_usable()
+    if devices.uses_cuda():
+        return "paper", "a CUDA device is here; --profile embedded for the small model"
+    hidden = "GPUs are hidden by CUDA_VISIBLE_DEVICES or --cpu"
+    reason = hidden if devices.keeps_off_gpus() else "no CUDA device here"
+    return "embedded", f"{reason}; --profile paper for the published model"
 
 
 def load(
@@ -145,18 +166,21 @@ def load(
 
     Raises:
         UserError: a model that cannot be downloaded, is of another type or is damaged; an adapter that is
-            missing or does not fit; a dtype or quantization that the device does not have.
+            missing or does not fit; a dtype or quantization that the device does not have; a GPU that
+            cannot be used.
     """
+    require_device(args)
     profile, reason = resolve_profile(args)
     state = distributed.state()
+    dtype = resolve_dtype(args.dtype, state.device)
     if state.is_main_process:
-        print(f"profile: {profile} ({reason})", flush=True)
+        print(f"profile: {profile} ({reason}); {devices.describe(state.device, dtype)}", flush=True)
     set_seed(args.seed)
     _check_launch(args, state)
     name = model_name(args)
-    options = {"dtype": resolve_dtype(args.dtype, state.device), "device_map": {"": state.device}}
+    options = {"dtype": dtype, "device_map": {"": state.device}}
     if args.load_in_4bit:
-        options["quantization_config"] = _four_bits(options["dtype"], state.device)
+        options["quantization_config"] = _four_bits(dtype, state.device)
     with _explained(name):
         name, merged = _base(name)
         if merged and args.load_in_4bit:
@@ -188,7 +212,7 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
                 "--dtype float16 is for GPUs; on this CPU use float32 (or bfloat16 to save memory)"
             )
         return torch.float32 if name == "auto" else getattr(torch, name)
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    native = devices.has_bfloat16()
     if name == "bfloat16" and not native:
         raise UserError(
             f"{torch.cuda.get_device_name(device)} has no bfloat16; use --dtype float16 or float32"

@@ -11,6 +11,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
+from spatialvlm.models import loading
 from spatialvlm.papers.commands import Arm
 from spatialvlm.reporting import comparison
 from spatialvlm.reporting.cards import write_adapter_card
@@ -63,6 +64,7 @@ def training_set(args: ExperimentArgs, with_thoughts: bool = False) -> Sequence[
     Raises:
         UserError: besides the loaders', rows with thoughts where they cannot be.
     """
+    loading.require_device(args)
     if args.data == "embedded":
         return series.sat(
             "train", args.train_limit, args.seed, args.answer_form, args.polarity, share_scenes=True

@@ -90,6 +90,7 @@ def training_set(args: VSIArgs) -> Sequence[Example]:
     Raises:
         UserError: as `vsi.load`; a row without frames, or of a room that VSI-Bench tests.
     """
+    loading.require_device(args)
     limit, frames = args.train_limit, args.num_frames
     if args.data == "embedded":
         return vsi_rooms.load("train", limit, args.seed, frames, "words", args.families)
