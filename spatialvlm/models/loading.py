@@ -36,7 +36,7 @@ from spatialvlm import devices, distributed
 from spatialvlm.cli import defaults_by_profile
 from spatialvlm.disk import disk_errors, whole
 from spatialvlm.errors import UserError, first_line
-from spatialvlm.models import qwen, sharding
+from spatialvlm.models import precision, qwen, sharding
 
 _DOWNLOADS_SHOW = not are_progress_bars_disabled()
 disable_progress_bar()  # of weights read from disk; it takes the bars of downloads with it
@@ -197,6 +197,7 @@ def load(
     if merged:
         model = _with_adapter(model, merged, trainable=False).merge_and_unload()
         model.config.name_or_path = model.name_or_path = str(merged)
+    precision.float32_stream(model)
     if args.shard_base:
         sharding.shard(model)
     if args.adapter:

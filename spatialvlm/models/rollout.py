@@ -145,13 +145,13 @@ def prefill(model, batch: Batch | QwenBatch) -> tuple[Tensor, DynamicCache, Tens
     cache = DynamicCache()  # made without a config, no layer forgets; the sliding window was checked before
     logits = core(
         inputs_embeds=embeds,
-        attention_mask=_additive(allowed[:, None], embeds.dtype),
+        attention_mask=_additive(allowed[:, None], core.dtype),
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
-    bias = _additive(batch.attention_mask.bool()[:, None, None], embeds.dtype)
+    bias = _additive(batch.attention_mask.bool()[:, None, None], core.dtype)
     return logits, cache, bias, last
 
 
@@ -175,7 +175,7 @@ def per_token_logps(
     restarted = last + torch.arange(1, length, device=tokens.device).repeat(num_generations)
     logits = core(
         inputs_embeds=torch.cat([prefix, continuation.to(prefix.dtype)], 1),
-        attention_mask=_additive(allowed[:, None], prefix.dtype),
+        attention_mask=_additive(allowed[:, None], core.dtype),
         position_ids=torch.cat([positions, restarted], -1),
         logits_to_keep=1 + num_generations * fed,
         use_cache=False,
