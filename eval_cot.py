@@ -155,7 +155,7 @@ def main(args: Args) -> dict:
     else:
         model, processor = loading.load(args)
         weights = loading.weights_name(model)
-        folder, name = open_run(args, weights), Path(weights).name
+        folder, name = open_run(args, weights), Path(loading.split_revision(weights)[0]).name
         client = LocalClient(model, processor, args.max_new_tokens, args.concurrency)
 
     prices = (args.price_in, args.price_out)

@@ -105,7 +105,8 @@ def count(model, processor, examples: Sequence[Example], args: Args, data: DataS
     gold = evaluate.gold_answers(examples, settings, scored.title)  # before there is a folder
     folder = distributed.on_main(lambda: evaluate.open_run(model, args, scored.title, data))
     comparable = loading.resolve_profile(args)[0] == "paper" and not args.adapter
-    published = ACCURACY_AND_CLOSE_CALL.get(loading.model_name(args)) if comparable else None
+    name, _ = loading.split_revision(loading.model_name(args))
+    published = ACCURACY_AND_CLOSE_CALL.get(name) if comparable else None
 
     def facts(records: list[Record]) -> dict:
         by_source = {

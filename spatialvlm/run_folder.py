@@ -444,10 +444,14 @@ def fingerprint(path: str | Path) -> str | None:
 def _cached_revision(hub_id: str) -> str | None:
     from huggingface_hub import constants
 
+    id, _, revision = hub_id.partition("@")
     for kind in ("models", "datasets"):
-        commit = Path(constants.HF_HUB_CACHE, f"{kind}--{hub_id.replace('/', '--')}", "refs", "main")
+        folder = Path(constants.HF_HUB_CACHE, f"{kind}--{id.replace('/', '--')}")
+        commit = folder / "refs" / (revision or "main")
         if commit.is_file():
             return commit.read_text().strip()
+        if revision and (folder / "snapshots" / revision).is_dir():
+            return revision
     return None
 
 

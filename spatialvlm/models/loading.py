@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
@@ -47,6 +48,7 @@ PUBLISHED = "google/paligemma2-3b-mix-224"
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded"
 ROOMS, LABELS = EMBEDDED / "rooms", EMBEDDED / "labels"  # what it needs to see of further worlds
 RUNS = Path(__file__).resolve().parents[2] / "runs"
+MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a pinned revision
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Modules by part: PaliGemma's, and Qwen's, whose projector (`merger`) sits in its vision tower.
 PARTS = {
@@ -76,7 +78,7 @@ class ModelArgs:
     )
     model: str | None = field(
         default=None,
-        metadata={"help": "hub id or folder of a PaliGemma, Qwen2-VL or Qwen2.5-VL"},
+        metadata={"help": "hub id (owner/name[@revision]) or folder of a PaliGemma, Qwen2-VL or Qwen2.5-VL"},
     )
     adapter: str | None = field(default=None, metadata={"help": "folder of a PEFT adapter for the model"})
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
@@ -129,8 +131,14 @@ def model_name(args: ModelArgs) -> str:
     return args.model or defaults_by_profile(type(args))["model"][resolve_profile(args)[0]]
 
 
+def split_revision(name: str) -> tuple[str, str | None]:
+    """(`owner/name`, revision) of `owner/name@revision`; (the name, None) of folders and other ids."""
+    id, at, revision = name.partition("@")
+    return (id, revision) if at and id.count("/") == 1 and not Path(name).exists() else (name, None)
+
+
 def weights_name(model) -> str:
-    """Where a loaded model's weights come from (hub id or folder); its class where it was made in memory."""
+    """Where a model's weights come from: a folder, a hub id as it was given; its class if made in memory."""
     return model.config.name_or_path or type(model).__name__
 
 
@@ -188,12 +196,16 @@ def load(
         chats = _model_type(name) in qwen.TYPES
         if chats and args.shard_base:
             raise UserError("--shard_base is for PaliGemma; leave it out, a Qwen runs whole on each device")
+        id, revision = split_revision(name)
+        files = snapshot_download(id, revision=revision, allow_patterns=MODEL_FILES) if revision else name
         if chats:
-            processor, made = qwen.load_processor(name, pixels), AutoModelForImageTextToText
+            processor, made = qwen.load_processor(files, pixels), AutoModelForImageTextToText
         else:
-            processor, made = PaliGemmaProcessor.from_pretrained(name), PaliGemmaForConditionalGeneration
+            processor, made = PaliGemmaProcessor.from_pretrained(files), PaliGemmaForConditionalGeneration
         attention = "sdpa" if chats else "eager"
-        model = made.from_pretrained(name, attn_implementation=attention, use_safetensors=True, **options)
+        model = made.from_pretrained(files, attn_implementation=attention, use_safetensors=True, **options)
+    if revision:
+        model.config.name_or_path, model.name_or_path = name, id
     if merged:
         model = _with_adapter(model, merged, trainable=False).merge_and_unload()
         model.config.name_or_path = model.name_or_path = str(merged)
@@ -257,7 +269,8 @@ def add_lora(
         task_type="CAUSAL_LM",
     )
     with _without_deprecations():
-        model = get_peft_model(model, config, autocast_adapter_dtype=True)
+        _, revision = split_revision(weights_name(model))
+        model = get_peft_model(model, config, autocast_adapter_dtype=True, revision=revision)
     if PartialState().is_main_process:
         parts = trainable_parameters(model)
         by_part = ", ".join(f"{part} {count:,}" for part, count in parts.items())
@@ -303,9 +316,12 @@ def _base(name: str) -> tuple[str, Path | None]:
     folder = Path(name)
     if (folder / "config.json").is_file() or not (folder / "adapter_config.json").is_file():
         return name, None
-    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    base, revision = config["base_model_name_or_path"], config.get("revision")
     beside = (folder / base).resolve()  # the repository's own adapters name their base by where it lies
-    return str(beside if beside.is_dir() else base), folder
+    if beside.is_dir():
+        return str(beside), folder
+    return f"{base}@{revision}" if revision else base, folder
 
 
 def _model_type(name: str) -> str:
@@ -313,14 +329,15 @@ def _model_type(name: str) -> str:
     folder = Path(name)
     if folder == EMBEDDED and not (folder / "config.json").exists():
         raise UserError("the embedded model is not here; make it with `python -m pretrain.embedded`")
-    looks_local = (
-        folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
-    )
+    id, revision = split_revision(name)
+    looks_local = folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or id.count("/") != 1
     if looks_local and not folder.is_dir():
         raise UserError(f"--model {name}: no such folder, and no hub id (owner/name) either")
     if looks_local and not (folder / "config.json").is_file():
         raise UserError(f"--model {name}: the folder has no config.json; give one made by save_pretrained")
-    kind = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
+    if revision:
+        folder = Path(hf_hub_download(id, "config.json", revision=revision)).parent
+    kind = PreTrainedConfig.get_config_dict(str(folder) if revision else name)[0].get("model_type")
     if kind not in ("paligemma", *qwen.TYPES):
         raise UserError(
             f"--model {name} is of type {kind!r}, not a PaliGemma, Qwen2-VL or Qwen2.5-VL; give one, "
@@ -339,9 +356,11 @@ def _explained(name: str) -> Iterator[None]:
     except (OSError, ValueError) as error:  # ValueError: tokenizer or processor files missing
         if Path(name).is_dir():
             raise UserError(f"--model {name}: {first_line(error)}") from None
+        id, revision = split_revision(name)
+        there = " and that this revision is there" if revision else ""
         raise UserError(
-            f"--model {name} cannot be fetched: it needs accepting its licence at huggingface.co/{name} and "
-            f"`hf auth login`, or a network; or give a local folder with --model ({first_line(error)})"
+            f"--model {name} cannot be fetched: it needs accepting its licence at huggingface.co/{id} and "
+            f"`hf auth login`, or a network{there}; or give a local folder with --model ({first_line(error)})"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,9 @@ import torch
 
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading, rollout
+from spatialvlm.run_folder import fingerprint
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NO_GPU = not torch.cuda.is_available()
 
 
@@ -175,6 +178,35 @@ def test_damaged_files(folder, tmp_path):
 def test_no_such_folder(name):
     with pytest.raises(UserError, match=f"{name}: no such folder"):
         loading.load(arguments(model=name))
+
+
+@pytest.fixture
+def hub_cache(folder, tmp_path, monkeypatch):
+    """A hub cache with one commit of owner/tiny, which is the branch `first`."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    here = tmp_path / "hub" / "models--owner--tiny"
+    shutil.copytree(folder, here / "snapshots" / COMMIT)
+    (here / "refs").mkdir()
+    (here / "refs" / "first").write_text(COMMIT)
+    return here
+
+
+@pytest.mark.parametrize("revision", ["first", COMMIT])
+def test_a_pinned_revision(revision, hub_cache, batch, tmp_path):
+    name = f"owner/tiny@{revision}"
+    model, _ = loading.load(arguments(model=name))
+    torch.testing.assert_close(logps(model, batch), logps(tiny.paligemma()[0], batch))
+    assert loading.weights_name(model) == name and fingerprint(name) == COMMIT
+    loading.save_adapter(loading.add_lora(model, r=2), tmp_path / "adapter")
+    saved = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert (saved["base_model_name_or_path"], saved["revision"]) == ("owner/tiny", revision)
+    again, _ = loading.load(arguments(model=str(tmp_path / "adapter")))  # its base, of that revision
+    torch.testing.assert_close(logps(again, batch), logps(tiny.paligemma()[0], batch))
+
+
+def test_a_revision_that_is_not_there(hub_cache):
+    with pytest.raises(UserError, match="owner/tiny@second cannot be fetched.*that this revision is there"):
+        loading.load(arguments(model="owner/tiny@second"))
 
 
 def test_a_hub_model_without_access():
