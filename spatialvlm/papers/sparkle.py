@@ -96,6 +96,7 @@ def training_set(args: SparkleArgs) -> Sequence[Example]:
         args.numbers,
         args.configurations,
         seed=args.seed,
+        training=True,
     )
     if args.data != MADE:  # a single file is loaded whatever split its name says
         tested = {example.id for example in test_set(args)}

@@ -95,7 +95,9 @@ def training_set(args: VSIArgs) -> Sequence[Example]:
     if args.data == "embedded":
         return vsi_rooms.load("train", limit, args.seed, frames, "words", args.families)
     tested = () if args.eval_data == "embedded" else vsibench.scenes(args.eval_data)
-    return vsi.load(args.data, "train", limit, args.families, frames, need_frames=True, tested=tested)
+    return vsi.load(
+        args.data, "train", limit, args.families, frames, need_frames=True, tested=tested, training=True
+    )
 
 
 def with_prompt(examples: Sequence[Example], mode: Mode) -> Sequence[Example]:

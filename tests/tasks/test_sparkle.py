@@ -487,6 +487,30 @@ def test_a_row_that_is_not_whole_is_named(tmp_path, changed, message):
         sparkle.load(written(tmp_path, **changed), "test")
 
 
+@pytest.mark.parametrize(
+    "changed, reason",
+    [
+        ({"answer": ""}, "no 'answer'"),
+        ({"answer": "upwards"}, "answer does not follow"),
+        ({"task": "directions"}, "unknown 'task'"),
+        ({"nodes": [{"label": "N1", "x": 1.0, "y": 10.5}]}, "invalid 'nodes'"),
+        ({"id": "sparkle-paper-train-0-0-0"}, "duplicate id"),
+    ],
+)
+def test_training_leaves_out_a_row_in_a_hundred_and_a_test_none(tmp_path, capsys, changed, reason):
+    examples = made(limit=102)
+    image = png(examples[0].images[0])
+    many = [sparkle.row(example, image) for example in examples]
+    many[50] |= changed
+    sparkle.write(tmp_path / "train-00000-of-00001.parquet", iter(many))
+    found = sparkle.load(tmp_path, "train", training=True)
+    assert [each.id for each in found] == [each.id for each in [*examples[:50], *examples[51:]]]
+    assert found.facts == {"excluded": {reason: 1}}
+    assert f"1 of 102 rows cannot be used and are left out ({reason} 1)" in capsys.readouterr().err
+    with pytest.raises(UserError, match="row 50"):
+        sparkle.load(tmp_path, "train")
+
+
 def test_a_truncated_image_is_named(tmp_path):
     image = png(made(limit=1)[0].images[0])
     with pytest.raises(UserError, match="row 1: the image cannot be read"):

@@ -327,6 +327,31 @@ def test_a_row_that_is_not_whole_is_named(tmp_path, change, message):
         vsi.load(as_jsonl(tmp_path, rows(tmp_path, **change)))
 
 
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"answer": "ghost"}, "'answer' is none of the words"),
+        ({"question": ""}, "no 'question'"),
+        ({"frames": []}, "no frames"),
+        ({"frames": ["frames/9.png"]}, "missing frame"),
+        ({"id": "0-0"}, "duplicate id"),
+    ],
+)
+def test_training_leaves_out_a_row_in_a_hundred_and_a_test_none(tmp_path, capsys, change, reason):
+    kinds = rows(tmp_path)
+    many = [row | {"id": f"{copy}-{kind}"} for copy in range(13) for kind, row in enumerate(kinds)]
+    many[-1] |= change
+    found = vsi.load(as_jsonl(tmp_path, many), need_frames=True, training=True)
+    assert [example.id for example in found] == [row["id"] for row in many[:-1]]
+    assert found.facts == {"excluded": {reason: 1}}
+    assert f"1 of 104 rows cannot be used and are left out ({reason} 1)" in capsys.readouterr().err
+    with pytest.raises(UserError, match="row 103"):
+        vsi.load(tmp_path, need_frames=True)
+    tested = [kinds[0]["scene_name"]]
+    with pytest.raises(UserError, match="is of a room that the test asks about too"):
+        vsi.load(tmp_path, need_frames=True, training=True, tested=tested)
+
+
 def test_what_cannot_be_loaded_is_named(tmp_path):
     twice = rows(tmp_path)
     folder = as_jsonl(tmp_path, [*twice, twice[0]])

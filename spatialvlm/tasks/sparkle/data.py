@@ -26,9 +26,10 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.errors import RowError, UserError, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files import rows
+from spatialvlm.files.exclusion import usable_rows
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.tasks.sparkle.questions import (
     CAPABILITIES,
@@ -94,7 +95,8 @@ def load(
     pairs: int | None = None,
     seed: int = 0,
     form: Form | None = None,
-) -> Sequence[Example]:
+    training: bool = False,
+) -> LazyExamples:
     """Basic questions, rendered or read from files, with the family as task.
 
     Args:
@@ -107,18 +109,20 @@ def load(
         configurations: number of rendered ones; `CONFIGURATIONS` by default.
         pairs: questions per rendered configuration; by default each family once, and one more.
         form: in place of the one that `path` names.
+        training: rows that cannot be used are left out and counted (`files.exclusion`), not refused.
 
     Returns:
         Examples whose `meta` has `capability`, `answer_type`, `options` (labels that the question lists) and
         `nodes` (places by label).
 
     Raises:
-        UserError: nothing there, an unknown split or capability, an invalid row; the message names it.
+        UserError: nothing there, an unknown split or capability, an invalid row; the message names it. In
+            training, more than 1 % such rows.
     """
     require_at_least(1, limit=limit)
     if str(path) not in FORMS:
         families = chosen(capabilities, numbers)
-        return read(path, split, check, FAMILIES.__contains__, families.__contains__, limit)
+        return read(path, split, check, FAMILIES.__contains__, families.__contains__, limit, training)
     made = series(str(path), split, capabilities, numbers, pairs, seed, form)
     questions = lru_cache(maxsize=64)(made)
     size = made.pairs * (configurations or CONFIGURATIONS[split])
@@ -314,7 +318,8 @@ def read(
     known: Callable[[str], bool],
     wanted: Callable[[str], bool] = lambda task: True,
     limit: int | None = None,
-) -> Sequence[Example]:
+    training: bool = False,
+) -> LazyExamples:
     """Questions of some tasks, each row checked now, each example made on access.
 
     Args:
@@ -322,33 +327,39 @@ def read(
         fault_of: returns what is wrong with an example, or None.
         known: whether a row may have such a task.
         wanted: whether to load it; other rows are skipped.
+        training: invalid rows and duplicates are left out and counted, not refused.
 
     Raises:
-        UserError: nothing there, an invalid row, a duplicate id; the message names it.
+        UserError: nothing there, an invalid row, a duplicate id; the message names it. In training, more than
+            1 % such rows.
     """
     files = sorted(Path(path).glob(f"{split}-*.parquet")) if Path(path).is_dir() else []
     table = rows.Rows([part for file in files for part in rows.read(file, split).tables])
     if not files:
         table = rows.read(path, split)
-    numbers: list[int] = []
     seen: dict[str, str] = {}
-    for number, (where, each) in enumerate(table):
-        if limit is not None and len(numbers) >= limit:
-            break
+
+    def usable(number: int) -> bool:
+        where, each = table[number]
         if not known(task := rows.text(each, "task", where)):
-            raise UserError(f"{where}: 'task' {task!r} is none of this data set; correct or remove the row")
+            message = f"{where}: 'task' {task!r} is none of this data set; correct or remove the row"
+            raise RowError(message, "unknown 'task'")
         if not wanted(task):
-            continue
+            return False
         example = _from_row((where, each))
         if fault := fault_of(example):
-            raise UserError(f"{where}: {fault}; correct or remove the row")
+            raise RowError(f"{where}: {fault}; correct or remove the row", "answer does not follow")
         if example.id in seen:
-            raise UserError(f"{where}: its id {example.id!r} is {seen[example.id]}'s; make ids unique")
+            message = f"{where}: its id {example.id!r} is {seen[example.id]}'s; make ids unique"
+            raise RowError(message, "duplicate id")
         seen[example.id] = where
-        numbers.append(number)
-    if not numbers:
+        return True
+
+    chosen = usable_rows(range(len(table)), usable, f"{path} {split}", limit, training)
+    if not chosen.numbers:
         raise UserError(f"{path} has no row of split '{split}' with a task to load")
-    return LazyExamples(lambda number: _from_row(table[number]), numbers, kept=1)
+    facts = {"excluded": chosen.excluded} if training else {}
+    return LazyExamples(lambda number: _from_row(table[number]), chosen.numbers, kept=1, facts=facts)
 
 
 def _from_row(named: tuple[str, rows.Row]) -> Example:
@@ -358,18 +369,20 @@ def _from_row(named: tuple[str, rows.Row]) -> Example:
     meta: dict[str, Any] = {name: texts[name] for name in ("capability", "answer_type")}
     options = [] if each.get("options") is None else each["options"]
     if not isinstance(options, list) or not all(isinstance(label, str) for label in options):
-        raise UserError(f"{where}: 'options' must be a list of labels, not {options!r}")
+        raise RowError(f"{where}: 'options' must be a list of labels, not {options!r}", "invalid 'options'")
     meta |= {"options": tuple(options), "nodes": nodes}
     if each.get("optimum") is not None:
         if not (isinstance(each["optimum"], float | int) and 0 < each["optimum"] < math.inf):
-            raise UserError(f"{where}: 'optimum' must be a length, not {each['optimum']!r}")
+            message = f"{where}: 'optimum' must be a length, not {each['optimum']!r}"
+            raise RowError(message, "invalid 'optimum'")
         meta["optimum"] = float(each["optimum"])
     if each.get("edges") is not None:
         meta |= {name: rows.text(each, name, where) for name in ("start", "end")}
         edges = each["edges"] if isinstance(each["edges"], list) else [each["edges"]]
         for edge in (*edges, [meta["start"], meta["end"]]):
             if not isinstance(edge, list) or len(edge) != 2 or not all(label in [*nodes] for label in edge):
-                raise UserError(f"{where}: 'edges', 'start' and 'end' must be among its nodes, not {edge!r}")
+                message = f"{where}: 'edges', 'start' and 'end' must be among its nodes, not {edge!r}"
+                raise RowError(message, "invalid 'edges'")
         meta["edges"] = [tuple(edge) for edge in each["edges"]]
     return Example(
         id=texts["id"],
@@ -387,8 +400,9 @@ def _nodes(listed: Any, where: str) -> dict[str, tuple[float, float]]:
             isinstance(along, float | int) and 0 <= along <= PLANE for along in point
         )
         if not on_plane or not isinstance(label, str) or label in nodes:
-            raise UserError(
+            message = (
                 f"{where}: 'nodes' must be different labels with x and y from 0 to {PLANE:g}, not {node!r}"
             )
+            raise RowError(message, "invalid 'nodes'")
         nodes[label] = (float(point[0]), float(point[1]))
     return nodes

@@ -18,10 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.errors import RowError, UserError, require_at_least
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.example import Example, Video
 from spatialvlm.files import rows, video
+from spatialvlm.files.exclusion import usable_rows
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import reward
@@ -102,7 +103,8 @@ def load(
     num_frames: int = 16,
     need_frames: bool = False,
     tested: Collection[str] = (),
-) -> Sequence[Example]:
+    training: bool = False,
+) -> LazyExamples:
     """The questions in the files' order, all checked now, each made when it is accessed.
 
     Args:
@@ -114,6 +116,8 @@ def load(
             their frames kept in the user's cache.
         need_frames: whether every row must have frames.
         tested: scenes of a test; no row may be of one of their rooms.
+        training: rows that cannot be used are left out and counted (`files.exclusion`), not refused; one of a
+            tested room is refused all the same.
 
     Returns:
         Examples with VSI-Bench's question type as task and the frames as a `Video`; of rows without frames
@@ -122,7 +126,7 @@ def load(
 
     Raises:
         UserError: nothing at `path`; an invalid row, or one of a tested room; a duplicate id; a missing
-            frame; a broken video; the message names it.
+            frame; a broken video; the message names it. In training, more than 1 % rows that cannot be used.
     """
     from spatialvlm import distributed  # imports torch
 
@@ -134,28 +138,34 @@ def load(
     numbers = [number for number, (_, each) in enumerate(table) if each.get("family") in wanted]
     if not numbers:
         raise UserError(f"{path} has no VSI-100k row of split {split}")
-    chosen = [numbers[number] for number in vsibench.evenly_spaced(len(numbers), limit)]
+    spread = [numbers[number] for number in vsibench.evenly_spaced(len(numbers), limit)]
     tested_rooms = set(map(room_of, tested))
     seen: dict[str, str] = {}
     existing: set[Path] = set()
-    for number in chosen:
+
+    def usable(number: int) -> bool:
         where, each = table[number]
         example = _example(where, each, folder, num_frames)
-        if example.id in seen:
-            raise UserError(f"{where} has the id {example.id!r} of {seen[example.id]}; remove one of them")
-        seen[example.id] = where
-        if need_frames and not each["frames"]:
-            raise UserError(f"{where} has no frames to show; make the data with --frames FOLDER")
         if room_of(example.meta["scene"]) in tested_rooms:
             raise UserError(
                 f"{where}: its scene {example.meta['scene']} is of a room that the test asks about too; make "
                 "the data with --leave_out, or test on something else"
             )
+        if example.id in seen:
+            message = f"{where} has the id {example.id!r} of {seen[example.id]}; remove one of them"
+            raise RowError(message, "duplicate id")
+        if need_frames and not each["frames"]:
+            message = f"{where} has no frames to show; make the data with --frames FOLDER"
+            raise RowError(message, "no frames")
         for frame in example.images if each["frames"] else ():
             if frame not in existing and not frame.is_file():
-                raise UserError(f"{where}: its frame {frame} is not there; add it or remove the row")
+                message = f"{where}: its frame {frame} is not there; add it or remove the row"
+                raise RowError(message, "missing frame")
             existing.add(frame)
+        seen[example.id] = where
+        return True
 
+    chosen = usable_rows(spread, usable, f"{path} {split}", training=training)
     videos = {path: path for path in sorted(existing) if path.suffix.lower() in video.VIDEO_SUFFIXES}
     films = distributed.on_main(lambda: vsibench.sampled_frames(videos, num_frames))
 
@@ -164,23 +174,25 @@ def load(
         example = _example(where, each, folder, num_frames)
         return replace(example, images=films.get(example.images[0]) or Video(example.images))
 
-    return LazyExamples(make, chosen, kept=1)
+    facts = {"excluded": chosen.excluded} if training else {}
+    return LazyExamples(make, chosen.numbers, kept=1, facts=facts)
 
 
 def _example(where: str, each: rows.Row, folder: Path | None, num_frames: int) -> Example:
     id, source, scene, of, kind, question, answer = (rows.text(each, name, where) for name in TEXTS)
     if kind not in TEMPLATES or family(kind) != of:
-        raise UserError(f"{where}: 'question_type' {kind!r} is none of VSI-100k's of family {of!r}")
+        message = f"{where}: 'question_type' {kind!r} is none of VSI-100k's of family {of!r}"
+        raise RowError(message, "invalid 'question_type'")
     meta = {"family": of, "scene": scene, "source": source}
     if of in WORDS:
         meta["vocabulary"] = DIRECTION_WORDS.get(kind) or tuple(_names(each, "labels", where)[1:])
         if answer not in meta["vocabulary"]:
             allowed = ", ".join(meta["vocabulary"])
-            raise UserError(f"{where}: 'answer' {answer!r} is none of: {allowed}; correct or remove the row")
+            message = f"{where}: 'answer' {answer!r} is none of: {allowed}; correct or remove the row"
+            raise RowError(message, "'answer' is none of the words")
     elif _above_zero(answer) is None:
-        raise UserError(
-            f"{where}: 'answer' must be a number above 0, not {answer!r}; correct or remove the row"
-        )
+        message = f"{where}: 'answer' must be a number above 0, not {answer!r}; correct or remove the row"
+        raise RowError(message, "'answer' is no number above 0")
     frames = _names(each, "frames", where)
     frames = [frames[number] for number in video.uniform(len(frames), num_frames)]
     images = tuple((folder or Path()) / name for name in frames) or (Path(source, f"{scene}.mp4"),)
@@ -190,9 +202,8 @@ def _example(where: str, each: rows.Row, folder: Path | None, num_frames: int) -
 def _names(each: rows.Row, name: str, where: str) -> list[str]:
     value: Any = each.get(name)
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
-        raise UserError(
-            f"{where}: '{name}' must be a list of texts, not {value!r}; correct or remove the row"
-        )
+        message = f"{where}: '{name}' must be a list of texts, not {value!r}; correct or remove the row"
+        raise RowError(message, f"'{name}' is no list of texts")
     return value
 
 
