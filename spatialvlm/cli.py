@@ -176,13 +176,13 @@ def run(
         print(help_text(args_class, doc, _config_files(words, default_config)), end="")
         raise SystemExit(0)
 
-    import yaml
-    from trl import TrlParser  # imported late: --help stays quick
-
-    from spatialvlm import distributed
+    from spatialvlm import distributed  # imported late: --help stays quick
 
     if argv is None:
         distributed.start_processes()
+    import yaml
+    from trl import TrlParser
+
     argv = words
     try:
         if default_config and "--config" not in argv:

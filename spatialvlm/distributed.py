@@ -9,7 +9,9 @@ same ones in the same order, whatever their shard of the work is. One process al
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -23,6 +25,7 @@ from spatialvlm import devices
 from spatialvlm.errors import UserError
 
 T = TypeVar("T")
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def state() -> PartialState:
@@ -34,9 +37,12 @@ def start_processes() -> None:
     """Start the N processes of `accelerate launch --cpu --num_processes N`.
 
     accelerate 1.15 starts them by MPI alone; without MPI it starts one, without a warning. That one becomes
-    torchrun here, which starts all N. Does nothing under any other launch, or in one process.
+    torchrun here, which starts all N. Starts nothing under any other launch, or in one process. All
+    processes of a launch end with their launcher, however it ends.
     """
     launched_by_others = {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"} & os.environ.keys()
+    if launched_by_others:
+        _end_with_parent()
     if not parse_flag_from_env("ACCELERATE_USE_CPU") or "MASTER_PORT" not in os.environ or launched_by_others:
         return
     words = [word for part in psutil.Process().parent().cmdline() for word in part.split("=", 1)]
@@ -47,8 +53,18 @@ def start_processes() -> None:
             file=sys.stderr,
         )
         return
+    _end_with_parent()
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", words[names[-1] + 1]]
     os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
+
+
+def _end_with_parent() -> None:
+    """Have Linux send this process SIGTERM when its parent ends; what it becomes by exec keeps that.
+
+    accelerate's launcher passes no signal on, so its processes would outlive it, and write on.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def leave() -> None:
