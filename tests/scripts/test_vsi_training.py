@@ -7,9 +7,11 @@ import json
 import pytest
 from commands import refused, run, run_here
 
+from spatialvlm.evaluation import evaluate
+
 pytestmark = pytest.mark.slow
 
-SMALL = "--profile embedded --max_steps 2 --train_limit 12 --eval_limit 12 --eval_batch_size 12"
+SMALL = "--profile embedded --max_steps 2 --train_limit 12 --eval_limit 12 --eval_batch_size 6"
 GRPO = ["--prompts_per_device", "1", "--num_generations", "3"]
 LONG = ["--max_completion_length", "24"]
 
@@ -27,10 +29,13 @@ LONG = ["--max_completion_length", "24"]
     ],
     ids=["grpo", "sft", "dpo"],
 )
-def test_it_trains_and_prints_the_table_by_family(script, flags, metrics, tmp_path):
-    started = run if script == "vsi_grpo" else run_here  # one as a user does; the others the quicker way
+def test_it_trains_and_prints_the_table_by_family(script, flags, metrics, tmp_path, monkeypatch):
+    """One as a user starts it; the others the quicker way, and their tests as on a GPU: with workers."""
+    started, workers, prepared = run if script == "vsi_grpo" else run_here, [], evaluate.prepared
+    monkeypatch.setattr(evaluate, "default_workers", lambda device: 2)
+    monkeypatch.setattr(evaluate, "prepared", lambda *all: workers.append(all[-1]) or prepared(*all))
     printed = started(f"model/{script}.py", *SMALL.split(), *flags, "--output_dir", "run", folder=tmp_path)
-    assert printed.startswith("profile: embedded")
+    assert printed.startswith("profile: embedded") and workers == ([] if started is run else [2, 2, 2])
     for family in ("object_counting", "object_rel_direction", "room_size_estimation", "Total"):
         assert family in printed
     assert "images shuffled" in printed and "_easy" not in printed
