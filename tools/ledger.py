@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 PARTS = (
     "weights",
@@ -99,7 +99,7 @@ class Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        leaves = tree_leaves((args, kwargs))
+        leaves = _leaves([*args, *kwargs.values()])
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         if not any(tensor.is_meta for tensor in tensors):
             out = func(*args, **kwargs)
@@ -109,7 +109,7 @@ class Ledger(TorchDispatchMode):
             if not all(tensor.is_meta for tensor in tensors):
                 args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
             out = self._without_content(func, leaves, args, kwargs)
-        for made in [out] if isinstance(out, Tensor) else tree_leaves(out):
+        for made in _leaves([out]):
             if isinstance(made, Tensor):
                 self.add(made, self._part(made))
         if func is aten.logsumexp.default:  # makes exp(x - max) inside, as large as x
@@ -158,6 +158,17 @@ class Ledger(TorchDispatchMode):
             self.label(cached.values, "KV cache")
 
 
+def _leaves(values: Iterable) -> list:
+    """What operations take and give, out of its lists; torch's own way takes most of a plan's time."""
+    leaves = []
+    for value in values:
+        if isinstance(value, list | tuple):
+            leaves += _leaves(value)
+        else:
+            leaves.append(value)
+    return leaves
+
+
 def _key(leaf) -> tuple:
     return (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else (type(leaf), leaf)
 
@@ -165,9 +176,9 @@ def _key(leaf) -> tuple:
 def _part_of(name: str, module: torch.nn.Module) -> str | None:
     """The part that a module's results belong to, by its name; None = its parent's."""
     parent, _, last = name.rpartition(".")
-    if last in ("vision_tower", "multi_modal_projector"):
+    if last in ("vision_tower", "multi_modal_projector", "visual"):
         return "vision tower"
-    if "vision_tower" in name:
+    if "vision_tower" in name or ".visual." in name:
         return None
     if isinstance(module, BaseTunerLayer):
         return "LoRA branches"
@@ -182,9 +193,15 @@ def _part_of(name: str, module: torch.nn.Module) -> str | None:
 def as_on_cuda() -> Iterator[None]:
     """Has done on meta tensors what a GPU does in one kernel and the CPU in several (torch 2.11 to 2.13).
 
+    Attention is that of FlashAttention or of the memory-efficient kernel, which a T4 and a V100 have.
+
     Functions are exchanged, because torch's modes are off where checkpointed layers run again: in backward.
     """
-    softmax, dropout = functional.softmax, functional.dropout
+    softmax, dropout, attention = (
+        functional.softmax,
+        functional.dropout,
+        functional.scaled_dot_product_attention,
+    )
 
     def fused_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None, **options) -> Tensor:
         """Without a float32 copy of what goes in."""
@@ -196,8 +213,38 @@ def as_on_cuda() -> Iterator[None]:
         """Its mask has a byte an element, where the CPU keeps one in x's dtype."""
         return torch.native_dropout(x, p, True)[0] if training and p else x
 
+    def fused_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask=None, **_: Any) -> Tensor:
+        """Without scores that are kept; a mask's rows are brought to a multiple of 16 bytes."""
+        if attn_mask is not None and attn_mask.shape[-1] % 8:
+            attn_mask = functional.pad(attn_mask, (0, -attn_mask.shape[-1] % 8))
+        if not torch.is_grad_enabled():
+            return _attended(query, value)
+        return _FusedAttention.apply(query, key, value, attn_mask)
+
     functional.softmax, functional.dropout = fused_softmax, fused_dropout
+    functional.scaled_dot_product_attention = fused_attention
     try:
         yield
     finally:
         functional.softmax, functional.dropout = softmax, dropout
+        functional.scaled_dot_product_attention = attention
+
+
+def _attended(query: Tensor, value: Tensor) -> Tensor:
+    return query.new_empty(*query.shape[:-1], value.shape[-1])
+
+
+class _FusedAttention(torch.autograd.Function):
+    """The memory of a fused attention kernel: for backward it keeps what went in, what came out and a sum."""
+
+    @staticmethod
+    def forward(context, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        out = _attended(query, value)
+        sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        context.save_for_backward(query, key, value, mask, out, sums)
+        return out
+
+    @staticmethod
+    def backward(context, grad: Tensor):
+        query, key, value, *_ = context.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), None

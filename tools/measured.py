@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import memory
-import yaml
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
@@ -128,12 +127,10 @@ def _profile(result: Mapping) -> str:
 
 def plans() -> dict[str, memory.Plan]:
     """Plan the published runs at the 3B shape in float16, as on a T4 or V100."""
-    known = {each.name for each in fields(memory.Args)}
     found = {}
     for row, (config, changes) in PLANNED.items():
-        content = yaml.safe_load((loading.RUNS / config).read_text(encoding="utf-8"))
-        flags = {name: value for name, value in content.items() if name in known}
-        found[row] = memory.plan(memory.Args(**(flags | {"dtype": "float16", "device": "cuda"} | changes)))
+        args = memory.parsed(memory.script_of(config), "--config", str(loading.RUNS / config))
+        found[row] = memory.plan(replace(args, dtype="float16", device="cuda", **changes))
     return found
 
 

@@ -1,25 +1,29 @@
-"""What training holds in memory, by part and by phase; without weights, data or a GPU.
+"""What training and evaluation hold in memory, by part and by phase; without weights, data or a GPU.
 
 python tools/memory.py                                     # GRPO v2 of PaliGemma 2 3B, float16, on a GPU
 python tools/memory.py --num_generations 14 --gradient_checkpointing
-python tools/memory.py --config runs/pali_sat_sft.yaml --json
+python tools/memory.py --config runs/vsgrpo_2b_t.yaml --json
+python tools/memory.py eval_sparkle.py --batch_size 64     # any script of this repository, with its flags
 python tools/memory.py --profile embedded                  # the small model, float32, on the CPU
+python tools/memory.py --all                               # every configuration and evaluation, in one table
 
-Takes the training scripts' flags and files. The trainer itself takes a step, on tensors that have a shape and
-no content (torch's meta device), while a ledger counts the bytes of every storage alive. Every completion has
-the maximum length. Left out: the CUDA context, what the allocator holds in reserve or loses between its
-blocks, and the workspaces of matrix libraries.
+Takes the flags and files of a script: the one that is named, or that a file in runs/ is for. The trainer
+itself takes a step, on tensors that have a shape and no content (torch's meta device), while a ledger counts
+the bytes of every storage alive. Every completion has the maximum length, every image its most pixels. Left
+out: the CUDA context, what the allocator holds in reserve or loses between its blocks, and the workspaces of
+matrix libraries.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -31,58 +35,133 @@ from spatialvlm import cli  # before transformers, whose notices it hides
 import torch
 from ledger import PARTS, Ledger, as_on_cuda
 from torch.nn import functional
-from transformers import PaliGemmaConfig
+from transformers import AutoConfig, PaliGemmaConfig, PreTrainedConfig
+from trl import TrlParser
 
 from spatialvlm.errors import UserError, require_above_zero
-from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
-from spatialvlm.models import loading, rollout, shapes
+from spatialvlm.models import loading, qwen, rollout, shapes
 from spatialvlm.models.inputs import Batch, Completions, Vocabulary
-from spatialvlm.papers.sat import ExperimentArgs
-from spatialvlm.training import grpo, loop, sampler, sft
+from spatialvlm.models.qwen import QwenBatch, Visual
+from spatialvlm.training import dpo, grpo, loop, sampler, sft
 
-EVALUATED_TOKENS = evaluate.Args.max_new_tokens
 CUDA_CONTEXT = int(0.6 * 2**30)  # bytes that a process takes on a GPU before its first tensor, about
+CARDS = {"T4": 14.56, "V100": 15.77, "A100": 39.4}  # GiB
+PATCH, MERGED = 14, 28  # pixels: Qwen's patches, and the squares of four of them that are one token
+
+
+@dataclass(frozen=True)
+class Script:
+    """What the longest prompts and answers of a script are like.
+
+    Args:
+        config: the configuration that it takes by default.
+        text: tokens of a prompt besides its images'.
+        images: per prompt, where it is no video.
+        limit: the flag that limits the answers of its evaluation, and its value in tokens where not given.
+    """
+
+    config: str | None = None
+    text: int = 80
+    images: int = 1
+    limit: tuple[str, int] = ("max_new_tokens", 16)
+
+
+SCRIPTS = {
+    "model/pali_sat_grpo.py": Script("pali_sat_grpo_v2.yaml"),
+    "model/pali_sat_sft.py": Script("pali_sat_sft.yaml"),
+    "model/sparkle_grpo.py": Script("sparkle_grpo.yaml"),
+    "model/sparkle_sft.py": Script("sparkle_sft.yaml"),
+    "model/vsi_grpo.py": Script("vsgrpo_2b_v.yaml", text=120, limit=("max_completion_length", 16)),
+    "model/vsi_sft.py": Script("vsgrpo_2b_sft.yaml", text=120),
+    "model/vsi_dpo.py": Script("vsgrpo_2b_dpo.yaml", text=120),
+    "eval_paligemma_cvbench.py": Script(),
+    "eval_paligemma_clevr.py": Script(),
+    "eval_paligemma_clevr_new.py": Script(text=520),  # ten objects, described
+    "eval_paligemma_vsr.py": Script(),
+    "eval_paligemma_sat.py": Script(images=2),
+    "eval_vsibench.py": Script(text=120),
+    "eval_sparkle.py": Script(limit=("route_tokens", 64)),
+    "eval_cot.py": Script(),
+    "Spaceqwen_evaluation/test_spaceqwen_vqa_batch.py": Script(limit=("max_new_tokens", 1024)),
+}
+OF_RUNS = (  # how the name of a configuration begins and goes on, and whose it is; the first that fits
+    ("pali_sat", "_grpo", "model/pali_sat_grpo.py"),
+    ("pali_sat", "_sft", "model/pali_sat_sft.py"),
+    ("sparkle", "_grpo", "model/sparkle_grpo.py"),
+    ("sparkle", "_sft", "model/sparkle_sft.py"),
+    ("vsgrpo", "_sft", "model/vsi_sft.py"),
+    ("vsgrpo", "_dpo", "model/vsi_dpo.py"),
+    ("vsgrpo", "", "model/vsi_grpo.py"),
+)
 
 
 @dataclass
-class Args(ExperimentArgs, grpo.GRPOArgs):
-    """What a run takes, and what a plan assumes besides."""
+class PlanArgs:
+    """What a plan assumes besides a script's flags."""
 
     profile: Literal["auto", "embedded", "paper"] = field(
         default="auto", metadata={"help": "embedded = the small model, on CPU; else the published, on GPU"}
     )
     model: str | None = field(
-        default=None, metadata={"help": "folder with a PaliGemma's config.json; by profile if not given"}
-    )
-    per_device_batch_size: int | None = field(
-        default=None, metadata={"help": "prompts per forward pass of SFT; if given, SFT is planned"}
+        default=None,
+        metadata={"help": "a published model, or a folder with a config.json; by profile if not given"},
     )
     device: Literal["auto", "cuda", "cpu"] = field(
         default="auto", metadata={"help": "they differ in some intermediate results; by profile"}
     )
-    text_tokens: int = field(default=80, metadata={"help": "tokens of a prompt besides the image's"})
+    text_tokens: int | None = field(
+        default=None, metadata={"help": "tokens of a prompt besides its images'; by script"}
+    )
+    answer_tokens: int = field(
+        default=32, metadata={"help": "tokens of the answers that SFT and DPO learn from"}
+    )
     card_gib: float = field(
-        default=14.56, metadata={"help": "memory of the GPU: 14.56 is a T4's, 15.77 a V100's of 16 GB"}
+        default=CARDS["T4"], metadata={"help": "memory of the GPU: 14.56 is a T4's, 15.77 a V100's of 16 GB"}
     )
     json: bool = field(default=False, metadata={"help": "print JSON instead of a table"})
+    all: bool = field(
+        default=False, metadata={"help": "one line for each configuration in runs/ and each evaluation"}
+    )
 
     @property
     def on_gpu(self) -> bool:
         return self.device == "cuda" or (self.device == "auto" and self.profile != "embedded")
 
-    @property
-    def prompts_per_pass(self) -> int:
-        return self.per_device_batch_size or self.prompts_per_device
 
-    def check(self) -> None:
-        """Raise UserError naming the first invalid argument."""
-        super().check()
-        if self.per_device_batch_size is not None:
-            require_above_zero(per_device_batch_size=self.per_device_batch_size)
-        require_above_zero(text_tokens=self.text_tokens, card_gib=self.card_gib)
-        if self.load_in_4bit and not self.on_gpu:
-            raise UserError("--load_in_4bit needs a CUDA device; plan for one with --device cuda")
+def args_of(script: str) -> type:
+    """The flags of a script of this repository together with the plan's."""
+    return make_dataclass("Args", [], bases=(PlanArgs, _module(script).Args), namespace={"script": script})
+
+
+@lru_cache
+def _module(script: str):
+    name = f"planned_{Path(script).stem}"
+    spec = importlib.util.spec_from_file_location(name, cli.ROOT / script)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+Args = args_of("model/pali_sat_grpo.py")
+
+
+def script_of(config: str | Path) -> str:
+    """The script that a configuration in runs/ is for."""
+    name = Path(config).stem
+    for beginning, further, script in OF_RUNS:
+        if name.startswith(beginning) and further in name:
+            return script
+    raise UserError(f"--config {config}: no script takes such a file; name the script before its flags")
+
+
+def check(args) -> None:
+    """Raise UserError naming the first invalid argument."""
+    if isinstance(args, loop.TrainingArgs):
+        args.check()
+    require_above_zero(text_tokens=args.text_tokens, answer_tokens=args.answer_tokens, card_gib=args.card_gib)
+    if args.load_in_4bit and not args.on_gpu:
+        raise UserError("--load_in_4bit needs a CUDA device; plan for one with --device cuda")
 
 
 @dataclass(frozen=True)
@@ -103,40 +182,138 @@ class Plan:
         return max(totals.items(), key=lambda item: item[1])
 
 
-def plan(args: Args, config: PaliGemmaConfig | None = None) -> Plan:
-    """What one process holds while it trains, after its first steps.
+def plan(args, config: PreTrainedConfig | None = None) -> Plan:
+    """What one process holds while it trains, after its first steps, and while it evaluates.
 
-    `config` is the model's shape; by `args` if None.
+    Args:
+        args: of a class that `args_of` made.
+        config: the model's shape; by `args` if None.
 
     Raises:
         UserError: invalid arguments, a folder without a model's configuration, prompt and completion longer
             than the model's window.
     """
-    args.check()
-    config = config or _shape(args)
-    name = args.dtype if args.dtype != "auto" else "float16" if args.on_gpu else "float32"
-    dtype = getattr(torch, name)
+    check(args)
+    work = Workload(args, config)
+    training = isinstance(args, loop.TrainingArgs)
     with torch.device("meta"), redirect_stdout(sys.stderr):
-        model = loop.add_adapter(shapes.random_model(config, dtype, "meta"), args)
-    ledger = Ledger(config.get_text_config().vocab_size)
+        model = shapes.random_model(work.config, work.dtype, "meta")
+        model = loop.add_adapter(model, args) if training else model.requires_grad_(False)
+    ledger = Ledger(work.config.get_text_config().vocab_size)
     ledger.watch(model)
-    trainer = (PlannedSFT if args.per_device_batch_size else PlannedGRPO)(ledger, model, args)
+    kind = next((kind for kind in PLANNED if training and isinstance(args, PLANNED[kind][0])), None)
     sample = partial(_sample, ledger, rollout.sample)
-    with as_on_cuda() if args.on_gpu else nullcontext(), ledger, patch.object(rollout, "sample", sample):
-        samples = 4 if args.full_test else 1
-        batch = _prompts(config, max(1, args.eval_batch_size // samples), args.text_tokens)
+    device = as_on_cuda() if args.on_gpu else nullcontext()
+    with device, _what_is_known(), ledger, patch.object(rollout, "sample", sample):
         ledger.begin("evaluation")
-        rollout.sample(model, batch, samples, EVALUATED_TOKENS, float(samples > 1))
+        batch = work.prompts(max(1, work.answers // work.samples))
+        rollout.sample(model, batch, work.samples, work.answer_tokens, float(work.samples > 1))
         del batch
-        trainer.take_first_step()
-        trainer.plan_step()
+        if kind:
+            trainer = PLANNED[kind][1](ledger, model, work)
+            trainer.take_first_step()
+            trainer.plan_step()
     phases = {phase: parts for phase, parts in ledger.peaks.items() if phase}
     if args.load_in_4bit:
         _quantize(phases, model)
     phases = {phase: {part: parts.get(part, 0) for part in PARTS} for phase, parts in phases.items()}
     weights = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    model_title = f"{weights / 1e6:,.1f} million weights in {name} on a {'GPU' if args.on_gpu else 'CPU'}"
-    return Plan(f"{model_title}\n{_title(args, config)}", phases, trainer.kept_for_backward)
+    name = str(work.dtype).removeprefix("torch.")
+    title = f"{weights / 1e6:,.1f} million weights in {name} on a {'GPU' if args.on_gpu else 'CPU'}"
+    title += f"\n{kind or 'evaluation'}, {work.title(kind)}"
+    return Plan(title, phases, trainer.kept_for_backward if kind else 0)
+
+
+@contextmanager
+def _what_is_known() -> Iterator[None]:
+    """Keeps small tensors that are made of numbers real: sizes of images have a content on any device."""
+    made = torch.tensor
+
+    def real(data, *, device=None, **options) -> torch.Tensor:
+        return made(data, **options)
+
+    with patch.object(torch, "tensor", real):
+        yield
+
+
+# ---- what is computed: a script's prompts, answers and model
+
+
+class Workload:
+    """The longest prompts and answers of a script, and how many there are at a time."""
+
+    def __init__(self, args, config: PreTrainedConfig | None = None):
+        self.args, self.script = args, SCRIPTS[args.script]
+        self.config = config or _shape(args)
+        self.qwen = not isinstance(self.config, PaliGemmaConfig)
+        name = args.dtype if args.dtype != "auto" else "float16" if args.on_gpu else "float32"
+        self.dtype = getattr(torch, name)
+        self.text = args.text_tokens or self.script.text
+        by_profile = cli.defaults_by_profile(type(args))
+        profile = "embedded" if args.profile == "embedded" else "paper"
+
+        def value(flag: str, otherwise: int | None = None) -> int | None:
+            """A flag's value, the profile's, or another."""
+            given = getattr(args, flag, None)
+            return given if given is not None else by_profile.get(flag, {}).get(profile, otherwise)
+
+        self.frames = value("num_frames")
+        self.pixels = value("max_pixels", qwen.PIXELS[1])
+        self.samples = 4 if getattr(args, "full_test", False) else getattr(args, "num_samples", 1)
+        sizes = ("eval_batch_size", "batch_size", "concurrency")
+        self.answers = next(getattr(args, name) for name in sizes if hasattr(args, name))
+        self.answer_tokens = value(*self.script.limit)
+
+    @property
+    def image_tokens(self) -> int:
+        """Of a prompt."""
+        if not self.qwen:
+            vision = self.config.vision_config
+            return (vision.image_size // vision.patch_size) ** 2 * (self.frames or self.script.images)
+        per_image = math.prod(self._grid()) // 4
+        return per_image * (1 if self.frames else self.script.images)
+
+    def _grid(self) -> tuple[int, int, int]:
+        """Patches of an image or video of Qwen's in time, height and width, with the most pixels."""
+        tokens = self.pixels // MERGED**2
+        high = next(side for side in range(math.isqrt(tokens), 0, -1) if tokens % side == 0)
+        return math.ceil((self.frames or 1) / 2), 2 * high, 2 * tokens // high
+
+    def prompts(self, count: int) -> Batch | QwenBatch:
+        text, tokens = self.config.get_text_config(), self.image_tokens
+        ids = torch.full((count, tokens + self.text), text.bos_token_id)
+        mask = torch.ones_like(ids)
+        allowed = torch.ones(text.vocab_size, dtype=torch.bool)
+        vocabulary = Vocabulary(allowed, text.eos_token_id, 0)
+        if not self.qwen:
+            ids[:, :tokens] = self.config.image_token_id
+            size, images = self.config.vision_config.image_size, self.frames or self.script.images
+            pixels = torch.empty(count * images, 3, size, size, device="meta")
+            return Batch(ids, mask, pixels, (images,) * count, vocabulary)
+        ids[:, :tokens] = self.config.video_token_id if self.frames else self.config.image_token_id
+        grid, seconds = self._grid(), 1.0 if self.frames else None
+        values = 3 * 2 * PATCH**2
+        visuals = tuple(
+            tuple(
+                Visual(torch.empty(math.prod(grid), values, device="meta"), grid, seconds)
+                for _ in range(1 if self.frames else self.script.images)
+            )
+            for _ in range(count)
+        )
+        return QwenBatch(ids, mask, visuals, 2, vocabulary)
+
+    def title(self, kind: str | None) -> str:
+        """A step, or the answers of an evaluation, in words."""
+        args = self.args
+        if kind is None:
+            step, length = f"{self.answers} answers at a time", self.answer_tokens
+        elif kind == "GRPO":
+            step = f"{args.prompts_per_pass} x {args.num_generations} completions"
+            length = args.max_completion_length
+        else:
+            answers = "answers" if kind == "SFT" else "two answers each"
+            step, length = f"{args.prompts_per_pass} prompts with {answers}", args.answer_tokens
+        return f"{step} of {length} tokens after {self.image_tokens} of image and {self.text} of text"
 
 
 # ---- the trainers' own steps, with prompts that have a shape and no content
@@ -150,8 +327,8 @@ class _Planned(loop.Trainer):
 
     kept_for_backward = 0
 
-    def __init__(self, ledger: Ledger, model, args: Args):
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, model, work: Workload):
+        self.ledger, self.work, args = ledger, work, work.args
         count = args.prompts_per_pass * args.gradient_accumulation_steps
         image = (Path("image"),)
         examples = [Example(str(n), image, "question", answer="answer", task="plan") for n in range(count)]
@@ -195,12 +372,12 @@ class _Planned(loop.Trainer):
 
 
 class PlannedGRPO(_Planned, grpo.Trainer):
-    def __init__(self, ledger: Ledger, model, args: Args):
-        super().__init__(ledger, model, args)
+    def __init__(self, ledger: Ledger, model, work: Workload):
+        super().__init__(ledger, model, work)
         decode = lambda group, **_: [str(number) for number in range(len(group))]  # noqa: E731
         processor = SimpleNamespace(tokenizer=SimpleNamespace(batch_decode=decode))
-        self.sampler = PlannedSampler(model, processor, self.examples, lambda text, _: float(text), args)
-        self.sampler.ledger = ledger
+        self.sampler = PlannedSampler(model, processor, self.examples, lambda text, _: float(text), work.args)
+        self.sampler.ledger, self.sampler.work = ledger, work
 
     def plan_step(self) -> None:
         self.ledger.begin("sampling")
@@ -217,9 +394,10 @@ class PlannedGRPO(_Planned, grpo.Trainer):
 
 class PlannedSampler(sampler.Sampler):
     ledger: Ledger
+    work: Workload
 
-    def encode(self, examples: Sequence[Example]) -> Batch:
-        return _prompts(self.model.config, len(examples), self.args.text_tokens)
+    def encode(self, examples: Sequence[Example]) -> Batch | QwenBatch:
+        return self.work.prompts(len(examples))
 
     def micro_batch(self, groups):
         batch, completions = super().micro_batch(groups)
@@ -230,9 +408,10 @@ class PlannedSampler(sampler.Sampler):
 
 class PlannedSFT(_Planned, sft.Trainer):
     def encode(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """As `sft.encode` has them, answers as long as completions."""
-        args, length = self.args, self.args.max_completion_length
-        batch = _prompts(self.model.config, len(examples), args.text_tokens)
+        """As `sft.encode` has them."""
+        length, batch = self.args.answer_tokens, self.work.prompts(len(examples))
+        if self.work.qwen:
+            return {"batch": batch, "labels": torch.ones(len(examples), length, dtype=torch.long)}
         ids = functional.pad(batch.input_ids, (0, length), value=1)
         labels = ids.clone()
         labels[:, :-length] = -100
@@ -246,6 +425,20 @@ class PlannedSFT(_Planned, sft.Trainer):
             "logits_to_keep": length + 1,
             "use_cache": False,
         }
+
+
+class PlannedDPO(_Planned, dpo.Trainer):
+    def encode(self, examples: Sequence[Example]) -> tuple[Batch | QwenBatch, Completions]:
+        tokens = torch.ones(len(examples), 2, self.args.answer_tokens, dtype=torch.long)
+        answers = Completions(tokens, tokens.bool(), torch.zeros(tokens.shape))
+        return self.work.prompts(len(examples)), answers
+
+
+PLANNED = {  # DPO's flags are SFT's and more
+    "GRPO": (grpo.GRPOArgs, PlannedGRPO),
+    "DPO": (dpo.DPOArgs, PlannedDPO),
+    "SFT": (sft.SFTArgs, PlannedSFT),
+}
 
 
 def _sample(
@@ -274,39 +467,25 @@ def _sample(
             for name in ("input_ids", "attention_mask")
         }
         passes = iter(("", phase))
-        handle = model.get_base_model().register_forward_pre_hook(lambda *_: ledger.begin(next(passes)))
+        handle = rollout.core_and_family(model)[0].register_forward_pre_hook(
+            lambda *_: ledger.begin(next(passes))
+        )
         sample(model, replace(batch, **longer), num_generations, 2, **settings)
         handle.remove()
     tokens = torch.ones(count, num_generations, length, dtype=torch.long)
     return Completions(tokens, tokens.bool(), torch.zeros(tokens.shape))
 
 
-def _prompts(config: PaliGemmaConfig, count: int, text_tokens: int) -> Batch:
-    """Prompts of one image each."""
-    text, size = config.get_text_config(), config.vision_config.image_size
-    image_tokens = _image_tokens(config)
-    ids = torch.full((count, image_tokens + text_tokens), text.bos_token_id)
-    ids[:, :image_tokens] = config.image_token_id
-    return Batch(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        pixel_values=torch.empty(count, 3, size, size, device="meta"),
-        image_counts=(1,) * count,
-        vocabulary=Vocabulary(torch.ones(text.vocab_size, dtype=torch.bool), text.eos_token_id, 0),
-    )
-
-
-def _image_tokens(config: PaliGemmaConfig) -> int:
-    return (config.vision_config.image_size // config.vision_config.patch_size) ** 2
-
-
-def _shape(args: Args) -> PaliGemmaConfig:
-    if args.model == loading.PUBLISHED or (args.model is None and args.profile != "embedded"):
-        return shapes.paligemma2_3b()
-    folder = Path(args.model or loading.EMBEDDED)
+def _shape(args) -> PreTrainedConfig:
+    profile = "embedded" if args.profile == "embedded" else "paper"
+    name = args.model or cli.defaults_by_profile(type(args))["model"][profile]
+    if name in shapes.PUBLISHED:
+        return shapes.PUBLISHED[name]()
+    folder = loading.EMBEDDED if Path(name) in (loading.ROOMS, loading.LABELS) else Path(name)
     if not (folder / "config.json").is_file():
-        raise UserError(f"--model {folder}: no folder with a config.json; leave it out for PaliGemma 2 3B")
-    return PaliGemmaConfig.from_pretrained(folder)
+        known = ", ".join(shapes.PUBLISHED)
+        raise UserError(f"--model {folder}: no folder with a config.json, and none of {known}")
+    return AutoConfig.from_pretrained(folder)
 
 
 def _quantize(phases: dict[str, dict[str, int]], model) -> None:
@@ -315,7 +494,7 @@ def _quantize(phases: dict[str, dict[str, int]], model) -> None:
     nf4 has 2 weights a byte, a byte of scale for 64 weights, and a float32 of scale for 256 such scales. At
     work a layer's weights are in full for a moment: the largest layer's are added to every phase but update.
     """
-    layers = model.get_base_model().model.language_model.named_modules()
+    layers = rollout.core_and_family(model)[0].model.language_model.named_modules()
     weights = [
         layer.weight for name, layer in layers if isinstance(layer, torch.nn.Linear) and "lora_" not in name
     ]
@@ -334,15 +513,6 @@ def _four_bit_bytes(count: int) -> int:
 # ---- the table
 
 
-def _title(args: Args, config: PaliGemmaConfig) -> str:
-    if args.per_device_batch_size:
-        step = f"SFT, {args.per_device_batch_size} prompts with answers"
-    else:
-        step = f"GRPO, {args.prompts_per_device} x {args.num_generations} completions"
-    image, length = _image_tokens(config), args.max_completion_length
-    return f"{step} of {length} tokens after {image} of image and {args.text_tokens} of text"
-
-
 def table(made: Plan, card_gib: float | None) -> str:
     """The plan for people, in GiB (MiB where all is less than 1 GiB), and whether it fits a card."""
     peak = made.highest()[1]
@@ -352,10 +522,13 @@ def table(made: Plan, card_gib: float | None) -> str:
     rows["together"] = list(made.totals.values())
     lines = [made.title, "", line.format(unit, *made.phases)]
     lines += [line.format(name, *(f"{n / size:.2f}" for n in row)) for name, row in rows.items() if any(row)]
-    lines += ["", f"kept for backward: {made.kept_for_backward / size:.2f} {unit}"]
+    lines.append("")
+    if made.kept_for_backward:
+        lines.append(f"kept for backward: {made.kept_for_backward / size:.2f} {unit}")
     for name, besides in (("of a step", "evaluation"), ("of all", "")):
-        phase, most = made.highest(besides)
-        lines.append(f"highest {name}: {phase}, {most / size:.2f} {unit} ({most / 1e9:.2f} GB)")
+        if set(made.totals) - {besides}:
+            phase, most = made.highest(besides)
+            lines.append(f"highest {name}: {phase}, {most / size:.2f} {unit} ({most / 1e9:.2f} GB)")
     if card_gib is not None:
         needed = (peak + CUDA_CONTEXT) / 2**30
         fits = "fits" if needed <= card_gib else "does not fit"
@@ -363,21 +536,91 @@ def table(made: Plan, card_gib: float | None) -> str:
     return "\n".join(lines)
 
 
-def main(args: Args) -> Plan:
+# ---- all there is
+
+
+def planned() -> Iterator[tuple[str, Plan]]:
+    """Plan every configuration in runs/ and every evaluation as it is by default, in float16 on a GPU.
+
+    Ablations that leave something out of the data take what the others do, and are planned once.
+    """
+    known: dict[str, Plan] = {}
+    for config in sorted(loading.RUNS.glob("*.yaml")):
+        args = parsed(script_of(config), "--config", str(config))
+        kept = {name: value for name, value in asdict(args).items() if name not in OF_DATA}
+        key = json.dumps([args.script, kept], sort_keys=True)
+        if key not in known:
+            known[key] = plan(args)
+        yield config.stem, known[key]
+    for script in SCRIPTS:
+        if not script.startswith("model/"):
+            yield script, plan(parsed(script, "--profile", "paper"))
+
+
+OF_DATA = ("run_name", "data", "capabilities", "numbers", "configurations", "train_limit", "max_steps")
+
+
+def parsed(script: str, *flags: str):
+    """The flags of a script with the plan's, as its command line gives them."""
+    (args,) = TrlParser(args_of(script)).parse_args_and_config([*flags])
+    return args
+
+
+def fitting(peak: int) -> dict[str, bool]:
+    """Which cards hold a process of so many bytes, besides the CUDA context."""
+    return {card: peak + CUDA_CONTEXT <= size * 2**30 for card, size in CARDS.items()}
+
+
+def table_of_all() -> str:
+    """All plans in one table."""
+    line = "{:<50} {:>12} {:>6}" + " {:>6}" * len(CARDS)
+    lines = [line.format("float16, planned", "highest in", "GB", *CARDS)]
+    for name, made in planned():
+        phase, peak = made.highest()
+        fits = ["yes" if fits else "no" for fits in fitting(peak).values()]
+        lines.append(line.format(name, phase, f"{peak / 1e9:.1f}", *fits))
+    return "\n".join(lines)
+
+
+# ---- the command
+
+
+def main(args) -> Plan | None:
+    if args.all:
+        print(table_of_all())
+        return None
     made = plan(args)
     if args.json:
         phase, peak = made.highest()
-        step_phase, step_peak = made.highest("evaluation")
-        more = {"peak_phase": phase, "peak": peak, "step_peak_phase": step_phase, "step_peak": step_peak}
+        more = {"peak_phase": phase, "peak": peak}
+        if made.kept_for_backward:
+            step_phase, step_peak = made.highest("evaluation")
+            more |= {"step_peak_phase": step_phase, "step_peak": step_peak}
         print(json.dumps(asdict(made) | {"totals": made.totals} | more, indent=2))
     else:
         print(table(made, args.card_gib if args.on_gpu else None))
     return made
 
 
-def _config(profile: str) -> Path:
-    return loading.config_for("pali_sat_grpo_v2.yaml", "paper" if profile == "auto" else profile)
+def run(words: Sequence[str]) -> Plan | None:
+    """Plan what the command line says: a script, or the one that its --config is for, and its flags."""
+    script, flags = "model/pali_sat_grpo.py", list(words)
+    if flags and flags[0].endswith(".py"):
+        script = flags.pop(0)
+    elif "--config" in flags[:-1]:
+        script = script_of(flags[flags.index("--config") + 1])
+    if script not in SCRIPTS:
+        raise UserError(f"{script} is none of {', '.join(SCRIPTS)}")
+    config = SCRIPTS[script].config
+
+    def default(profile: str) -> Path:
+        return loading.config_for(config, "paper" if profile == "auto" else profile)
+
+    return cli.run(main, args_of(script), flags, default_config=default if config else None)
 
 
 if __name__ == "__main__":
-    cli.run(main, Args, default_config=_config)
+    try:
+        run(sys.argv[1:])
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -16,7 +16,6 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import Gemma2Config, PaliGemmaConfig, SiglipVisionConfig
 
-from spatialvlm import cli
 from spatialvlm.evaluation import evaluate
 from spatialvlm.example import Example
 from spatialvlm.models import rollout, shapes
@@ -109,17 +108,16 @@ def grpo_trainer(dtype=torch.float32, **options):
     return trainer
 
 
-def planned(**options):
-    return memory.plan(memory.Args(device="cpu", text_tokens=TEXT_TOKENS, **options), shape())
+SFT = memory.args_of("model/pali_sat_sft.py")
 
 
-SETTINGS = {
-    "prompts_per_device": 1,
-    "gradient_accumulation_steps": 2,
-    "max_completion_length": LENGTH,
-    "eval_batch_size": 3,
-    "dtype": "float32",
-}
+def planned(kind=memory.Args, **options):
+    return memory.plan(kind(device="cpu", text_tokens=TEXT_TOKENS, **options), shape())
+
+
+SHARED = {"gradient_accumulation_steps": 2, "eval_batch_size": 3, "dtype": "float32"}
+SETTINGS = SHARED | {"prompts_per_device": 1, "max_completion_length": LENGTH}
+SFT_SETTINGS = SHARED | {"answer_tokens": LENGTH}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +165,7 @@ def test_plan_of_an_sft_step_is_what_it_takes(checkpointing, tmp_path):
     model, run = sft_run(gradient_accumulation_steps=2, **options)
     base = held(model)
     taken = most_allocated(run, tmp_path)
-    plan = planned(**SETTINGS | options)
+    plan = planned(SFT, **SFT_SETTINGS | options)
     pixels = 2 * 4 * 3 * 112 * 112 * 4  # of both passes: numpy's memory, which torch's record does not show
     assert plan.highest(besides="evaluation")[1] - base == pytest.approx(taken + pixels, rel=0.05)
     assert not {"sampling", "reference"} & set(plan.phases)
@@ -243,8 +241,9 @@ def test_plan_is_what_the_process_takes():
     made = subprocess.run(command, check=True, timeout=300, env=environment, capture_output=True, text=True)
     taken = json.loads(made.stdout.splitlines()[-1])
     always = ("weights", "adapters", "optimizer states", "image features")
-    for name, options in (("grpo", RESIDENT), ("sft", {"per_device_batch_size": 8})):
-        plan = planned(**SETTINGS | options)
+    of_sft = SFT_SETTINGS | {"per_device_batch_size": 8}
+    for name, kind, options in (("grpo", memory.Args, SETTINGS | RESIDENT), ("sft", SFT, of_sft)):
+        plan = planned(kind, **options)
         phase, most = plan.highest(besides="evaluation")
         assert most - sum(plan.phases[phase][part] for part in always) == pytest.approx(taken[name], rel=0.15)
 
@@ -319,13 +318,20 @@ def folder(tmp_path):
     "file", sorted(RUNS.glob("**/pali_sat_*.yaml")), ids=lambda p: p.parent.name + p.stem
 )
 def test_takes_every_run_and_flags_over_it(file, folder, capsys):
-    flags = ["--config", str(file), "--model", str(folder), "--max_completion_length", "5", "--json"]
-    cli.run(memory.main, memory.Args, flags)
+    length = "--answer_tokens" if "sft" in file.name else "--max_completion_length"
+    memory.run(["--config", str(file), "--model", str(folder), length, "5", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert ("SFT" if "sft" in file.name else "GRPO") in found["title"] and "of 5 tokens" in found["title"]
     assert ("CPU" if "embedded" in str(file.parent.name) else "GPU") in found["title"]
     assert found["step_peak"] == max(n for phase, n in found["totals"].items() if phase != "evaluation")
     assert found["totals"]["backward"] == sum(found["phases"]["backward"].values())
+
+
+def test_takes_an_evaluation_and_its_flags(folder, capsys):
+    memory.run(["eval_paligemma_sat.py", "--profile", "paper", "--model", str(folder), "--batch_size", "3"])
+    printed = capsys.readouterr().out
+    assert f"3 answers at a time of 24 tokens after {2 * IMAGE_TOKENS} of image and 80 of text" in printed
+    assert "highest of all: evaluation" in printed and "of a step" not in printed
 
 
 @pytest.mark.parametrize(
@@ -334,14 +340,14 @@ def test_takes_every_run_and_flags_over_it(file, folder, capsys):
         (["--model", "nowhere"], "--model nowhere: no folder with a config.json"),
         (["--text_tokens", "0"], "--text_tokens must be greater than 0"),
         (["--text_tokens", "9000"], "prompt with completion takes 9,0"),
-        (["--per_device_batch_size", "0"], "--per_device_batch_size must be greater than 0"),
+        (["--prompts_per_device", "0"], "--prompts_per_device must be greater than 0"),
         (["--num_generations", "1"], "--num_generations 1"),
         (["--load_in_4bit", "--device", "cpu"], "--load_in_4bit needs a CUDA device"),
     ],
 )
 def test_a_users_mistake_is_one_line(flags, message, folder, capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.run(memory.main, memory.Args, ["--model", str(folder), *flags])
+        memory.run(["--model", str(folder), *flags])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 
