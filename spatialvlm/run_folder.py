@@ -31,6 +31,7 @@ from weakref import WeakValueDictionary
 from spatialvlm import disk
 from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError
+from spatialvlm.files import hub
 
 LIBRARIES = [
     "torch",
@@ -432,7 +433,7 @@ def fingerprint(path: str | Path) -> str | None:
     The hash is of names, sizes and modification times, so that gigabytes cost nothing.
     """
     if not Path(path).exists():
-        return _cached_revision(str(path))
+        return hub.last_commit(path) or _cached_model(str(path))
     path = Path(path)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     described = [
@@ -441,18 +442,15 @@ def fingerprint(path: str | Path) -> str | None:
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
-def _cached_revision(hub_id: str) -> str | None:
+def _cached_model(hub_id: str) -> str | None:
     from huggingface_hub import constants
 
     id, _, revision = hub_id.partition("@")
-    for kind in ("models", "datasets"):
-        folder = Path(constants.HF_HUB_CACHE, f"{kind}--{id.replace('/', '--')}")
-        commit = folder / "refs" / (revision or "main")
-        if commit.is_file():
-            return commit.read_text().strip()
-        if revision and (folder / "snapshots" / revision).is_dir():
-            return revision
-    return None
+    folder = Path(constants.HF_HUB_CACHE, f"models--{id.replace('/', '--')}")
+    commit = folder / "refs" / (revision or "main")
+    if commit.is_file():
+        return commit.read_text().strip()
+    return revision if revision and (folder / "snapshots" / revision).is_dir() else None
 
 
 def fresh_folder(folder: str | Path) -> Path:

@@ -18,11 +18,12 @@ from typing import Any
 from PIL import Image
 
 from spatialvlm.disk import disk_errors
-from spatialvlm.errors import RowError, UserError, first_line
+from spatialvlm.errors import RowError, UserError
+from spatialvlm.files import hub
+from spatialvlm.files.hub import SUFFIXES
 from spatialvlm.files.tables import Row, open_parquet, readable
 
-SUFFIXES = (".parquet", ".jsonl", ".json")
-_SPLIT_NAME = re.compile(r"(?<![a-zA-Z])(train|val|validation|dev|test)(?![a-z])")
+_SPLIT_NAMES = ("train", "val", "validation", "dev", "test")  # that file names may have
 
 
 class Rows(Sequence[tuple[str, Row]]):
@@ -45,13 +46,15 @@ class Rows(Sequence[tuple[str, Row]]):
         return f"{name} row {number}", table[number]
 
 
-def read(path: str | Path, split: str) -> Rows:
-    """All rows.
+def read(path: str | Path, split: str, config: str | None = None) -> Rows:
+    """All rows, of which a large parquet file's are read (and the hub's fetched) when they are looked at.
 
     Args:
-        path: a file, a folder, a data set written by `save_to_disk`, or a hub id (`owner/name`).
+        path: a file, a folder, a data set written by `save_to_disk`, or a hub id (`owner/name`, or
+            `owner/name@revision`).
         split: of a hub id or a saved data set; of a folder, the files with it in their names, or all
             where no name has a split.
+        config: of a hub id the named configuration, where there is one of that name; else the default one.
 
     Raises:
         UserError: nothing there, a file that is not what its name says, or a hub data set that cannot be
@@ -69,8 +72,16 @@ def read(path: str | Path, split: str) -> Rows:
         files = _of_split(files, split)
         if not files:
             raise UserError(f"folder {path} holds no {', '.join(SUFFIXES)} file to read rows from")
-    elif is_hub_id(path):
-        return Rows([(f"{path} {split}", _from_hub(str(path), split))])
+    elif hub.is_hub_id(path):
+        try:
+            listed = hub.files(path, split, config)
+        except hub.Unreachable:
+            folder = hub.snapshot(path)
+            if folder is None or not any(file.suffix in SUFFIXES for file in folder.rglob("*")):
+                raise
+            return read(folder, split)
+        names = [f"{path} {split}" if len(listed) == 1 else f"{path} {file.path}" for file in listed]
+        return Rows([(name, _from_hub(file, name)) for name, file in zip(names, listed, strict=True)])
     else:
         raise UserError(f"no such file or folder: {path}")
     return Rows([(str(file), _from_file(file)) for file in files])
@@ -78,10 +89,11 @@ def read(path: str | Path, split: str) -> Rows:
 
 def _of_split(files: Sequence[Path], split: str) -> list[Path]:
     """The files with the split in their names; all where no name has any."""
-    found = {file: _SPLIT_NAME.search(file.stem) for file in files}
+    names = "|".join(re.escape(name) for name in dict.fromkeys((split, *_SPLIT_NAMES)))
+    found = {file: re.search(rf"(?<![a-zA-Z])({names})(?![a-z])", file.stem) for file in files}
     if not any(found.values()):
         return list(files)
-    same = {"val": "validation", "dev": "validation"}
+    same = hub.SAME_SPLIT
     wanted = same.get(split, split)
     of = [file for file, match in found.items() if match and same.get(match[1], match[1]) == wanted]
     if not of:
@@ -97,35 +109,11 @@ def beside(path: str | Path) -> Path | None:
     return Path(path).parent if Path(path).is_file() else None
 
 
-def is_hub_id(path: str | Path) -> bool:
-    """Whether a path that is not there reads like `owner/name`, and not like a place on this machine."""
-    text = str(path)
-    parts = text.split("/")
-    return len(parts) == 2 and all(parts) and text[0] not in "./~" and Path(text).suffix not in SUFFIXES
-
-
-def on_hub(path: str | Path) -> bool:
-    """Whether `path` means a data set on the hub, and no file or folder here."""
-    return not Path(path).exists() and is_hub_id(path)
-
-
-def hub_file(name: str | Path, path: str) -> Path:
-    """A single file of the hub data set `name`: videos, lists of ids and the like.
-
-    Raises:
-        UserError: it cannot be downloaded.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(str(name), path, repo_type="dataset"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"{name} is no file or folder here, and its {path} cannot be downloaded from the hub: "
-            f"{first_line(error)}; check the name and the network, or log in with `hf auth login` where it "
-            "is gated"
-        ) from None
+def _from_hub(file: hub.HubFile, name: str) -> Sequence[Row]:
+    if not file.path.endswith(".parquet"):
+        return _from_file(hub.download(file.id, file.path))
+    state = f"{hub.without_revision(file.id)} {file.commit} {file.path}"
+    return open_parquet(hub.open_file(file.id, file.path, file.size), name, state)
 
 
 def _from_file(file: Path) -> Sequence[Row]:
@@ -164,19 +152,6 @@ def _saved(folder: Path, split: str) -> Sequence[Row]:
             raise UserError(f"{folder} has no split {split!r}, but {', '.join(saved)}")
         saved = saved[split]
     return _Table(saved)
-
-
-def _from_hub(name: str, split: str) -> Sequence[Row]:
-    import datasets
-
-    try:
-        return _Table(datasets.load_dataset(name, split=split))
-    except Exception as error:  # the hub's errors have no common ancestor
-        raise UserError(
-            f"{name} is no file or folder here, and from the hub (split {split}) it cannot be downloaded: "
-            f"{first_line(error)}; check the name and the network, or log in with `hf auth login` where it "
-            "is gated"
-        ) from None
 
 
 class _Table(Sequence[Row]):

@@ -147,7 +147,7 @@ def test_a_damaged_archive_and_one_that_is_not_to_be_had(hub):
     (hub / "scannet.zip").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(UserError, match="scannet.zip is no whole archive"):
         shown(asked(("scannet", "scene0001_00")), None)
-    with pytest.raises(UserError, match="its arkitscenes.zip cannot be downloaded from the hub"):
+    with pytest.raises(UserError, match="from the hub arkitscenes.zip cannot be downloaded"):
         shown(asked(("arkitscenes", "41069021")), None)
 
 

@@ -121,18 +121,15 @@ def test_a_folder_with_both_ways_to_split_is_refused(tmp_path):
         vsr.load(tmp_path, "dev")
 
 
-def test_the_hub_calls_dev_validation(tmp_path, monkeypatch):
-    asked = []
-
-    def load_dataset(name, split):
-        asked.append((name, split))
-        return datasets.Dataset.from_list([row(0)])
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+def test_the_hub_calls_dev_validation(tmp_path, hub):
+    content = {f"{split}.jsonl": json.dumps(row(0)) for split in ("train", "dev", "test")}
+    for name in (vsr.HUB_ID, vsr.ZEROSHOT_ID):
+        commit = hub.add(name, content)
     with_images(tmp_path, [0])
-    ids = [vsr.load(name, "dev", image_folder=tmp_path)[0].id for name in (vsr.HUB_ID, "vsr_zeroshot")]
-    assert ids == ["vsr-random-dev-0", "vsr-zeroshot-dev-0"]
-    assert asked == [(vsr.HUB_ID, "validation"), (vsr.ZEROSHOT_ID, "validation")]
+    names = (vsr.HUB_ID, "vsr_zeroshot", f"vsr_zeroshot@{commit}")
+    ids = [vsr.load(name, "dev", image_folder=tmp_path)[0].id for name in names]
+    assert ids == ["vsr-random-dev-0", "vsr-zeroshot-dev-0", "vsr-zeroshot-dev-0"]
+    assert {path for _, path in hub.sent} == {"dev.jsonl"}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +221,7 @@ def test_real_splits_share_rows(real_data, tmp_path, capsys):
         assert f"warning: 45 of the test's {len(pairs[tested])} pairs" in capsys.readouterr().err
 
 
-def test_what_an_adapter_was_trained_on(tmp_path, monkeypatch, capsys):
+def test_what_an_adapter_was_trained_on(tmp_path, capsys):
     def run(name, **arguments):
         adapter = tmp_path / name / "adapter"
         adapter.mkdir(parents=True)
@@ -245,11 +242,6 @@ def test_what_an_adapter_was_trained_on(tmp_path, monkeypatch, capsys):
     assert shared_with_training(tmp_path / "no run/adapter", pairs) == []
     assert capsys.readouterr().err == ""
 
-    def load_dataset(name, split):
-        assert (name, split) == (vsr.HUB_ID, "train")
-        raise ConnectionError("offline")
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert shared_with_training(run("fifth", data=vsr.HUB_ID), pairs) == [{"data": vsr.HUB_ID, "pairs": None}]
     assert "whether the test was in it is not known" in capsys.readouterr().err
     (tmp_path / "first/config.json").write_text("[]")

@@ -35,9 +35,9 @@ def load(
     """CV-Bench's questions in their order, answers as the benchmark has them: `(C)`.
 
     Args:
-        path: a hub id; a parquet, jsonl or json file, a folder of those, or a data set written by
-            `save_to_disk`, with the hub's own columns; `embedded` for rendered scenes; or a CLEVR folder with
-            `images/` and `scenes/`.
+        path: a hub id (`owner/name`, or `owner/name@revision`); a parquet, jsonl or json file, a folder of
+            those, or a data set written by `save_to_disk`, with the hub's own columns; `embedded` for
+            rendered scenes; or a CLEVR folder with `images/` and `scenes/`.
         limit: at most this many questions. Of rows, which lie sorted by task, they are taken evenly from
             first to last, so that all tasks stay in.
         tasks: only these of Count, Relation, Depth and Distance.
@@ -64,7 +64,9 @@ def load(
     if (Path(path) / "scenes").is_dir():
         return _only(tasks, clevr.load_cvbench(path, limit))
     table = rows.read(path, split)
-    numbers = [number for number, (_, row) in enumerate(table) if not tasks or row.get("task") in tasks]
+    numbers: Sequence[int] = range(len(table))
+    if tasks:
+        numbers = [number for number in numbers if table[number][1].get("task") in tasks]
     if not numbers:
         raise UserError(f"{path} has no CV-Bench row{f' of task {tasks}' if tasks else ''}")
     size = min(limit or len(numbers), len(numbers))

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from spatialvlm.disk import CACHE_ELSEWHERE, cache_folder, disk_errors, whole
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example, Video
-from spatialvlm.files import rows, video
+from spatialvlm.files import hub, rows, video
 
 HUB_ID = "nyu-visionx/VSI-Bench"
 DIRECTIONS = ("object_rel_direction_easy", "object_rel_direction_medium", "object_rel_direction_hard")
@@ -80,8 +80,8 @@ def load(
     """Load the questions in their order, without frames.
 
     Args:
-        path: a parquet, jsonl or json file or a folder of those, with the hub's own columns; or a hub id,
-            whose `test.jsonl` is read.
+        path: a parquet, jsonl or json file or a folder of those, with the hub's own columns; or a hub id
+            (`nyu-visionx/VSI-Bench`, `...@revision`), whose `test.jsonl` is read.
         limit: maximum number of questions. Rows are sorted by type; they are taken evenly from first to last,
             so that every type stays in.
         subset: all questions, those of VSI-Bench-Debiased, or those that it leaves out.
@@ -121,12 +121,17 @@ def evenly_spaced(size: int, limit: int | None) -> list[int]:
 
 
 def read(path: str | Path = HUB_ID, split: str = "test") -> rows.Rows:
-    """Read the rows as they are; of a hub id its `<split>.jsonl`.
+    """Read the rows as they are; of a hub id its `<split>.jsonl`, or what a revision before it has.
 
     Raises:
         UserError: no rows there.
     """
-    return rows.read(rows.hub_file(path, f"{split}.jsonl") if rows.on_hub(path) else path, split)
+    if hub.on_hub(path):
+        try:
+            return rows.read(hub.download(path, f"{split}.jsonl"), split)
+        except hub.MissingFile:
+            return rows.read(path, split)
+    return rows.read(path, split)
 
 
 def scenes(path: str | Path = HUB_ID) -> set[str]:
@@ -178,7 +183,7 @@ def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Ca
     if not given and len(table) and "pruned" in table[0][1]:
         return _pruned
     if file is None:
-        file = rows.hub_file(path, PRUNED_IDS)
+        file = hub.download(path, PRUNED_IDS)
     if not file.is_file():
         raise UserError(
             f"--subset: the rows of {path} have no column 'pruned' and {file} is not there; give the hub's "
@@ -262,8 +267,13 @@ Scene = tuple[str, str]  # data set and name: ("scannet", "scene0277_02")
 
 
 def load_with_frames(folder: str | Path | None, num_frames: int, **arguments: Any) -> list[Example]:
-    """Load the questions (`load`'s arguments), each with its scene's frames (`with_frames`)."""
-    return with_frames(load(**arguments), folder, num_frames)
+    """Load the questions (`load`'s arguments), each with its scene's frames (`with_frames`).
+
+    Videos are of the same revision as the questions, where those are the hub's.
+    """
+    path = arguments.get("path", HUB_ID)
+    hub_id = str(path) if hub.without_revision(path) == HUB_ID else HUB_ID
+    return with_frames(load(**arguments), folder, num_frames, hub_id)
 
 
 def with_frames(
@@ -276,7 +286,8 @@ def with_frames(
     Args:
         folder: of the videos, laid out as `find` describes; None fetches the hub's.
         num_frames: per scene, spread from first to last.
-        hub_id: of the data set with `scannet.zip`, `arkitscenes.zip` and `scannetpp.zip`.
+        hub_id: of the data set with `scannet.zip`, `arkitscenes.zip` and `scannetpp.zip`, of which only the
+            videos asked for are fetched.
 
     Raises:
         UserError: a missing or broken video, a number of frames below 1.
@@ -320,24 +331,26 @@ def fetch(names: Sequence[Scene], hub_id: str) -> dict[Scene, Path]:
     Raises:
         UserError: an archive that cannot be downloaded, is broken, or lacks a scene's video.
     """
-    target = cache_folder() / "vsibench"
+    _, pinned, revision = hub_id.partition("@")
+    target = cache_folder() / f"vsibench{pinned}{revision.replace('/', '-')}"
     files = {scene: target / scene[0] / f"{scene[1]}.mp4" for scene in names}
     for source in sorted({source for source, _ in names}):
         missing = {name: file for (of, name), file in files.items() if of == source and not file.is_file()}
         if not missing:
             continue
-        archive = rows.hub_file(hub_id, f"{source}.zip")
+        archive = hub.open_file(hub_id, f"{source}.zip")
+        where = archive if isinstance(archive, Path) else f"{hub_id}'s {source}.zip"
         try:
             with zipfile.ZipFile(archive) as opened, disk_errors(target, CACHE_ELSEWHERE):
                 members = {Path(member).name: member for member in opened.namelist()}
-                for name, file in missing.items():
+                for name, file in tqdm(missing.items(), f"{source}'s videos", unit="video", delay=2):
                     if file.name not in members:
-                        raise UserError(f"{archive} holds no video of scene {source}/{name}; fetch it again")
+                        raise UserError(f"{where} holds no video of scene {source}/{name}; fetch it again")
                     packed = opened.open(members[file.name])
                     with whole(file, shared=True) as aside, packed, aside.open("wb") as unpacked:
                         shutil.copyfileobj(packed, unpacked)
         except (zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{archive} is no whole archive ({error}); delete it and run again") from None
+            raise UserError(f"{where} is no whole archive ({error}); delete it and run again") from None
     return files
 
 

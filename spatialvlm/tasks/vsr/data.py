@@ -66,8 +66,8 @@ def load(
     the user's cache, where what is there already stays.
 
     Args:
-        path: a hub id (of VSR's own, the last part will do); a parquet, jsonl or json file or a folder of
-            those; or `embedded` for rendered scenes.
+        path: a hub id (of VSR's own, the last part will do; `@revision` may follow); a parquet, jsonl or json
+            file or a folder of those; or `embedded` for rendered scenes.
         split: `train`, `dev` (which the hub calls `validation`) or `test`; a file has but one.
         limit: at most the first so many.
         need_images: False looks for no image and fetches none, where answers are there already.
@@ -147,7 +147,9 @@ def read(path: str | Path, split: str) -> rows.Rows:
         raise UserError(f"--split {split}: VSR has {', '.join(_SPLITS)}")
     saved = any((Path(path) / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
     if saved or not Path(path).is_dir():
-        path = _SHORT.get(str(path), path) if not Path(path).exists() else path
+        name, pinned, revision = str(path).partition("@")
+        if name in _SHORT and not Path(path).exists():
+            path = f"{_SHORT[name]}{pinned}{revision}"
         return rows.read(path, "validation" if split == "dev" else split)
     files = next((found for end in rows.SUFFIXES if (found := sorted(Path(path).rglob(f"*{end}")))), [])
 
@@ -169,7 +171,7 @@ def read(path: str | Path, split: str) -> rows.Rows:
 
 def _name(path: str | Path, split: str) -> str:
     """What ids begin with: `random-test`, or a file's own name."""
-    name = Path(path).name.removeprefix("vsr_")
+    name = Path(path).name.partition("@")[0].removeprefix("vsr_")
     return Path(name).stem if Path(path).is_file() else f"{name}-{split}"
 
 

@@ -1,0 +1,198 @@
+"""The hub: only the split asked for and only what is read of it is fetched, once; pins; refusals."""
+
+import time
+
+import hub_rows
+import pytest
+import videos
+from pyarrow import parquet
+
+from spatialvlm.errors import UserError
+from spatialvlm.files import hub as hubs
+from spatialvlm.files import rows, tables
+from spatialvlm.run_folder import DataSource, fingerprint
+from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.tasks.cvbench import data as cvbench
+from spatialvlm.tasks.sat import data as sat
+from spatialvlm.tasks.vsi import data as vsibench
+
+SAT = "array/SAT"
+TRAIN = (SAT, "SAT_train.parquet")
+
+
+@pytest.fixture(scope="module")
+def content():
+    return hub_rows.sat(2000, padding=8000)
+
+
+@pytest.fixture
+def large(hub, content, monkeypatch):
+    """SAT whose train file has 2,000 rows in one row group, 20 MB, and blocks in proportion."""
+    monkeypatch.setattr(hubs, "BLOCK", 2**16)
+    monkeypatch.setattr(tables, "IN_MEMORY", 2**20)
+    monkeypatch.setattr(tables, "PART_BYTES", 2**18)
+    monkeypatch.setattr(tables, "READ_AHEAD", 2**16)
+    hub.add(SAT, content)
+    return hub
+
+
+def test_a_limit_fetches_its_fraction_of_one_file(large, content):
+    size = len(content[TRAIN[1]])
+    found = sat.load(SAT, "train", limit=300)
+    assert len(found) == 300 and found[299].question == "What moved in 399?"  # every fourth has two images
+    needed = size * 400 / 2000
+    assert needed < large.sent[TRAIN] < 1.2 * needed + 30 * 2**16, large.sent
+    assert {path for _, path in large.sent} == {"SAT_train.parquet", "README.md"}
+    large.reset()
+    assert len(sat.load(SAT, "train", limit=300)) == 300 and not large.sent, "a second start fetches nothing"
+    assert len(sat.load(SAT, "train", limit=600)) == 600
+    assert large.sent[TRAIN] < 1.2 * needed + 30 * 2**16, "and a longer one what is missing"
+    assert len(sat.load(SAT, "train")) == 1500
+    assert large.sent[TRAIN] <= size, "each byte is fetched once"
+
+
+def test_another_split_is_another_file(hub):
+    hub.add(SAT, hub_rows.sat())
+    for split in ("test", "static", "val", "validation"):
+        hub.reset()
+        assert len(sat.load(SAT, split, max_images=2)) == 6
+        named = f"SAT_{'val' if split == 'validation' else split}.parquet"
+        assert {path for _, path in hub.sent} <= {named, "README.md"}
+    with pytest.raises(UserError, match="no split 'dev2' on the hub, but train, static, val, test"):
+        sat.load(SAT, "dev2")
+
+
+def test_configurations_and_shards(hub):
+    hub.add(cvbench.HUB_ID, hub_rows.cvbench())
+    hub.add("MMInstruction/Clevr_CoGenT_ValB", hub_rows.cogent())
+    found = cvbench.load()
+    assert [example.task for example in found] == ["Count", "Relation"] * 2 + ["Depth", "Distance"] * 2
+    assert found[5].open_images()[0].tobytes() == hub_rows.opened(hub_rows.image(5)).tobytes()
+    names = [name for name, _ in rows.read(cvbench.HUB_ID, "test", "3D")]
+    assert names == [f"{cvbench.HUB_ID} test row {number}" for number in range(4)]
+    assert len(rows.read(cvbench.HUB_ID, "test", "no such")) == 8
+    shards = clevr.load("MMInstruction/Clevr_CoGenT_ValB")
+    assert [example.answer for example in shards] == list("012345")
+    assert shards[4].id == "clevr-train-4" and shards[4].open_images()[0].mode == "RGB"
+
+
+def test_a_revision_is_pinned_and_recorded(hub):
+    first = hub.add(SAT, hub_rows.sat(5))
+    hub.add(SAT, hub_rows.sat(5), "refs/pr/1")
+    second = hub.add(SAT, hub_rows.sat(9))
+    counts = {"": 9, "@main": 9, f"@{first}": 5, f"@{second}": 9, "@refs/pr/1": 5}
+    for pin, count in counts.items():
+        assert len(sat.load(SAT + pin, max_images=2)) == count
+    assert DataSource("sat", {"path": f"{SAT}@main"}).record()["revision"] == second == fingerprint(SAT)
+    assert fingerprint(f"{SAT}@{first}") == first != fingerprint(f"{SAT}@refs/pr/1") is not None
+    with pytest.raises(UserError, match="array/SAT has no revision 'v7' on the hub"):
+        sat.load(f"{SAT}@v7")
+
+
+def test_a_process_reads_one_commit_whatever_is_published_meanwhile(hub):
+    first = hub.add(SAT, hub_rows.sat(5))
+    assert len(sat.load(SAT, max_images=2)) == 5
+    hub.add(SAT, hub_rows.sat(9))
+    assert len(sat.load(SAT, max_images=2)) == 5 and fingerprint(SAT) == first
+
+
+def test_vsibench_at_a_revision_with_its_own_videos(hub, tmp_path):
+    film = videos.write(tmp_path / "film.mp4").read_bytes()
+    scenes = {f"scannet/scene{number:04}_00": film + bytes(200_000) for number in range(30)}
+    old = hub_rows.vsibench({"scannet/scene0001_00": film})
+    del old["test.jsonl"]
+    old["data/test-00000-of-00001.parquet"] = old["test_pruned.parquet"]
+    old["README.md"] = hub_rows.card({"default": {"test": "data/test-*"}})
+    old = hub.add(vsibench.HUB_ID, old)
+    hub.add(vsibench.HUB_ID, hub_rows.vsibench(scenes))
+    assert len(vsibench.load()) == 30 and len(vsibench.load(subset="debiased")) == 15
+    assert len(vsibench.load(f"{vsibench.HUB_ID}@{old}")) == 1
+    assert vsibench.scenes(f"{vsibench.HUB_ID}@{old}") == {"scene0001_00"}
+    hub.reset()
+    (found,) = vsibench.load_with_frames(None, 4, limit=1)
+    assert len(found.open_images()) == 4
+    archive = hub.sent[vsibench.HUB_ID, "scannet.zip"]
+    assert 200_000 < archive < 3_200_000 < 30 * 200_000, "one video of thirty is not all of the archive"
+    (found,) = vsibench.load_with_frames(None, 4, path=f"{vsibench.HUB_ID}@{old}")
+    assert "vsibench@" in str(next((tmp_path / "cache/spatialvlm").glob("vsibench@*/scannet/*.mp4")))
+
+
+# ---- refusals, and a network that breaks
+
+
+def test_what_is_not_there_is_named(hub):
+    hub.add(SAT, hub_rows.sat())
+    hub.add("owner/tables", {"data.csv": "a,b\n1,2\n"})
+    hub.gated.add("owner/gated")
+    hub.add("owner/gated", hub_rows.sat())
+    for id, message in {
+        "array/SATs": "array/SATs is no file or folder here, .* no such data set, or a private one",
+        "owner/gated": "owner/gated .* it is gated: accept its conditions on its page, and log in with `hf",
+        "owner/tables": "owner/tables: data.csv is none of .parquet, .jsonl, .json",
+    }.items():
+        with pytest.raises(UserError, match=message) as caught:
+            sat.load(id)
+        assert "\n" not in str(caught.value)
+    hub.add(vsibench.HUB_ID, {"test.jsonl": hub_rows.vsibench({"scannet/s": b""})["test.jsonl"]})
+    with pytest.raises(UserError, match="has no file scannet.zip on the hub; give another revision"):
+        vsibench.load_with_frames(None, 4)
+
+
+def test_a_connection_that_breaks_is_tried_again(large, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    large.breaks += [100, 40_000]
+    assert len(sat.load(SAT, limit=150)) == 150
+
+
+def test_what_was_fetched_stays_when_the_network_goes(large, content, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert len(sat.load(SAT, limit=150)) == 150
+    fetched = large.sent[TRAIN]
+    large.breaks += [10] * 100
+    with pytest.raises(UserError) as caught:
+        sat.load(SAT, limit=1500)
+    message = str(caught.value)
+    assert "SAT_train.parquet cannot be downloaded" in message and "\n" not in message
+    assert "that were fetched stay, and the same command continues" in message
+    large.breaks.clear()
+    assert len(sat.load(SAT)) == 1500
+    assert large.sent[TRAIN] < len(content[TRAIN[1]]) + 2**16 and fetched > 2**16
+
+
+def test_without_a_network_what_was_read_is_read_again(hub, monkeypatch, capsys):
+    hub.add(SAT, hub_rows.sat())
+    assert len(sat.load(SAT, max_images=2)) == 24
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    hubs._COMMITS.clear()  # as a new process
+    hub.away = True
+    assert len(sat.load(SAT, max_images=2)) == 24
+    assert "Reading the last one that is here" in capsys.readouterr().err
+    with pytest.raises(UserError, match="cannot be downloaded: .*; check the name and the network"):
+        sat.load("array/SAT-v2")
+
+
+def test_without_a_network_the_librarys_own_copy_will_do(hub, tmp_path, monkeypatch):
+    """As `hf download` leaves it, on a cluster whose nodes have no network."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    folder = tmp_path / "hf/datasets--array--SAT"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("1" * 40)
+    (folder / f"snapshots/{'1' * 40}").mkdir(parents=True)
+    hub.away = True
+    with pytest.raises(UserError, match="the list of its files cannot be downloaded"):
+        sat.load(SAT, "static")  # no rows there
+    for name, content in hub_rows.sat().items():
+        (folder / f"snapshots/{'1' * 40}/{name}").write_bytes(content if name != "README.md" else b"")
+    assert len(sat.load(SAT, "static", max_images=2)) == 6
+
+
+def test_a_file_is_read_as_it_is(large, content):
+    """Whatever is read of it and in whatever order."""
+    whole = content[TRAIN[1]]
+    file = hubs.open_file(SAT, TRAIN[1])
+    end = len(whole)
+    for start, count in ((0, 4), (end - 8, 8), (70_000, 200_000), (65_535, 2), (end - 3, 100), (5, 0)):
+        file.seek(start)
+        assert file.read(count) == whole[start : start + count] and file.tell() == min(start + count, end)
+    assert parquet.ParquetFile(file).metadata.num_rows == 2000
+    assert large.sent[TRAIN] < 20 * 2**16
