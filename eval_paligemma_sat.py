@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 from spatialvlm import cli
 from spatialvlm.errors import require_at_least
 from spatialvlm.evaluation import evaluate
+from spatialvlm.files.lazy import facts_of
 from spatialvlm.models import loading
 from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.sat import data as sat
@@ -54,7 +55,9 @@ def main(args: Args) -> dict:
     rows = {"path": args.data} | {name: getattr(args, name) for name in named}
     examples = sat.load_test(**rows)
     model, processor = loading.load(args)
-    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args, data=DataSource("sat", rows))
+    which = facts_of(examples)  # SAT or SAT-v2
+    data = DataSource("sat", rows, which)
+    _, summary = evaluate.run(model, processor, examples, BENCHMARK, args, which, data)
     return summary
 
 

@@ -39,7 +39,7 @@ def main(args: Args) -> None:
         raise UserError("--data sparkle: python model/sparkle_grpo.py trains on Sparkle's questions")
     train_set = training_set(args)
     model, processor = loading.load(args, train_adapter=True)
-    experiment = SATExperiment("pali_sat_grpo", args, model)
+    experiment = SATExperiment("pali_sat_grpo", args, model, train_set=train_set)
     base = experiment.test_base(model, processor)
 
     def reward(completion: str, example: Example) -> float:

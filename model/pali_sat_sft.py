@@ -46,7 +46,7 @@ def main(args: Args) -> None:
     train_set = training_set(args, with_thoughts=True)
     model, processor = loading.load(args, train_adapter=True)
     longest = args.eval_max_new_tokens or (thoughts.MAX_NEW_TOKENS if thoughts.are_in(train_set) else 16)
-    experiment = SATExperiment("pali_sat_sft", args, model, longest)
+    experiment = SATExperiment("pali_sat_sft", args, model, longest, train_set)
     base = experiment.test_base(model, processor)
 
     model = loop.add_adapter(model, args)

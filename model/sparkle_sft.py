@@ -36,7 +36,7 @@ def main(args: Args) -> None:
     args.check()
     train_set = training_set(args)
     model, processor = loading.load(args, train_adapter=True)
-    experiment = SparkleExperiment("sparkle_sft", args, model)
+    experiment = SparkleExperiment("sparkle_sft", args, model, train_set)
     base = experiment.test_base(model, processor)
 
     model = loop.add_adapter(model, args)

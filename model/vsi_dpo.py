@@ -33,7 +33,7 @@ def main(args: Args) -> None:
     args.check()
     train_set = vsi.training_set(args)
     model, processor = vsi.load_model(args)
-    experiment = VSIExperiment("vsi_dpo", args, model, "vanilla")
+    experiment = VSIExperiment("vsi_dpo", args, model, "vanilla", train_set=train_set)
     train_set = vsi.with_prompt(train_set, "vanilla")
     base = experiment.test_base(model, processor)
 

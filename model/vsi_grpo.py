@@ -69,7 +69,7 @@ def main(args: Args) -> None:
     args.check()
     train_set = vsi.training_set(args)
     model, processor = vsi.load_model(args)
-    experiment = VSIExperiment("vsi_grpo", args, model, args.prompt, args.max_completion_length)
+    experiment = VSIExperiment("vsi_grpo", args, model, args.prompt, args.max_completion_length, train_set)
     train_set = vsi.with_prompt(train_set, args.prompt)
     base = experiment.test_base(model, processor)
 

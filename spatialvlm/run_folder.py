@@ -21,7 +21,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -53,16 +53,18 @@ class DataSource:
     Args:
         loader: a name in `spatialvlm.tasks.registry.LOADERS`; `registry.load_rows(source)` calls it.
         arguments: its keyword arguments (path, split, limit, seed, ...), as JSON can hold them.
+        facts: what else is to be recorded of the rows, such as which set they are.
     """
 
     loader: str
     arguments: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """The entry in config.json; `revision` is the `fingerprint` of the path where there is one."""
         path = self.arguments.get("path")
-        revision = fingerprint(path) if path else None
-        return {"loader": self.loader, "arguments": plain(self.arguments), "revision": revision}
+        entry = {"loader": self.loader, "arguments": plain(self.arguments)}
+        return entry | {"revision": fingerprint(path) if path else None} | plain(self.facts)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], name: str | Path) -> DataSource:

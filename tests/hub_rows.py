@@ -70,12 +70,16 @@ def sat_rows(count: int, column: str = "image_bytes", padding: int = 0, **change
 SAT_SPLITS = {split: f"SAT_{split}.parquet" for split in ("train", "static", "val", "test")}
 
 
-def sat(train: int = 24, padding: int = 0, others: int = 6) -> dict[str, bytes | str]:
-    """`array/SAT`: one file per split, each one row group of plain bytes."""
+def sat(
+    train: int = 24, padding: int = 0, others: int = 6, broken: int | None = None
+) -> dict[str, bytes | str]:
+    """`array/SAT`: one file per split, each one row group of plain bytes; a row to break, of all of them."""
     counts = dict.fromkeys(SAT_SPLITS, others) | {"train": train}
     files: dict[str, bytes | str] = {"README.md": card({"default": SAT_SPLITS})}
     for split, count in counts.items():
         rows = sat_rows(count, padding=padding)
+        if broken is not None and broken < count:
+            rows[broken]["image_bytes"] = [rows[broken]["image_bytes"][0][:300]]
         files[SAT_SPLITS[split]] = as_parquet(rows, compression="none", use_dictionary=["question_type"])
     return files
 

@@ -294,9 +294,9 @@ class RangeFile(io.RawIOBase):
                         self._load(block, blocks.stop - block)
 
     def _load(self, first: int, count: int) -> None:
-        """Fetch `count` blocks, or as many as were read before them, up to the next one that is there."""
+        """Fetch `count` blocks, or half as many as lie before them, up to the next one that is there."""
         before = first - self._there.rfind(b"0", 0, first) - 1
-        stop = min(first + max(count, min(before, AHEAD)), len(self._there))
+        stop = min(first + max(count, min(before // 2, AHEAD)), len(self._there))
         there = self._there.find(b"1", first, stop)
         stop = there if there != -1 else stop
         for start in range(first, stop, AHEAD):

@@ -90,7 +90,12 @@ def mapped(examples: Sequence[Example], change: Callable[[Example], Example], ke
     def make(index: int) -> Example:
         return change(examples[index])
 
-    return LazyExamples(make, range(len(examples)), kept, sources=(examples,))
+    return LazyExamples(make, range(len(examples)), kept, sources=(examples,), facts=facts_of(examples))
+
+
+def facts_of(examples: Sequence[Example]) -> dict[str, Any]:
+    """What is to be recorded of examples, whatever holds them; nothing of a list."""
+    return examples.facts if isinstance(examples, LazyExamples) else {}
 
 
 def prefetch(examples: Sequence[Example]) -> None:

@@ -84,7 +84,9 @@ def training_set(args: ExperimentArgs, with_thoughts: bool = False) -> Sequence[
 class SATExperiment(Experiment):
     """Tested on CV-Bench; with `--full_test` also Pass@4 and polarity-flipped."""
 
-    def __init__(self, script: str, args, model, max_new_tokens: int = 16) -> None:
+    def __init__(
+        self, script: str, args, model, max_new_tokens: int = 16, train_set: Sequence[Example] = ()
+    ) -> None:
         rows = {"path": args.eval_data, "limit": args.eval_limit}
         test_set = cvbench.load(**rows)
         super().__init__(
@@ -96,6 +98,7 @@ class SATExperiment(Experiment):
             write_adapter_card,
             max_new_tokens,
             test_data=DataSource("cvbench", rows),
+            train_set=train_set,
         )
 
     def test(self, name: str, model, processor) -> list[Record]:

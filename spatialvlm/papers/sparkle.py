@@ -126,7 +126,7 @@ def _in_memory(examples: Sequence[Example], args: SparkleArgs) -> Sequence[Examp
 class SparkleExperiment(Experiment):
     """Tested on the basic questions, with one row of the table per capability."""
 
-    def __init__(self, script: str, args: SparkleArgs, model) -> None:
+    def __init__(self, script: str, args: SparkleArgs, model, train_set: Sequence[Example] = ()) -> None:
         super().__init__(
             script,
             args,
@@ -136,6 +136,7 @@ class SparkleExperiment(Experiment):
             write_adapter_card,
             group=lambda task: FAMILIES[task].capability,
             test_data=test_data(args),
+            train_set=train_set,
         )
 
 

@@ -137,7 +137,15 @@ class VSIExperiment(Experiment):
     the official total over it, are in `eval_vsibench.py`.
     """
 
-    def __init__(self, script: str, args: VSIArgs, model, mode: Mode, max_new_tokens: int = 16) -> None:
+    def __init__(
+        self,
+        script: str,
+        args: VSIArgs,
+        model,
+        mode: Mode,
+        max_new_tokens: int = 16,
+        train_set: Sequence[Example] = (),
+    ) -> None:
         benchmark = vsi.inside_answer(vsi.BENCHMARK if args.eval_data == "embedded" else VSIBENCH, mode)
         questions, data = test_set(args, mode), test_data(args, mode)
         super().__init__(
@@ -150,6 +158,7 @@ class VSIExperiment(Experiment):
             max_new_tokens=max_new_tokens,
             group=family,
             test_data=data,
+            train_set=train_set,
         )
 
 

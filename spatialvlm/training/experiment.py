@@ -20,6 +20,7 @@ from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.tables import percent, text_table
 from spatialvlm.example import Example
+from spatialvlm.files.lazy import facts_of
 from spatialvlm.models import loading
 from spatialvlm.run_folder import DataSource, Run, fingerprint, fresh_folder, newest_folder
 from spatialvlm.training import tracking
@@ -99,6 +100,7 @@ class Experiment:
         max_new_tokens: longest answer to the test.
         group: maps a task to its row in the table; each task has its own if None.
         test_data: where the questions of the test come from, for config.json.
+        train_set: the training questions, whose `facts` go into config.json (`data`).
 
     Raises:
         UserError: a run to resume that is not there, or was made with other arguments.
@@ -115,6 +117,7 @@ class Experiment:
         max_new_tokens: int = 16,
         group: Callable[[str], str] | None = None,
         test_data: DataSource | None = None,
+        train_set: Sequence[Example] = (),
     ) -> None:
         self.test_data = test_data
         self.test_set, self.benchmark = test_set, benchmark
@@ -130,7 +133,8 @@ class Experiment:
             "processes": self.processes,
         }
         self.folder = distributed.on_main(lambda: _folder(script, args))
-        run = distributed.on_main(lambda: Run(self.folder, arguments, MAY_DIFFER))
+        data = {"path": args.data, "revision": arguments["data_state"]} | facts_of(train_set)
+        run = distributed.on_main(lambda: Run(self.folder, arguments, MAY_DIFFER, {"data": data}))
         self.run = run if self.main else None
         self.checkpoints = Checkpoints(
             self.run, arguments, args.save_steps, args.save_total_limit, MAY_DIFFER

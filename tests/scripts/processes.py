@@ -129,13 +129,13 @@ def launch(script: str, *flags: object, folder: Path) -> subprocess.CompletedPro
     )
 
 
-def run_fresh(script: str, *flags: object, folder: Path) -> str:
+def run_fresh(script: str, *flags: object, folder: Path, environment: Mapping = {}) -> str:  # noqa: B006
     """As `run`, in a fresh interpreter; `script` may be the dotted name of a module."""
     name = [str(ROOT / script)] if script.endswith(".py") else ["-m", script]
     done = subprocess.run(
         [sys.executable, *name, *map(str, flags)],
         cwd=folder,
-        env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
     )

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import datasets
+import hub_rows
 import pytest
 from PIL import Image
 from pyarrow import parquet
@@ -106,6 +107,29 @@ def test_the_split_picks_a_folders_files(tmp_path):
     save(tmp_path, [row(question="train?")], "SAT_train.parquet")
     save(tmp_path, [row(question="val?")], "SAT_val.parquet")
     assert [item.question for item in sat.load(tmp_path, split="val")] == ["val?"]
+
+
+def test_static_of_a_mirror(tmp_path):
+    for split in ("train", "static", "val", "test"):
+        save(tmp_path, [row(question=f"{split}?")], f"SAT_{split}.parquet")
+    for split in ("train", "static", "val", "test"):
+        assert [item.question for item in sat.load(tmp_path, split=split)] == [f"{split}?"]
+    with pytest.raises(UserError, match="no file of split 'dynamic', only of: test, train, val"):
+        sat.load(tmp_path, split="dynamic")
+
+
+def test_sat_v2_holds_its_images_in_another_column(hub):
+    hub.add("array/SAT", hub_rows.sat())
+    hub.add("array/SAT-v2", hub_rows.sat_v2())
+    first, second = (sat.load(name, "val", max_images=2) for name in ("array/SAT", "array/SAT-v2"))
+    assert first.facts == {"set": "SAT"} and second.facts == {"set": "SAT-v2"}
+    for one, other in zip(first, second, strict=True):
+        assert (one.prompt, one.answer, one.id) == (other.prompt, other.answer, other.id)
+        assert [each.tobytes() for each in one.open_images()] == [
+            each.tobytes() for each in other.open_images()
+        ]
+    circular = sat.load_test("array/SAT-v2", images=2)
+    assert len(circular) == 4 and circular.facts == {"set": "SAT-v2"}
 
 
 def test_pictures_as_paths_in_jsonl(tmp_path):

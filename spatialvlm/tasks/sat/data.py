@@ -1,10 +1,11 @@
 """SAT (Ray et al., arXiv 2412.07755): multiple-choice questions about simulated indoor scenes.
 
 Rows hold `image_bytes` (one or two images), `question`, `answers` (the right one first), `question_type` and
-`correct_answer`. The prompt is the one of the paper that trains PaliGemma 2 on it (see
-`worlds.clevr.questions.sat_prompt`). The splits of `array/SAT`: `train` (175,000 synthetic questions),
-`static` (127,000 of them about one image), `val` (4,000 synthetic ones) and `test` (150 about real
-photographs).
+`correct_answer`; those of SAT-v2 (`array/SAT-v2`) hold `images` in place of `image_bytes`. Whether they are
+the same rows is not known, so a run records which set it read. The prompt is the one of the paper that trains
+PaliGemma 2 on SAT (see `worlds.clevr.questions.sat_prompt`). The splits of `array/SAT`: `train` (175,000
+synthetic questions), `static` (127,000 of them about one image), `val` (4,000 synthetic ones) and `test` (150
+about real photographs).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from spatialvlm.errors import RowError, UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.exclusion import usable_rows
-from spatialvlm.files.lazy import LazyExamples, prefetch
+from spatialvlm.files.lazy import LazyExamples, facts_of, prefetch
 from spatialvlm.worlds.clevr.questions import LETTERS, choose_answer_form, sat_prompt
 
 HUB_ID = "array/SAT"
@@ -38,8 +39,8 @@ def load(
     """Questions with shuffled choices, in the files' order; all checked now, and made when looked at.
 
     Args:
-        path: a hub id, or a parquet or jsonl file or a folder of those, with SAT's own columns; names of
-            images are relative to the file.
+        path: a hub id (`array/SAT`, `array/SAT-v2`, `...@revision`), or a parquet or jsonl file or a folder
+            of those, with SAT's or SAT-v2's own columns; names of images are relative to the file.
         split: `train`, `static`, `val` or `test`.
         limit: at most this many examples (after those with too many images are left out).
         answer_form: `natural` (the answer is the choice's text), `letter`, or `mixed` (drawn for every row).
@@ -47,7 +48,8 @@ def load(
         seed: of the shuffling; a row's choices depend on it and the row's number alone.
         training: rows that are not whole are left out and counted (`files.exclusion`), not refused.
 
-    Returns: Examples with `question_type` as task. A choice that a row lists twice is shown once.
+    Returns: Examples with `question_type` as task. A choice that a row lists twice is shown once. Their
+    `facts` say which set it is, by its columns, and what training leaves out.
 
     Raises:
         UserError: nothing at `path`, or a row that is not whole: an empty or other than textual field,
@@ -71,7 +73,8 @@ def load(
     chosen = usable_rows(range(len(table)), wanted, f"{path} {split}", limit, training)
     if not chosen.numbers:
         raise UserError(f"{path} holds no SAT row with at most {max_images} image(s)")
-    facts = {"excluded": chosen.excluded} if training else {}
+    facts = {"set": "SAT-v2" if _column(table[chosen.numbers[0]][1]) == "images" else "SAT"}
+    facts |= {"excluded": chosen.excluded} if training else {}
     return LazyExamples(make, chosen.numbers, kept=1, facts=facts)  # images are not to pile up
 
 
@@ -111,7 +114,7 @@ def with_images(examples: Sequence[Example], count: int) -> Sequence[Example]:
     """The questions with a number of images; all are loaded to count them."""
     prefetch(examples)
     fitting = [number for number, example in enumerate(examples) if len(example.images) == count]
-    return LazyExamples(lambda number: examples[number], fitting)
+    return LazyExamples(lambda number: examples[number], fitting, facts=facts_of(examples))
 
 
 def in_all_orders(examples: Sequence[Example]) -> Sequence[Example]:
@@ -133,7 +136,7 @@ def in_all_orders(examples: Sequence[Example]) -> Sequence[Example]:
         turned = {"choices": choices, "answer": answer, "prompt": prompt, "meta": meta}
         return replace(example, id=f"{example.id}/{turn}", **turned)
 
-    return LazyExamples(make, range(len(orders)), kept=1, sources=(examples,))
+    return LazyExamples(make, range(len(orders)), kept=1, sources=(examples,), facts=facts_of(examples))
 
 
 def right_choice(example: Example) -> str:
@@ -143,8 +146,13 @@ def right_choice(example: Example) -> str:
     return example.choices[LETTERS.index(example.answer)]
 
 
+def _column(row: rows.Row) -> str:
+    """The column of images: SAT's own, or SAT-v2's."""
+    return "images" if "images" in row and "image_bytes" not in row else "image_bytes"
+
+
 def _images(row: rows.Row, where: str) -> list:
-    value = rows.need(row, "image_bytes", where)
+    value = rows.need(row, _column(row), where)
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
