@@ -15,6 +15,7 @@ in its cache, so that no request is paid for twice.
 A study is one process; a larger --concurrency keeps a server busy. The embedded model never learnt to
 converse: `direct` scores as in the other evaluations, and the rest shows that everything runs. Its 200
 questions take 1 to 2 minutes on 2 CPU cores.
+Published: 6.1 GB model, 0.4 GB data (CV-Bench); 7 GB of disk, 4 GB of memory, 7.5 GB on the GPU.
 """
 
 import hashlib

@@ -5,13 +5,13 @@ python model/pali_sat_grpo.py                          # GPU: PaliGemma 2 3B on 
 python model/pali_sat_grpo.py --config runs/pali_sat_grpo_v1.yaml    # another published run; any flag over it
 python model/pali_sat_grpo.py --answer_form natural    # embedded, in the paper's form: answers in words
 python model/pali_sat_grpo.py --data path/to/clevr     # real CLEVR images, official folder form
-python model/pali_sat_grpo.py --data path/to/sat.parquet
-                                                       # SAT's own files
+python model/pali_sat_grpo.py --data sat.parquet       # SAT's own files
 python model/pali_sat_grpo.py --resume                 # resumes the newest run
 accelerate launch model/pali_sat_grpo.py               # several GPUs; runs/accelerate/ has more
 
 Prints CV-Bench accuracy before and after with 95 % intervals, and below it the trained model with the images
-shuffled among the questions: its blind baseline. Embedded: 3 to 7 minutes on 2 CPU cores; published: a GPU.
+shuffled among the questions: its blind baseline. Embedded: 3 to 7 minutes on 2 CPU cores.
+Published: 6.1 GB model, 0.9 GB data (SAT, CV-Bench); 9 GB of disk, 4 GB of memory, 10.5 GB on the GPU.
 """
 
 from __future__ import annotations
