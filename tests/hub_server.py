@@ -5,6 +5,8 @@
         subprocess.run(command, env=os.environ | hub.environment(tmp_path))
         assert hub.sent["array/SAT", "SAT_train.parquet"] < 10_000_000
 
+    python tests/hub_server.py FOLDER     # serves FOLDER/<owner>/<name>/ and prints the variables to set
+
 It answers what `huggingface_hub` and `datasets` ask of a data set (the API's info, tree and paths-info, and
 `resolve` with HEAD, ETag and Range). Parquet files and archives are served as the hub serves large files: by
 a redirect to another address.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -30,7 +33,9 @@ class HubServer:
     """Serves data sets until it is closed; `sent` counts bytes by data set and file, `asked` the requests."""
 
     def __init__(self) -> None:
-        self.commits: dict[str, dict[str, dict[str, bytes]]] = {}  # data set -> commit -> file -> content
+        self.commits: dict[
+            str, dict[str, dict[str, bytes | Path]]
+        ] = {}  # data set -> commit -> file -> content
         self.refs: dict[str, dict[str, str]] = {}  # data set -> branch or tag -> commit
         self.gated: set[str] = set()
         self.sent: Counter[tuple[str, str]] = Counter()
@@ -50,12 +55,16 @@ class HubServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def add(self, name: str, files: Mapping[str, bytes | str], revision: str = "main") -> str:
-        """Publish files as a new commit of a data set, at the tip of `revision`; returns the commit."""
+    def add(self, name: str, files: Mapping[str, bytes | str | Path], revision: str = "main") -> str:
+        """Publish files as a new commit of a data set, at the tip of `revision`; returns the commit.
+
+        Args:
+            files: content by path, or a file on this disk that is read when it is asked for.
+        """
         content = {path: each.encode() if isinstance(each, str) else each for path, each in files.items()}
         digest = hashlib.sha1(repr((name, revision, len(self.commits.get(name, {})))).encode())
         for path, each in content.items():
-            digest.update(path.encode() + each)
+            digest.update(path.encode() + _etag(path, each).encode())
         commit = digest.hexdigest()
         self.commits.setdefault(name, {})[commit] = content
         self.refs.setdefault(name, {})[revision] = commit
@@ -147,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(404, "EntryNotFound", "no such page")
 
-    def _tree(self, files: Mapping[str, bytes], folder: str) -> list[dict]:
+    def _tree(self, files: Mapping[str, bytes | Path], folder: str) -> list[dict]:
         inside = {
             path: each for path, each in files.items() if path.startswith(f"{folder}/" if folder else "")
         }
@@ -170,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {
                 "Location": f"{self.hub.url}/large/{name}/{commit}/{quote(path)}",
                 "X-Repo-Commit": commit,
-                "X-Linked-Size": str(len(content)),
+                "X-Linked-Size": str(_size(content)),
                 "X-Linked-ETag": f'"{_etag(path, content)}"',
             }
             self._send(302, b"", headers)
@@ -184,11 +193,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked[name, path] += self.command == "GET"
         if asked:
             first, _, last = asked.partition("-")
-            start, end = int(first), min(int(last or len(content) - 1) + 1, len(content))
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
-            self._send(206, content[start:end], headers, (name, path))
+            start, end = int(first), min(int(last or _size(content) - 1) + 1, _size(content))
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{_size(content)}"
+            self._send(206, _read(content, start, end), headers, (name, path))
         else:
-            self._send(200, content, headers, (name, path))
+            self._send(200, _read(content, 0, _size(content)), headers, (name, path))
 
     def _json(self, content: object) -> None:
         self._send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
@@ -220,12 +229,42 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @cache
-def _etag(path: str, content: bytes) -> str:
+def _etag(path: str, content: bytes | Path) -> str:
+    if isinstance(content, Path):
+        content = f"{content} {content.stat().st_size} {content.stat().st_mtime_ns}".encode()
     return (hashlib.sha256 if path.endswith(LARGE) else hashlib.sha1)(content).hexdigest()
 
 
-def _entry(path: str, content: bytes) -> dict:
-    entry = {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+def _size(content: bytes | Path) -> int:
+    return content.stat().st_size if isinstance(content, Path) else len(content)
+
+
+def _read(content: bytes | Path, start: int, end: int) -> bytes:
+    if not isinstance(content, Path):
+        return content[start:end]
+    with content.open("rb") as file:
+        file.seek(start)
+        return file.read(end - start)
+
+
+def _entry(path: str, content: bytes | Path) -> dict:
+    code = hashlib.sha1(_etag(path, content).encode()).hexdigest()
+    entry = {"type": "file", "path": path, "size": _size(content), "oid": code}
     if path.endswith(LARGE):
-        entry["lfs"] = {"oid": _etag(path, content), "size": len(content), "pointerSize": 134}
+        entry["lfs"] = {"oid": _etag(path, content), "size": _size(content), "pointerSize": 134}
     return entry
+
+
+def main(folder: Path) -> None:
+    """Serve the data sets in a folder until the process is interrupted."""
+    with HubServer() as hub:
+        for place in sorted(folder.glob("*/*/")):
+            files = {str(file.relative_to(place)): file for file in place.rglob("*") if file.is_file()}
+            hub.add(str(place.relative_to(folder)), files)
+        for name, value in hub.environment(folder / "caches").items():
+            print(f"export {name}={value}", flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())
