@@ -104,6 +104,7 @@ def training_set(args: SparkleArgs) -> Sequence[Example]:
             raise UserError(
                 f"--data {args.data}: its question {both!r} is one of the test; give the training split"
             )
+        return found  # which knows what was left out
     return _in_memory(found, args)
 
 

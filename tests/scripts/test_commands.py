@@ -73,6 +73,8 @@ def test_sft_learns_thoughts_and_answers_and_grpo_refuses_them(tmp_path, capsys)
     steps = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     # Tags, thoughts and answer are some 25 tokens of the embedded model's; an answer alone is 2.
     assert [row["step"] for row in steps] == [1, 2] and all(row["tokens"] > 4 * 20 for row in steps)
+    data = json.loads((tmp_path / "run/config.json").read_text())["data"]
+    assert data["path"] == "thoughts.parquet" and data["excluded"] == {"no thoughts": 1}
     flags = ("--profile", "embedded", "--data", tmp_path / "thoughts.parquet")
     line = refused("model/pali_sat_grpo.py", *flags, capsys=capsys)
     assert "model/pali_sat_sft.py learns from thoughts" in line

@@ -10,6 +10,8 @@ import pytest
 import tiny
 from commands import refused, run
 
+from spatialvlm.files.lazy import facts_of
+from spatialvlm.papers.sparkle import SparkleArgs, training_set
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.whatsup.data import RELATIONS
@@ -234,6 +236,17 @@ def test_test_questions_are_not_trained_on(tmp_path, capsys):
     flags = [*SMALL[:2], "--eval_limit", "32", "--data", tmp_path / "rows.parquet"]
     line = refused(SFT, *flags, "--output_dir", tmp_path / "run", capsys=capsys)
     assert f"its question '{example.id}' is one of the test" in line and not (tmp_path / "run").exists()
+
+
+def test_rows_left_out_are_known_to_the_run(tmp_path):
+    rows = []
+    for example in sparkle.load("embedded", "train", limit=102):
+        example.images[0].save(buffer := io.BytesIO(), "PNG")
+        rows.append(sparkle.row(example, buffer.getvalue()))
+    rows[3]["answer"] = ""
+    sparkle.write(tmp_path / "rows.parquet", iter(rows))
+    args = SparkleArgs(data=str(tmp_path / "rows.parquet"), form="embedded", eval_limit=32)
+    assert facts_of(training_set(args)) == {"excluded": {"no 'answer'": 1}}
 
 
 def test_composite_items_are_not_trained_on():
