@@ -55,7 +55,10 @@ class Args:
         },
     )
     depth_split: str | None = field(
-        default=None, metadata={"help": "split of the depth data set; that of the questions by default"}
+        default=None,
+        metadata={
+            "help": "split of the depth data set; that of the questions by default, val of valA and valB"
+        },
     )
     format: Literal["parquet", "jsonl", "hub"] = field(
         default="parquet",
@@ -89,7 +92,7 @@ def main(args: Args) -> Path:
         )
     if args.joins_depth:
         of = clevr.split_of(clevr.question_files(args.data, args.split)[0].name) or "train"
-        described_files.check_depths(args.depth, args.depth_split or of, of, Path(args.data))
+        described_files.check_depths(args.depth, args.depth_split or of.rstrip("AB"), of, Path(args.data))
     axes = "world" if args.world_axes else "camera"
     examples = described.load(
         args.data, args.split, args.limit, axes, images=not args.no_images, progress=True
@@ -122,7 +125,7 @@ def depth_maps(args: Args, examples: Sequence[Example], split: str, folder: Path
     scenes = (example.meta["described_scene"] for example in examples)
     wanted = {scene["image_filename"]: scene["image_index"] for scene in scenes}
     found = described_files.find_depths(
-        args.depth, args.depth_split or split, wanted, Path(args.data), folder
+        args.depth, args.depth_split or split.rstrip("AB"), wanted, Path(args.data), folder
     )
     print(f"depth maps for {len(found)} of {len(wanted)} scenes", flush=True)
     return lambda example: found.get(example.meta["image_filename"])

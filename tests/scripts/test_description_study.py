@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import datasets
+import hub_rows
 import pytest
 from commands import ROOT, refused, run
 from PIL import Image
@@ -144,6 +145,19 @@ def test_depth_maps_without_names_are_refused_before_the_scenes_are_read(clevr, 
     assert "depth.parquet row 0 bears no name of an image" in line and "CLEVR_valB_000000.png" in line
     assert "give --depth a folder of depth maps called like the images" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_depth_maps_of_the_hub_are_refused_for_their_names(clevr, hub, capsys):
+    """With the splits that erkam/clevr-with-depth has; CoGenT's valB goes by its validation."""
+    name = "erkam/clevr-with-depth"
+    rows = [{"image": {"bytes": hub_rows.image(1), "path": None}, "prompt": "a scene"}]
+    rows[0]["depth"] = rows[0]["image"]
+    shard = "data/{}-00000-of-00001.parquet"
+    hub.add(
+        name, {shard.format(split): hub_rows.as_parquet(rows) for split in ("train", "validation", "test")}
+    )
+    line = refused(MERGE, "--data", clevr, "--depth", name, capsys=capsys)
+    assert f"{name} val row 0 bears no name of an image" in line and "give --depth a folder of depth" in line
 
 
 def test_depth_maps_with_names_are_joined(clevr, tmp_path, here):

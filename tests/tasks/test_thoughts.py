@@ -6,6 +6,7 @@ import io
 import json
 
 import datasets
+import hub_rows
 import pytest
 import tiny
 
@@ -84,6 +85,13 @@ def test_the_target_is_read_as_its_answer_whatever_the_thoughts_say():
     assert STRICT_FREE.parse("<think>1 and 1, or 3?</think><answer>2</answer>", free) == STRICT_FREE.gold(
         free
     )
+
+
+def test_rows_of_the_hub(hub):
+    rows = [row(problem=f"{number}. {QUESTION}") for number in range(3)]
+    hub.add(thoughts.HUB_ID, {"data/train-00000-of-00001.parquet": hub_rows.as_parquet(rows)})
+    assert thoughts.lie_at(thoughts.HUB_ID)
+    assert [example.question[0] for example in thoughts.load(limit=2)] == ["0", "1"]
 
 
 def test_missing_columns_are_named_beside_those_there(tmp_path):
