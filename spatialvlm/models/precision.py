@@ -1,4 +1,4 @@
-"""float16 that keeps a model's values in range.
+"""float16 that keeps a model's values in range, and the layer whose values left it all the same.
 
 V100 and T4 have no bfloat16, and float16 ends at 65,504. What Gemma 2, SigLIP and Qwen's vision tower carry
 from layer to layer goes beyond. So in a float16 model this residual stream is float32, around matrix
@@ -13,10 +13,16 @@ A power of two costs no digit, but where numbers come close to float16's smalles
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from spatialvlm.errors import UserError
+
+# Where the scale of float16's gradients begins. On the embedded model (SFT, from a loss of 11) 2**16 is too
+# much, 2**10 leaves a factor of 53, and from 2**13 down to 2**6 gradients change by 2e-4. GRPO's are smaller.
+LOSS_SCALE = 2.0**10
 _SMALLER = 2.0**-6
 # Modules by name: PaliGemma's (Gemma 2, SigLIP), Qwen2-VL's and Qwen2.5-VL's.
 _WRITERS = re.compile(
@@ -73,3 +79,69 @@ def _restore(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
 def _shrink_bias(module: nn.Module) -> None:
     if module.bias is not None:
         module.bias.data *= _SMALLER
+
+
+def not_finite(
+    what: str,
+    model,
+    repeat: Callable[[], object],
+    remedy: str = "its weights are damaged or training diverged",
+) -> UserError:
+    """The error for values that are not finite, naming the layer that gave the first of them.
+
+    Args:
+        what: is not finite: "the loss is not finite at step 3".
+        repeat: computes it once more, with gradients where those may be what is not finite.
+        remedy: what to do, or to know, beside computing with more digits.
+    """
+    layer = _first_not_finite(model, repeat)
+    if model.dtype != torch.float32:
+        remedy += ", or --dtype float32"
+        if model.device.type == "cuda":
+            remedy += (
+                " (16 GB hold it with --load_in_4bit, or with --gradient_checkpointing and small batches)"
+            )
+    return UserError(f"{what}{layer and f' ({layer})'}: {remedy}")
+
+
+def _first_not_finite(model, repeat: Callable[[], object]) -> str:
+    """Which layer first gave a value that is not finite, else a gradient, in words; "" if none did."""
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    values: list[str] = []
+    gradients: list[str] = []
+    hooks = []
+    for name, module in core.named_modules():
+        name = name.replace(".base_layer", "")  # an adapter's name for the layer it is on
+
+        def entered(module: nn.Module, inputs: tuple, name: str = name) -> None:
+            # No layer gave it: what is computed between layers did, in the module around this one.
+            values.extend(_described(name.rpartition(".")[0], inputs))
+
+        def left(module: nn.Module, inputs: tuple, output, name: str = name) -> None:
+            values.extend(_described(name, output))
+            for tensor in _tensors(output):
+                if tensor.requires_grad:
+                    tensor.register_hook(
+                        lambda gradient: gradients.extend(_described(f"the gradient at {name}", gradient))
+                    )
+
+        hooks += [module.register_forward_pre_hook(entered), module.register_forward_hook(left)]
+    try:
+        repeat()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return next(iter(values + gradients), "")
+
+
+def _described(name: str, values) -> list[str]:
+    return [
+        f"{name} gave {'nan' if tensor.isnan().any() else 'inf'}"
+        for tensor in _tensors(values)
+        if not tensor.isfinite().all()
+    ]
+
+
+def _tensors(values) -> list[Tensor]:
+    parts = values if isinstance(values, tuple) else (values,)
+    return [part for part in parts if isinstance(part, Tensor) and part.is_floating_point()]

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -36,8 +37,7 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
-from spatialvlm.errors import UserError
-from spatialvlm.models import context_length, inputs, paligemma, qwen
+from spatialvlm.models import context_length, inputs, paligemma, precision, qwen
 from spatialvlm.models.inputs import Batch, Completions, ImageCache, Vocabulary
 from spatialvlm.models.inputs import decode as decode  # so that callers find all of a rollout here
 from spatialvlm.models.inputs import forbidden_tokens as forbidden_tokens
@@ -89,8 +89,7 @@ def sample(
             and its number in the group alone, not from the batch it is in.
 
     Raises:
-        UserError: prompt and completion are longer than Gemma 2's sliding window, or the logits are not
-            finite.
+        UserError: prompt and completion do not fit into the context, or the logits are not finite.
         ValueError: a model or an attention that this is not written for.
     """
     core, family = core_and_family(model)
@@ -109,9 +108,9 @@ def sample(
         own = _additive(own, bias.dtype)  # (B, 1, G, G): of G tokens fed together, each sees its own
         for step in range(max_new_tokens):
             if not logits.isfinite().all():
-                raise UserError(
-                    "the model's logits are not finite: its weights are damaged or training diverged"
-                )
+                fed = torch.stack([*tokens, running.long()], 1).view(prompts, num_generations, -1)
+                repeat = partial(per_token_logps, core, batch, Completions(fed, fed >= 0, fed.float()))
+                raise precision.not_finite("the model's logits are not finite", core, repeat)
             scores = restrict(logits, batch.vocabulary, temperature).log_softmax(-1)
             drawn = scores.argmax(-1) if temperature == 0 else pick_tokens(scores, uniforms[:, step])
             tokens.append(drawn.where(running, batch.vocabulary.pad))

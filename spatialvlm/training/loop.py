@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from spatialvlm import distributed
 from spatialvlm.errors import UserError, require_above_zero, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import prefetch
-from spatialvlm.models import loading
+from spatialvlm.models import loading, precision
 from spatialvlm.models.sharding import in_step
 from spatialvlm.training.checkpoints import Checkpoints, load_state, save_state
 
@@ -145,7 +145,9 @@ class Trainer:
         schedule = "constant_with_warmup" if args.lr_scheduler == "constant" else args.lr_scheduler
         self.scheduler = get_scheduler(schedule, self.optimizer, args.warmup_steps, args.max_steps)
         # Gradients through float16 layers underflow without a scale; for other dtypes this does nothing.
-        self.scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(
+            model.device.type, precision.LOSS_SCALE, enabled=model.dtype == torch.float16
+        )
         self.scaler.scale(torch.zeros(1, device=model.device))  # gives it its state, on every process alike
         self.steps = self.drawn = 0
 
@@ -187,7 +189,7 @@ class Trainer:
 
     def update(
         self,
-        micro_batches: Iterable[T],
+        micro_batches: Sequence[T],
         loss: Callable[[T], tuple[Tensor, ...]],
         sums: Sequence[str] = (),
     ) -> dict[str, float]:
@@ -200,7 +202,7 @@ class Trainer:
             sums: names of what is added up beside the loss.
 
         Returns:
-            `loss`, `grad_norm` before clipping (0 if the step was skipped), `lr`, and `sums`.
+            `loss`, `grad_norm` before clipping, `lr`, and `sums`.
 
         Raises:
             UserError: loss or gradient is not finite; the weights are as before.
@@ -209,28 +211,33 @@ class Trainer:
         key = f"{self.args.seed}-step-{self.steps}-process-{distributed.state().process_index}"
         torch.manual_seed(Random(key).getrandbits(62))
         totals = torch.zeros(2 + len(sums), device=self.model.device)
+
+        def learn() -> None:
+            with in_step(self.model, backward=True):
+                for micro_batch in micro_batches:
+                    part, *more = loss(micro_batch)
+                    self.scaler.scale(part).backward()
+                    totals.add_(torch.stack([torch.ones_like(part), part.detach(), *more]))
+
         self.model.train()
-        with in_step(self.model, backward=True):
-            for micro_batch in micro_batches:
-                part, *more = loss(micro_batch)
-                self.scaler.scale(part).backward()
-                totals += torch.stack([torch.ones_like(part), part.detach(), *more])
+        learn()
         self.model.eval()
         count, total, *more = (value.item() for value in reduce(totals, "sum"))
         metrics = {"loss": total, "grad_norm": 0.0, "lr": self.scheduler.get_last_lr()[0]}
-        norm = self._reduce_and_clip(total) if count else 0.0
+        norm = self._reduce_and_clip(total, learn) if count else 0.0
         if count:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
             self.optimizer.step()  # without gradients it does nothing; the scheduler expects the call
-        if math.isfinite(norm):  # else the scaler skipped the step, which does not count for the schedule
-            metrics["grad_norm"] = norm
-            self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if not math.isfinite(norm):  # the scale was too large, so the scaler took no step and has halved it
+            return self.update(micro_batches, loss, sums)
+        metrics["grad_norm"] = norm
+        self.scheduler.step()
         return metrics | dict(zip(sums, more, strict=True))
 
-    def _reduce_and_clip(self, loss: float) -> float:
+    def _reduce_and_clip(self, loss: float, learn: Callable[[], None]) -> float:
         """Add gradients up over processes, check and clip them; their norm before clipping."""
         if distributed.state().num_processes > 1:  # once per step: an adapter is small, so no wrapper
             grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
@@ -240,14 +247,11 @@ class Trainer:
                 parameter.grad = grad.view_as(parameter)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.args.max_grad_norm).item()
-        # Too large a scale for float16 shows in the gradients alone: the scaler skips the step and lowers it.
+        # Too large a scale for float16 shows in the gradients alone.
         if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.get_scale() > 1):
             what = "gradient" if math.isfinite(loss) else "loss"
-            other = "" if self.model.dtype == torch.float32 else ", or --dtype float32"
-            raise UserError(
-                f"the {what} is not finite at step {self.steps + 1}; stopped before it reached the weights: "
-                f"use {self.less_divergence}{other}"
-            )
+            what = f"the {what} is not finite at step {self.steps + 1}; stopped before it reached the weights"
+            raise precision.not_finite(what, self.model, learn, f"use {self.less_divergence}")
         return norm
 
     def save(self, folder: Path) -> None:

@@ -8,6 +8,7 @@ import tiny
 import tiny_chat
 import torch
 
+from spatialvlm.errors import UserError
 from spatialvlm.models import loading, precision, rollout
 from spatialvlm.tasks.cvbench import data as cvbench
 
@@ -120,3 +121,49 @@ def test_loading_prepares_a_float16_model(embedded, monkeypatch):
     overflowing.paligemma(small, stream=2.0**15, products=1.0, gated=1.0)
     off = (logps(small, batch, completions) - wanted)[completions.mask].abs()
     assert off.mean() < 1e-3
+
+
+# ---- values that leave the range all the same
+
+
+def beyond(model, layers, size):
+    """Large random weights in layers of the model."""
+    for name in layers:
+        torch.nn.init.normal_(model.get_submodule(name).weight, 0, size)
+
+
+ATTENTION = "model.vision_tower.encoder.layers.1.self_attn"
+DOWN = "model.language_model.layers.1.mlp.down_proj"
+
+
+@pytest.mark.parametrize(
+    "layers, size, named",
+    [
+        ([DOWN], 3e4, DOWN),
+        ([f"{ATTENTION}.v_proj"], 3e4, f"{ATTENTION}.v_proj"),
+        ([f"{ATTENTION}.q_proj", f"{ATTENTION}.k_proj"], 300, ATTENTION),  # between layers: their product
+    ],
+)
+def test_sampling_names_the_layer_that_left_the_range(tiny_paligemma, layers, size, named):
+    model, processor = copy.deepcopy(tiny_paligemma)
+    precision.float32_stream(model.half())
+    batch = rollout.encode(processor, ["how many red cubes are there"], [(tiny.image(0),)])
+    rollout.sample(model, batch, 2, 3)
+    beyond(model, layers, size)
+    with pytest.raises(
+        UserError, match=rf"logits are not finite \({named} gave (inf|nan)\): .*--dtype float32"
+    ):
+        rollout.sample(model, batch, 2, 3)
+
+
+def test_sampling_names_a_layer_that_leaves_the_range_behind_the_prompt(tiny_paligemma):
+    """Only the embedding of the word that is sampled is not finite."""
+    model, processor = copy.deepcopy(tiny_paligemma)
+    batch = rollout.encode(processor, ["how many red cubes are there"], [(tiny.image(0),)])
+    token = rollout.sample(model, batch, 1, 3, temperature=0).tokens[0, 0, 0]
+    model.lm_head.weight = torch.nn.Parameter(
+        model.lm_head.weight.detach().clone()
+    )  # no longer the embedding
+    model.get_input_embeddings().weight.data[token] = torch.inf
+    with pytest.raises(UserError, match=r"not finite \(model.language_model.embed_tokens gave inf\): "):
+        rollout.sample(model, batch, 1, 3, temperature=0)

@@ -16,7 +16,7 @@ from trl import GRPOTrainer
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
-from spatialvlm.models import loading, rollout
+from spatialvlm.models import loading, precision, rollout
 from spatialvlm.training import grpo, loop
 
 COLOURS = ["red", "blue", "green"]
@@ -202,7 +202,8 @@ def train_in_half(sizes):
     second = {str(loop.example_index(number, 6, seed=0)) for number in (1, 3)}  # what it sees in step 1
     model, processor = tiny.paligemma()
     torch.manual_seed(0)
-    model = loading.add_lora(model.to(torch.float16), r=4, dropout=0.0)
+    precision.float32_stream(model.to(torch.float16))
+    model = loading.add_lora(model, r=4, dropout=0.0)
 
     def reward(completion, example):
         return 0.0 if example.id in second else by_length(completion, example)
@@ -331,14 +332,13 @@ def test_float16_weights_train_with_float32_adapters_and_a_loss_scale():
     for dtype in (torch.float16, torch.float32):
         model, processor = tiny.paligemma()
         torch.manual_seed(0)
-        model = loading.add_lora(model.to(dtype), r=4, dropout=0.0)
-        runs[dtype] = run(model=(model, processor), max_steps=6)
+        precision.float32_stream(model.to(dtype))
+        model = loading.add_lora(model, r=4, dropout=0.0)
+        runs[dtype] = run(model=(model, processor), max_steps=3)
     (half, trainer), (full, _) = runs.values()
     assert {parameter.dtype for parameter in trainer.parameters} == {torch.float32}
-    skipped = [metrics["grad_norm"] == 0 for metrics in half]  # the scale begins too large and is lowered
-    assert trainer.scaler.get_scale() == 2 ** (16 - sum(skipped)) and sum(skipped) < 5
-    learnt = [metrics["grad_norm"] for metrics in half if metrics["grad_norm"]]
-    assert max(learnt) < 5 * max(metrics["grad_norm"] for metrics in full), "gradients are not scaled back"
+    assert trainer.scaler.get_scale() == precision.LOSS_SCALE
+    assert [row["grad_norm"] for row in half] == pytest.approx([row["grad_norm"] for row in full], rel=0.05)
 
 
 def test_sampling_and_reference_continue_in_halves_where_memory_runs_out(capsys):
