@@ -87,7 +87,7 @@ def _adapter_card(config: Mapping[str, Any], base_model: str, tests: Sequence[Te
         language="en",
         pipeline_tag="image-text-to-text",
         tags=["spatial-reasoning", "lora"],
-        datasets=[arguments["data"]] if _is_hub_id(arguments.get("data")) else None,
+        datasets=[_without_revision(arguments["data"])] if _is_hub_id(arguments.get("data")) else None,
         model_name=script,
         eval_results=_eval_results(tests, arguments.get("eval_data")) or None,
     )
@@ -125,19 +125,30 @@ def _base_model(name: str) -> tuple[str, str | None]:
         world = f", with its adapter for {Path(name).name}" if Path(name).name != EMBEDDED.name else ""
         return f"the embedded PaliGemma 2 of 5.5 million weights (`spatialvlm/embedded`){world}", None
     if _is_hub_id(name):
-        return f"[{name}](https://huggingface.co/{name})", name
+        return _link(name), _without_revision(name)
     return f"a local model, `{Path(name).name}`", None
 
 
 def _is_hub_id(name: object) -> bool:
-    return isinstance(name, str) and name.count("/") == 1 and not Path(name).exists() and name[0] not in "./~"
+    is_id = isinstance(name, str) and _without_revision(name).count("/") == 1 and name[0] not in "./~"
+    return is_id and not Path(name).exists()
+
+
+def _without_revision(name: str) -> str:
+    return name.partition("@")[0]
+
+
+def _link(name: str, kind: str = "") -> str:
+    """A link to `owner/name` on the hub, at its revision where it has one."""
+    id, _, revision = name.partition("@")
+    return f"[{name}](https://huggingface.co/{kind}{id}{f'/tree/{revision}' if revision else ''})"
 
 
 def _data(name: str | None) -> str:
     if name in (None, "embedded"):
         return "rendered scenes (Apache-2.0, made by the code)"
     if _is_hub_id(name):
-        return f"[{name}](https://huggingface.co/datasets/{name})"
+        return _link(name, "datasets/")
     return f"local data, `{Path(name).name}`"
 
 
@@ -164,7 +175,7 @@ def _eval_results(tests: Sequence[Test], data: str | None) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="visual-question-answering",
-            dataset_type=data if hub else "rendered",
+            dataset_type=_without_revision(data) if hub else "rendered",
             dataset_name=test.benchmark if hub else f"{test.benchmark} form, rendered scenes",
             metric_type="accuracy",
             metric_name=f"accuracy, {task} (n = {part['n']}, 95 % interval {_interval(part['interval'])})",

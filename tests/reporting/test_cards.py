@@ -63,6 +63,18 @@ def test_an_adapter_to_published_weights_names_them_and_their_licence(tmp_path, 
     assert card.data.base_model == base and card.data.license == "gemma"
 
 
+def test_a_pinned_data_set_and_model_are_named_without_their_revision(tmp_path, examples):
+    base = "google/paligemma2-3b-mix-224@float16"
+    folder = trained(tmp_path / "run", examples, base)
+    config = json.loads((folder / "config.json").read_text())
+    config["arguments"]["data"] = "array/SAT@0123abc"
+    (folder / "config.json").write_text(json.dumps(config))
+    card = ModelCard.load(cards.write_adapter_card(folder))
+    assert card.data.datasets == ["array/SAT"] and card.data.base_model == base.partition("@")[0]
+    assert "[array/SAT@0123abc](https://huggingface.co/datasets/array/SAT/tree/0123abc)" in card.text
+    assert f"[{base}](https://huggingface.co/google/paligemma2-3b-mix-224/tree/float16)" in card.text
+
+
 def test_a_run_whose_answers_were_changed_gets_no_card(tmp_path, examples):
     folder = trained(tmp_path / "run", examples)
     file = folder / "trained" / "predictions.jsonl"
