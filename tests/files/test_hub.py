@@ -1,5 +1,9 @@
 """The hub: only the split asked for and only what is read of it is fetched, once; pins; refusals."""
 
+import itertools
+import multiprocessing
+import os
+import signal
 import time
 
 import hub_rows
@@ -22,12 +26,12 @@ TRAIN = (SAT, "SAT_train.parquet")
 
 @pytest.fixture(scope="module")
 def content():
-    return hub_rows.sat(2000, padding=8000)
+    return hub_rows.sat(800, padding=8000)
 
 
 @pytest.fixture
 def large(hub, content, monkeypatch):
-    """SAT whose train file has 2,000 rows in one row group, 20 MB, and blocks in proportion."""
+    """SAT whose train file has 800 rows in one row group, 17 MB, and blocks in proportion."""
     monkeypatch.setattr(hubs, "BLOCK", 2**16)
     monkeypatch.setattr(tables, "IN_MEMORY", 2**20)
     monkeypatch.setattr(tables, "PART_BYTES", 2**18)
@@ -38,16 +42,16 @@ def large(hub, content, monkeypatch):
 
 def test_a_limit_fetches_its_fraction_of_one_file(large, content):
     size = len(content[TRAIN[1]])
-    found = sat.load(SAT, "train", limit=300)
-    assert len(found) == 300 and found[299].question == "What moved in 399?"  # every fourth has two images
-    needed = size * 400 / 2000
+    found = sat.load(SAT, "train", limit=150)
+    assert len(found) == 150 and found[149].question == "What moved in 199?"  # every fourth has two images
+    needed = size * 200 / 800
     assert needed < large.sent[TRAIN] < 1.2 * needed + 30 * 2**16, large.sent
     assert {path for _, path in large.sent} == {"SAT_train.parquet", "README.md"}
     large.reset()
-    assert len(sat.load(SAT, "train", limit=300)) == 300 and not large.sent, "a second start fetches nothing"
-    assert len(sat.load(SAT, "train", limit=600)) == 600
+    assert len(sat.load(SAT, "train", limit=150)) == 150 and not large.sent, "a second start fetches nothing"
+    assert len(sat.load(SAT, "train", limit=300)) == 300
     assert large.sent[TRAIN] < 1.2 * needed + 30 * 2**16, "and a longer one what is missing"
-    assert len(sat.load(SAT, "train")) == 1500
+    assert len(sat.load(SAT, "train")) == 600
     assert large.sent[TRAIN] <= size, "each byte is fetched once"
 
 
@@ -146,17 +150,62 @@ def test_a_connection_that_breaks_is_tried_again(large, monkeypatch):
 
 def test_what_was_fetched_stays_when_the_network_goes(large, content, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    assert len(sat.load(SAT, limit=150)) == 150
+    assert len(sat.load(SAT, limit=60)) == 60
     fetched = large.sent[TRAIN]
     large.breaks += [10] * 100
     with pytest.raises(UserError) as caught:
-        sat.load(SAT, limit=1500)
+        sat.load(SAT, limit=600)
     message = str(caught.value)
     assert "SAT_train.parquet cannot be downloaded" in message and "\n" not in message
     assert "that were fetched stay, and the same command continues" in message
     large.breaks.clear()
-    assert len(sat.load(SAT)) == 1500
+    assert len(sat.load(SAT)) == 600
     assert large.sent[TRAIN] < len(content[TRAIN[1]]) + 2**16 and fetched > 2**16
+
+
+def _load(start, answers):
+    start.wait()
+    answers.put([example.question for example in sat.load(SAT, limit=150)][-1])
+
+
+def test_processes_that_start_together_fetch_each_byte_once(large, content):
+    context = multiprocessing.get_context("fork")
+    start, answers = context.Event(), context.Queue()
+    processes = [context.Process(target=_load, args=(start, answers)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    start.set()
+    assert [answers.get(timeout=60) for _ in processes] == ["What moved in 199?"] * 3
+    for process in processes:
+        process.join()
+    needed = len(content[TRAIN[1]]) * 200 / 800
+    assert large.sent[TRAIN] < 1.2 * needed + 30 * 2**16
+
+
+def _die_while_fetching(point):
+    calls = itertools.count()
+    write = os.pwrite
+
+    def pwrite(*arguments):
+        if next(calls) == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(*arguments)
+
+    os.pwrite = pwrite
+    sat.load(SAT)
+
+
+@pytest.mark.parametrize("point", [10, 11])
+def test_a_fetch_that_was_killed_continues(large, content, point):
+    """Between a block's content and its mark, and before it."""
+    process = multiprocessing.get_context("fork").Process(target=_die_while_fetching, args=(point,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL and large.sent[TRAIN] > 5 * 2**16
+    size = len(content[TRAIN[1]])
+    found = sat.load(SAT, max_images=2)
+    assert [example.question for example in found] == [f"What moved in {number}?" for number in range(800)]
+    assert large.sent[TRAIN] <= size + hubs.AHEAD * hubs.BLOCK, "at most what was under way comes twice"
 
 
 def test_without_a_network_what_was_read_is_read_again(hub, monkeypatch, capsys):
@@ -194,5 +243,5 @@ def test_a_file_is_read_as_it_is(large, content):
     for start, count in ((0, 4), (end - 8, 8), (70_000, 200_000), (65_535, 2), (end - 3, 100), (5, 0)):
         file.seek(start)
         assert file.read(count) == whole[start : start + count] and file.tell() == min(start + count, end)
-    assert parquet.ParquetFile(file).metadata.num_rows == 2000
+    assert parquet.ParquetFile(file).metadata.num_rows == 800
     assert large.sent[TRAIN] < 20 * 2**16
