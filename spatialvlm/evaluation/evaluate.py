@@ -20,37 +20,36 @@ from random import Random
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import ProcessorMixin
 
 from spatialvlm import distributed
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.evaluation.ablations import blank_images, shuffle_images
+from spatialvlm.evaluation.batches import Prepared, prepared
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, Parsed, Rule, to_record
 from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import prefetch
 from spatialvlm.models import rollout
+from spatialvlm.models.features import Features
 from spatialvlm.models.halving import Halving
-from spatialvlm.models.inputs import Batch
 from spatialvlm.models.loading import ModelArgs, weights_name
 from spatialvlm.models.sharding import in_step
 from spatialvlm.run_folder import DataSource, Run, fingerprint
 
 MAY_DIFFER = ("output_dir", "run_name", "batch_size", "num_workers")  # arguments that change no score
 SAMPLING_TEMPERATURE = 1.0  # of several samples per question, as published
-AHEAD = 2  # batches that each worker process holds ready
 
 Facts = Mapping[str, Any] | Callable[[list[Record]], Mapping[str, Any]]
 
 
 class Gold(NamedTuple):
-    """The right answers by id, in the order of the examples, and the length of each prompt in characters."""
+    """The right answers by id, in the order of the examples, and what is known of each prompt."""
 
     answers: dict[str, Parsed]
-    lengths: list[int]
+    lengths: list[int]  # in characters
+    images: list[str | None]  # files' names, hashed: equal for questions about the same images
 
 
 @dataclass
@@ -326,7 +325,7 @@ def gold_answers(examples: Sequence[Example], settings: Settings, progress: str 
     """
     prefetch(examples)
 
-    def parse() -> list[tuple[int, str, Parsed, int]]:
+    def parse() -> list[tuple[int, str, Parsed, int, str | None]]:
         if not len(examples):
             raise UserError("there are no questions to evaluate; check --data, --split and --limit")
         rows = []
@@ -341,28 +340,47 @@ def gold_answers(examples: Sequence[Example], settings: Settings, progress: str 
             if answer is None:
                 among = f" among {example.choices}" if example.choices else ""
                 raise UserError(f"row {example.id!r}: gold answer {example.answer!r} cannot be parsed{among}")
-            rows.append((index, example.id, answer, len(example.prompt)))
+            rows.append((index, example.id, answer, len(example.prompt), _files(example)))
         return rows
 
     rows = sorted(distributed.agree(parse), key=lambda row: row[0])
 
     def by_id() -> dict[str, Parsed]:
         answers = {}
-        for _, id, answer, _ in rows:
+        for _, id, answer, *_ in rows:
             if id in answers:
                 raise UserError(f"two rows have the id {id!r}; make the ids of the data unique")
             answers[id] = answer
         return answers
 
-    return Gold(distributed.on_main(by_id), [length for *_, length in rows])
+    lengths, images = [row[3] for row in rows], [row[4] for row in rows]
+    return Gold(distributed.on_main(by_id), lengths, images)
 
 
-def by_length(todo: Sequence[int], lengths: Sequence[int]) -> list[int]:
-    """Indices so that neighbours have prompts of about one length, and little is padded.
+def _files(example: Example) -> str | None:
+    """What examples with the same image files have in common; None for images in memory."""
+    if not all(isinstance(image, Path) for image in example.images):
+        return None
+    return hashlib.sha256("\0".join(map(str, example.images)).encode()).hexdigest()[:16]
+
+
+def by_length(
+    todo: Sequence[int], lengths: Sequence[int], images: Sequence[str | None] | None = None
+) -> list[int]:
+    """Indices so that neighbours have the same images, or prompts of about one length: little is padded.
 
     The longest come first, so that what does not fit in memory is known at once.
     """
-    return sorted(todo, key=lambda index: -lengths[index])
+    first: dict[str | int, int] = {}  # of the questions about some images, and their longest prompt
+    longest: dict[str | int, int] = {}
+
+    def source(index: int) -> str | int:
+        return index if images is None or images[index] is None else images[index]
+
+    for place, index in enumerate(todo):
+        first.setdefault(source(index), place)
+        longest[source(index)] = max(longest.get(source(index), 0), lengths[index])
+    return sorted(todo, key=lambda i: (-longest[source(i)], first[source(i)], -lengths[i]))
 
 
 def answer(
@@ -379,10 +397,12 @@ def answer(
     Batches are those of one process, and so are their numbers to the last bit. Examples are looked up when
     needed, ahead of the model by worker processes where `settings` has some, and let go after.
     """
-    todo = by_length([index for index, id in enumerate(gold.answers) if id not in done], gold.lengths)
+    todo = [index for index, id in enumerate(gold.answers) if id not in done]
+    todo = by_length(todo, gold.lengths, gold.images)
     shards = distributed.shards(todo, settings.questions)
-    batches = prepared(processor, examples, shards, min(settings.num_workers, len(shards)))
-    halving = Halving(model, settings.flag, settings.batch_size)
+    workers = min(settings.num_workers, len(shards))
+    batches = prepared(processor, examples, shards, workers, gold.images)
+    halving, features = Halving(model, settings.flag, settings.batch_size), Features(model)
     right, answered = sum(record["correct"] for record in done.values()), len(done)
     quiet = progress is None or not distributed.state().is_main_process
     with tqdm(total=len(examples), initial=answered, desc=progress, unit="q", disable=quiet) as bar:
@@ -392,7 +412,9 @@ def answer(
                 with in_step(model):
                     batch = next(batches)
                     completions = (
-                        _generate(model, processor, batch, settings, halving) if batch.examples else []
+                        _generate(model, processor, batch, settings, halving, features)
+                        if batch.examples
+                        else []
                     )
                 return [
                     to_record(example, texts, settings.rule, gold.answers[example.id])
@@ -406,20 +428,21 @@ def answer(
             yield found
 
 
-def _generate(model, processor, batch: Prepared, settings: Settings, halving: Halving) -> list[list[str]]:
+def _generate(
+    model, processor, batch: Prepared, settings: Settings, halving: Halving, features: Features
+) -> list[list[str]]:
     """(B lists of `num_samples`) texts."""
 
     def generate(rows: Sequence[int]) -> list[list[str]]:
-        whole = len(rows) == len(batch.examples)
+        part = batch.inputs if len(rows) == len(batch.examples) else batch.inputs.select(rows)
+        ids = [batch.examples[row].id for row in rows]
         completions = rollout.sample(
             model,
-            (batch.inputs if whole else batch.inputs.select(rows)).to(model.device),
+            features.of(part, [batch.images[row] for row in rows]),
             settings.num_samples,
             settings.max_new_tokens,
             temperature=settings.temperature if settings.num_samples > 1 else 0,
-            seeds=[
-                Random(f"{settings.seed}-sample-{batch.examples[row].id}").getrandbits(62) for row in rows
-            ],
+            seeds=[Random(f"{settings.seed}-sample-{id}").getrandbits(62) for id in ids],
         )
         return rollout.decode(processor, completions)
 
@@ -432,62 +455,3 @@ def _generate(model, processor, batch: Prepared, settings: Settings, halving: Ha
         raise UserError(
             f"too little memory on {model.device} for {several if questions > 1 else one}"
         ) from None
-
-
-# ---- batches prepared by worker processes, which decode and resize images while the model runs
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Questions and the model's inputs for them.
-
-    The questions are without their images, to avoid copying images between processes.
-    """
-
-    examples: list[Example]
-    inputs: Batch | None  # None for no questions
-
-
-def prepared(
-    processor: ProcessorMixin, examples: Sequence[Example], batches: Sequence[Sequence[int]], workers: int
-) -> Iterator[Prepared]:
-    """Batches of `examples` by their indices, in order and the same for any number of workers.
-
-    Args:
-        workers: processes beside this one; 0 prepares each batch here when its turn comes.
-
-    Raises:
-        UserError: an image is missing or broken, when the turn of its batch comes.
-    """
-
-    def prepare(indices: Sequence[int]) -> Prepared:
-        batch = [examples[index] for index in indices]
-        if not batch:
-            return Prepared([], None)
-        prompts, images = [example.prompt for example in batch], [example.images for example in batch]
-        inputs = rollout.encode(processor, prompts, images)
-        return Prepared([example.without_images() for example in batch], inputs)
-
-    def in_worker(indices: Sequence[int]) -> Prepared | str:
-        """A batch, or the message of what is wrong with it, since DataLoader rewrites errors."""
-        try:
-            return prepare(indices)
-        except UserError as error:
-            return str(error)
-
-    if not workers:
-        yield from map(prepare, batches)
-        return
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        collate_fn=in_worker,
-        num_workers=workers,
-        prefetch_factor=AHEAD,
-        multiprocessing_context="fork",  # examples are made by local functions, which cannot be sent
-    )
-    for batch in loader:
-        if isinstance(batch, str):
-            raise UserError(batch)
-        yield batch

@@ -74,7 +74,7 @@ class LazyExamples(Sequence[Example]):
         blocks = [todo[at : at + BLOCK] for at in range(0, len(todo), BLOCK)]
         workers = min(os.cpu_count() or 1, len(blocks))
         with (
-            ProcessPoolExecutor(workers, initializer=_end_with, initargs=(os.getpid(),)) as pool,
+            ProcessPoolExecutor(workers, initializer=end_with, initargs=(os.getpid(),)) as pool,
             tqdm(total=len(todo), desc=f"rendering, {self._rendered}", unit="q", dynamic_ncols=True) as bar,
         ):
             for block, made in zip(
@@ -115,8 +115,8 @@ def _make_all(make: Make, numbers: Sequence[int]) -> list[Example]:
     return [make(number) for number in numbers]
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent, which a SIGKILL keeps from ending it."""
+def end_with(parent: int) -> None:
+    """End this process soon after its parent, which a SIGKILL keeps from ending it."""
 
     def watch() -> None:
         while os.getppid() == parent:

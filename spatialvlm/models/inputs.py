@@ -73,6 +73,10 @@ class Batch:
             features=None if self.features is None else self.features[images],
         )
 
+    def without_pixels(self) -> Batch:
+        """The same batch for a model that is given `features`."""
+        return replace(self, pixel_values=self.pixel_values[:0])
+
 
 @dataclass(frozen=True)
 class Completions:
@@ -109,18 +113,28 @@ class ImageCache:
             image, lambda opened: processor.image_processor(opened, return_tensors="pt")["pixel_values"][0]
         )
 
-    def get(self, image: Image.Image | Path, make: Callable[[Image.Image], Tensor]) -> Tensor:
-        """What `make` makes of the image in RGB. Raises UserError for a missing or broken image."""
+    def get(self, image: Image.Image | Path, make: Callable[[Image.Image], Tensor] | None = None) -> Tensor:
+        """What `make` makes of the image in RGB, unless it is there already.
+
+        Raises:
+            UserError: a missing or broken image.
+        """
         key = id(image) if isinstance(image, Image.Image) else image
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key][1]
         pixels = make(open_image(image))
+        self.add(image, pixels)
+        return pixels
+
+    def add(self, image: Image.Image | Path, pixels: Tensor) -> None:
+        """Keep what was made of an image."""
+        key = id(image) if isinstance(image, Image.Image) else image
+        if key not in self._entries:
+            self._bytes += _size(image, pixels)
         self._entries[key] = (image, pixels)
-        self._bytes += _size(image, pixels)
         while self._bytes > self.max_bytes:
             self._bytes -= _size(*self._entries.popitem(last=False)[1])
-        return pixels
 
 
 def _size(source: Image.Image | Path, pixels: Tensor) -> int:

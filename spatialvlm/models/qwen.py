@@ -106,6 +106,13 @@ class QwenBatch:
             features=None if self.features is None else self.features[self.image_rows(rows)],
         )
 
+    def without_pixels(self) -> QwenBatch:
+        """The same batch for a model that is given `features`; grids stay."""
+        visuals = tuple(
+            tuple(replace(visual, patches=visual.patches[:0]) for visual in each) for each in self.visuals
+        )
+        return replace(self, visuals=visuals)
+
 
 def tokens_of(visual: Visual, merge_size: int) -> int:
     return prod(visual.grid) // merge_size**2
@@ -160,12 +167,14 @@ def encode(
         if found := [token for token in tokenizer.all_special_tokens if token in prompt]:
             raise UserError(f"the prompt {prompt!r} holds {found[0]!r}, which the model keeps for itself")
     cache = cache or ImageCache()
-    visuals = tuple(
-        (_video(processor, each, cache),)
+    apart = {id(each): each for each in images}  # several questions may be about one video
+    made = {
+        key: (_video(processor, each, cache),)
         if isinstance(each, Video)
         else tuple(Visual(*_still(processor, image, cache)) for image in each)
-        for each in images
-    )
+        for key, each in apart.items()
+    }
+    visuals = tuple(made[id(each)] for each in images)
     if conversations is None:
         contents = [
             [{"type": "image"}] * len(each) + [{"type": "text", "text": prompt}]

@@ -24,9 +24,10 @@ from torch import Tensor
 from spatialvlm.errors import UserError
 from spatialvlm.example import open_image
 from spatialvlm.models import context_length, inputs, qwen, rollout
+from spatialvlm.models.halving import Halving
 from spatialvlm.prompting.strategy import Conversation, Dialogue, Message, Reply
 
-FEATURES_KEPT = 512  # images whose features stay in memory
+FEATURES_KEPT = 2**28  # bytes of image features that stay in memory, on the model's device
 
 
 class LocalClient:
@@ -35,6 +36,7 @@ class LocalClient:
     def __init__(self, model, processor, max_new_tokens: int, batch_size: int = 16):
         self.model, self.processor = model, processor
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self._halving = Halving(model, "concurrency", batch_size)
         self._features: OrderedDict[str, Tensor] = OrderedDict()
         self._encoded = 0
         self._answered = False
@@ -66,9 +68,18 @@ class LocalClient:
         """Number of images that went through the vision tower."""
         return {"pictures_encoded": self._encoded}
 
-    @torch.no_grad()
     def reply(self, queries: Sequence[Sequence[Message]]) -> list[Reply]:
         """A reply to each query; an empty one, `too long`, where query and reply exceed the context."""
+        try:
+            return self._halving(self._reply, queries)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                "too little memory for one conversation at a time; use --load_in_4bit, fewer --shots or a "
+                "smaller --max_new_tokens"
+            ) from None
+
+    @torch.no_grad()
+    def _reply(self, queries: Sequence[Sequence[Message]]) -> list[Reply]:
         images = [[open_image(image) for message in query for image in message.images] for query in queries]
         batch: inputs.Batch | qwen.QwenBatch
         if isinstance(self.processor, qwen.ChatProcessor):
@@ -78,20 +89,15 @@ class LocalClient:
         prompt_tokens = batch.attention_mask.sum(1).tolist()
         fitting = self._fitting(prompt_tokens)
         if len(fitting) < len(queries):
-            answers = iter(self.reply([queries[row] for row in fitting]) if fitting else ())
+            answers = iter(self._reply([queries[row] for row in fitting]) if fitting else ())
             return [
                 next(answers) if row in fitting else Reply("", "too long", tokens, 0)
                 for row, tokens in enumerate(prompt_tokens)
             ]
-        try:
-            batch = self._with_features(batch.to(self.model.device), [i for each in images for i in each])
-            completions = rollout.sample(
-                self.model, batch, 1, self.max_new_tokens, temperature=0, seeds=[0] * len(queries)
-            )
-        except torch.OutOfMemoryError:
-            raise UserError(
-                f"too little memory for {len(queries)} conversations at a time; use a smaller --concurrency"
-            ) from None
+        batch = self._with_features(batch.to(self.model.device), [i for each in images for i in each])
+        completions = rollout.sample(
+            self.model, batch, 1, self.max_new_tokens, temperature=0, seeds=[0] * len(queries)
+        )
         self._answered = True
         lengths, tokens = completions.mask[:, 0].sum(1).tolist(), completions.tokens[:, 0]  # (B,), (B, T)
         texts = [text for (text,) in rollout.decode(self.processor, completions)]
@@ -119,7 +125,7 @@ class LocalClient:
                 self._encoded += 1
             self._features.move_to_end(name)
         features = torch.cat([self._features[name] for name in names])
-        while len(self._features) > FEATURES_KEPT:
+        while sum(each.nbytes for each in self._features.values()) > FEATURES_KEPT:
             self._features.popitem(last=False)
         return replace(batch, features=features)
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
+from PIL import Image
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import evaluate, metrics
@@ -45,17 +46,26 @@ def scripted(monkeypatch):
     model = SimpleNamespace(device="cpu", config=SimpleNamespace(name_or_path="scripted"))
 
     def install(answer):
-        sizes, asked = [], []
+        sizes, asked, opened = [], [], []
 
         def said(prompt, images):
             texts = answer(prompt, images)
             return texts if isinstance(texts, list) else [texts]
 
-        def encode(processor, prompts, images):
-            asked[:] = zip(prompts, images, strict=True)
+        def encode(processor, prompts, images, cache):
+            """First each question's own images, then a whole batch's names."""
+            for image in images[0]:
+                cache.get(image, lambda _: torch.zeros(1))
+            if isinstance(images[0][0], Image.Image):
+                opened.append(images[0])
+                return None
+            asked[:] = zip(prompts, opened, strict=True)
+            opened.clear()
             sizes.append(len(prompts))
-            return SimpleNamespace(to=lambda device: None)
+            return SimpleNamespace()
 
+        features = SimpleNamespace(of=lambda batch, images: batch)
+        monkeypatch.setattr(evaluate, "Features", lambda model: features)
         monkeypatch.setattr(rollout, "encode", encode)
         monkeypatch.setattr(rollout, "sample", lambda *arguments, **options: None)
         monkeypatch.setattr(rollout, "decode", lambda *arguments: [said(*each) for each in asked])

@@ -85,13 +85,24 @@ def test_a_query_that_is_too_long_among_others_is_counted_and_changes_no_other(e
     assert found["too_long"] == 1 and "too long for the context: 1 queries" in study.counts_text(found)
 
 
-def test_too_little_memory_names_the_flag_that_helps(embedded, questions, monkeypatch):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError
+def test_conversations_that_memory_does_not_hold_together_are_halved(
+    embedded, questions, monkeypatch, capsys
+):
+    queries = [[user(*question.images, question.prompt)] for question in questions[:3]]
+    together, sample = LocalClient(*embedded, max_new_tokens=4).reply(queries), rollout.sample
+
+    def full(model, batch, *arguments, **options):
+        if len(batch.input_ids) > most:
+            raise torch.OutOfMemoryError
+        return sample(model, batch, *arguments, **options)
 
     monkeypatch.setattr(rollout, "sample", full)
-    with pytest.raises(UserError, match="1 conversations at a time; use a smaller --concurrency"):
-        LocalClient(*embedded, max_new_tokens=4).reply([[user(*questions[0].images, "how many?")]])
+    most = 2
+    assert LocalClient(*embedded, max_new_tokens=4).reply(queries) == together
+    assert "--concurrency 1 avoids it" in capsys.readouterr().err
+    most = 0
+    with pytest.raises(UserError, match="one conversation at a time; use --load_in_4bit, fewer --shots"):
+        LocalClient(*embedded, max_new_tokens=4).reply(queries)
 
 
 def test_turns_are_flattened_for_models_without_any():

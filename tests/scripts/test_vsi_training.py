@@ -33,7 +33,7 @@ def test_it_trains_and_prints_the_table_by_family(script, flags, metrics, tmp_pa
     """One as a user starts it; the others the quicker way, and their tests as on a GPU: with workers."""
     started, workers, prepared = run if script == "vsi_grpo" else run_here, [], evaluate.prepared
     monkeypatch.setattr(evaluate, "default_workers", lambda device: 2)
-    monkeypatch.setattr(evaluate, "prepared", lambda *all: workers.append(all[-1]) or prepared(*all))
+    monkeypatch.setattr(evaluate, "prepared", lambda *all: workers.append(all[3]) or prepared(*all))
     printed = started(f"model/{script}.py", *SMALL.split(), *flags, "--output_dir", "run", folder=tmp_path)
     assert printed.startswith("profile: embedded") and workers == ([] if started is run else [2, 2, 2])
     for family in ("object_counting", "object_rel_direction", "room_size_estimation", "Total"):
