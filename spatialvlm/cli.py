@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import shutil
 import sys
 import textwrap
+import time
 import types
 import warnings
 from collections.abc import Callable
@@ -27,6 +29,7 @@ logging.getLogger("transformers.utils.import_utils").addFilter(
 for _beginning in ("CUDA initialization", "Found GPU", r"\s*.* with CUDA capability sm_"):
     warnings.filterwarnings("ignore", message=_beginning)
 
+FIRST_SPEAKS = 30  # seconds that a launch's other processes leave the first one to name an error and end
 ROOT = Path(__file__).resolve().parents[1]
 # Flags that mean the same in every script, by the group of --help; the others are in their class's
 # FLAG_GROUP.
@@ -197,15 +200,17 @@ def run(
             raise UserError(f"--config {where} is not YAML: {' '.join(str(error).split())}") from None
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from None
-        try:
-            result = main(args)
-        except (UserError, SystemExit):  # all processes end so, or none
-            distributed.leave()
-            raise
+        result = main(args)
         distributed.leave()
         return result
+    except SystemExit:  # all processes end so or by the same UserError, or none
+        distributed.leave()
+        raise
     except UserError as error:
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+            time.sleep(FIRST_SPEAKS)  # all read the same files: where all fail, the launcher ends this one
         print(f"error: {error}", file=sys.stderr)
+        distributed.leave()
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         # Another training of the same name would start afresh; the others come back to their folder.

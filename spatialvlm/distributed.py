@@ -14,12 +14,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import cache
 from typing import TypeVar
 
 import psutil
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object, parse_flag_from_env
+from accelerate.utils import parse_flag_from_env
 
 from spatialvlm import devices
 from spatialvlm.errors import UserError
@@ -38,11 +40,13 @@ def start_processes() -> None:
 
     accelerate 1.15 starts them by MPI alone; without MPI it starts one, without a warning. That one becomes
     torchrun here, which starts all N. Starts nothing under any other launch, or in one process. All
-    processes of a launch end with their launcher, however it ends.
+    processes of a launch end with their launcher, however it ends, and meet here: later they may come hours
+    apart, and the limit for that is of minutes.
     """
     launched_by_others = {"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"} & os.environ.keys()
     if launched_by_others:
         _end_with_parent()
+        state()
     if not parse_flag_from_env("ACCELERATE_USE_CPU") or "MASTER_PORT" not in os.environ or launched_by_others:
         return
     words = [word for part in psutil.Process().parent().cmdline() for word in part.split("=", 1)]
@@ -91,16 +95,28 @@ def agree(work: Callable[[], list[T]]) -> list[T]:
     that a launch ends with one line and no process waits for one that is gone.
     """
     processes, result, error = state(), [], None
+    group = _patient_group() if processes.num_processes > 1 else None
     try:
         result = work()
     except UserError as raised:
         error = raised
-    parts = gather_object([(result, error and str(error))])
+    parts = [(result, error and str(error))] * processes.num_processes
+    if group is not None:
+        torch.distributed.all_gather_object(parts, parts[0], group)
     if messages := [message for _, message in parts if message]:
         if processes.is_main_process:
             raise error or UserError(messages[0])
         raise SystemExit(2)
     return [item for part, _ in parts for item in part]
+
+
+@cache
+def _patient_group() -> torch.distributed.ProcessGroup:
+    """All processes, for results that one of them may take hours to have, as of a download.
+
+    By gloo, whose connections end with a process: the others need no time limit to notice.
+    """
+    return torch.distributed.new_group(backend="gloo", timeout=timedelta(days=30))
 
 
 def on_main(work: Callable[[], T]) -> T:

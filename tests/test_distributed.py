@@ -28,11 +28,16 @@ def test_every_item_is_dealt_once_in_the_batches_of_one_process(monkeypatch, num
 
 
 def test_what_all_found_is_put_together_and_an_error_ends_all(monkeypatch):
-    others = [(["second"], None)]
-    monkeypatch.setattr(distributed, "gather_object", lambda own: own + others)
+    other = (["second"], None)
+
+    def gather(parts, own, group):
+        parts[:] = [own, other]
+
+    monkeypatch.setattr(torch.distributed, "new_group", lambda **_: "all")
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     process(monkeypatch, 0, 2)
     assert distributed.agree(lambda: ["first"]) == ["first", "second"]
-    others[:] = [([], "image 7 cannot be read")]
+    other = ([], "image 7 cannot be read")
     with pytest.raises(UserError, match="^image 7 cannot be read$"):
         distributed.agree(lambda: ["first"])
     process(monkeypatch, 1, 2)
@@ -73,6 +78,7 @@ def test_a_launch_of_which_nobody_knows_the_number_says_that_it_is_alone(launche
 
 def test_nothing_is_started_without_being_asked_for(monkeypatch):
     monkeypatch.setattr("os.execv", lambda *_: pytest.fail("started"))
+    process(monkeypatch, 0, 2)
     distributed.start_processes()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     distributed.start_processes()

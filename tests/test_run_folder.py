@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import json
 import os
 import pickle
@@ -237,6 +238,24 @@ def test_one_process_at_a_time_holds_a_folder(tmp_path):
     other.wait()
     first, second = Run(tmp_path, {}), Run(tmp_path, {})  # within a process both may
     assert pickle.loads(pickle.dumps(first)).folder == second.folder
+
+
+def test_a_file_system_without_locks_is_said_once_and_other_errors_are_not_hidden(
+    tmp_path, monkeypatch, capsys
+):
+    def refuse(number):
+        def lockf(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "lockf", lockf)
+
+    refuse(errno.ENOLCK)
+    for name in ("run", "run/base"):
+        Run(tmp_path / name, {})
+    assert capsys.readouterr().out.count("this file system has no locks (No locks available)") == 1
+    refuse(errno.EIO)
+    with pytest.raises(UserError, match="cannot write .*other"):
+        Run(tmp_path / "other", {})
 
 
 def test_summary_as_json_and_as_a_table(tmp_path):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import shutil
+import sys
+import time
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ import tiny
 from accelerate import PartialState
 from commands import ROOT, run_two
 
-from spatialvlm import cli
+from spatialvlm import cli, distributed
 from spatialvlm.evaluation import evaluate
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Benchmark, micro_and_mean
 from spatialvlm.evaluation.evaluate import predict
@@ -22,6 +26,7 @@ from spatialvlm.example import Example
 pytestmark = pytest.mark.slow
 
 SCRIPT = "eval_paligemma_cvbench.py"
+LIMIT = timedelta(seconds=3)  # of collectives, in place of 10 or 30 minutes
 
 
 # ---- the script on the embedded model
@@ -127,5 +132,25 @@ def test_every_process_returns_what_one_alone_does_and_they_end_together(tmp_pat
     assert done.codes == [2, 2] and "UserError" not in done.stderr
 
 
+# ---- waiting
+
+
+def slow_main(args: Args) -> None:
+    """The main process takes longer than collectives may, and is waited for; then it dies at work."""
+    found = distributed.on_main(lambda: time.sleep(2 * LIMIT.seconds) or "downloaded")
+    Path(f"{args.output_dir}-{distributed.state().process_index}").write_text(found)
+    distributed.on_main(lambda: os._exit(3))
+
+
+def test_work_longer_than_the_time_limit_is_waited_for_but_not_a_dead_process(tmp_path):
+    done = run_two(__file__, "--output_dir", "waited", folder=tmp_path, paths=str(ROOT / "tests"))
+    assert [(tmp_path / f"waited-{rank}").read_text() for rank in (0, 1)] == ["downloaded"] * 2, done.stderr
+    assert done.codes[0] == 3 and done.codes[1] not in (0, None), done.codes
+
+
 if __name__ == "__main__":
-    cli.run(launched, Args)
+    if "waited" in sys.argv:
+        PartialState(cpu=True, timeout=LIMIT)
+        cli.run(slow_main, Args)
+    else:
+        cli.run(launched, Args)
