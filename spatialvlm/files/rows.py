@@ -216,7 +216,7 @@ def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image 
     raise RowError(message, "no image")
 
 
-def _check_whole(content: bytes) -> None:
+def _check_whole(content: bytes | bytearray) -> None:
     """Raises OSError or SyntaxError where an image's file is not whole."""
     with Image.open(io.BytesIO(content)) as opened:
         opened.verify()  # of a PNG every checksum; of a JPEG nothing

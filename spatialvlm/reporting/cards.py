@@ -130,8 +130,9 @@ def _base_model(name: str) -> tuple[str, str | None]:
 
 
 def _is_hub_id(name: object) -> bool:
-    is_id = isinstance(name, str) and _without_revision(name).count("/") == 1 and name[0] not in "./~"
-    return is_id and not Path(name).exists()
+    if not isinstance(name, str) or Path(name).exists():
+        return False
+    return _without_revision(name).count("/") == 1 and name[0] not in "./~"
 
 
 def _without_revision(name: str) -> str:

@@ -69,9 +69,14 @@ def test_another_split_is_another_file(hub):
 def test_configurations_and_shards(hub):
     hub.add(cvbench.HUB_ID, hub_rows.cvbench())
     hub.add("MMInstruction/Clevr_CoGenT_ValB", hub_rows.cogent())
+    assert [example.task for example in cvbench.load(tasks=["Count"])] == ["Count"] * 2
+    assert {path for _, path in hub.sent} == {"README.md", "test_2d.parquet"}
     found = cvbench.load()
     assert [example.task for example in found] == ["Count", "Relation"] * 2 + ["Depth", "Distance"] * 2
     assert found[5].open_images()[0].tobytes() == hub_rows.opened(hub_rows.image(5)).tobytes()
+    hub.reset()
+    assert [example.id for example in cvbench.load(tasks=["Depth"])] == ["cvbench-4", "cvbench-6"]
+    assert {path for _, path in hub.sent} <= {"README.md"}, "it is here, in a file of its own"
     names = [name for name, _ in rows.read(cvbench.HUB_ID, "test", "3D")]
     assert names == [f"{cvbench.HUB_ID} test row {number}" for number in range(4)]
     assert len(rows.read(cvbench.HUB_ID, "test", "no such")) == 8

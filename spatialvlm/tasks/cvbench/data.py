@@ -21,6 +21,7 @@ from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, flip_polarity_text
 
 HUB_ID = "nyu-visionx/CV-Bench"
 TASKS_2D, TASKS_3D = ("Count", "Relation"), ("Depth", "Distance")
+HALVES = {"2D": TASKS_2D, "3D": TASKS_3D}  # the hub's configurations of one file each
 EMBEDDED_SIZE = 800  # questions of the embedded test, where no limit is given
 COLUMNS = ("task", "image", "question", "choices", "answer", "prompt", "source")
 
@@ -63,7 +64,8 @@ def load(
         return _only(tasks, series.cvbench(split, limit or EMBEDDED_SIZE))
     if (Path(path) / "scenes").is_dir():
         return _only(tasks, clevr.load_cvbench(path, limit))
-    table = rows.read(path, split)
+    half = next((name for name, of in HALVES.items() if tasks and set(tasks) <= set(of)), None)
+    table = rows.read(path, split, half)
     numbers: Sequence[int] = range(len(table))
     if tasks:
         numbers = [number for number in numbers if table[number][1].get("task") in tasks]
