@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from spatialvlm.errors import RowError, UserError
 
 MAX_EXCLUDED = 0.01  # of the rows looked at
@@ -51,21 +53,24 @@ def usable_rows(
     chosen: list[int] = []
     excluded: Counter[str] = Counter()
     first: RowError | None = None
-    looked_at = 0
-    for number in numbers:
-        if limit is not None and len(chosen) >= limit:
-            break
-        looked_at += 1
-        try:
-            if wanted(number):
-                chosen.append(number)
-        except RowError as error:
-            if not training:
-                raise
-            first = first or error
-            excluded[error.reason] += 1
-            if excluded.total() > MAX_EXCLUDED * len(numbers):
+    looked_at, quiet = 0, not _is_main_process()
+    total = min(limit or len(numbers), len(numbers))
+    with tqdm(total=total, desc=name, unit="row", delay=2, leave=False, disable=quiet) as bar:
+        for number in numbers:
+            if limit is not None and len(chosen) >= limit:
                 break
+            looked_at += 1
+            try:
+                if wanted(number):
+                    chosen.append(number)
+            except RowError as error:
+                if not training:
+                    raise
+                first = first or error
+                excluded[error.reason] += 1
+                if excluded.total() > MAX_EXCLUDED * len(numbers):
+                    break
+            bar.update((looked_at if limit is None else len(chosen)) - bar.n)
     counts = ", ".join(f"{reason} {count:,}" for reason, count in excluded.most_common())
     if excluded.total() > MAX_EXCLUDED * looked_at:
         if excluded.total() == 1:
@@ -74,7 +79,7 @@ def usable_rows(
             f"{first}. {excluded.total():,} of the {looked_at:,} rows of {name} looked at cannot be used "
             f"({counts}); training leaves out at most {MAX_EXCLUDED:.0%}"
         )
-    if excluded and _is_main_process():
+    if excluded and not quiet:
         print(
             f"{name}: {excluded.total():,} of {looked_at:,} rows cannot be used and are left out ({counts}); "
             f"the first: {first}",
@@ -84,6 +89,8 @@ def usable_rows(
 
 
 def _is_main_process() -> bool:
-    from spatialvlm import distributed  # imports torch, which reading data does not need
+    if "torch" not in sys.modules:  # which reading data does not need, and which a launch has imported
+        return True
+    from spatialvlm import distributed
 
     return distributed.state().is_main_process

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tqdm import tqdm
+
 from spatialvlm import disk
 from spatialvlm.disk import CACHE_ELSEWHERE, cache_folder, disk_errors, locked
 from spatialvlm.errors import UserError, first_line
@@ -342,7 +344,7 @@ class RangeFile(io.RawIOBase):
         if time.monotonic() - self._said > SECONDS:
             self._said = time.monotonic()
             there = min(self._there.count(b"1") * BLOCK, self.file.size)
-            print(
+            tqdm.write(  # a bar that is shown stays whole
                 f"{self.file.id}: {there / 1e6:,.0f} MB of {self.file.path} are here "
                 f"(all of it: {self.file.size / 1e6:,.0f} MB)",
                 file=sys.stderr,

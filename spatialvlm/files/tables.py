@@ -22,7 +22,7 @@ from spatialvlm.disk import CACHE_ELSEWHERE, cache_folder, disk_errors, locked, 
 from spatialvlm.errors import UserError, first_line
 
 IN_MEMORY = 2**25  # bytes of a table that is held in memory
-PART_BYTES = 2**22  # of the rows of a part
+PART_BYTES = 2**23  # of the rows of a part
 MAPPED_PARTS = 4  # at a time, so that a long table does not fill the memory
 READ_AHEAD = 2**20  # bytes per column: parquet's pages, of which SAT's have a million bytes
 

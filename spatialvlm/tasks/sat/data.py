@@ -58,16 +58,18 @@ def load(
     """
     table, folder = rows.read(path, split), rows.beside(path)
 
-    def make(number: int) -> Example:
-        where, row = table[number]
+    def made(number: int, where: str, row: rows.Row) -> Example:
         rng = Random(f"sat-{split}-{seed}-{number}")
         return _example(f"sat-{split}-{number}", where, row, folder, answer_form, rng)
+
+    def make(number: int) -> Example:
+        return made(number, *table[number])
 
     def wanted(number: int) -> bool:
         where, row = table[number]
         if len(_images(row, where)) > max_images:
             return False
-        make(number)  # raises where the row is not whole
+        made(number, where, row)  # raises where the row is not whole
         return True
 
     chosen = usable_rows(range(len(table)), wanted, f"{path} {split}", limit, training)
