@@ -11,7 +11,7 @@ from transformers import (
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
     PreTrainedTokenizerFast,
-    SiglipImageProcessor,
+    SiglipImageProcessorPil,
     SiglipVisionConfig,
 )
 
@@ -72,7 +72,7 @@ def processor() -> PaliGemmaProcessor:
     special = {name: f"<{name[:3]}>" for name in ("pad_token", "eos_token", "bos_token", "unk_token")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=text, clean_up_tokenization_spaces=False, **special)
     tokenizer.add_tokens([AddedToken("\n", normalized=False)])  # PaliGemma's prompts end in it
-    images = SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    images = SiglipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     images.image_seq_length = IMAGE_TOKENS  # PaliGemmaProcessor reads it when it is made
     return PaliGemmaProcessor(images, tokenizer)
 

@@ -12,7 +12,7 @@ from transformers import (
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
     PreTrainedTokenizerFast,
-    SiglipImageProcessor,
+    SiglipImageProcessorPil,
     SiglipVisionConfig,
 )
 
@@ -31,7 +31,7 @@ def processor() -> PaliGemmaProcessor:
     special = {name: f"<{name[:3]}>" for name in ("pad_token", "eos_token", "bos_token", "unk_token")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **special)
     tokenizer.add_tokens([AddedToken("\n", normalized=False)])
-    images = SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    images = SiglipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     images.image_seq_length = (IMAGE_SIZE // PATCH_SIZE) ** 2
     return PaliGemmaProcessor(images, tokenizer)
 

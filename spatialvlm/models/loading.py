@@ -19,7 +19,6 @@ from typing import ClassVar, Literal
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
-from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
@@ -48,7 +47,6 @@ PUBLISHED = "google/paligemma2-3b-mix-224"
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded"
 ROOMS, LABELS = EMBEDDED / "rooms", EMBEDDED / "labels"  # what it needs to see of further worlds
 RUNS = Path(__file__).resolve().parents[2] / "runs"
-MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a pinned revision
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Modules by part: PaliGemma's, and Qwen's, whose projector (`merger`) sits in its vision tower.
 PARTS = {
@@ -196,16 +194,19 @@ def load(
         chats = _model_type(name) in qwen.TYPES
         if chats and args.shard_base:
             raise UserError("--shard_base is for PaliGemma; leave it out, a Qwen runs whole on each device")
-        id, revision = split_revision(name)
-        files = snapshot_download(id, revision=revision, allow_patterns=MODEL_FILES) if revision else name
+        id, pinned = split_revision(name)
+        revision = pinned or "main"
         if chats:
-            processor, made = qwen.load_processor(files, pixels), AutoModelForImageTextToText
+            processor, made = qwen.load_processor(id, pixels, revision), AutoModelForImageTextToText
         else:
-            processor, made = PaliGemmaProcessor.from_pretrained(files), PaliGemmaForConditionalGeneration
+            # Also beside torchvision, whose resizing gives other pixels.
+            processor = PaliGemmaProcessor.from_pretrained(id, revision=revision, backend="pil")
+            made = PaliGemmaForConditionalGeneration
         attention = "sdpa" if chats else "eager"
-        model = made.from_pretrained(files, attn_implementation=attention, use_safetensors=True, **options)
-    if revision:
-        model.config.name_or_path, model.name_or_path = name, id
+        options |= {"attn_implementation": attention, "use_safetensors": True}
+        model = made.from_pretrained(id, revision=revision, **options)
+    if pinned:
+        model.config.name_or_path = name
     if merged:
         model = _with_adapter(model, merged, trainable=False).merge_and_unload()
         model.config.name_or_path = model.name_or_path = str(merged)
@@ -335,9 +336,7 @@ def _model_type(name: str) -> str:
         raise UserError(f"--model {name}: no such folder, and no hub id (owner/name) either")
     if looks_local and not (folder / "config.json").is_file():
         raise UserError(f"--model {name}: the folder has no config.json; give one made by save_pretrained")
-    if revision:
-        folder = Path(hf_hub_download(id, "config.json", revision=revision)).parent
-    kind = PreTrainedConfig.get_config_dict(str(folder) if revision else name)[0].get("model_type")
+    kind = PreTrainedConfig.get_config_dict(id, revision=revision or "main")[0].get("model_type")
     if kind not in ("paligemma", *qwen.TYPES):
         raise UserError(
             f"--model {name} is of type {kind!r}, not a PaliGemma, Qwen2-VL or Qwen2.5-VL; give one, "

@@ -23,10 +23,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import (
-    AutoImageProcessor,
     AutoTokenizer,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
     Qwen2VLProcessor,
 )
 
@@ -121,20 +121,24 @@ def tokens_of(visual: Visual, merge_size: int) -> int:
 # ---- prompts, images and videos as inputs
 
 
-def load_processor(name: str, pixels: tuple[int, int] = PIXELS) -> ChatProcessor:
+def load_processor(name: str, pixels: tuple[int, int] = PIXELS, revision: str = "main") -> ChatProcessor:
     """The processor of a chat model's folder or hub id.
 
     Args:
         pixels: least and most of an image or frame; others are scaled to lie between.
+        revision: of a hub id.
 
     Raises:
         ValueError: there is no chat template.
         OSError: a file is missing.
     """
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
     least, most = pixels
-    images = AutoImageProcessor.from_pretrained(name, min_pixels=least, max_pixels=most)
-    template = tokenizer.chat_template or Qwen2VLProcessor.get_processor_dict(name)[0].get("chat_template")
+    sizes = {"min_pixels": least, "max_pixels": most}
+    images = Qwen2VLImageProcessorPil.from_pretrained(name, revision=revision, **sizes)
+    template = tokenizer.chat_template
+    if not template:
+        template = Qwen2VLProcessor.get_processor_dict(name, revision=revision)[0].get("chat_template")
     if not template:
         raise ValueError("it has no chat template, so no way to put a question")
     return ChatProcessor(tokenizer, images, template)

@@ -50,6 +50,7 @@ def test_load_gives_back_what_was_saved(folder, batch, capsys):
     assert model.dtype == torch.float32 and not model.training
     assert model.config.get_text_config()._attn_implementation == "eager"
     torch.testing.assert_close(logps(model, batch), logps(tiny.paligemma()[0], batch))
+    assert type(processor.image_processor).__name__.endswith("Pil")  # also where torchvision is
     again = rollout.encode(processor, ["how many red cubes?"], [[tiny.image(0)]])
     assert torch.equal(again.input_ids, batch.input_ids) and torch.equal(
         again.pixel_values, batch.pixel_values
