@@ -359,10 +359,24 @@ def differences(before: Mapping, now: Mapping, may_differ: Sequence[str] = ()) -
     else:
         may_differ = (*may_differ, "processes")
     return changed + [
-        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+        f"{name} was {before.get(name)!r}, now {now.get(name)!r}{_pin(name, before)}"
         for name in sorted(before.keys() | now.keys())
-        if name not in may_differ and before.get(name) != now.get(name)
+        if name not in may_differ and _compared(name, before) != _compared(name, now)
     ]
+
+
+def _compared(name: str, arguments: Mapping) -> Any:
+    """An argument; a hub's data set without its revision, since its state is the commit that was read."""
+    value = arguments.get(name)
+    return hub.without_revision(value) if isinstance(value, str) and f"{name}_state" in arguments else value
+
+
+def _pin(state: str, before: Mapping) -> str:
+    """How to read the commit of a hub's data set that a run read; empty for any other argument."""
+    name = state.removesuffix("_state")
+    if state not in ("data_state", "eval_data_state") or not hub.on_hub(before.get(name, "")):
+        return ""
+    return f" (--{name} {hub.without_revision(before[name])}@{before[state]} reads what it was)"
 
 
 def _per_step(arguments: Mapping) -> tuple[int, str]:

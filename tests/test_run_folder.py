@@ -91,6 +91,19 @@ def test_what_changes_no_result_may_differ(tmp_path):
         Run(tmp_path, CONFIG | {"batch_size": 1}, may_differ=())
 
 
+def test_a_data_set_that_has_changed_on_the_hub_is_read_as_it_was_by_its_commit(tmp_path, hub):
+    old = hub.add("owner/name", {"train.jsonl": "{}"})
+    made = {"data": "owner/name", "data_state": old}
+    Run(tmp_path, made)
+    with pytest.raises(
+        UserError, match=f"data_state was '{old}', now '123' .--data owner/name@{old} reads what"
+    ):
+        Run(tmp_path, made | {"data_state": "123"})
+    Run(tmp_path, {"data": f"owner/name@{old}", "data_state": fingerprint(f"owner/name@{old}")})
+    with pytest.raises(UserError, match="data was 'owner/name', now 'owner/other'"):
+        Run(tmp_path, made | {"data": "owner/other"})
+
+
 STEP = {"prompts_per_device": 2, "gradient_accumulation_steps": 8, "processes": 2}
 
 
