@@ -16,9 +16,7 @@ Videos lie in the benchmark's layout, `<data set>/<scene>.mp4`, or as folders of
 
 With --prompt think or observe every rule parses what stands in the last <answer> of a text, or all of it
 where there is none. VSI-Bench-Debiased follows from the column `pruned` of the hub's newer files, or from its
-list of ids, `pruned_ids.txt`. With the published model the default batch takes about 18 GB by the
-memory plan (tools/memory.py); use --batch_size 16 on a smaller GPU. Worker processes put 1.1 GB per default
-batch into shared memory, more than Docker allows by default (--shm-size, or --num_workers 0).
+list of ids, `pruned_ids.txt`.
 Published: 4.4 GB model, 5.7 GB data (VSI-Bench); 19 GB of disk, 6 GB of memory, 19.8 GB on the GPU.
 """
 
@@ -51,6 +49,7 @@ class Args(evaluate.Args):
         "model": {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.ROOMS)},
         "num_frames": {"paper": 16, "embedded": 4},
     }
+    batch_size: int = field(default=16, metadata={"help": "answers per batch and device; changes no score"})
     max_new_tokens: int | None = field(
         default=None,
         metadata={

@@ -193,15 +193,9 @@ def _part_of(name: str, module: torch.nn.Module) -> str | None:
 def as_on_cuda() -> Iterator[None]:
     """Has done on meta tensors what a GPU does in one kernel and the CPU in several (torch 2.11 to 2.13).
 
-    Attention is that of FlashAttention or of the memory-efficient kernel, which a T4 and a V100 have.
-
     Functions are exchanged, because torch's modes are off where checkpointed layers run again: in backward.
     """
-    softmax, dropout, attention = (
-        functional.softmax,
-        functional.dropout,
-        functional.scaled_dot_product_attention,
-    )
+    softmax, dropout = functional.softmax, functional.dropout
 
     def fused_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None, **options) -> Tensor:
         """Without a float32 copy of what goes in."""
@@ -213,20 +207,30 @@ def as_on_cuda() -> Iterator[None]:
         """Its mask has a byte an element, where the CPU keeps one in x's dtype."""
         return torch.native_dropout(x, p, True)[0] if training and p else x
 
-    def fused_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask=None, **_: Any) -> Tensor:
-        """Without scores that are kept; a mask's rows are brought to a multiple of 16 bytes."""
+    functional.softmax, functional.dropout = fused_softmax, fused_dropout
+    try:
+        yield
+    finally:
+        functional.softmax, functional.dropout = softmax, dropout
+
+
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Has attention done as fused kernels do it, which the CPU, a T4 and a V100 have: scores are not kept."""
+    attention = functional.scaled_dot_product_attention
+
+    def fused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any) -> Tensor:
+        """As attention; a mask's rows are brought to a multiple of 16 bytes."""
         if attn_mask is not None and attn_mask.shape[-1] % 8:
             attn_mask = functional.pad(attn_mask, (0, -attn_mask.shape[-1] % 8))
         if not torch.is_grad_enabled():
             return _attended(query, value)
         return _FusedAttention.apply(query, key, value, attn_mask)
 
-    functional.softmax, functional.dropout = fused_softmax, fused_dropout
-    functional.scaled_dot_product_attention = fused_attention
+    functional.scaled_dot_product_attention = fused
     try:
         yield
     finally:
-        functional.softmax, functional.dropout = softmax, dropout
         functional.scaled_dot_product_attention = attention
 
 

@@ -33,21 +33,20 @@ from spatialvlm import cli  # before transformers, whose notices it hides
 
 # isort: split
 import torch
-from ledger import PARTS, Ledger, as_on_cuda
+from ledger import PARTS, Ledger, as_on_cuda, fused_attention
 from torch.nn import functional
 from transformers import AutoConfig, PaliGemmaConfig, PreTrainedConfig
 from trl import TrlParser
 
 from spatialvlm.errors import UserError, require_above_zero
 from spatialvlm.example import Example
-from spatialvlm.models import loading, qwen, rollout, shapes
+from spatialvlm.models import loading, precision, qwen, rollout, shapes
 from spatialvlm.models.inputs import Batch, Completions, Vocabulary
 from spatialvlm.models.qwen import QwenBatch, Visual
 from spatialvlm.training import dpo, grpo, loop, sampler, sft
 
 CUDA_CONTEXT = int(0.6 * 2**30)  # bytes that a process takes on a GPU before its first tensor, about
 CARDS = {"T4": 14.56, "V100": 15.77, "A100": 39.4}  # GiB
-PATCH, MERGED = 14, 28  # pixels: Qwen's patches, and the squares of four of them that are one token
 
 
 @dataclass(frozen=True)
@@ -198,17 +197,21 @@ def plan(args, config: PreTrainedConfig | None = None) -> Plan:
     training = isinstance(args, loop.TrainingArgs)
     with torch.device("meta"), redirect_stdout(sys.stderr):
         model = shapes.random_model(work.config, work.dtype, "meta")
+        precision.float32_stream(model)  # as `loading.load` does it
         model = loop.add_adapter(model, args) if training else model.requires_grad_(False)
     ledger = Ledger(work.config.get_text_config().vocab_size)
     ledger.watch(model)
     kind = next((kind for kind in PLANNED if training and isinstance(args, PLANNED[kind][0])), None)
     sample = partial(_sample, ledger, rollout.sample)
     device = as_on_cuda() if args.on_gpu else nullcontext()
-    with device, _what_is_known(), ledger, patch.object(rollout, "sample", sample):
+    with device, fused_attention(), _what_is_known(), ledger, patch.object(rollout, "sample", sample):
         ledger.begin("evaluation")
         batch = work.prompts(max(1, work.answers // work.samples))
+        with torch.no_grad():
+            features = rollout.image_features(model, batch)
+        batch = replace(batch.without_pixels(), features=features)  # as `Features.of` does it
         rollout.sample(model, batch, work.samples, work.answer_tokens, float(work.samples > 1))
-        del batch
+        del batch, features
         if kind:
             trainer = PLANNED[kind][1](ledger, model, work)
             trainer.take_first_step()
@@ -270,18 +273,21 @@ class Workload:
         if not self.qwen:
             vision = self.config.vision_config
             return (vision.image_size // vision.patch_size) ** 2 * (self.frames or self.script.images)
-        per_image = math.prod(self._grid()) // 4
+        per_image = math.prod(self._grid()) // self.config.vision_config.spatial_merge_size**2
         return per_image * (1 if self.frames else self.script.images)
 
     def _grid(self) -> tuple[int, int, int]:
         """Patches of an image or video of Qwen's in time, height and width, with the most pixels."""
-        tokens = self.pixels // MERGED**2
+        vision = self.config.vision_config
+        merged = vision.spatial_merge_size
+        tokens = self.pixels // (vision.patch_size * merged) ** 2
         high = next(side for side in range(math.isqrt(tokens), 0, -1) if tokens % side == 0)
-        return math.ceil((self.frames or 1) / 2), 2 * high, 2 * tokens // high
+        steps = math.ceil((self.frames or 1) / vision.temporal_patch_size)
+        return steps, merged * high, merged * tokens // high
 
     def prompts(self, count: int) -> Batch | QwenBatch:
         text, tokens = self.config.get_text_config(), self.image_tokens
-        ids = torch.full((count, tokens + self.text), text.bos_token_id)
+        ids = torch.ones(count, tokens + self.text, dtype=torch.long)
         mask = torch.ones_like(ids)
         allowed = torch.ones(text.vocab_size, dtype=torch.bool)
         vocabulary = Vocabulary(allowed, text.eos_token_id, 0)
@@ -292,7 +298,8 @@ class Workload:
             return Batch(ids, mask, pixels, (images,) * count, vocabulary)
         ids[:, :tokens] = self.config.video_token_id if self.frames else self.config.image_token_id
         grid, seconds = self._grid(), 1.0 if self.frames else None
-        values = 3 * 2 * PATCH**2
+        vision = self.config.vision_config
+        values = 3 * vision.temporal_patch_size * vision.patch_size**2
         visuals = tuple(
             tuple(
                 Visual(torch.empty(math.prod(grid), values, device="meta"), grid, seconds)
@@ -300,7 +307,7 @@ class Workload:
             )
             for _ in range(count)
         )
-        return QwenBatch(ids, mask, visuals, 2, vocabulary)
+        return QwenBatch(ids, mask, visuals, vision.spatial_merge_size, vocabulary)
 
     def title(self, kind: str | None) -> str:
         """A step, or the answers of an evaluation, in words."""
@@ -557,7 +564,7 @@ def planned() -> Iterator[tuple[str, Plan]]:
             yield script, plan(parsed(script, "--profile", "paper"))
 
 
-OF_DATA = ("run_name", "data", "capabilities", "numbers", "configurations", "train_limit", "max_steps")
+OF_DATA = ("run_name", "data", "capabilities", "numbers", "configurations", "train_limit", "prompt")
 
 
 def parsed(script: str, *flags: str):
