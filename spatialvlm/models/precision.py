@@ -43,6 +43,7 @@ def float32_stream(model) -> None:
     """
     if model.dtype != torch.float16:
         return
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False  # nor do partial sums leave it
     words = model.get_input_embeddings()
     scale = getattr(words, "scalar_embed_scale", 1.0)  # Gemma 2's, which is then not to be rounded to float16
     if scale != 1.0:

@@ -16,6 +16,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from spatialvlm.models import precision
+
 
 def paligemma2_3b(
     image_size: int = 224, decoder_layers: int = 26, vision_layers: int = 27
@@ -109,8 +111,9 @@ PUBLISHED = {  # by hub id
 def random_model(
     config: PreTrainedConfig, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
-    """A model of that shape, in eval mode, initialized on its device and in its dtype."""
+    """A model of that shape, in eval mode, initialized on its device and in its dtype, as one is loaded."""
     attention = "eager" if isinstance(config, PaliGemmaConfig) else "sdpa"  # as `loading.load` has them
     with torch.device(device):
         model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention, dtype=dtype)
+    precision.float32_stream(model)
     return model.eval()

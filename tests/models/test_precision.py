@@ -8,6 +8,7 @@ import tiny
 import tiny_chat
 import torch
 
+from spatialvlm import devices
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading, precision, rollout
 from spatialvlm.tasks.cvbench import data as cvbench
@@ -121,6 +122,27 @@ def test_loading_prepares_a_float16_model(embedded, monkeypatch):
     overflowing.paligemma(small, stream=2.0**15, products=1.0, gated=1.0)
     off = (logps(small, batch, completions) - wanted)[completions.mask].abs()
     assert off.mean() < 1e-3
+
+
+def test_four_bits_hold_values_beyond_the_range(embedded, monkeypatch):
+    """The stream alone is scaled: of what is written into it, post-norms are in float32 anyway."""
+    pytest.importorskip("bitsandbytes")
+    _, batch, completions, _ = embedded
+    monkeypatch.setattr(devices, "takes_four_bits", lambda device: True)
+
+    def load(dtype):
+        monkeypatch.setattr(loading, "resolve_dtype", lambda name, device: dtype)
+        model, _ = loading.load(loading.ModelArgs(profile="embedded", load_in_4bit=True))
+        for module in model.modules():  # off: a CPU's shortcut, which rounds to bfloat16
+            module.support_avx512bf16_for_cpu = False
+        return model
+
+    small = load(torch.float16)
+    overflowing.paligemma(small, **(HOLDS | dict(stream=2.0**15)))
+    off = (logps(small, batch, completions) - logps(load(torch.float32), batch, completions))[
+        completions.mask
+    ]
+    assert off.abs().mean() < 1e-3 and off.abs().max() < tolerance(30, layers=10)
 
 
 # ---- values that leave the range all the same
