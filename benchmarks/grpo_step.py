@@ -15,8 +15,9 @@ brought about, and that dropout is 0. First the ways must agree on log-probabili
 same completions, in float32 within 1e-5. Then they take turns (plain, trl, ours, plain, ...); the first round
 warms up and is not timed. Timings on a machine with other work mean little: the load is written down.
 
-`matrix share` is a way's own multiplications, counted, over its time and the matrix rate measured in this run
-(a dash for trl's on a GPU, whose fused output layer cannot be counted). `peak` is of the GPU's memory during
+`matrix share` is a way's own multiplications, counted, over its time and the matrix rate measured before and
+after (a dash for trl's on a GPU, whose fused output layer cannot be counted, and for all where one is beyond
+the rate: the machine was disturbed). `peak` is of the GPU's memory during
 a step, the optimizer states of all ways included (0.2 GB each at the 3B shape). `step_profile.py` explains
 the floor.
 """
@@ -37,7 +38,7 @@ from spatialvlm import cli  # before transformers, whose notices it hides
 # isort: split
 import qwen_workload
 import torch
-from step_profile import matrix_rate, needed_flops, profile, synchronize
+from step_profile import fractions, matrix_rate, needed_flops, profile, synchronize
 from torch.utils.flop_counter import FlopCounterMode
 from ways import Ours, Plain, Way, agreement
 from workload import Workload, configuration, make
@@ -160,18 +161,24 @@ def measure(ways: dict[str, Way], work: Workload, steps: int) -> dict[str, dict]
     return found
 
 
-def compare(args: Args, work: Workload, num_generations: int, rate: float) -> dict:
+def compare(args: Args, work: Workload, num_generations: int) -> dict:
     """Everything about one number of completions per prompt, printed and returned."""
     print(f"\nG = {num_generations}, {args.prompts} prompts, {args.completion_length} tokens per completion")
     ways = {name: build(name, work, num_generations) for name in args.ways}
     result = {"num_generations": num_generations, "agreement": checked_agreement(ways, work, num_generations)}
+    rate = matrix_rate(work.model)
     result["ways"] = found = measure(ways, work, args.steps)
+    result["matrix_flops_per_second"] = rate = max(rate, matrix_rate(work.model))
     tokens = args.prompts * num_generations * args.completion_length
     for way in found.values():
         way["median"] = median(way["seconds"])
         way["completion_tokens_per_second"] = tokens / way["median"]
-        counted = way["flops"] is not None
-        way["matrix_share"] = way["flops"] / way["median"] / rate if counted else None
+    medians, flops = ({name: way[what] for name, way in found.items()} for what in ("median", "flops"))
+    reached = fractions(medians, flops, rate)
+    for name, way in found.items():
+        way["matrix_share"] = reached.get(name)
+    if not reached:
+        print("no fraction of the matrix rate and no floor: a method was faster than the rate measured here")
     if "ours" in found:
         result["ratios"] = {name: way["median"] / found["ours"]["median"] for name, way in found.items()}
     rows = [("way", "seconds", "least to most", "tokens/s", "matrix share", "peak GB", "over ours")]
@@ -184,7 +191,8 @@ def compare(args: Args, work: Workload, num_generations: int, rate: float) -> di
         rows.append((name, *figures, share, peak, ratio))
     print(text_table(rows))
     if args.profile_step:
-        floor = {phase: flops / rate for phase, flops in needed_flops(work, num_generations).items()}
+        needed = needed_flops(work, num_generations).items()
+        floor = {phase: flops / rate for phase, flops in needed} if reached else {}
         phases = profile(ways["ours"], args.steps)
         result["profile"] = {"phases": phases, "floor": floor}
         print(f"\n{'our step':<36}{'seconds':>9}{'share':>8}{'floor':>9}")
@@ -192,7 +200,8 @@ def compare(args: Args, work: Workload, num_generations: int, rate: float) -> di
         for phase, seconds in phases.items():
             least = f"{floor[phase]:.3f}" if phase in floor else "-"
             print(f"{phase:<36}{seconds:>9.3f}{seconds / total:>8.1%}{least:>9}")
-        print(f"{'all':<36}{total:>9.3f}{1:>8.1%}{sum(floor.values()):>9.3f}")
+        least = f"{sum(floor.values()):.3f}" if floor else "-"
+        print(f"{'all':<36}{total:>9.3f}{1:>8.1%}{least:>9}")
     return result
 
 
@@ -209,11 +218,12 @@ def main(args: Args) -> dict:
         work = qwen_workload.make(**layers, **step)
     else:
         work = make(configuration(args.shape, **layers), **step)
-    rate = matrix_rate(device, dtype)
     facts = {"dtype": str(dtype), "threads": torch.get_num_threads(), "load_before": os.getloadavg()}
     load = f"load {facts['load_before'][0]:.1f}"
-    print(f"{run_folder.environment()['device']}, {dtype}, {rate / 1e9:,.0f} GFLOP/s, {load}")
-    found = [compare(args, work, number, rate) for number in args.num_generations]
+    print(f"{run_folder.environment()['device']}, {dtype}, {load}")
+    found = [compare(args, work, number) for number in args.num_generations]
+    rate = max(result["matrix_flops_per_second"] for result in found)
+    print(f"\nmatrix rate: {rate / 1e9:,.0f} GFLOP/s")
     report = {"arguments": asdict(args), **run_folder.environment(), **facts, "matrix_flops_per_second": rate}
     report |= {"load_after": os.getloadavg(), "results": found}
     path = Path(args.output_dir, "grpo_step.json")

@@ -1,20 +1,21 @@
 """Where the time of our step goes, and the least that it could take.
 
-The floor counts, at the matrix rate measured in the same run, the multiplications that the algorithm needs
-and nothing else: the vision tower once for each image; then, in each of four passes (sampling, reference,
-policy forward, and backward, which costs another forward because the weights are frozen), every prompt once
-and every completion token that is fed once through the decoder, each looking at what it may look at (of the
-last layer prompts need keys and values alone); the output layer for completion tokens; and the adapter where
-it is on, with its gradients. Softmax, norms, drawing tokens, padding, Python and all memory traffic count
-nothing, and small matrices are supposed to run at the rate of large ones. It is within 1 % of what a perfect
-step would multiply: that the first layer's input needs no gradient is left out of account.
+The floor counts, at the matrix rate measured in the same run (before and after), the multiplications that the
+algorithm needs and nothing else: the vision tower once for each image; then, in each of four passes
+(sampling, reference, policy forward, and backward, which costs another forward because the weights are
+frozen), every prompt once and every completion token that is fed once through the decoder, each looking at
+what it may look at (of the last layer prompts need keys and values alone); the output layer for completion
+tokens; and the adapter where it is on, with its gradients. Softmax, norms, drawing tokens, padding, Python
+and all memory traffic count nothing, and small matrices are supposed to run at the rate of large ones. It is
+within 1 % of what a perfect step would multiply: that the first layer's input needs no gradient is left out
+of account.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
@@ -33,18 +34,35 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, tries: int = 10) -> float:
-    """FLOP/s of multiplying two square matrices (8192 wide on CUDA, 1024 on CPU), the best of some tries."""
-    size = 8192 if device.type == "cuda" else 1024
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    seconds = []
-    for _ in range(tries):
-        synchronize(device)
-        start = time.perf_counter()
-        left @ right
-        synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)
+def matrix_rate(model: torch.nn.Module, tries: int = 10) -> float:
+    """FLOP/s of matrix products in the model's dtype on its device, the best of some tries.
+
+    Of square matrices (8192 wide on CUDA, 1024 on CPU), and of as many rows through the model's own linear
+    layers, which may be faster.
+    """
+    size = 8192 if model.device.type == "cuda" else 1024
+    linear = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
+    shapes = {tuple(layer.weight.shape) for layer in linear if layer.weight.dtype == model.dtype}
+    rates = []
+    for out, width in {(size, size), *(shape for shape in shapes if max(shape) <= 2**14)}:
+        left = torch.randn(size, width, device=model.device, dtype=model.dtype)
+        right = torch.randn(out, width, device=model.device, dtype=model.dtype)
+        for _ in range(tries):
+            synchronize(model.device)
+            start = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            synchronize(model.device)
+            rates.append(2 * size * width * out / (time.perf_counter() - start))
+    return max(rates)
+
+
+def fractions(seconds: Mapping[str, float], flops: Mapping[str, float | None], rate: float) -> dict:
+    """The fraction of the matrix rate that each method reaches; None where it was not counted.
+
+    More than all of it means that the machine was slower while the rate was measured: then none is returned.
+    """
+    found = {name: flops[name] and flops[name] / seconds[name] / rate for name in seconds}
+    return {} if any(fraction and fraction > 1 for fraction in found.values()) else found
 
 
 def needed_flops(work: Workload, num_generations: int) -> dict[str, float]:

@@ -86,7 +86,7 @@ def speed(report: Mapping) -> str:
                     name,
                     f"{way['median']:.3f} ({min(seconds):.3f} to {max(seconds):.3f})",
                     f"{way['completion_tokens_per_second']:.0f}",
-                    f"{100 * way['matrix_share']:.0f} %",
+                    _fraction(way["matrix_share"]),
                     f"{way['peak_memory_bytes'] / 1e9:.2f}" if "peak_memory_bytes" in way else "-",
                     f"**{result['ratios'][name]:.2f}**" if "ratios" in result else "-",
                 ]
@@ -106,6 +106,10 @@ def speed(report: Mapping) -> str:
     return "\n\n".join(parts)
 
 
+def _fraction(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
 def _profile(result: Mapping) -> str:
     phases, floor = result["profile"]["phases"], result["profile"]["floor"]
     total = sum(phases.values())
@@ -118,7 +122,7 @@ def _profile(result: Mapping) -> str:
         ]
         for phase, seconds in phases.items()
     ]
-    rows.append(["all", f"{total:.3f}", "100 %", f"{sum(floor.values()):.3f}"])
+    rows.append(["all", f"{total:.3f}", "100 %", f"{sum(floor.values()):.3f}" if floor else "-"])
     title = (
         f"Our step at G = {result['num_generations']}; the floor is its multiplications at the matrix rate:"
     )
@@ -159,7 +163,7 @@ def throughput(report: Mapping) -> str:
             name,
             f"{way['median']:.2f} ({min(way['seconds']):.2f} to {max(way['seconds']):.2f})",
             f"{way['questions_per_second']:.1f}",
-            f"{100 * way['matrix_share']:.0f} %",
+            _fraction(way["matrix_share"]),
             f"**{way['speedup']:.2f}**",
         ]
         for name, way in report["ways"].items()

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ sys.path.insert(
 )  # scripts lie beside what they use
 
 import grpo_step
+import measured
 import step_profile
 import trl_way
 import workload
@@ -51,6 +53,41 @@ def test_the_floor_is_little_less_than_what_our_step_multiplies(tmp_path, capsys
     (found,) = report["results"]
     floor = sum(found["profile"]["floor"].values()) * report["matrix_flops_per_second"]
     assert 0.99 * floor < found["ways"]["ours"]["flops"] < 1.3 * floor
+
+
+def test_no_way_reaches_more_than_all_of_the_matrix_rate(tmp_path, monkeypatch, capsys):
+    flags = f"{QUICK} --ways ours --profile_step --output_dir {tmp_path}"
+    report, printed = run(flags, capsys)
+    (found,) = report["results"]
+    assert 0 < found["ways"]["ours"]["matrix_share"] <= 1 and found["profile"]["floor"]
+    assert "no floor" not in printed
+    monkeypatch.setattr(
+        grpo_step, "matrix_rate", lambda model: 1e6
+    )  # as where it is measured beside other work
+    report, printed = run(flags, capsys)
+    (found,) = report["results"]
+    assert found["ways"]["ours"]["matrix_share"] is None and found["profile"]["floor"] == {}
+    assert "no fraction of the matrix rate and no floor" in printed
+    assert "| -" in measured.speed(report)
+
+
+def test_the_matrix_rate_is_the_best_of_the_models_own_products():
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 16))
+    model.device, model.dtype = torch.device("cpu"), torch.float32
+    products = []
+    linear = torch.nn.functional.linear
+
+    def watched(left, right):
+        products.append((tuple(left.shape), tuple(right.shape)))
+        return linear(left, right)
+
+    with mock.patch.object(torch.nn.functional, "linear", watched):
+        assert step_profile.matrix_rate(model, tries=2) > 0
+    assert set(products) == {
+        ((1024, 1024), (1024, 1024)),
+        ((1024, 8), (8, 8)),
+        ((1024, 8), (16, 8)),
+    }
 
 
 def test_other_computations_are_not_timed(monkeypatch, capsys):
