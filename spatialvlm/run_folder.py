@@ -374,7 +374,7 @@ def _compared(name: str, arguments: Mapping) -> Any:
 def _pin(state: str, before: Mapping) -> str:
     """How to read the commit of a hub's data set that a run read; empty for any other argument."""
     name = state.removesuffix("_state")
-    if state not in ("data_state", "eval_data_state") or not hub.on_hub(before.get(name, "")):
+    if state not in ("data_state", "eval_data_state") or not hub.on_hub(before.get(name) or ""):
         return ""
     return f" (--{name} {hub.without_revision(before[name])}@{before[state]} reads what it was)"
 
