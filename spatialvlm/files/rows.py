@@ -89,7 +89,7 @@ def read(path: str | Path, split: str, config: str | None = None) -> Rows:
 
 def _of_split(files: Sequence[Path], split: str) -> list[Path]:
     """The files with the split in their names; all where no name has any."""
-    names = "|".join(re.escape(name) for name in dict.fromkeys((split, *_SPLIT_NAMES)))
+    names = "|".join(re.escape(name) for name in dict.fromkeys((split, *_SPLIT_NAMES)) if name)
     found = {file: re.search(rf"(?<![a-zA-Z])({names})(?![a-z])", file.stem) for file in files}
     if not any(found.values()):
         return list(files)

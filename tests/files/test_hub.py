@@ -1,5 +1,6 @@
 """The hub: only the split asked for and only what is read of it is fetched, once; pins; refusals."""
 
+import errno
 import itertools
 import multiprocessing
 import os
@@ -151,6 +152,19 @@ def test_a_connection_that_breaks_is_tried_again(large, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     large.breaks += [100, 40_000]
     assert len(sat.load(SAT, limit=150)) == 150
+
+
+def test_a_full_disk_ends_in_one_line_that_says_what_is_needed(large, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(UserError) as caught:
+        patched.setattr(os, "pwrite", full)
+        sat.load(SAT, limit=60)
+    message = str(caught.value)
+    assert "no space left to write" in message and "\n" not in message
+    assert "set XDG_CACHE_HOME to another folder: all of SAT_train.parquet takes 0.0 GB there" in message
+    assert len(sat.load(SAT, limit=60)) == 60  # once there is space
 
 
 def test_what_was_fetched_stays_when_the_network_goes(large, content, monkeypatch):
