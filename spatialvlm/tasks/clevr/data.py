@@ -340,7 +340,7 @@ def _load_superclevr(folder: Path, split: str | None, limit: int | None) -> list
 
 def _superclevr_split(name: str) -> str | None:
     """`val` of `superCLEVR_new_020000.png`; None of a name without such a number."""
-    found = re.search(r"_(\d{6})\.", name)
+    found = re.search(r"(\d+)\.\w+$", name)
     return next((split for split, of in SUPERCLEVR_SPLITS.items() if found and int(found[1]) in of), None)
 
 
