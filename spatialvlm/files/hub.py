@@ -320,7 +320,10 @@ class RangeFile(io.RawIOBase):
         url = hf_hub_url(name, file.path, repo_type="dataset", revision=file.commit)
 
         def fetch() -> bytes:
-            headers = build_hf_headers() | {"Range": f"bytes={start}-{end - 1}"}
+            headers = build_hf_headers() | {
+                "Range": f"bytes={start}-{end - 1}",
+                "Accept-Encoding": "identity",
+            }
             timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
             answer = http_backoff("GET", url, headers=headers, timeout=timeout, max_retries=4)
             hf_raise_for_status(answer)

@@ -342,10 +342,12 @@ def fetch(names: Sequence[Scene], hub_id: str) -> dict[Scene, Path]:
         where = archive if isinstance(archive, Path) else f"{hub_id}'s {source}.zip"
         try:
             with zipfile.ZipFile(archive) as opened, disk_errors(target, CACHE_ELSEWHERE):
-                members = {Path(member).name: member for member in opened.namelist()}
-                for name, file in tqdm(missing.items(), f"{source}'s videos", unit="video", delay=2):
+                members = {Path(member.filename).name: member for member in opened.infolist()}
+                for name, file in missing.items():
                     if file.name not in members:
                         raise UserError(f"{where} holds no video of scene {source}/{name}; fetch it again")
+                wanted = sorted(missing.values(), key=lambda file: members[file.name].header_offset)
+                for file in tqdm(wanted, f"{source}'s videos", unit="video", delay=2):
                     packed = opened.open(members[file.name])
                     with whole(file, shared=True) as aside, packed, aside.open("wb") as unpacked:
                         shutil.copyfileobj(packed, unpacked)
