@@ -44,7 +44,9 @@ class Args(evaluate.Args):
         "data": {"paper": None, "embedded": "embedded"},
         "model": {"paper": "google/paligemma2-3b-mix-448", "embedded": str(loading.EMBEDDED)},
     }
-    batch_size: int = field(default=16, metadata={"help": "answers per batch and device; changes no score"})
+    batch_size: int = field(
+        default=16, metadata={"help": "answers per batch and device; changes no float32 score"}
+    )
     description: Literal["none", "structured", "ordered", "nlp"] = field(
         default="structured", metadata={"help": "the scene as a list, as an ordered list, or in sentences"}
     )

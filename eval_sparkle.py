@@ -47,7 +47,9 @@ class Args(evaluate.Args):
             "help": "rendered questions (paper or embedded), a folder of make_data/sparkle.py, or a hub id"
         },
     )
-    batch_size: int = field(default=16, metadata={"help": "answers per batch and device; changes no score"})
+    batch_size: int = field(
+        default=16, metadata={"help": "answers per batch and device; changes no float32 score"}
+    )
     blocks: list[str] = field(
         default_factory=lambda: list(BENCHMARKS), metadata={"help": "some of basic, composite, real"}
     )

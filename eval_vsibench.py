@@ -49,7 +49,9 @@ class Args(evaluate.Args):
         "model": {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.ROOMS)},
         "num_frames": {"paper": 16, "embedded": 4},
     }
-    batch_size: int = field(default=16, metadata={"help": "answers per batch and device; changes no score"})
+    batch_size: int = field(
+        default=16, metadata={"help": "answers per batch and device; changes no float32 score"}
+    )
     max_new_tokens: int | None = field(
         default=None,
         metadata={

@@ -58,7 +58,9 @@ class Args(loading.ModelArgs):
     samples: int | None = field(
         default=None, metadata={"help": "maximum number of questions per data set; embedded: 200"}
     )
-    batch_size: int = field(default=16, metadata={"help": "questions per batch and device; changes no score"})
+    batch_size: int = field(
+        default=16, metadata={"help": "questions per batch and device; changes no float32 score"}
+    )
     threshold: int = field(default=1, metadata={"help": "maximum error of a count to be within"})
     interim_every: int = field(
         default=100, metadata={"help": "questions from one interim result to the next"}

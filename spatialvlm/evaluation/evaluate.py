@@ -2,7 +2,7 @@
 
 `run` is what the scripts call. Answers are greedy (Pass@1), or several samples per question (Pass@k). The
 processes of a launch shard the questions. Records follow from model, question and seed alone: batch size,
-padding and the number of processes change none. A stopped run resumes where it was.
+padding and the number of processes change none in float32. A stopped run resumes where it was.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Args(ModelArgs):
         default=None, metadata={"help": "split of the data set; its test split by default"}
     )
     limit: int | None = field(default=None, metadata={"help": "maximum number of questions"})
-    batch_size: int = field(default=64, metadata={"help": "answers per batch and device; changes no score"})
+    batch_size: int = field(
+        default=64, metadata={"help": "answers per batch and device; changes no float32 score"}
+    )
     max_new_tokens: int = field(default=16, metadata={"help": "maximum length of an answer, in tokens"})
     num_workers: int | None = field(
         default=None,

@@ -16,7 +16,7 @@ Log-probabilities while sampling, packed (`per_token_logps`) and one row per com
 tokens that can stand in an answer: `<image>`, `<loc....>`, `<seg...>`, padding, Qwen's special tokens (but
 the end) and ids without a token have probability 0 while sampling and while scoring alike, so what is sampled
 is exactly what is scored. Prompts are padded on the left; no number depends on the padding, the batch size or
-the neighbours in the batch.
+the neighbours in the batch, but for the rounding of 16 bits.
 
 What a family of models has of its own (inputs, the prefix's mask, positions) is in `paligemma` and `qwen`;
 Qwen's prefix is causal.

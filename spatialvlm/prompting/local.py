@@ -31,7 +31,7 @@ FEATURES_KEPT = 2**28  # bytes of image features that stay in memory, on the mod
 
 
 class LocalClient:
-    """Answers greedily, `batch_size` conversations at a time; the batch size changes no answer."""
+    """Answers greedily, `batch_size` conversations at a time, which changes no answer in float32."""
 
     def __init__(self, model, processor, max_new_tokens: int, batch_size: int = 16):
         self.model, self.processor = model, processor
