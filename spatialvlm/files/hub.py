@@ -37,7 +37,8 @@ def is_hub_id(path: str | Path) -> bool:
     """Whether a path that is not there reads like an id, and not like a place on this machine."""
     name = str(path).partition("@")[0]
     parts = name.split("/")
-    return len(parts) == 2 and all(parts) and name[0] not in "./~" and Path(name).suffix not in SUFFIXES
+    is_file = not {Path(name).suffix, Path(path).suffix}.isdisjoint(SUFFIXES)
+    return len(parts) == 2 and all(parts) and name[0] not in "./~" and not is_file
 
 
 def on_hub(path: str | Path) -> bool:

@@ -130,6 +130,15 @@ def test_vsibench_at_a_revision_with_its_own_videos(hub, tmp_path):
 # ---- refusals, and a network that breaks
 
 
+def test_ids_are_told_from_places_on_this_machine():
+    for id in ("array/SAT", "array/SAT@main", "array/SAT@refs/pr/1", "nyu-visionx/CV-Bench@v1.0"):
+        assert hubs.is_hub_id(id)
+    for path in ("SAT", "a/b/c", "./a/b", "../a", "~/a", "/a", "a/b.parquet", "a/b@2.jsonl", "a/", ""):
+        assert not hubs.is_hub_id(path)
+    assert hubs.without_revision("array/SAT@refs/pr/1") == "array/SAT"
+    assert hubs.without_revision("rows@home.jsonl") == "rows@home.jsonl"
+
+
 def test_what_is_not_there_is_named(hub):
     hub.add(SAT, hub_rows.sat())
     hub.add("owner/tables", {"data.csv": "a,b\n1,2\n"})
