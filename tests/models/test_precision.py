@@ -10,6 +10,8 @@ import torch
 
 from spatialvlm import devices
 from spatialvlm.errors import UserError
+from spatialvlm.evaluation.evaluate import predict
+from spatialvlm.example import Example
 from spatialvlm.models import loading, precision, rollout
 from spatialvlm.tasks.cvbench import data as cvbench
 
@@ -189,3 +191,25 @@ def test_sampling_names_a_layer_that_leaves_the_range_behind_the_prompt(tiny_pal
     model.get_input_embeddings().weight.data[token] = torch.inf
     with pytest.raises(UserError, match=r"not finite \(model.language_model.embed_tokens gave inf\): "):
         rollout.sample(model, batch, 1, 3, temperature=0)
+
+
+def test_an_evaluation_names_the_layer_that_left_the_range(tiny_paligemma):
+    model, processor = copy.deepcopy(tiny_paligemma)
+    precision.float32_stream(model.half())
+    beyond(model, [DOWN], 3e4)
+    question = Example("1", (tiny.image(0),), "is it red ?", "(A)", "colour", ("red", "blue"))
+    with pytest.raises(UserError, match=rf"logits are not finite \({DOWN} gave (inf|nan)\): "):
+        predict(model, processor, [question])
+
+
+def test_on_a_gpu_the_advice_fits_16_gb():
+    class OnGPU(torch.nn.Identity):
+        dtype, device = torch.float16, torch.device("cuda")
+
+    error = precision.not_finite(
+        "the loss is not finite", OnGPU(), lambda: None, "use a lower --learning_rate"
+    )
+    assert str(error) == (
+        "the loss is not finite: use a lower --learning_rate, or --dtype float32 (16 GB hold it with "
+        "--load_in_4bit, or with --gradient_checkpointing and small batches)"
+    )

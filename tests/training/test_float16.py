@@ -3,11 +3,12 @@
 import overflowing
 import pytest
 import tiny
+import tiny_chat
 import torch
 from test_grpo import by_length, examples
 
 from spatialvlm.errors import UserError
-from spatialvlm.models import precision, rollout
+from spatialvlm.models import loading, precision, rollout
 from spatialvlm.training import grpo, loop, sft
 
 DOWN = "model.language_model.layers.1.mlp.down_proj"
@@ -68,6 +69,37 @@ def test_grpo_learns_with_values_beyond_the_range():
         assert trainer.learn(collected)["grad_norm"] > 0
         reached.append(objective())
     assert reached == sorted(set(reached)) and trainer.scaler.get_scale() == precision.LOSS_SCALE
+
+
+VISION_LAYERS = {
+    "paligemma": ["out_proj", "fc1", "fc2"],
+    "qwen2_vl": ["qkv", "proj", "fc1", "fc2"],
+    "qwen2_5_vl": ["qkv", "proj"],
+}
+
+
+@pytest.mark.parametrize("family", VISION_LAYERS)
+def test_every_family_learns_with_adapters_in_both_towers_what_it_learns_in_float32(family, tmp_path):
+    if family != "paligemma":
+        tiny_chat.save_model(tmp_path, family)
+    args = sft.SFTArgs(
+        per_device_batch_size=4,
+        gradient_accumulation_steps=1,
+        learning_rate=1e-3,
+        lora_dropout=0.0,
+        lora_scope="all",
+        lora_target_modules=[*loading.LORA_MODULES, *VISION_LAYERS[family]],
+    )
+    losses = []
+    for dtype in (torch.float32, torch.float16):
+        model, processor = tiny.paligemma() if family == "paligemma" else tiny_chat.load(tmp_path)
+        overflowing.half(model)
+        if dtype == torch.float32:
+            model.float()
+        precision.float32_stream(model)
+        trainer = sft.Trainer(loop.add_adapter(model, args), processor, examples(4), args)
+        losses.append([trainer.take_step()["loss"] for _ in range(3)])
+    assert losses[1] == pytest.approx(losses[0], rel=0.01) and losses[1][2] < losses[1][1] < losses[1][0]
 
 
 # ---- values that leave the range all the same
