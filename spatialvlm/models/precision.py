@@ -86,7 +86,7 @@ def not_finite(
     what: str,
     model,
     repeat: Callable[[], object],
-    remedy: str = "its weights are damaged or training diverged",
+    remedy: str = "its weights are damaged or training diverged; use others",
 ) -> UserError:
     """The error for values that are not finite, naming the layer that gave the first of them.
 
@@ -100,7 +100,8 @@ def not_finite(
         remedy += ", or --dtype float32"
         if model.device.type == "cuda":
             remedy += (
-                " (16 GB hold it with --load_in_4bit, or with --gradient_checkpointing and small batches)"
+                " (a 3B model in 16 GB: with --load_in_4bit, or small batches and, in training, "
+                "--gradient_checkpointing)"
             )
     return UserError(f"{what}{layer and f' ({layer})'}: {remedy}")
 

@@ -210,6 +210,6 @@ def test_on_a_gpu_the_advice_fits_16_gb():
         "the loss is not finite", OnGPU(), lambda: None, "use a lower --learning_rate"
     )
     assert str(error) == (
-        "the loss is not finite: use a lower --learning_rate, or --dtype float32 (16 GB hold it with "
-        "--load_in_4bit, or with --gradient_checkpointing and small batches)"
+        "the loss is not finite: use a lower --learning_rate, or --dtype float32 (a 3B model in 16 GB: with "
+        "--load_in_4bit, or small batches and, in training, --gradient_checkpointing)"
     )
