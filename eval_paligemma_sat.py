@@ -30,6 +30,7 @@ from spatialvlm.tasks.sat.scoring import BENCHMARK
 @dataclass
 class Args(evaluate.Args):
     BY_PROFILE: ClassVar = {"data": {"paper": sat.HUB_ID, "embedded": "embedded"}}
+    batch_size: int = field(default=32, metadata={"help": "answers per batch and device; changes no score"})
     max_new_tokens: int = field(default=24, metadata={"help": "maximum length of an answer, in tokens"})
     circular: bool | None = field(
         default=None,

@@ -201,6 +201,8 @@ def plan(args, config: PreTrainedConfig | None = None) -> Plan:
         model = loop.add_adapter(model, args) if training else model.requires_grad_(False)
     ledger = Ledger(work.config.get_text_config().vocab_size)
     ledger.watch(model)
+    weights = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    blocks = _with_two_vision_blocks(model) if work.qwen else None  # all of them, and so their weights
     kind = next((kind for kind in PLANNED if training and isinstance(args, PLANNED[kind][0])), None)
     sample = partial(_sample, ledger, rollout.sample)
     device = as_on_cuda() if args.on_gpu else nullcontext()
@@ -217,14 +219,26 @@ def plan(args, config: PreTrainedConfig | None = None) -> Plan:
             trainer.take_first_step()
             trainer.plan_step()
     phases = {phase: parts for phase, parts in ledger.peaks.items() if phase}
+    del blocks
     if args.load_in_4bit:
         _quantize(phases, model)
     phases = {phase: {part: parts.get(part, 0) for part in PARTS} for phase, parts in phases.items()}
-    weights = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     name = str(work.dtype).removeprefix("torch.")
     title = f"{weights / 1e6:,.1f} million weights in {name} on a {'GPU' if args.on_gpu else 'CPU'}"
     title += f"\n{kind or 'evaluation'}, {work.title(kind)}"
     return Plan(title, phases, trainer.kept_for_backward if kind else 0)
+
+
+def _with_two_vision_blocks(model) -> torch.nn.ModuleList:
+    """Leave a frozen Qwen tower two blocks, and return all: they are alike, and none keeps anything.
+
+    Each looks at every step of a video apart, so that most of a plan's time goes into them.
+    """
+    visual = rollout.core_and_family(model)[0].model.visual
+    blocks = visual.blocks
+    if not rollout.vision_is_trained(model):
+        visual.blocks = blocks[:2]
+    return blocks
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from transformers import ProcessorMixin
 
+from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import end_with
 from spatialvlm.models import rollout
@@ -117,7 +119,13 @@ def _in_workers(
                 waiting.append(pool.submit(_read, piece))
             if not waiting:
                 return
-            done = waiting.popleft().result()
+            try:
+                done = waiting.popleft().result()
+            except BrokenProcessPool:
+                raise UserError(
+                    "a process that reads images was killed, likely for lack of memory; use a smaller "
+                    "--num_workers, or 0"
+                ) from None
             largest = max(largest, done.nbytes)
             yield done
     finally:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -128,6 +129,18 @@ class Looked(list):
         with self.file.open("a") as opened:
             opened.write(f"{index}\n")
         return super().__getitem__(index)
+
+
+def test_a_worker_that_is_killed_ends_in_one_line(tmp_path):
+    class Deadly(Looked):
+        def __getitem__(self, index):
+            if index == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__getitem__(index)
+
+    made = prepared(tiny.processor(), Deadly(questions(8), tmp_path / "looked"), [range(4), range(4, 8)], 2)
+    with pytest.raises(UserError, match="was killed, likely for lack of memory; use a smaller --num_workers"):
+        list(made)
 
 
 def test_what_is_ahead_is_limited_in_bytes(tmp_path, monkeypatch):

@@ -220,7 +220,7 @@ def chat(tmp_path_factory):
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
     )
-    vision = dict(depth=2, num_heads=2, patch_size=4, spatial_merge_size=2, embed_dim=32, hidden_size=64)
+    vision = dict(depth=4, num_heads=2, patch_size=4, spatial_merge_size=2, embed_dim=32, hidden_size=64)
     names = {"image_token_id": "image_pad", "video_token_id": "video_pad"}
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{token}|>") for name, token in names.items()}
     config = Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
