@@ -15,7 +15,7 @@ Prints accuracy by family with 95 % intervals beside chance, the better of two b
 guess among the answers that the family allows, and its most common answer in this very test; and close_call,
 the fraction of the wrong counts that are off by exactly one. Answers are greedy, or sampled with
 --num_samples. The embedded model takes about a minute for 800 questions on 2 CPU cores.
-Published: 6.1 GB model, 0.8 GB data (CoGenT ValB); 8 GB of disk, 4 GB of memory, 10.8 GB on the GPU.
+Published: 6.1 GB model, 0.8 GB data (CoGenT ValB); 8 GB of disk, 4 GB of memory, 11.2 GB on the GPU.
 """
 
 from dataclasses import dataclass, field

@@ -17,7 +17,7 @@ the description). Without a description the prompt is the question alone.
 The embedded model was never trained on descriptions or on prompts so long, and scores near chance with them;
 its grid of 400 questions takes five to eight minutes on 2 CPU cores. A stopped grid resumes when its command
 is given again.
-Published: 6.1 GB model, 0 GB data (your CLEVR folder); 7 GB of disk, 4 GB of memory, 29.8 GB on the GPU.
+Published: 6.1 GB model, 0 GB data (your CLEVR folder); 7 GB of disk, 4 GB of memory, 12.9 GB on the GPU.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ the mean of the four tasks (the paper's Total), and over all questions (micro). 
 With --num_samples k they are k samples at temperature 1.0; the table has the fraction of questions that any
 of the k answers correctly (the paper's Pass@k) beside the chance of k guesses, then unbiased Pass@1 to
 Pass@k. The embedded model takes about a minute for 800 questions on 2 CPU cores.
-Published: 6.1 GB model, 0.4 GB data (CV-Bench); 7 GB of disk, 4 GB of memory, 10.8 GB on the GPU.
+Published: 6.1 GB model, 0.4 GB data (CV-Bench); 7 GB of disk, 4 GB of memory, 11.2 GB on the GPU.
 """
 
 from dataclasses import dataclass, field

@@ -11,7 +11,7 @@ On the test split every question is evaluated in each order of its choices (--ci
 authors do: 300 items, whose mean is `official`. `both_orders`, which is ours, is the fraction of questions
 correct in both. Accuracy by question type stands above the totals. Two images make a prompt of 512 image
 tokens at 224 pixels. The embedded model, with one image per question, takes about a minute on 2 CPU cores.
-Published: 6.1 GB model, 0.1 GB data (SAT's test); 7 GB of disk, 4 GB of memory, 14.0 GB on the GPU.
+Published: 6.1 GB model, 0.1 GB data (SAT's test); 7 GB of disk, 4 GB of memory, 10.8 GB on the GPU.
 """
 
 from dataclasses import dataclass, field

@@ -15,7 +15,7 @@ captions of this very test, a warning says how many (`trained_on` in summary.jso
 
 The embedded model answers 600 captions over rendered scenes, of the three groups that can be rendered, in 1
 to 2 minutes on 2 CPU cores. It was never trained on this form, and scores at chance.
-Published: 6.1 GB model, 0.3 GB data (VSR, its images from COCO); 7 GB of disk, 4 GB of memory, 10.8 GB on the
+Published: 6.1 GB model, 0.3 GB data (VSR, its images from COCO); 7 GB of disk, 4 GB of memory, 11.2 GB on the
 GPU.
 """
 

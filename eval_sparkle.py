@@ -13,7 +13,7 @@ grids and tours, never trained on; optimal, exact and valid are counted apart. r
 by one, by pairs and by sets, and those over COCO and GQA; where --whatsup is not given, sets of rendered
 scenes in the same form. Each block has its own run folder within that of the whole. Prints all with 95 %
 intervals beside chance, and composite beside the published changes.
-Published: 6.1 GB model, 0 GB data (rendered); 7 GB of disk, 4 GB of memory, 21.3 GB on the GPU.
+Published: 6.1 GB model, 0 GB data (rendered); 7 GB of disk, 4 GB of memory, 10.7 GB on the GPU.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ Videos lie in the benchmark's layout, `<data set>/<scene>.mp4`, or as folders of
 With --prompt think or observe every rule parses what stands in the last <answer> of a text, or all of it
 where there is none. VSI-Bench-Debiased follows from the column `pruned` of the hub's newer files, or from its
 list of ids, `pruned_ids.txt`.
-Published: 4.4 GB model, 5.7 GB data (VSI-Bench); 19 GB of disk, 6 GB of memory, 19.8 GB on the GPU.
+Published: 4.4 GB model, 5.7 GB data (VSI-Bench); 19 GB of disk, 6 GB of memory, 8.9 GB on the GPU.
 """
 
 from collections import Counter

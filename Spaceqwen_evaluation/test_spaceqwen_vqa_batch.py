@@ -12,7 +12,7 @@ and in the paper's profile beside what is published. Answers are greedy. Every -
 scores so far are printed and written. A stopped run resumes when its command is given again. The embedded
 model took 2.5 minutes for its 800 questions on 2 CPU cores that other work used as well.
 Published: 7.5 GB model, 4 GB data (CoGenT ValB, SAT static, CV-Bench, PixMo); 16 GB of disk, 4 GB of memory,
-12.8 GB on the GPU.
+12.9 GB on the GPU.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ The loss is on the answer and its end token alone, and the prompt is read both w
 Same data, adapter, tests and run folder as model/pali_sat_grpo.py. Embedded: about 3 minutes on 2 CPU cores.
 Thoughts of 300 tokens take more than a T4 has; there add --per_device_batch_size 4
 --gradient_accumulation_steps 4. The test then allows answers of 256 tokens.
-Published: 6.1 GB model, 0.9 GB data (SAT, CV-Bench); 9 GB of disk, 4 GB of memory, 9.5 GB on the GPU.
+Published: 6.1 GB model, 0.9 GB data (SAT, CV-Bench); 9 GB of disk, 4 GB of memory, 9.7 GB on the GPU.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ python model/sparkle_grpo.py --resume                  # resumes the newest run
 The paper trains by SFT; whether rewards carry over to composite tasks as well is the next question, which it
 does not ask. A completion is worth what its answer scores if it is nothing but an answer (`rewards_sparkle`).
 Prints accuracy on the basic test before and after; eval_sparkle.py --adapter tests paths and tours.
-Published: 6.1 GB model, 0 GB data (rendered); 7 GB of disk, 4 GB of memory, 11.7 GB on the GPU.
+Published: 6.1 GB model, 0 GB data (rendered); 7 GB of disk, 4 GB of memory, 12.0 GB on the GPU.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ python model/sparkle_sft.py --resume                   # resumes the newest run
 
 Prints accuracy on the basic test before and after, by capability, with 95 % intervals. Composite tasks are
 never trained on: eval_sparkle.py --adapter <run folder>/adapter tests them.
-Published: 6.1 GB model, 0 GB data (rendered); 7 GB of disk, 4 GB of memory, 12.3 GB on the GPU.
+Published: 6.1 GB model, 0 GB data (rendered); 7 GB of disk, 4 GB of memory, 11.9 GB on the GPU.
 """
 
 from __future__ import annotations

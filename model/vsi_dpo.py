@@ -9,7 +9,7 @@ accelerate launch model/vsi_dpo.py                     # several GPUs; runs/acce
 The vanilla prompt asks. The wrong answer is another word that could have been the answer, or the right number
 more than 20 % off (spatialvlm/tasks/vsi/vsi_100k.py). Same data, adapter, tests and run folder as
 model/vsi_grpo.py.
-Published: 4.4 GB model, 5.7 GB data (VSI-Bench); 20 GB of disk, 6 GB of memory, 8.8 GB on the GPU.
+Published: 4.4 GB model, 5.7 GB data (VSI-Bench); 20 GB of disk, 6 GB of memory, 9.0 GB on the GPU.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ is tested may be trained on). VSI-Bench's videos are fetched (5.7 GB) where --ev
 Prints the scores by family before and after, and below them the trained model's with the videos shuffled. Of
 think and observe every step also has the fraction of completions in the `format`, and of `empty_thoughts` (of
 several processes those of the first).
-Published: 4.4 GB model, 5.7 GB data (VSI-Bench); 20 GB of disk, 6 GB of memory, 8.8 GB on the GPU.
+Published: 4.4 GB model, 5.7 GB data (VSI-Bench); 20 GB of disk, 6 GB of memory, 9.0 GB on the GPU.
 """
 
 from __future__ import annotations

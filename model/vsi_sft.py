@@ -8,7 +8,7 @@ accelerate launch model/vsi_sft.py                     # several GPUs; runs/acce
 
 The vanilla prompt asks, and the loss is on the answer and its end token alone. Same data, adapter, tests and
 run folder as model/vsi_grpo.py.
-Published: 4.4 GB model, 5.7 GB data (VSI-Bench); 20 GB of disk, 6 GB of memory, 8.8 GB on the GPU.
+Published: 4.4 GB model, 5.7 GB data (VSI-Bench); 20 GB of disk, 6 GB of memory, 9.0 GB on the GPU.
 """
 
 from __future__ import annotations

@@ -46,7 +46,9 @@ HOW_PLANNED = """\
 Planned; measured so far at GRPO-v2's one setting ("On a GPU", above). PaliGemma 2 3B in float16, 256 image
 tokens and 80 of text, the longest completions; the step itself runs on tensors without content and every
 byte is counted (`python tools/memory.py --config runs/...`). On the CPU the plan agrees with measured peaks
-within 10 % (tests/tools/test_memory.py). A card needs 0.6 GiB more for the CUDA context."""
+within 10 % (tests/tools/test_memory.py). A card needs 0.6 GiB more for the CUDA context. Below, every
+configuration in runs/ and every evaluation as it is by default (`python tools/memory.py --all`): images and
+video frames with the most pixels."""
 
 
 @dataclass
@@ -152,6 +154,17 @@ def memory_section(planned: Mapping[str, memory.Plan]) -> str:
     return markdown(header, rows)
 
 
+def all_section() -> str:
+    """Format the highest moment of every configuration and evaluation, and the cards that hold it."""
+    rows = []
+    for name, made in memory.planned():
+        phase, peak = made.highest()
+        if not name.startswith("sparkle_sft_"):  # ablations take what sparkle_sft does
+            fits = ["yes" if fits else "no" for fits in memory.fitting(peak).values()]
+            rows.append([f"`{name}`", phase, f"{peak / 1e9:.1f}", *fits])
+    return markdown(["configuration, or script by default", "highest in", "GB", *memory.CARDS], rows)
+
+
 def throughput(report: Mapping) -> str:
     """Format one run of the evaluation benchmark: speed of both methods, or memory by size."""
     arguments = report["arguments"]
@@ -201,7 +214,9 @@ def main(args: Args) -> None:
         parts = [f"### {name}\n\n{speed(report)}" for name, report in steps]
         found = {
             "speed": section("A GRPO step, three methods", PLAIN_TRL_OURS, parts),
-            "memory": section("Memory of the published runs", HOW_PLANNED, [memory_section(plans())]),
+            "memory": section(
+                "Memory of the published runs", HOW_PLANNED, [memory_section(plans()), all_section()]
+            ),
         }
     path = Path(args.results)
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
