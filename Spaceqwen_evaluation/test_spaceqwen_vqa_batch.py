@@ -11,8 +11,8 @@ close-call, the fraction of the wrong counts that are off by exactly one. All co
 and in the paper's profile beside what is published. Answers are greedy. Every --interim_every questions the
 scores so far are printed and written. A stopped run resumes when its command is given again. The embedded
 model took 2.5 minutes for its 800 questions on 2 CPU cores that other work used as well.
-Published: 7.5 GB model, 4 GB data (CoGenT ValB, SAT static, CV-Bench, PixMo); 16 GB of disk, 4 GB of memory,
-12.9 GB on the GPU.
+Published: 7.5 GB model, 3.6 GB data (CoGenT ValB, SAT static, CV-Bench 2D, PixMo's links); 16 GB of disk, 4
+GB of memory, 12.9 GB on the GPU.
 """
 
 from collections.abc import Sequence
