@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,7 +25,6 @@ CU130 = "the same built for CUDA 13.0 (cu130: cards from T4 on, driver 580 or ne
 OLDEST = (5, 0)  # the oldest card with kernels in the builds for CUDA 12.6
 INSTEAD = 'see README, "Installation"; or run the small model on the CPU with --profile embedded'
 HIDDEN = ("", "-1", "NoDevFiles")  # values of CUDA_VISIBLE_DEVICES by which a user, or Slurm, hides all GPUs
-WAIT = 3  # seconds that the other processes leave the first one to say what is wrong
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,8 @@ def uses_cuda() -> bool:
 
 
 def require_usable() -> None:
-    """Raise UserError, in the first process of this machine, where a GPU is here that cannot be used.
-
-    The others exit silently (code 2), so that a launch ends with one line.
-    """
+    """Raise UserError where a GPU is here that cannot be used."""
     if found := problem():
-        if int(os.environ.get("LOCAL_RANK", 0)) > 0:
-            time.sleep(WAIT)  # or the launcher ends the first one before it has said so
-            raise SystemExit(2)
         raise UserError(f"{found.reason}; {found.remedy}; {INSTEAD}")
 
 

@@ -182,12 +182,3 @@ def test_an_nvidia_smi_that_fails(code, gpu, put, tmp_path):
     put(Machine(CUDA_13_0, T4, "535.129.03", starts=False))
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nexit {code}\n")
     assert devices.nvidia_gpu() == gpu
-
-
-def test_of_several_processes_the_first_one_says_it(put, monkeypatch):
-    put(UNUSABLE["V100, CUDA 13"][0])
-    monkeypatch.setattr(devices, "WAIT", 0)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(SystemExit) as stop:
-        loading.config_for("pali_sat_grpo_v2.yaml")
-    assert stop.value.code == 2

@@ -1,5 +1,8 @@
 """Commands on machines whose GPU this build of torch cannot use: one line, or the small model on request."""
 
+import socket
+from multiprocessing.connection import wait
+
 import processes
 import pytest
 from machines import CPU_BUILD, CUDA_13_0, T4, V100, Machine
@@ -12,22 +15,25 @@ BROKEN = {
 GRPO, CVBENCH, COT = "model/pali_sat_grpo.py", "eval_paligemma_cvbench.py", "eval_cot.py"
 
 
-def run_on(machine, script, *flags, folder, ranks=(None,)):
-    """(exit code, stdout, stderr) of a command; of several processes of a launch, all at once."""
+def run_on(machine, script, *flags, folder, launch=({},)):
+    """(exit codes, stdout, stderr) of a command's processes; where one ends, as by a launcher, all do.
+
+    Args:
+        launch: what a launcher tells each process.
+    """
     (folder / "bin").mkdir()
     logs = [folder / "stdout", folder / "stderr"]
-    environment = {"PATH": machine.path(folder / "bin")}
-    started = []
-    for rank in ranks:
-        launch = {} if rank is None else {"LOCAL_RANK": rank, "RANK": rank, "WORLD_SIZE": str(len(ranks))}
-        started += [
-            processes.start(
-                script, *flags, folder=folder, logs=logs, environment=environment | launch, prepare=machine
-            )
-        ]
+    path = {"PATH": machine.path(folder / "bin")}
+    started = [
+        processes.start(script, *flags, folder=folder, logs=logs, environment=path | each, prepare=machine)
+        for each in launch
+    ]
+    wait([process.sentinel for process in started], processes.LIMIT)
+    codes = {process.exitcode for process in started} - {None}
     for process in started:
-        process.join(processes.LIMIT)
-    return {process.exitcode for process in started}, *(log.read_text() for log in logs)
+        process.terminate()
+        process.join()
+    return codes, *(log.read_text() for log in logs)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +57,13 @@ def test_a_gpu_that_cannot_be_used_ends_the_command_in_one_line(name, command, r
 
 
 def test_several_processes_say_it_once(tmp_path):
-    codes, out, err = run_on(BROKEN["V100"], GRPO, folder=tmp_path, ranks=("0", "1"))
-    assert codes == {2} and err.count("error: ") == err.count("\n") == 1 and out == ""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        all_of_them = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    all_of_them |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    launch = [all_of_them | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    codes, out, err = run_on(BROKEN["V100"], GRPO, folder=tmp_path, launch=launch)
+    assert codes == {2} and err.count("error: ") == err.count("\n") == 1 and out == "", err
 
 
 def test_the_small_model_runs_on_the_cpu_and_says_so(tmp_path):
