@@ -55,9 +55,9 @@ class Example:
 
     def without_images(self) -> Example:
         """The same question with a name in the place of each image: small, to be kept or sent."""
-        names = tuple(Path(f"{self.id} image {number}") for number in range(len(self.images)))
-        video = isinstance(self.images, Video)
-        return replace(self, images=Video(names, self.images.interval) if video else names)
+        images: tuple = self.images
+        names = tuple(Path(f"{self.id} image {number}") for number in range(len(images)))
+        return replace(self, images=Video(names, images.interval) if isinstance(images, Video) else names)
 
     def open_images(self) -> list[Image.Image]:
         """The images in RGB, decoded. Raises UserError naming the file where one is missing or broken."""

@@ -37,7 +37,7 @@ class Features:
         first: dict[str | int, int] = {}
         for row, name in enumerate(names):
             first.setdefault(name, row)
-        found: dict[str | int, Tensor] = {name: self._kept[name] for name in first if name in self._kept}
+        found: dict[str | int, Tensor] = {name: kept for name, kept in self._kept.items() if name in first}
         new = {name: row for name, row in first.items() if name not in found}
         if new:
             part = batch if len(new) == len(names) else batch.select([*new.values()])

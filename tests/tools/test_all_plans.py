@@ -8,14 +8,20 @@ import pytest
 
 from spatialvlm.models import loading
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(memory.__file__).resolve().parents[1]
 LARGER = {"vsgrpo_7b_dpo": "A100", "vsgrpo_7b_sft": "A100", "vsgrpo_7b_v": "A100"}  # 16.6 GB of weights
 PLANS = {name: name for name in memory.SCRIPTS}
 PLANS |= {script: Path(of.config).stem for script, of in memory.SCRIPTS.items() if of.config}
 
 
+def test_every_script_that_loads_a_model_for_its_work_is_planned():
+    scripts = {path.name for path in ROOT.glob("eval_*.py")}
+    scripts |= {f"model/{path.name}" for path in (ROOT / "model").glob("*.py")}
+    studies = {script for script in scripts if script.startswith("model/reproduce_")}
+    assert scripts - studies < set(memory.SCRIPTS)
+
+
+@pytest.mark.slow
 def test_all_fit_a_t4_or_the_card_that_their_file_names():
     planned = dict(memory.planned())
     assert {path.stem for path in loading.RUNS.glob("*.yaml")} < set(planned)
