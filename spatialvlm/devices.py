@@ -61,7 +61,7 @@ def describe(device: torch.device, dtype: torch.dtype) -> str:
     free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
     memory = f"{free:.1f} of {total:.1f} GiB free"
     if free < 0.9 * total:
-        memory += " (other processes hold the rest: nvidia-smi lists them)"
+        memory += " (the rest is in use: nvidia-smi lists by what)"
     if dtype == torch.float16 and not has_bfloat16():
         name += " (no native bfloat16)"
     return f"{torch.cuda.get_device_name(device)}, {memory}, {name}"

@@ -49,7 +49,7 @@ USABLE = {
     "H100": (Machine(CUDA_13_0, H100), "NVIDIA H100 80GB HBM3, 77.6 of 79.2 GiB free, bfloat16"),
     "A10G": (
         Machine(CUDA_13_0, ("NVIDIA A10G", (8, 6), 22.0), free=0.1),
-        "NVIDIA A10G, 2.2 of 22.0 GiB free (other processes hold the rest: nvidia-smi lists them), bfloat16",
+        "NVIDIA A10G, 2.2 of 22.0 GiB free (the rest is in use: nvidia-smi lists by what), bfloat16",
     ),
 }
 
