@@ -40,7 +40,7 @@ from trl import TrlParser
 
 from spatialvlm.errors import UserError, require_above_zero
 from spatialvlm.example import Example
-from spatialvlm.models import loading, precision, qwen, rollout, shapes
+from spatialvlm.models import loading, qwen, rollout, shapes
 from spatialvlm.models.inputs import Batch, Completions, Vocabulary
 from spatialvlm.models.qwen import QwenBatch, Visual
 from spatialvlm.training import dpo, grpo, loop, sampler, sft
@@ -197,7 +197,6 @@ def plan(args, config: PreTrainedConfig | None = None) -> Plan:
     training = isinstance(args, loop.TrainingArgs)
     with torch.device("meta"), redirect_stdout(sys.stderr):
         model = shapes.random_model(work.config, work.dtype, "meta")
-        precision.float32_stream(model)  # as `loading.load` does it
         model = loop.add_adapter(model, args) if training else model.requires_grad_(False)
     ledger = Ledger(work.config.get_text_config().vocab_size)
     ledger.watch(model)
