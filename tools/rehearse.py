@@ -5,9 +5,10 @@ python tools/rehearse.py --commands grpo     # some of grpo, sft, eval_cvbench, 
 python tools/rehearse.py --shape small       # a small model with the published vocabulary: two minutes
 
 Makes a random PaliGemma 2 3B (6 GB) and files of SAT and CV-Bench in their published layout, then runs the
-scripts themselves with --profile paper. Training is stopped like by Ctrl-C after its first checkpoint and
-resumed. Prints time and memory of each command, its memory beside the plan of tools/memory.py for the same
-flags, and what was changed from the published flags and why; rehearsal.json has the same.
+scripts themselves with --profile paper. Training is stopped after its first checkpoint, as a scheduler stops
+it (SIGTERM), and resumed. Prints time and memory of each command, its memory beside the plan of
+tools/memory.py for the same flags, and what was changed from the published flags and why; rehearsal.json has
+the same.
 
 Memory is what the command takes beyond its state before the model is loaded: on a GPU torch's peak of
 allocated memory, on a CPU the process's pages, mapped weights among them (Linux alone tells). All of it takes
@@ -159,7 +160,7 @@ def run(
 
     Args:
         marks: files and how many lines they are waited for to have, by what that means.
-        stop: stop it as Ctrl-C does once this folder is there.
+        stop: send it SIGTERM once this folder is there.
 
     Returns:
         `seconds` in all, `code`, the marks' seconds (None: never), and on Linux `memory` and `memory_before`:
@@ -178,7 +179,7 @@ def run(
                 if name not in seen and path.is_file() and path.read_bytes().count(b"\n") >= lines:
                     seen[name] = time.monotonic() - start
             if stop is not None and stop.is_dir():
-                process.send_signal(signal.SIGINT)
+                process.terminate()
                 stop = None
             time.sleep(0.05)
     found = {"seconds": time.monotonic() - start, "code": process.returncode}
@@ -216,7 +217,7 @@ def rehearse(name: str, folder: Path, shape: str, on_gpu: bool) -> list[dict]:
         print(f"\n$ python {SCRIPTS[name]} {' '.join(given_now)}", flush=True)
         before = _peaks(out)
         part = run(SCRIPTS[name], given_now, log, marks, stop)
-        if part["code"] != (130 if stop else 0):
+        if part["code"] != (-signal.SIGTERM if stop else 0):
             last = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise UserError(f"{name}{more} ended with code {part['code']}; {log} ends with: {last}")
         print(f"{part['seconds']:.0f} s; {log}", flush=True)

@@ -96,6 +96,7 @@ def _make_likely(model, answers: Sequence[int], end: int) -> None:
     embeddings[:, 0] = 1 / scale
     embeddings[answers, 0] = 11 / scale
     embeddings[end, 0] = 10.75 / scale
+    language.norm.weight.fill_(-0.9)  # or the likeliest token would be the last one again
     language.norm.weight[0] = 2 * scale - 1  # Gemma's norms multiply by 1 + weight
     for layer in language.layers:
         for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):

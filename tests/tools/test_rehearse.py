@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections import namedtuple
 
 import pytest
@@ -21,7 +22,7 @@ def test_commands_run_on_stand_ins_are_stopped_resumed_and_measured(tmp_path, ca
     parts = cli.run(rehearse.main, rehearse.Args, flags)
     printed = capsys.readouterr().out
     assert [(part["command"], part["code"]) for part in parts] == [
-        ("grpo", 130),
+        ("grpo", -signal.SIGTERM),
         ("grpo --resume", 0),
         ("eval_sat", 0),
     ]
