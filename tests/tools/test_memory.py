@@ -315,7 +315,7 @@ def test_plan_is_what_the_process_takes():
     made = subprocess.run(command, check=True, timeout=300, env=environment, capture_output=True, text=True)
     taken = json.loads(made.stdout.splitlines()[-1])
     always = ("weights", "adapters", "optimizer states", "image features")
-    of_sft = SFT_SETTINGS | {"per_device_batch_size": 8}
+    of_sft = SFT_SETTINGS | {"per_device_batch_size": 8, "gradient_checkpointing": False}
     for name, kind, options in (("grpo", memory.Args, SETTINGS | RESIDENT), ("sft", SFT, of_sft)):
         plan = planned(kind, **options)
         phase, most = plan.highest(besides="evaluation")
