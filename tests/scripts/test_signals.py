@@ -54,6 +54,7 @@ def test_a_signal_to_the_launcher_alone_ends_all_processes(tmp_path):
             env=os.environ | ENVIRONMENT | {"PYTHONPATH": paths},
             stderr=(folder / "log").open("w"),
             start_new_session=True,  # as from a scheduler: nobody else sends them a signal
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it
         )
     trees = []
     try:
