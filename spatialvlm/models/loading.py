@@ -211,6 +211,10 @@ def load(
         model = _with_adapter(model, merged, trainable=False).merge_and_unload()
         model.config.name_or_path = model.name_or_path = str(merged)
     precision.float32_stream(model)
+    if state.device.type == "cpu" and dtype != torch.float32:
+        # There torch copies frozen weights for each prompt of which only some rows are multiplied.
+        output = model.get_output_embeddings()
+        output.register_forward_pre_hook(lambda layer, inputs: (inputs[0].contiguous(),))
     if args.shard_base:
         sharding.shard(model)
     if args.adapter:

@@ -57,6 +57,17 @@ def test_load_gives_back_what_was_saved(folder, batch, capsys):
     )
 
 
+def test_a_batch_in_bfloat16_takes_no_copies_of_the_output_layer(capsys):
+    """Several tokens of each prompt at once, as a loss needs them: 1.2 GB per prompt at the 3B shape."""
+    model, _ = loading.load(arguments(dtype="bfloat16"))
+    output = model.get_output_embeddings().requires_grad_(False)  # as beside an adapter
+    rows = torch.randn(4, 9, output.in_features, dtype=torch.bfloat16)[:, 3:]
+    with torch.no_grad(), torch.profiler.profile(profile_memory=True) as recorded:
+        output(rows)
+    largest = max(event.cpu_memory_usage for event in recorded.events())
+    assert 0 < largest < output.weight.nbytes
+
+
 @pytest.mark.parametrize(
     "launched, options, message",
     [
