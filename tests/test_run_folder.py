@@ -1,11 +1,11 @@
 """The run folder: what it holds, how it goes on after a stop, and what it refuses."""
 
+import copy
 import csv
 import errno
 import fcntl
 import json
 import os
-import pickle
 import re
 import subprocess
 import sys
@@ -250,7 +250,7 @@ def test_one_process_at_a_time_holds_a_folder(tmp_path):
     other.kill()  # a dead process keeps nothing
     other.wait()
     first, second = Run(tmp_path, {}), Run(tmp_path, {})  # within a process both may
-    assert pickle.loads(pickle.dumps(first)).folder == second.folder
+    assert copy.copy(first).folder == second.folder
 
 
 def test_a_file_system_without_locks_is_said_once_and_other_errors_are_not_hidden(
