@@ -12,6 +12,9 @@ from PIL import Image
 
 from spatialvlm.errors import UserError
 
+# What Pillow raises for files that are no images, too large, or broken (PNGs also by the latter two).
+BROKEN_IMAGE = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -96,6 +99,6 @@ def open_image(image: Image.Image | Path) -> Image.Image:
             return opened.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"image {image} does not exist") from None
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
+    except BROKEN_IMAGE as error:
         message = f"image {name} cannot be read ({error}); replace the file or remove its row"
         raise UserError(message) from None

@@ -148,6 +148,8 @@ Args = args_of("model/pali_sat_grpo.py")
 def script_of(config: str | Path) -> str:
     """The script that a configuration in runs/ is for."""
     name = Path(config).stem
+    if not Path(config).is_file():
+        raise UserError(f"--config {config}: no such file")
     for beginning, further, script in OF_RUNS:
         if name.startswith(beginning) and further in name:
             return script
@@ -643,4 +645,5 @@ if __name__ == "__main__":
     try:
         run(sys.argv[1:])
     except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -170,7 +170,11 @@ def run(
     start, seen, before, now, most = time.monotonic(), {}, None, None, None
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, script, *words], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, script, *words],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},  # or glibc keeps what is freed
         )
         while process.poll() is None:
             now, most = _resident(process.pid) or (now, most)

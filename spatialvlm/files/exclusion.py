@@ -73,8 +73,6 @@ def usable_rows(
             bar.update((looked_at if limit is None else len(chosen)) - bar.n)
     counts = ", ".join(f"{reason} {count:,}" for reason, count in excluded.most_common())
     if excluded.total() > MAX_EXCLUDED * looked_at:
-        if excluded.total() == 1:
-            raise first
         raise UserError(
             f"{first}. {excluded.total():,} of the {looked_at:,} rows of {name} looked at cannot be used "
             f"({counts}); training leaves out at most {MAX_EXCLUDED:.0%}"

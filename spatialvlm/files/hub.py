@@ -333,10 +333,7 @@ class RangeFile(io.RawIOBase):
         try:
             content = _asked(file.id, file.path, fetch)
         except Unreachable as error:
-            there = min(self._there.count(b"1") * BLOCK, file.size)
-            raise UserError(
-                f"{error}; the {there / 1e6:,.0f} MB that were fetched stay, and the same command continues"
-            ) from None
+            raise UserError(f"{error}; what was fetched stays, and the same command continues") from None
         if len(content) != end - start:
             raise UserError(
                 f"{file.id}: {file.path} came with {len(content)} bytes of {end - start}; try again"

@@ -19,6 +19,7 @@ from PIL import Image
 
 from spatialvlm.disk import disk_errors
 from spatialvlm.errors import RowError, UserError
+from spatialvlm.example import BROKEN_IMAGE
 from spatialvlm.files import hub
 from spatialvlm.files.hub import SUFFIXES
 from spatialvlm.files.tables import Row, open_parquet, readable
@@ -205,7 +206,7 @@ def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image 
         try:
             _check_whole(value)
             opened = Image.open(io.BytesIO(value))  # reads the header only
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: broken PNGs
+        except BROKEN_IMAGE as error:
             message = f"{where}: the image cannot be read ({error}); fix or remove the row"
             raise RowError(message, "broken image") from None
         opened.filename = where  # so that a later failure to decode can name the row
@@ -216,9 +217,18 @@ def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image 
     raise RowError(message, "no image")
 
 
+def require_files(images: Iterable[Image.Image | Path], where: str) -> None:
+    """Raise RowError naming the first image that is a path and not there."""
+    if gone := [image for image in images if isinstance(image, Path) and not image.is_file()]:
+        raise RowError(f"{where}: image {gone[0]} does not exist; add it or remove the row", "no image")
+
+
 def _check_whole(content: bytes | bytearray) -> None:
-    """Raises OSError or SyntaxError where an image's file is not whole."""
+    """Raises one of `BROKEN_IMAGE` where an image's file is not whole."""
     with Image.open(io.BytesIO(content)) as opened:
+        if opened.format not in ("PNG", "JPEG"):  # rare, and nothing but decoding tells
+            opened.load()
+            return
         opened.verify()  # of a PNG every checksum; of a JPEG nothing
         # A JPEG ends with these bytes, which its pixels cannot hold; what cameras append may follow.
         if opened.format == "JPEG" and b"\xff\xd9" not in content[len(content) // 2 :]:

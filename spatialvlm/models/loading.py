@@ -146,10 +146,12 @@ def config_for(name: str, profile: str = "auto") -> Path:
 
 
 def _resolve(profile: str) -> tuple[str, str]:
-    if profile != "auto":
+    best = "paper" if devices.uses_cuda() else "embedded"
+    if profile == "auto":
+        devices.require_usable()
+    elif profile != best or devices.problem():
         return profile, "as requested"
-    devices.require_usable()
-    if devices.uses_cuda():
+    if best == "paper":
         return "paper", "a CUDA device is here; --profile embedded for the small model"
     hidden = "GPUs are hidden by CUDA_VISIBLE_DEVICES or --cpu"
     reason = hidden if devices.keeps_off_gpus() else "no CUDA device here"

@@ -11,6 +11,7 @@ from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
+from spatialvlm.files.rows import read as read_rows
 from spatialvlm.models import loading
 from spatialvlm.papers.commands import Arm
 from spatialvlm.reporting import comparison
@@ -75,7 +76,11 @@ def training_set(args: ExperimentArgs, with_thoughts: bool = False) -> Sequence[
         raise UserError("--polarity balanced is for rendered and CLEVR scenes; SAT's rows are as they are")
     if thoughts.lie_at(args.data):
         if not with_thoughts:
-            raise UserError(f"--data {args.data}: not SAT's rows; model/pali_sat_sft.py learns from thoughts")
+            _, row = read_rows(args.data, "train")[0]
+            raise UserError(
+                f"--data {args.data}: SAT's rows have image_bytes or images, question, answers, question_type"
+                f" and correct_answer, these {', '.join(row)}; rows with thoughts: model/pali_sat_sft.py"
+            )
         return thoughts.load(args.data, limit=args.train_limit)
     form = args.answer_form
     return sat.load(args.data, "train", args.train_limit, form, seed=args.seed, training=True)
@@ -87,8 +92,8 @@ class SATExperiment(Experiment):
     def __init__(
         self, script: str, args, model, max_new_tokens: int = 16, train_set: Sequence[Example] = ()
     ) -> None:
-        rows = {"path": args.eval_data, "limit": args.eval_limit}
-        test_set = cvbench.load(**rows)
+        source = {"path": args.eval_data, "limit": args.eval_limit}
+        test_set = cvbench.load(**source)
         super().__init__(
             script,
             args,
@@ -97,7 +102,7 @@ class SATExperiment(Experiment):
             BENCHMARK,
             write_adapter_card,
             max_new_tokens,
-            test_data=DataSource("cvbench", rows),
+            test_data=DataSource("cvbench", source),
             train_set=train_set,
         )
 
@@ -105,8 +110,8 @@ class SATExperiment(Experiment):
         """Answer the test greedily, in the run folder's part `name`; with `--full_test` the others too."""
         records = super().test(name, model, processor)
         if self.args.full_test:
-            rows = {**self.test_data.arguments, "flipped": True}
-            flipped = DataSource("cvbench", rows)
+            source = {**self.test_data.arguments, "flipped": True}
+            flipped = DataSource("cvbench", source)
             questions = [e for e in cvbench.flip_polarity(self.test_set) if e.task in cvbench.TASKS_3D]
             self.part(f"{name}-ood", model, processor, questions, data=flipped)
             self.part(f"{name}-pass4", model, processor, self.test_set, num_samples=4)

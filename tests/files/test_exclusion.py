@@ -3,10 +3,11 @@
 import io
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pyarrow import Table, parquet
 
 from spatialvlm.errors import RowError, UserError
+from spatialvlm.example import open_image
 from spatialvlm.files import rows
 from spatialvlm.files.exclusion import usable_rows
 from spatialvlm.tasks.sat import data as sat
@@ -91,7 +92,7 @@ def test_an_error_that_is_no_rows_fault_ends_the_reading():
         usable_rows(range(1000), wanted, "data")
 
 
-@pytest.mark.parametrize("format", ["png", "jpeg"])
+@pytest.mark.parametrize("format", ["png", "jpeg", "bmp", "gif", "tiff", "webp"])
 def test_a_file_that_is_cut_off_is_no_image(format):
     whole = image(format, (200, 100))
     assert rows.as_image(whole, "row 3").size == (200, 100)
@@ -103,3 +104,22 @@ def test_a_file_that_is_cut_off_is_no_image(format):
         spoilt = whole[:5000] + bytes([whole[5000] ^ 255]) + whole[5001:]
         with pytest.raises(RowError, match="row 3: the image cannot be read"):
             rows.as_image(spoilt, "row 3")
+
+
+def test_a_png_with_too_long_a_text_is_no_image(tmp_path):
+    """Pillow raises a ValueError for it."""
+    content, info = io.BytesIO(), PngImagePlugin.PngInfo()
+    info.add_text("notes", "a" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
+    Image.new("RGB", (8, 8)).save(content, "png", pnginfo=info)
+    with pytest.raises(RowError, match="row 3: the image cannot be read"):
+        rows.as_image(content.getvalue(), "row 3")
+    (tmp_path / "long.png").write_bytes(content.getvalue())
+    with pytest.raises(UserError, match="long.png cannot be read"):
+        open_image(tmp_path / "long.png")
+
+
+def test_a_file_with_too_many_pixels_is_named(tmp_path, monkeypatch):
+    Image.new("L", (100, 100)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match="large.png cannot be read"):
+        open_image(tmp_path / "large.png")

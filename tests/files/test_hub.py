@@ -185,7 +185,7 @@ def test_what_was_fetched_stays_when_the_network_goes(large, content, monkeypatc
         sat.load(SAT, limit=600)
     message = str(caught.value)
     assert "SAT_train.parquet cannot be downloaded" in message and "\n" not in message
-    assert "that were fetched stay, and the same command continues" in message
+    assert "what was fetched stays, and the same command continues" in message
     large.breaks.clear()
     assert len(sat.load(SAT)) == 600
     assert large.sent[TRAIN] < len(content[TRAIN[1]]) + 2**16 and fetched > 2**16

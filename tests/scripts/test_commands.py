@@ -77,7 +77,7 @@ def test_sft_learns_thoughts_and_answers_and_grpo_refuses_them(tmp_path, capsys)
     assert data["path"] == "thoughts.parquet" and data["excluded"] == {"no thoughts": 1}
     flags = ("--profile", "embedded", "--data", tmp_path / "thoughts.parquet")
     line = refused("model/pali_sat_grpo.py", *flags, capsys=capsys)
-    assert "model/pali_sat_sft.py learns from thoughts" in line
+    assert "rows with thoughts: model/pali_sat_sft.py" in line
 
 
 def test_stderr_has_the_progress_and_no_notice_of_a_library(tmp_path):

@@ -69,7 +69,9 @@ def test_every_spelling_of_the_columns_gives_one_target(tmp_path, changed):
     assert found.open_images()[0].size == tiny.image(1).size
 
 
-@pytest.mark.parametrize("answer, expected", [(True, "yes"), (False, "no"), (0, "0"), ("No", "No")])
+@pytest.mark.parametrize(
+    "answer, expected", [(True, "yes"), (False, "no"), (0, "0"), (3.0, "3"), ("No", "No")]
+)
 def test_answers_of_other_types(tmp_path, answer, expected):
     (found,) = thoughts.load(file(tmp_path, row(answer=answer, solution=None)))
     assert found.answer == f"<think>{THOUGHTS}</think><answer>{expected}</answer>"
@@ -116,6 +118,7 @@ def test_missing_columns_are_named_beside_those_there(tmp_path):
         ({"solution": "<think>It never ends"}, "no answer"),
         ({"problem": "<image> "}, "'question' is no text"),
         ({"image": {"bytes": b"none", "path": None}}, "broken image"),
+        ({"image": {"bytes": None, "path": "gone.png"}}, "no image"),
     ],
 )
 def test_rows_that_cannot_be_used_are_left_out_and_counted(tmp_path, capsys, changed, reason):

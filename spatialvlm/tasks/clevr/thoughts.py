@@ -67,13 +67,13 @@ def load(path: str | Path = HUB_ID, split: str = "train", limit: int | None = No
         # R1's sets mark in the text where the image goes; it goes first here, by the model's own tokens.
         text = rows.as_text(_value(row, "question", where), "question", where)
         question = rows.as_text(text.replace("<image>", ""), "question", where).strip()
-        images = _value(row, "image", where)
+        listed = _value(row, "image", where)
+        listed = listed if isinstance(listed, list) else [listed]
+        images = [rows.as_image(image, where, folder) for image in listed]
+        rows.require_files(images, where)
         return Example(
             id=f"clevr-thoughts-{split}-{number}",
-            images=tuple(
-                rows.as_image(image, where, folder)
-                for image in (images if isinstance(images, list) else [images])
-            ),
+            images=tuple(images),
             question=question,
             answer=f"<think>{_thoughts(row, where)}</think><answer>{_answer(row, where)}</answer>",
             task=family(question) or "other",
@@ -125,6 +125,8 @@ def _answer(row: rows.Row, where: str) -> str:
     value = _value(row, "answer", where)
     if isinstance(value, bool):
         value = "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():  # what pandas makes of a column of counts with gaps
+        value = int(value)
     text = str(value) if isinstance(value, int | str) else ""
     tagged = inside_answer_tags(text)
     answer = text.split("</think>")[-1].strip() if tagged is None else tagged

@@ -181,8 +181,7 @@ def _example(
         rows.as_image(value, f"{where} image {number}", folder)
         for number, value in enumerate(_images(row, where))
     ]
-    if gone := [image for image in images if isinstance(image, Path) and not image.is_file()]:
-        raise RowError(f"{where}: image {gone[0]} does not exist; add it or remove the row", "no image")
+    rows.require_files(images, where)
     return Example(
         id=id,
         images=tuple(images),
