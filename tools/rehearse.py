@@ -11,10 +11,9 @@ tools/memory.py for the same flags, and what was changed from the published flag
 the same.
 
 Memory is what the command takes beyond its state before the model is loaded: on a GPU torch's peak of
-allocated memory, on a CPU the process's pages, mapped weights among them (Linux alone tells). There training
-takes 1.3 to 1.6 times its plan, which leaves out what the allocator keeps of freed blocks; evaluations are
-within 3 %. All of it takes 7 GB of disk, and on a CPU 17 GB of memory and some 12 minutes of 2 cores. The
-stand-ins stay in --folder for the next time.
+allocated memory, on a CPU the process's pages, mapped weights among them (Linux alone tells; what is freed is
+given back at once, where glibc would keep up to 2 GB of it). All of it takes 7 GB of disk, and on a CPU 13 GB
+of memory and some 12 minutes of 2 cores. The stand-ins stay in --folder for the next time.
 """
 
 from __future__ import annotations
