@@ -9,13 +9,15 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spatialvlm.errors import UserError
 
 CACHE_ELSEWHERE = "set XDG_CACHE_HOME to another folder"
+# What fcntl says on file systems without locks, as NFS and Lustre can be.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def cache_folder() -> Path:
@@ -71,8 +73,11 @@ def whole(path: Path, shared: bool = False) -> Iterator[Path]:
 def locked(file: Path) -> Iterator[None]:
     """Wait until no other process holds the lock file, and hold it; a process that ends lets it go."""
     with file.open("w") as held:
-        with suppress(OSError):  # a file system without locks: work is done twice, never wrongly
+        try:
             fcntl.lockf(held, fcntl.LOCK_EX)
+        except OSError as error:  # without locks work is done twice, never wrongly
+            if error.errno not in NO_LOCKS:
+                raise
         yield
 
 

@@ -10,7 +10,6 @@ summary.json/.csv    the scores
 from __future__ import annotations
 
 import csv
-import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -286,10 +285,6 @@ def _jsonl(rows: Sequence[Mapping]) -> str:
 # ---- one run at a time
 
 
-# What fcntl says on file systems without locks, as NFS and Lustre can be.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
 class _Lock:
     """A run folder's lock, held as long as any `Run` of this process has the folder.
 
@@ -305,7 +300,7 @@ class _Lock:
                 f"another process is writing to {folder}; wait for it, or give another --output_dir"
             ) from None
         except OSError as error:
-            if error.errno not in NO_LOCKS:
+            if error.errno not in disk.NO_LOCKS:
                 raise
             _say(
                 f"this file system has no locks ({error.strerror}): nothing keeps a second run from writing "

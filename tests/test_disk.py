@@ -1,11 +1,12 @@
 """What is written is whole or not there at all."""
 
 import errno
+import fcntl
 import os
 
 import pytest
 
-from spatialvlm.disk import disk_errors, remove, unfinished, whole, write_json
+from spatialvlm.disk import disk_errors, locked, remove, unfinished, whole, write_json
 from spatialvlm.errors import UserError
 
 
@@ -54,3 +55,18 @@ def test_a_refusing_disk_is_one_line_with_its_remedy(tmp_path, code, says):
         raise OSError(code, os.strerror(code))
     assert str(raised.value).endswith("set HOME elsewhere")
     assert ("--resume" in str(raised.value)) == (code == errno.ENOSPC)
+
+
+def test_work_goes_on_without_locks_and_other_errors_are_not_hidden(tmp_path, monkeypatch):
+    def refuse(number):
+        def lockf(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "lockf", lockf)
+
+    refuse(errno.ENOLCK)
+    with locked(tmp_path / "lock"):
+        pass
+    refuse(errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / "lock"):
+        pass
