@@ -278,11 +278,15 @@ def scored(records: Sequence[Record], k: int) -> list[Record]:
     return [record | {"score": score(record)} for record in records]
 
 
-def close_call(predicted: Sequence[float | None], gold: Sequence[float]) -> Estimate | None:
-    """Of the wrong counts, the fraction off by exactly one (unparsed is not); None where none is wrong."""
+def off_by(predicted: float | str | None, gold: float) -> float:
+    """How far a count is off; infinitely where the answer is no number, or there is none."""
+    return abs(predicted - gold) if isinstance(predicted, int | float) else math.inf
+
+
+def close_call(predicted: Sequence[float | str | None], gold: Sequence[float]) -> Estimate | None:
+    """Of the wrong counts, the fraction off by exactly one; None where none is wrong."""
     wrong = [(p, g) for p, g in zip(predicted, gold, strict=True) if p != g]
-    near = sum(p is not None and abs(p - g) == 1 for p, g in wrong)
-    return proportion(near, len(wrong)) if wrong else None
+    return proportion(sum(off_by(p, g) == 1 for p, g in wrong), len(wrong)) if wrong else None
 
 
 def mean_relative_accuracy(predicted: float | None, gold: float) -> float:

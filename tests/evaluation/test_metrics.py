@@ -204,8 +204,8 @@ def test_interval_of_pass_at_k_covers_the_truth_95_percent_of_the_time(k):
 
 
 def test_close_call_is_a_share_of_the_wrong_counts():
-    made = metrics.close_call([3, 4, None, 7, 2], [3, 5, 1, 5, 3])
-    assert (made.value, made.n) == (0.5, 4)
+    made = metrics.close_call([3, 4, None, 7, 2, "y"], [3, 5, 1, 5, 3, 2])
+    assert (made.value, made.n) == (2 / 5, 5)
     assert metrics.close_call([3], [3]) is None
 
 

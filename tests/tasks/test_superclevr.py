@@ -10,6 +10,7 @@ import tiny
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.evaluate import Settings, gold_answers
+from spatialvlm.tasks import score_file
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr.scoring import BENCHMARK, SUPERCLEVR, benchmark
 
@@ -58,6 +59,18 @@ def test_the_right_answers_are_read_as_right_and_others_as_wrong(folder, rule):
         gold = rule.gold(example)
         assert to_record(example, [example.answer], rule, gold)["correct"]
         assert not to_record(example, [wrong], rule, gold)["correct"]
+
+
+@pytest.mark.parametrize("rule", ["strict", "official", "paper"])
+@pytest.mark.parametrize("count", ["Y", "(Q)", "9" * 5000, "<answer>-" + "9" * 5000, "\ud800", ""])
+def test_a_letter_for_a_count_is_wrong(folder, count, rule):
+    predictions = folder / "predictions.json"
+    predictions.write_text(
+        json.dumps([{"prediction": text} for text in (count, "no", "yes", "road bike", "cyan")])
+    )
+    summary = score_file.score(score_file.Args("superclevr", str(predictions), str(folder), rule))
+    assert (summary["tasks"]["count"]["accuracy"], summary["aggregates"]["micro"]["value"]) == (0, 4 / 5)
+    assert rule == "paper" or summary["aggregates"]["close_call"]["value"] == 0
 
 
 def test_a_vehicle_is_read_out_of_a_sentence(folder):

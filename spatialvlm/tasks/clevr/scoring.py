@@ -13,6 +13,8 @@ from spatialvlm.example import Example
 from spatialvlm.parsing.answers import inside_answer_tags
 from spatialvlm.tasks.clevr import data as clevr
 
+MAX_DIGITS = 300  # of an answer: beyond float's range, and Python's `int` stops with an error at 4,300
+
 
 def parse_official(text: str, example: Example) -> Parsed:
     """The integer inside `<answer>`, else the last one in the text; of yes or no the text between the tags.
@@ -23,7 +25,9 @@ def parse_official(text: str, example: Example) -> Parsed:
     tagged = inside_answer_tags(text)
     content = text if tagged is None else tagged
     numbers = re.findall(r"-?\d+", content)
-    return int(numbers[-1]) if numbers else content.strip().lower() or None
+    if not numbers:
+        return content.strip().lower() or None
+    return int(numbers[-1]) if len(numbers[-1]) < MAX_DIGITS else None
 
 
 def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:

@@ -7,6 +7,7 @@ off by no number, and counted.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from spatialvlm.example import Example
 from spatialvlm.tasks.clevr import scoring as clevr
 from spatialvlm.tasks.counting import data
 
+_OPEN, _CLOSE = (re.compile(tag, re.I) for tag in ("<answer>", "</answer>"))
 THRESHOLD = 1  # how far off a count may be to be `within`, as published
 _WORDS = re.findall(r"\w+", "zero one two three four five six seven eight nine ten eleven twelve")
 
@@ -29,14 +31,17 @@ def parse_paper(text: str, example: Example) -> Parsed:
 
     Paper A's script, which leaves unparsed answers out; here they are wrong.
     """
-    found = re.search(r"<answer>(.*?)</answer>", text, re.IGNORECASE | re.DOTALL)
-    if found is None:
+    start = _OPEN.search(text)
+    end = _CLOSE.search(text, start.end()) if start else None
+    if end is None:
         return None
-    said = found[1].strip().lower()
+    said = text[start.end() : end.start()].strip().lower()
     if not example.answer.isdecimal():
         return said or None
     if digits := re.search(r"\d+(?:\.\d+)?", said):
         value = float(digits[0])
+        if math.isinf(value):
+            return None
         return int(value) if value.is_integer() else value
     words = [value for value, word in enumerate(_WORDS) if re.search(rf"\b{word}\b", said)]
     return words[0] if words else None
@@ -57,7 +62,7 @@ def fractions(records: Sequence[Record], threshold: int = THRESHOLD) -> dict[str
 
 def _fractions(counts: Sequence[Record], threshold: int) -> dict[str, Estimate]:
     said, right = [record["parsed"] for record in counts], [record["gold"] for record in counts]
-    near = sum(p is not None and abs(p - g) <= threshold for p, g in zip(said, right, strict=True))
+    near = sum(metrics.off_by(p, g) <= threshold for p, g in zip(said, right, strict=True))
     close = metrics.close_call(said, right)
     found = {"accuracy": metrics.accuracy(counts), "within": metrics.proportion(near, len(counts))}
     return found | ({"close_call": close} if close else {})

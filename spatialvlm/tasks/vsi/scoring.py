@@ -44,6 +44,7 @@ _VALUES = {name: value for value, name in enumerate(_UNITS.split())}
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _VALUES |= {name: 10 * value for value, name in enumerate(_TENS.split(), start=2)}
 _VALUES |= {"hundred": 100, "thousand": 1000}
+LARGEST = 1e300  # of a number in words
 # What stands in a tag that is closed, or that the text ends in; some tokenizers write blanks into tags.
 _ANSWER = re.compile(r"<\s*answer\s*>((?:(?!<\s*/?\s*answer\s*>).)*)(?:<\s*/\s*answer\s*>|\Z)", re.I | re.S)
 _TOKEN = re.compile(r"-?\d+(?:\.\d+)?|[a-z]+")
@@ -105,8 +106,11 @@ def parse_lmms_eval(text: str, example: Example) -> Parsed:
     return _spelt(token for token in takewhile(lambda token: token in _VALUES or token == "and", words))
 
 
-def _spelt(words: Iterable[str]) -> float:
-    """The value of number words in a row: those below a hundred add up, hundred and thousand multiply."""
+def _spelt(words: Iterable[str]) -> float | None:
+    """The value of number words in a row: those below a hundred add up, hundred and thousand multiply.
+
+    None above LARGEST, which a model that repeats "hundred" soon is; lmms-eval raises from 1e308 on.
+    """
     total = group = 0
     for word in words:
         if word == "hundred":
@@ -115,6 +119,8 @@ def _spelt(words: Iterable[str]) -> float:
             total, group = total + 1000 * max(group, 1), 0
         else:
             group += _VALUES.get(word, 0)  # 0: the "and" between
+        if total + group > LARGEST:
+            return None
     return float(total + group)
 
 
