@@ -7,16 +7,16 @@ wraps them, and are decoded when they are looked at.
 from __future__ import annotations
 
 import io
-import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from spatialvlm import text_files
 from spatialvlm.disk import disk_errors
 from spatialvlm.errors import RowError, UserError
 from spatialvlm.example import BROKEN_IMAGE
@@ -24,6 +24,12 @@ from spatialvlm.files import hub
 from spatialvlm.files.hub import SUFFIXES
 from spatialvlm.files.tables import Row, open_parquet, readable
 
+_TABLES = {  # by their endings, what pandas reads them with
+    ".csv": "read_csv(FILE)",
+    ".tsv": "read_csv(FILE, sep='\\t')",
+    ".xlsx": "read_excel(FILE)",
+    ".xls": "read_excel(FILE)",
+}
 _SPLIT_NAMES = ("train", "val", "validation", "dev", "test")  # that file names may have
 
 
@@ -121,25 +127,27 @@ def _from_file(file: Path) -> Sequence[Row]:
     if file.suffix == ".parquet":
         status = file.stat()
         return open_parquet(file, str(file), f"{file.resolve()} {status.st_size} {status.st_mtime_ns}")
-    try:
-        rows = list(_lines(file)) if file.suffix == ".jsonl" else json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error})") from None
-    rows = rows if isinstance(rows, list) else [rows]
+    if file.suffix.lower() in _TABLES:
+        raise UserError(
+            f"{file} is a table of another kind; convert it: pandas.{_TABLES[file.suffix.lower()]}"
+            f".to_json({file.stem + '.jsonl'!r}, orient='records', lines=True)"
+        )
+    rows = text_files.json_rows(file)
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise UserError(f"{file} row {number} is no record with named fields")
+    if len(rows) == 1 and _is_whole_table(rows[0]):
+        raise UserError(
+            f"{file} holds one record of columns ({', '.join([*rows[0]][:8])}) and no rows; write them one "
+            "per line, as pandas does with .to_json(FILE, orient='records', lines=True)"
+        )
     return rows
 
 
-def _lines(file: Path) -> Iterator[Any]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"{file} line {number} is not JSON: {error}") from None
+def _is_whole_table(row: Row) -> bool:
+    """Whether a record is all of a table, as pandas writes it by default: a record of values per column."""
+    columns = [value.keys() if isinstance(value, dict) else None for value in row.values()]
+    return len(columns) > 1 and columns[0] is not None and all(keys == columns[0] for keys in columns)
 
 
 def _saved(folder: Path, split: str) -> Sequence[Row]:

@@ -333,6 +333,16 @@ def test_a_file_that_is_torn_or_of_another_kind_is_named(folder, file, key):
             described.load(folder)
 
 
+def test_files_with_a_byte_order_mark_are_read(folder):
+    before = list(described.load(folder))
+    for file in (SCENES, QUESTIONS):
+        (folder / file).write_text((folder / file).read_text(), encoding="utf-8-sig")
+    assert list(described.load(folder)) == before
+    (folder / SCENES).write_text((folder / SCENES).read_text(encoding="utf-8-sig"), encoding="utf-16-le")
+    with pytest.raises(UserError, match="CLEVR_val_scenes.json is UTF-16-LE; save it as UTF-8"):
+        described.load(folder)
+
+
 def test_no_scenes(folder):
     (folder / SCENES).unlink()
     with pytest.raises(UserError, match="scenes holds no file of split 'val'"):

@@ -168,6 +168,20 @@ def test_subsets_by_the_benchmarks_list_of_ids(tmp_path):
         vsibench.load(path, subset="pruned", pruned_ids=tmp_path / "gone.txt")
 
 
+def test_pruned_ids_are_read_as_editors_write_them(tmp_path, capsys):
+    path = as_jsonl(tmp_path, ROWS)
+    for content in ("\ufeff1\n4\n".encode(), "1\r\n4".encode("utf-16"), b"1\r4\r", b'["1",\n "4"]\n'):
+        (tmp_path / "pruned_ids.txt").write_bytes(content)
+        assert ids(vsibench.load(path, subset="pruned")) == ["vsibench-1", "vsibench-4"]
+    assert not capsys.readouterr().err
+    (tmp_path / "pruned_ids.txt").write_text("1\n77\n")
+    vsibench.load(path, subset="pruned")
+    assert "1 of the 2 ids" in (said := capsys.readouterr().err) and "pruned_ids.txt line 2" in said
+    (tmp_path / "pruned_ids.txt").write_text("1\n4 # doubtful\n")
+    with pytest.raises(UserError, match="pruned_ids.txt line 2: '4 # doubtful' is no id"):
+        vsibench.load(path, subset="pruned")
+
+
 @pytest.mark.parametrize("value", [None, "yes", 1, math.nan])
 def test_a_row_that_does_not_say_whether_it_is_pruned(tmp_path, value):
     path = as_jsonl(tmp_path, [row(0) | {"pruned": False}, row(1) | {"pruned": value}])

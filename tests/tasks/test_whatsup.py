@@ -186,7 +186,7 @@ def test_a_row_that_is_not_whole_is_named(folder, file, change, message):
 
 
 @pytest.mark.parametrize(
-    "content, message", [("[", "cannot be read"), ("[]", "no list of rows"), ("{}", "no list")]
+    "content, message", [("[", "line 1 is not JSON"), ("[]", "no list of rows"), ("{}", "no list")]
 )
 def test_a_file_that_is_no_table_is_named(folder, content, message):
     (folder / "coco_qa_two_obj.json").write_text(content)

@@ -65,7 +65,7 @@ def test_annotation_that_is_not_whole_is_named(path, value, message):
 
 
 def test_files_that_are_no_annotation_are_named(tmp_path):
-    for text, message in (("{", "cannot be read"), ("{}", "holds no scenes"), ('{"a": 1}', "is no record")):
+    for text, message in (("{", "is not JSON"), ("{}", "holds no scenes"), ('{"a": 1}', "is no record")):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(UserError, match=message):
             annotation.read(tmp_path / "bad.json")

@@ -6,7 +6,6 @@ rows, which hold CLEVR-CoGenT and Super-CLEVR too, or from rendered scenes.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
+from spatialvlm import text_files
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
@@ -198,13 +198,6 @@ def load_cvbench(
 # ---- the official folder
 
 
-def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not JSON ({error}); fetch it again") from None
-
-
 def split_of(name: str) -> str | None:
     """`val` of `CLEVR_val_questions.json`, `valB` of `CLEVR_valB_000007.png`."""
     found = re.search(r"(?:^|_)((?:train|val|test)[AB]?)(?=[_.])", name)
@@ -239,7 +232,7 @@ def question_files(folder: str | Path, split: str | None) -> list[Path]:
 def _scenes(files: list[Path]) -> list[Scene]:
     scenes: list[Scene] = []
     for file in files:
-        content = _json(file)
+        content = text_files.json_value(file)
         listed = content.get("scenes", [content]) if isinstance(content, dict) else None
         if not isinstance(listed, list):
             raise UserError(f"{file} holds no 'scenes'; it should be a CLEVR scenes file")
@@ -265,7 +258,7 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
     scenes = {scene["image_filename"]: scene for scene in _scenes(scene_files)}  # CLEVR's test split has none
     examples: list[Example] = []
     for file in files:
-        content = _json(file)
+        content = text_files.json_value(file)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
             raise UserError(f"{file} holds no 'questions'; it should be a CLEVR questions file")
         for number, row in enumerate(content["questions"]):
@@ -306,7 +299,7 @@ def _load_superclevr(folder: Path, split: str | None, limit: int | None) -> list
     attribute.
     """
     file = superclevr_questions(folder)
-    content = _json(file)
+    content = text_files.json_value(file)
     listed = content.get("questions") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:
         raise UserError(f"{file} holds no 'questions'; it should be a Super-CLEVR questions file")

@@ -6,6 +6,7 @@ depth map needs is kept, as text, so that memory grows by some 2 kB a scene.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import ijson
 from tqdm import tqdm
 
+from spatialvlm import text_files
 from spatialvlm.errors import UserError
 from spatialvlm.files import rows
 from spatialvlm.worlds.clevr.facts import VALUES, Scene
@@ -75,6 +77,7 @@ def stream(file: Path, key: str, progress: bool = False) -> Iterator[tuple[str, 
                 disable=not progress,
             ) as bar,
         ):
+            opened.seek(_begin(opened.read(64), file))
             for number, item in enumerate(ijson.items(opened, f"{key}.item", use_float=True)):
                 bar.update(opened.tell() - bar.n)
                 yield f"{file} {key.removesuffix('s')} {number}", item
@@ -85,6 +88,16 @@ def stream(file: Path, key: str, progress: bool = False) -> Iterator[tuple[str, 
         raise UserError(f"{file} cannot be read ({error.strerror})") from None
     if number < 0:
         raise UserError(f"{file} holds no '{key}'; it should be a CLEVR {key} file")
+
+
+def _begin(content: bytes, file: Path) -> int:
+    """Where a file's JSON begins. Raises UserError where it is no UTF-8, which alone ijson reads."""
+    if reason := text_files.no_text(content):
+        raise UserError(f"{file} {reason}")
+    encoding = json.detect_encoding(content)
+    if not encoding.startswith("utf-8"):
+        raise UserError(f"{file} is {encoding.upper()}; save it as UTF-8")
+    return len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
 
 
 def check_scene(scene: Any, where: str) -> None:

@@ -20,10 +20,12 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
+import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -32,6 +34,7 @@ from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
+from spatialvlm import text_files
 from spatialvlm.disk import CACHE_ELSEWHERE, cache_folder, disk_errors, whole
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example, Video
@@ -189,10 +192,25 @@ def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Ca
             f"--subset: the rows of {path} have no column 'pruned' and {file} is not there; give the hub's "
             f"{PRUNED_IDS} with --pruned_ids"
         )
-    named = {line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
-    if not named & {str(row.get("id")) for _, row in table}:
+    known = {str(row.get("id")) for _, row in table}
+    named = dict(_pruned_id(line, f"{file} line {number}", known) for number, line in text_files.lines(file))
+    if not named.keys() & known:
         raise UserError(f"{file} names no id that {path} has; give both of one version")
+    if unknown := [where for id, where in named.items() if id not in known]:
+        print(
+            f"warning: {len(unknown)} of the {len(named)} ids that {file} names are none of {path}'s; the "
+            f"first is {unknown[0]}",
+            file=sys.stderr,
+        )
     return lambda where, row: str(row["id"]) in named
+
+
+def _pruned_id(line: str, where: str, known: Collection[str]) -> tuple[str, str]:
+    """(id, where): what a line of pruned ids names, without the quotes and commas of a list."""
+    id = line.strip("[]\"', \t")
+    if id in known or re.fullmatch(r"[\w.-]+", id):
+        return id, where
+    raise UserError(f"{where}: {line[:80]!r} is no id; write one id per line")
 
 
 def _pruned(where: str, row: rows.Row) -> bool:

@@ -14,7 +14,6 @@ controlled files come in sets: the same two things in four arrangements, with th
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any
 
 from PIL import Image
 
+from spatialvlm import text_files
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import Example
 from spatialvlm.files import rows
@@ -146,10 +146,7 @@ def example(
 
 
 def _read(file: Path) -> list:
-    try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error})") from None
+    table = text_files.json_value(file)
     if not isinstance(table, list) or not table:
         raise UserError(f"{file} holds no list of rows")
     return table

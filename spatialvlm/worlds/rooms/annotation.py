@@ -9,7 +9,6 @@ VSI-Bench's own answers (`python -m spatialvlm.tasks.vsi.verify`).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import lsq_linear
 
+from spatialvlm import text_files
 from spatialvlm.errors import UserError
 
 Vector = tuple[float, float, float]
@@ -187,11 +187,7 @@ def to_meta_info(annotations: Iterable[SceneAnnotation]) -> dict[str, Any]:
 
 def read(path: str | Path) -> dict[str, SceneAnnotation]:
     """Read the scenes of a file; raises UserError as `from_meta_info`, and where it is no JSON file."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give VSI-Bench's meta info, a JSON file") from None
-    return from_meta_info(content, str(path))
+    return from_meta_info(text_files.json_value(path), str(path))
 
 
 def _scene(scene: str, row: Any, where: str) -> SceneAnnotation:
