@@ -1,16 +1,19 @@
 """Frames of a video, sampled uniformly: from an mp4, a folder or list of images, or a rendered room.
 
 Which frames are taken is lmms-eval's rule (`load_video_decord`), and thereby VSI-Bench's: `num_frames` from
-the first to the last. Videos are decoded by PyAV, whose wheels bring FFmpeg along. H.264 has no checksums: a
-damaged frame is found where the decoder stumbles over it, which is mostly, not always.
+the first to the last, by number, also where the rate varies. They are frames as a player shows them: none
+that a trimmed video hides, upright, with square pixels. Videos are decoded by PyAV, whose wheels bring FFmpeg
+along. H.264 has no checksums: a damaged frame is found where the decoder stumbles over it, which is mostly,
+not always. MPEG-TS, GIF and fragmented MP4 do not say how long they are: what is there is the video.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,11 @@ from PIL import Image
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.example import open_image
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".3gp", ".ts", ".mpg", ".mpeg", ".gif")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+HIDING = ("vp8", "mpeg4")  # codecs with packets that show no frame
+MISSING = 0.25  # seconds of a Matroska file's length that its packets may leave out
 
 Source = str | Path | Sequence[Image.Image | str | Path]
 
@@ -103,48 +109,115 @@ def _of_video(path: Path, num_frames: int) -> Frames:
     import av
 
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"video {path} holds no images; give another file")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            # else a damaged frame comes out as the decoder guesses it
-            stream.codec_context.options = {"err_detect": "explode"}
-            # the times of all frames without decoding them, and of those that decoding can begin at
-            packets = [p for p in container.demux(stream) if p.pts is not None and not p.is_discard]
-            times = sorted(packet.pts for packet in packets)
-            keys = sorted(((p.pts, p.dts) for p in packets if p.is_keyframe), key=lambda times: times[0])
-            if not times or len(times) < stream.frames:  # a file that names no number of frames says 0
-                raise UserError(
-                    f"video {path} is cut short: {len(times)} of {stream.frames} frames; fetch it again"
-                )
-            indices = uniform(len(times), num_frames)
-            wanted = [(index, times[index]) for index in indices]
-            images = _decoded(container, stream, wanted, keys, str(path))
-            apart = float((wanted[-1][1] - wanted[0][1]) * stream.time_base)
-            interval = apart / (len(wanted) - 1) if len(wanted) > 1 else None
-            return Frames(tuple(images), tuple(indices), len(times), interval)
+        expected, is_exact = _announced(path)
+        total, taken = _shown(path, uniform(expected, num_frames))
+        if total < expected and is_exact:
+            raise UserError(
+                f"video {path}: {expected - total} of its {expected} frames cannot be decoded; fetch it again"
+            )
+        if total != expected:
+            total, taken = _shown(path, uniform(total, num_frames))
     except av.FFmpegError as error:
         raise UserError(f"video {path} cannot be read ({error.strerror}); fetch it again") from None
+    if not taken:
+        raise UserError(f"video {path} holds no images; give another file")
+    indices, seconds, images = zip(*taken, strict=True)
+    if sizes := {image.size for image in images} - {images[0].size}:
+        (width, height), (other, another) = images[0].size, min(sizes)
+        raise UserError(
+            f"video {path} changes from {width} x {height} to {other} x {another} pixels; convert it to one "
+            "size"
+        )
+    interval = (seconds[-1] - seconds[0]) / (len(seconds) - 1) if len(seconds) > 1 else 0
+    return Frames(images, indices, total, interval if interval > 0 else None)
 
 
-def _decoded(
-    container: Any, stream: Any, wanted: Sequence[tuple[int, int]], keys: Sequence[tuple[int, int]], name: str
-) -> list[Image.Image]:
-    """The frames with these (numbers, times), ascending, decoded from the nearest key frame before each.
+def _images_of(container: Any, path: Path) -> Any:
+    """The stream that a player shows."""
+    from av.stream import Disposition
 
-    Args:
-        keys: (presentation, decoding) times of the frames that decoding can begin at.
+    stream = container.streams.best("video")
+    if stream is None or stream.disposition & Disposition.attached_pic:  # the cover of a recording
+        raise UserError(f"video {path} holds no images; give another file")
+    return stream
+
+
+def _announced(path: Path) -> tuple[int, bool]:
+    """(number of frames shown, whether it is exact), from a video's packets, without decoding them.
+
+    Raises:
+        UserError: the file is cut short, as far as its format says how long it is.
     """
-    images, reached, decoder = [], None, None
-    for index, time in wanted:
-        key = keys[max(bisect_right(keys, time, key=lambda times: times[0]) - 1, 0)]
-        if reached is None or key[0] > reached:
-            container.seek(key[0] if key[1] is None else key[1], stream=stream)  # mkv has no decoding times
-            decoder = container.decode(stream)
-        frame = next((frame for frame in decoder if frame.pts is not None and frame.pts >= time), None)
-        if frame is None or frame.pts != time or frame.is_corrupt:
-            raise UserError(f"video {name}: frame {index} cannot be decoded; fetch the file again")
-        reached = time
-        images.append(frame.to_image().rotate(frame.rotation, expand=True))
-    return images
+    import av
+
+    with av.open(str(path)) as container:
+        stream = _images_of(container, path)
+        format = container.format.name
+        listed = len(stream.index_entries) if "mp4" in format else stream.frames  # after trimming; all
+        count, broken, times, first, end = 0, 0, [], None, 0.0
+        for packet in container.demux():
+            time = packet.dts if packet.pts is None else packet.pts
+            if time is None:
+                if not packet.size:  # the end of a stream
+                    continue
+            else:
+                end = max(end, float((time + (packet.duration or 0)) * packet.time_base))
+            if packet.stream is stream:
+                count += 1
+                broken = broken or (count if packet.is_corrupt else 0)
+                if first is None and packet.is_keyframe:  # decoding begins here
+                    first = packet.pts if packet.pts is not None else -math.inf
+                if packet.size and not packet.is_discard and first is not None:
+                    times.append(packet.pts)
+        length = (container.duration or 0) / av.time_base
+        if count < listed:
+            raise UserError(f"video {path} is cut short: {count} of {listed} frames; fetch it again")
+        if broken:
+            raise UserError(f"video {path} is damaged at frame {broken - 1}; fetch it again")
+        if "matroska" in format and end < length - MISSING:
+            raise UserError(f"video {path} is cut short: {end:.1f} of {length:.1f} seconds; fetch it again")
+        shown = sum(time is None or time >= first for time in times)
+        return shown, stream.codec_context.name not in HIDING
+
+
+def _shown(path: Path, wanted: Sequence[int]) -> tuple[int, list[tuple[int, float, Image.Image]]]:
+    """How many frames a player shows, and the wanted ones: (number, seconds, image).
+
+    All are decoded in order, for what a frame needs may lie anywhere before it: trimmed videos hide key
+    frames, and what AVI calls a frame's time is another's. It takes as long as seeking 16 frames, or less
+    but where key frames are dense.
+    """
+    import av
+
+    taken, number = [], -1
+    with av.open(str(path)) as container:
+        stream = _images_of(container, path)
+        stream.thread_type = "AUTO"
+        # else a damaged frame comes out as the decoder guesses it
+        stream.codec_context.options = {"err_detect": "explode"}
+        rate, aspect = stream.guessed_rate or 0, stream.sample_aspect_ratio or Fraction(1)
+        chosen = set(wanted)
+        for number, frame in enumerate(container.decode(stream)):
+            if frame.is_corrupt:
+                raise UserError(f"video {path}: frame {number} cannot be decoded; fetch the file again")
+            if number in chosen:
+                time = frame.time if frame.time is not None else number / rate if rate else 0.0
+                taken.append((number, time, _upright(frame, aspect)))
+    return number + 1, taken
+
+
+def _upright(frame: Any, aspect: Fraction) -> Image.Image:
+    """A frame as it is shown: its pixels made square, turned and mirrored as its header says."""
+    image = frame.to_image()
+    if aspect != 1:  # enlarged, as players do, in one direction
+        width, height = round(image.width * max(aspect, 1)), round(image.height / min(aspect, 1))
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    xx, xy, _, yx, yy, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()  # x to x and y, y to x and y
+    if abs(xy) + abs(yx) > abs(xx) + abs(yy):
+        image, xx, yy = image.transpose(Image.Transpose.TRANSPOSE), yx, xy
+    if xx < 0:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if yy < 0 else image

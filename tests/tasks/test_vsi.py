@@ -283,7 +283,7 @@ def test_a_video_is_decoded_once(tmp_path, monkeypatch):
     assert isinstance(examples[7].images, Video) and examples[7].images.interval == approx(0.45)
     assert all(path.is_relative_to(tmp_path / "cache") for path in examples[7].images)
     (tmp_path / "room.mp4").write_bytes(b"no video")
-    with pytest.raises(UserError, match="room.mp4 cannot be read"):
+    with pytest.raises(UserError, match="row 7: its video .*room.mp4 cannot be read"):
         vsi.load(tmp_path, num_frames=3)
 
 
@@ -334,11 +334,13 @@ def test_a_row_that_is_not_whole_is_named(tmp_path, change, message):
         ({"question": ""}, "no 'question'"),
         ({"frames": []}, "no frames"),
         ({"frames": ["frames/9.png"]}, "missing frame"),
+        ({"frames": ["broken.mp4"]}, "broken video"),
         ({"id": "0-0"}, "duplicate id"),
     ],
 )
 def test_training_leaves_out_a_row_in_a_hundred_and_a_test_none(tmp_path, capsys, change, reason):
     kinds = rows(tmp_path)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
     many = [row | {"id": f"{copy}-{kind}"} for copy in range(13) for kind, row in enumerate(kinds)]
     many[-1] |= change
     found = vsi.load(as_jsonl(tmp_path, many), need_frames=True, training=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import videos
@@ -14,6 +13,7 @@ from PIL import Image
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example, Video
+from spatialvlm.files import video
 from spatialvlm.tasks.vsi import data as vsibench
 
 
@@ -75,8 +75,8 @@ def test_a_scene_is_decoded_once(tmp_path, monkeypatch):
     scenes = [("scannet", f"scene000{number}_00") for number in (1, 2, 1, 1)]
     for _, scene in set(scenes):
         videos.write(tmp_path / f"scannet/{scene}.mp4")
-    opened, opening = [], av.open
-    monkeypatch.setattr(av, "open", lambda name, *rest: opened.append(name) or opening(name, *rest))
+    opened, decode = [], video.frames
+    monkeypatch.setattr(video, "frames", lambda file, *rest: opened.append(file) or decode(file, *rest))
     first = shown(asked(*scenes), tmp_path)
     assert len(opened) == 2 and first[0].images is first[2].images
     again = shown(asked(*scenes), tmp_path)
@@ -130,9 +130,9 @@ def hub(tmp_path, monkeypatch) -> Path:
 
 def test_the_hubs_archives_are_unpacked_scene_by_scene(tmp_path, hub, cache):
     scene = ("scannet", "scene0001_00")
-    video = videos.write(tmp_path / "scene0001_00.mp4")
+    made = videos.write(tmp_path / "scene0001_00.mp4")
     with zipfile.ZipFile(hub / "scannet.zip", "w") as archive:
-        archive.write(video, "scannet/scene0001_00.mp4")
+        archive.write(made, "scannet/scene0001_00.mp4")
         archive.writestr("scannet/other.mp4", b"not wanted")
     (made,) = shown(asked(scene), None)
     assert greys(made) == [0, 3, 7, 11]

@@ -25,7 +25,7 @@ import shutil
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -374,42 +374,64 @@ def fetch(names: Sequence[Scene], hub_id: str) -> dict[Scene, Path]:
     return files
 
 
-def sampled_frames(videos: Mapping[Name, Path], num_frames: int) -> dict[Name, Video]:
+def sampled_frames(
+    videos: Mapping[Name, Path], num_frames: int, broken: dict[Path, str] | None = None
+) -> dict[Name, Video]:
     """The frames of every video or folder of images, by its name.
 
     Videos are decoded on all cores, once: their frames stay as PNG files in the user's cache.
 
+    Args:
+        broken: where given, a broken video is not refused: what is wrong with it is put here.
+
     Raises:
         UserError: a broken video, a folder without images.
     """
-    files = [file for file in videos.values() if not file.is_dir() and not _cached(file, num_frames).is_dir()]
+    files = {file for file in videos.values() if not file.is_dir() and not _cached(file, num_frames).is_dir()}
+    errors = {}
+    for file, error in _all_decoded(sorted(files), num_frames):
+        if error and broken is None:
+            raise UserError(error)
+        if error:
+            errors[file] = error
+    if broken is not None:
+        broken.update(errors)
+    return {name: _frames(file, num_frames) for name, file in videos.items() if file not in errors}
+
+
+def _all_decoded(files: Sequence[Path], num_frames: int) -> Iterator[tuple[Path, str | None]]:
+    """Decode videos; yields each with what is wrong with it, None where nothing is."""
     decode = partial(_decode, num_frames=num_frames)
-    if len(files) > 2:
-        with ProcessPoolExecutor(min(os.cpu_count() or 1, len(files))) as pool:
-            for _ in tqdm(pool.map(decode, files), "videos", len(files), unit="video"):
-                pass
-    else:
-        for file in files:
-            decode(file)
-    return {name: _frames(file, num_frames) for name, file in videos.items()}
+    if len(files) <= 2:
+        yield from zip(files, map(decode, files), strict=True)
+        return
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(files))) as pool:
+        bar = tqdm(pool.map(decode, files), "videos", len(files), unit="video")
+        yield from zip(files, bar, strict=True)
 
 
 def _cached(file: Path, num_frames: int) -> Path:
     """The folder of a video's frames; another one when the video changes."""
     status = file.stat()
-    state = f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {num_frames}"
+    # 2: since all frames are as a player shows them
+    state = f"2 {file.resolve()} {status.st_size} {status.st_mtime_ns} {num_frames}"
     code = hashlib.sha256(state.encode()).hexdigest()[:16]
     return cache_folder() / "frames" / f"{file.stem}-{code}"
 
 
-def _decode(file: Path, num_frames: int) -> None:
-    """Decode a video's frames into their folder, which is there whole or not at all."""
-    folder, frames = _cached(file, num_frames), video.frames(file, num_frames)
+def _decode(file: Path, num_frames: int) -> str | None:
+    """Decode a video into its folder, which is there whole or not at all; returns what is wrong."""
+    try:
+        frames = video.frames(file, num_frames)
+    except UserError as error:
+        return str(error)
+    folder = _cached(file, num_frames)
     with disk_errors(folder, CACHE_ELSEWHERE), whole(folder, shared=True) as aside:
         aside.mkdir()
         for index, image in zip(frames.indices, frames.images, strict=True):
             image.save(aside / f"{index:06}.png", compress_level=1)
         (aside / FRAME_LIST).write_text(json.dumps({"interval": frames.interval}), encoding="utf-8")
+    return None
 
 
 def _frames(file: Path, num_frames: int) -> Video:

@@ -142,6 +142,7 @@ def load(
     tested_rooms = set(map(room_of, tested))
     seen: dict[str, str] = {}
     existing: set[Path] = set()
+    broken: dict[Path, str] = {}
 
     def usable(number: int) -> bool:
         where, each = table[number]
@@ -162,12 +163,21 @@ def load(
                 message = f"{where}: its frame {frame} is not there; add it or remove the row"
                 raise RowError(message, "missing frame")
             existing.add(frame)
+            if frame in broken:
+                raise RowError(f"{where}: its {broken[frame]}", "broken video")
         seen[example.id] = where
         return True
 
     chosen = usable_rows(spread, usable, f"{path} {split}", training=training)
     videos = {path: path for path in sorted(existing) if path.suffix.lower() in video.VIDEO_SUFFIXES}
-    films = distributed.on_main(lambda: vsibench.sampled_frames(videos, num_frames))
+
+    def decode() -> tuple[dict[Path, Video], dict[Path, str]]:
+        return vsibench.sampled_frames(videos, num_frames, found := {}), found
+
+    films, broken = distributed.on_main(decode)
+    if broken:  # which is known only now: after all that takes less time
+        seen.clear()
+        chosen = usable_rows(spread, usable, f"{path} {split}", training=training)
 
     def make(number: int) -> Example:
         where, each = table[number]
