@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from reprlib import Repr
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class UserError(Exception):
@@ -23,6 +27,11 @@ class RowError(UserError):
 
     def __str__(self) -> str:
         return self.message
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: on one line, and short however large or deep it is."""
+    return _SHORT.repr(value)
 
 
 def first_line(error: BaseException) -> str:

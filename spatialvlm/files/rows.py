@@ -6,10 +6,14 @@ wraps them, and are decoded when they are looked at.
 
 from __future__ import annotations
 
+import ast
 import io
+import json
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ from PIL import Image
 
 from spatialvlm import text_files
 from spatialvlm.disk import disk_errors
-from spatialvlm.errors import RowError, UserError
+from spatialvlm.errors import RowError, UserError, shown
 from spatialvlm.example import BROKEN_IMAGE
 from spatialvlm.files import hub
 from spatialvlm.files.hub import SUFFIXES
@@ -50,7 +54,7 @@ class Rows(Sequence[tuple[str, Row]]):
         at = bisect_right(self.ends, index)
         name, table = self.tables[at]
         number = index - (self.ends[at - 1] if at else 0)
-        return f"{name} row {number}", table[number]
+        return f"{name} row {number}", {key: _plain(value) for key, value in table[number].items()}
 
 
 def read(path: str | Path, split: str, config: str | None = None) -> Rows:
@@ -176,6 +180,16 @@ class _Table(Sequence[Row]):
         return self.table[index].to_pylist()[0]
 
 
+# ---- fields of a row: what was meant, whatever pandas, JSON or a spreadsheet made of it
+
+
+def _plain(value: Any) -> Any:
+    """None for NaN, which pandas makes of it; a number for a Decimal."""
+    if isinstance(value, Decimal):
+        value = int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def need(row: Any, name: str, where: str) -> Any:
     """A required field that is not empty. Raises RowError naming row and field."""
     value = row.get(name) if isinstance(row, dict) else None
@@ -192,9 +206,78 @@ def text(row: Any, name: str, where: str) -> str:
 def as_text(value: Any, name: str, where: str) -> str:
     """A value that must be a non-empty text, unchanged. Raises RowError naming row and field."""
     if not isinstance(value, str) or not value.strip():
-        message = f"{where}: '{name}' must be a text, not {value!r}; fix or remove the row"
+        message = f"{where}: '{name}' must be a text, not {shown(value)}; fix or remove the row"
+        raise RowError(message, f"'{name}' is no text")
+    if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
+        message = f"{where}: '{name}' holds half a character (a lone surrogate); fix or remove the row"
         raise RowError(message, f"'{name}' is no text")
     return value
+
+
+def as_texts(value: Any, name: str, where: str) -> list[str]:
+    """A list of non-empty texts, as a list or as the text that JSON or Python makes of one.
+
+    Whole numbers in it are written in digits. Raises RowError naming row and field.
+    """
+    found = _list_in(value) if isinstance(value, str) else value
+    if not isinstance(found, list | tuple):
+        message = f"{where}: '{name}' must be a list of texts, not {shown(value)}; fix or remove the row"
+        raise RowError(message, f"'{name}' is no list of texts")
+    return [as_word(each, name, where) for each in found]
+
+
+def _list_in(text: str) -> Any:
+    """What a text holds that JSON or Python's `str` wrote; None where it is neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return value if str(value) == text.strip() else None  # numpy's ['a' 'b'] would be one text
+
+
+def as_word(value: Any, name: str, where: str) -> str:
+    """A text, unchanged, or a number as people write it: 3 for 3.0. Raises RowError naming row and field."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        value = str(value)
+    return as_text(value, name, where)
+
+
+def as_whole(value: Any, name: str, where: str) -> int:
+    """A whole number, also one written as 3.0 or "3". Raises RowError naming row and field."""
+    written = _WHOLE.fullmatch(value) if isinstance(value, str) else None
+    if written or (isinstance(value, float) and value.is_integer()):
+        value = int(written[1]) if written else int(value)
+    if type(value) is not int or abs(value) >= 2**63:
+        message = f"{where}: '{name}' must be a whole number, not {shown(value)}; correct or remove the row"
+        raise RowError(message, f"'{name}' is no whole number")
+    return value
+
+
+def as_yes_no(value: Any, name: str, where: str) -> bool:
+    """A boolean, also as 1 or 0, or as a text. Raises RowError naming row and field."""
+    written = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(written, str | int | float) and written in _YES_NO:
+        return _YES_NO[written]
+    message = f"{where}: '{name}' must be 0 or 1, not {shown(value)}; correct or remove the row"
+    raise RowError(message, f"'{name}' is not 0 or 1")
+
+
+def as_id(value: Any, name: str, where: str) -> str:
+    """An id as text, a whole number or a text: 12 for 12.0. Raises RowError naming row and field."""
+    if isinstance(value, str):
+        return as_text(value, name, where).strip()
+    return str(as_whole(value, name, where))
+
+
+_WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(?:\.0*)?\s*")
+_YES_NO = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False, 1: True, 0: False}
+_YES_NO |= {"1.0": True, "0.0": False}
 
 
 def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image | Path:
@@ -227,8 +310,18 @@ def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image 
 
 def require_files(images: Iterable[Image.Image | Path], where: str) -> None:
     """Raise RowError naming the first image that is a path and not there."""
-    if gone := [image for image in images if isinstance(image, Path) and not image.is_file()]:
-        raise RowError(f"{where}: image {gone[0]} does not exist; add it or remove the row", "no image")
+    if gone := [image for image in images if isinstance(image, Path) and not is_file(image)]:
+        name = str(gone[0])
+        name = name if len(name) <= 200 else f"{name[:100]}... ({len(name):,} characters)"
+        raise RowError(f"{where}: image {name} does not exist; add it or remove the row", "no image")
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False of a name that none can have, such as an image in base64."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _check_whole(content: bytes | bytearray) -> None:

@@ -282,7 +282,7 @@ def test_no_photograph_at_all(server, tmp_path):
         ("count", -1),
         ("count", 2.5),
         ("count", float("nan")),
-        ("count", "3"),
+        ("count", "three"),
         ("count", True),
         ("count", None),
         ("label", " "),

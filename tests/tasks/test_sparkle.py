@@ -471,7 +471,7 @@ def written(folder, **changed):
         ({"answer": "upwards"}, "row 1: 'answer' 'upwards' is none of a question of"),
         ({"question": "Is the direction from N1 to N99 left?"}, "row 1: 'N99' is asked about"),
         ({"task": "directions"}, "row 1: 'task' 'directions' is none of this data set"),
-        ({"options": ["N1", None]}, "row 1: 'options' must be a list of labels"),
+        ({"options": ["N1", None]}, "row 1: 'options' must be a text, not None"),
         ({"answer_type": "label"}, "row 1: 'answer_type' and 'capability' are not those of"),
         ({"nodes": None}, "row 1 has no 'nodes'"),
         ({"nodes": [{"label": "N1", "x": math.nan, "y": 1.0}]}, "row 1: 'nodes' must be different labels"),

@@ -305,7 +305,8 @@ def test_rows_without_frames_cannot_be_looked_at(tmp_path):
         ({"answer": "ghost"}, "'answer' 'ghost' is none of: "),
         ({"labels": None}, "'labels' must be a list of texts, not None"),
         ({"frames": None}, "'frames' must be a list of texts, not None"),
-        ({"frames": [1]}, "'frames' must be a list of texts"),
+        ({"frames": [1]}, "row 7: its frame .*1 is not there"),
+        ({"frames": [None]}, "'frames' must be a text"),
         ({"frames": ["gone.png"]}, "row 7: its frame .*gone.png is not there"),
     ]
     + [

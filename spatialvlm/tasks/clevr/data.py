@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, Literal
 
 from spatialvlm import text_files
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, shown
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
@@ -266,10 +266,12 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
                 return examples
             where = f"{file} row {number}"
             text, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
-            program = row.get("program")
+            program = _program(row, where)
+            index = rows.as_id(row.get("question_index", number), "question_index", where)
+            named = rows.as_text(row.get("split", file.stem), "split", where)
             examples.append(
                 Example(
-                    id=f"clevr-{row.get('split', file.stem)}-{row.get('question_index', number)}",
+                    id=f"clevr-{named}-{index}",
                     images=(image_file(folder, name),),
                     question=text,
                     answer=_answer(row, "answer", where),
@@ -280,6 +282,19 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
     if not examples:
         raise UserError(f"{files[0]} holds no question")
     return examples
+
+
+def _program(row: rows.Row, where: str) -> list[dict[str, Any]] | None:
+    """The steps of a question; None where it has none. Raises UserError where they are something else."""
+    steps = row.get("program") or None
+    if steps is not None and not (
+        isinstance(steps, list)
+        and all(isinstance(step, dict) and isinstance(step.get("function"), str) for step in steps)
+    ):
+        raise UserError(
+            f"{where}: 'program' must be a list of steps with a 'function', not {shown(steps)}; correct it"
+        )
+    return steps
 
 
 # ---- Super-CLEVR's folder
@@ -340,7 +355,7 @@ def _superclevr_split(name: str) -> str | None:
 def _vehicle_example(folder: Path, where: str, number: int, row: Any) -> Example:
     question, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
     return Example(
-        id=f"superclevr-{row.get('question_index', number)}",
+        id=f"superclevr-{rows.as_id(row.get('question_index', number), 'question_index', where)}",
         images=(folder / "images" / name,),
         question=question,
         answer=_answer(row, "answer", where),
@@ -357,15 +372,13 @@ def _answer(row: Any, name: str, where: str) -> str:
     value = rows.need(row, name, where)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int):
-        value = str(value)
-    said = value.strip().lower() if isinstance(value, str) else ""
-    if not said or (
-        not said.replace(" ", "").isalpha() and not (said.isdecimal() and int(said) <= MAX_OBJECTS)
-    ):
+    said = rows.as_word(value, name, where).strip().lower()
+    said = {"true": "yes", "false": "no"}.get(said, said)
+    said = said.removesuffix(".0")
+    if said not in COUNTS and not said.replace(" ", "").isalpha():
         raise UserError(
-            f"{where}: '{name}' must be yes or no, a count from 0 to {MAX_OBJECTS} or a word, not {value!r}; "
-            "correct or remove the row"
+            f"{where}: '{name}' must be yes or no, a count from 0 to {MAX_OBJECTS} or a word, not "
+            f"{shown(value)}; correct or remove the row"
         )
     return said
 

@@ -234,9 +234,7 @@ def _asked(row: Any, where: str) -> _Asked:
     question, answer, name = (text(row, field, where) for field in ("question", "answer", "image_filename"))
     if answer not in ANSWERS:
         raise UserError(f"{where}: 'answer' {answer!r} is none of CLEVR's 28; correct or remove the row")
-    number = rows.need(row, "question_index", where)
-    if type(number) is not int:
-        raise UserError(f"{where}: 'question_index' must be a whole number, not {number!r}")
+    number = rows.as_whole(rows.need(row, "question_index", where), "question_index", where)
     return _Asked(question, intern(answer), intern(name), number)  # some words, many times
 
 

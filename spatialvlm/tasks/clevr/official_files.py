@@ -18,7 +18,7 @@ import ijson
 from tqdm import tqdm
 
 from spatialvlm import text_files
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, shown
 from spatialvlm.files import rows
 from spatialvlm.worlds.clevr.facts import VALUES, Scene
 
@@ -105,13 +105,13 @@ def check_scene(scene: Any, where: str) -> None:
     text(scene, "image_filename", where)
     things = rows.need(scene, "objects", where)
     if not isinstance(things, list):
-        raise UserError(f"{where}: 'objects' must be a list, not {things!r}")
+        raise UserError(f"{where}: 'objects' must be a list, not {shown(things)}")
     for number, thing in enumerate(things):
         spot = f"{where} object {number}"
         for field, values in VALUES.items():
             value = rows.need(thing, field, spot)
             if value not in values:
-                raise UserError(f"{spot}: '{field}' is {value!r}, not one of {', '.join(values)}")
+                raise UserError(f"{spot}: '{field}' is {shown(value)}, not one of {', '.join(values)}")
         _vector(thing, "3d_coords", spot)
     ways = rows.need(scene, "directions", where)
     right, left, behind, front = (
@@ -128,7 +128,7 @@ def _vector(holder: Any, field: str, where: str) -> list[float]:
     value = rows.need(holder, field, where)
     numbers = isinstance(value, list) and all(type(c) in (int, float) and math.isfinite(c) for c in value)
     if not numbers or len(value) != 3:
-        raise UserError(f"{where}: '{field}' must be three numbers, not {value!r}")
+        raise UserError(f"{where}: '{field}' must be three numbers, not {shown(value)}")
     return value
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spatialvlm.errors import RowError, UserError
+from spatialvlm.errors import RowError, UserError, shown
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.exclusion import usable_rows
@@ -125,12 +125,10 @@ def _answer(row: rows.Row, where: str) -> str:
     value = _value(row, "answer", where)
     if isinstance(value, bool):
         value = "yes" if value else "no"
-    if isinstance(value, float) and value.is_integer():  # what pandas makes of a column of counts with gaps
-        value = int(value)
-    text = str(value) if isinstance(value, int | str) else ""
+    text = rows.as_word(value, "answer", where)
     tagged = inside_answer_tags(text)
     answer = text.split("</think>")[-1].strip() if tagged is None else tagged
     if not answer or "<think>" in answer:
-        message = f"{where} has no answer, but {str(value)[:80]!r}; fix or remove the row"
+        message = f"{where} has no answer, but {shown(value)}; fix or remove the row"
         raise RowError(message, "no answer")
     return answer

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from spatialvlm.disk import cache_folder, disk_errors, whole
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, shown
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.downloads import THREADS, DownloadError, download
@@ -81,14 +81,14 @@ def _checked(where: str, row: rows.Row) -> tuple[str, str, int, str]:
     """(link, sha256, count, label) of a row. Raises UserError where one cannot be."""
     link, code, count, label = (rows.need(row, name, where) for name in COLUMNS)
     if not (isinstance(link, str) and re.match(r"https?://.", link)):
-        raise UserError(f"{where}: 'image_url' {link!r} is no web address; correct or remove the row")
+        raise UserError(f"{where}: 'image_url' {shown(link)} is no web address; correct or remove the row")
     if not (isinstance(code, str) and re.fullmatch(r"[0-9a-f]{64}", code)):
-        raise UserError(f"{where}: 'image_sha256' {code!r} is no sha256 in hex; correct or remove the row")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise UserError(f"{where}: 'count' {count!r} is no whole number from 0 on; correct or remove the row")
-    if not (isinstance(label, str) and label.strip()):
-        raise UserError(f"{where}: 'label' {label!r} names nothing; correct or remove the row")
-    return link, code, count, label.strip()
+        raise UserError(
+            f"{where}: 'image_sha256' {shown(code)} is no sha256 in hex; correct or remove the row"
+        )
+    if (count := rows.as_whole(count, "count", where)) < 0:
+        raise UserError(f"{where}: 'count' {count} is no whole number from 0 on; correct or remove the row")
+    return link, code, count, rows.as_text(label, "label", where).strip()
 
 
 def _say(found: Sequence[Any], reasons: dict[str, str], folder: Path, quiet: bool) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.errors import UserError, require_at_least, shown
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
@@ -23,6 +23,7 @@ HUB_ID = "nyu-visionx/CV-Bench"
 TASKS_2D, TASKS_3D = ("Count", "Relation"), ("Depth", "Distance")
 HALVES = {"2D": TASKS_2D, "3D": TASKS_3D}  # the hub's configurations of one file each
 EMBEDDED_SIZE = 800  # questions of the embedded test, where no limit is given
+SOURCES = ("ADE20K", "COCO", "Omni3D")
 COLUMNS = ("task", "image", "question", "choices", "answer", "prompt", "source")
 
 
@@ -94,26 +95,30 @@ def _check(where: str, row: dict[str, Any]) -> None:
     for name in ("task", "question", "answer", "prompt", "source"):
         rows.text(row, name, where)
     rows.as_image(rows.need(row, "image", where), where)
-    choices = rows.need(row, "choices", where)
-    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
-        raise UserError(
-            f"{where}: 'choices' must be a list of texts, not {choices!r}; correct or remove the row"
-        )
-    letters = [f"({chr(65 + number)})" for number in range(len(row["choices"]))]
+    for name, known in (("task", CVBENCH_TASKS), ("source", SOURCES)):
+        if row[name] not in known:
+            among = ", ".join(known)
+            raise UserError(
+                f"{where}: '{name}' {shown(row[name])} is none of {among}; correct or remove the row"
+            )
+    if "idx" in row:
+        rows.as_id(rows.need(row, "idx", where), "idx", where)
+    choices = rows.as_texts(rows.need(row, "choices", where), "choices", where)
+    letters = [f"({chr(65 + number)})" for number in range(len(choices))]
     if len(letters) < 2 or row["answer"] not in letters:
         raise UserError(
-            f"{where}: answer {row['answer']!r} is not one of the letters of its {len(letters)} choices"
+            f"{where}: answer {shown(row['answer'])} is not one of the letters of its {len(letters)} choices"
         )
 
 
 def _example(index: int, where: str, row: dict[str, Any], folder: Path | None) -> Example:
     return Example(
-        id=f"cvbench-{row.get('idx', index)}",
+        id=f"cvbench-{rows.as_id(row.get('idx', index), 'idx', where)}",
         images=(rows.as_image(row["image"], where, folder),),
         question=row["question"],
         answer=row["answer"],
         task=row["task"],
-        choices=tuple(row["choices"]),
+        choices=tuple(rows.as_texts(row["choices"], "choices", where)),
         prompt=row["prompt"],
         meta={"source": row["source"]},
     )

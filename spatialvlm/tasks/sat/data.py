@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from spatialvlm.errors import RowError, UserError
+from spatialvlm.errors import RowError, UserError, shown
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.exclusion import usable_rows
@@ -163,17 +163,18 @@ def _example(
 ) -> Example:
     question = rows.as_text(rows.need(row, "question", where), "question", where)
     kind = rows.as_text(rows.need(row, "question_type", where), "question_type", where)
-    listed = rows.need(row, "answers", where)
-    if not isinstance(listed, list | tuple) or len(listed) < 2:
-        message = f"{where}: 'answers' must be a list of two or more, not {listed!r}"
+    listed = rows.as_texts(rows.need(row, "answers", where), "answers", where)
+    if len(listed) < 2:
+        message = f"{where}: 'answers' must be a list of two or more, not {shown(listed)}"
         raise RowError(message, "'answers' is no list of two or more")
-    choices = list(dict.fromkeys(rows.as_text(choice, "answers", where) for choice in listed))
+    choices = list(dict.fromkeys(listed))
     right = choices[0]
     if not 2 <= len(choices) <= len(LETTERS):
         message = f"{where}: 'answers' has {len(choices)} different choices; 2 to {len(LETTERS)} can be"
         raise RowError(message, "too few or too many choices")
-    if (said := rows.need(row, "correct_answer", where)) != right:
-        message = f"{where}: 'correct_answer' {said!r} is not the first of 'answers', {right!r}"
+    said = rows.as_word(rows.need(row, "correct_answer", where), "correct_answer", where)
+    if said != right:
+        message = f"{where}: 'correct_answer' {shown(said)} is not the first of 'answers', {shown(right)}"
         raise RowError(message, "'correct_answer' is not the first of 'answers'")
     rng.shuffle(choices)
     form = choose_answer_form(rng, answer_form)

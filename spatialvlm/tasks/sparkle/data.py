@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from spatialvlm.errors import RowError, UserError, require_at_least
+from spatialvlm.errors import RowError, UserError, require_at_least, shown
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.exclusion import usable_rows
@@ -342,7 +342,7 @@ def read(
     def usable(number: int) -> bool:
         where, each = table[number]
         if not known(task := rows.text(each, "task", where)):
-            message = f"{where}: 'task' {task!r} is none of this data set; correct or remove the row"
+            message = f"{where}: 'task' {shown(task)} is none of this data set; correct or remove the row"
             raise RowError(message, "unknown 'task'")
         if not wanted(task):
             return False
@@ -364,16 +364,15 @@ def read(
 
 def _from_row(named: tuple[str, rows.Row]) -> Example:
     where, each = named
-    texts = {name: rows.text(each, name, where) for name in TEXTS}
+    texts = {name: rows.text(each, name, where) for name in TEXTS if name != "answer"}
+    texts["answer"] = rows.as_word(rows.need(each, "answer", where), "answer", where).strip()
     nodes = _nodes(rows.need(each, "nodes", where), where)
     meta: dict[str, Any] = {name: texts[name] for name in ("capability", "answer_type")}
-    options = [] if each.get("options") is None else each["options"]
-    if not isinstance(options, list) or not all(isinstance(label, str) for label in options):
-        raise RowError(f"{where}: 'options' must be a list of labels, not {options!r}", "invalid 'options'")
+    options = rows.as_texts(each.get("options") or [], "options", where)
     meta |= {"options": tuple(options), "nodes": nodes}
     if each.get("optimum") is not None:
         if not (isinstance(each["optimum"], float | int) and 0 < each["optimum"] < math.inf):
-            message = f"{where}: 'optimum' must be a length, not {each['optimum']!r}"
+            message = f"{where}: 'optimum' must be a length, not {shown(each['optimum'])}"
             raise RowError(message, "invalid 'optimum'")
         meta["optimum"] = float(each["optimum"])
     if each.get("edges") is not None:
@@ -381,7 +380,7 @@ def _from_row(named: tuple[str, rows.Row]) -> Example:
         edges = each["edges"] if isinstance(each["edges"], list) else [each["edges"]]
         for edge in (*edges, [meta["start"], meta["end"]]):
             if not isinstance(edge, list) or len(edge) != 2 or not all(label in [*nodes] for label in edge):
-                message = f"{where}: 'edges', 'start' and 'end' must be among its nodes, not {edge!r}"
+                message = f"{where}: 'edges', 'start' and 'end' must be among its nodes, not {shown(edge)}"
                 raise RowError(message, "invalid 'edges'")
         meta["edges"] = [tuple(edge) for edge in each["edges"]]
     return Example(
@@ -401,7 +400,8 @@ def _nodes(listed: Any, where: str) -> dict[str, tuple[float, float]]:
         )
         if not on_plane or not isinstance(label, str) or label in nodes:
             message = (
-                f"{where}: 'nodes' must be different labels with x and y from 0 to {PLANE:g}, not {node!r}"
+                f"{where}: 'nodes' must be different labels with x and y from 0 to {PLANE:g}, not "
+                f"{shown(node)}"
             )
             raise RowError(message, "invalid 'nodes'")
         nodes[label] = (float(point[0]), float(point[1]))

@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from spatialvlm import text_files
 from spatialvlm.disk import CACHE_ELSEWHERE, cache_folder, disk_errors, whole
-from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.errors import UserError, require_at_least, shown
 from spatialvlm.example import Example, Video
 from spatialvlm.files import hub, rows, video
 
@@ -192,7 +192,7 @@ def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Ca
             f"--subset: the rows of {path} have no column 'pruned' and {file} is not there; give the hub's "
             f"{PRUNED_IDS} with --pruned_ids"
         )
-    known = {str(row.get("id")) for _, row in table}
+    known = {rows.as_id(rows.need(row, "id", where), "id", where) for where, row in table}
     named = dict(_pruned_id(line, f"{file} line {number}", known) for number, line in text_files.lines(file))
     if not named.keys() & known:
         raise UserError(f"{file} names no id that {path} has; give both of one version")
@@ -202,7 +202,7 @@ def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Ca
             f"first is {unknown[0]}",
             file=sys.stderr,
         )
-    return lambda where, row: str(row["id"]) in named
+    return lambda where, row: rows.as_id(row["id"], "id", where) in named
 
 
 def _pruned_id(line: str, where: str, known: Collection[str]) -> tuple[str, str]:
@@ -214,11 +214,7 @@ def _pruned_id(line: str, where: str, known: Collection[str]) -> tuple[str, str]
 
 
 def _pruned(where: str, row: rows.Row) -> bool:
-    if type(row.get("pruned")) is not bool:
-        raise UserError(
-            f"{where}: 'pruned' must be true or false, not {row.get('pruned')!r}; correct the row"
-        )
-    return row["pruned"]
+    return rows.as_yes_no(rows.need(row, "pruned", where), "pruned", where)
 
 
 def _example(where: str, row: rows.Row, mode: Mode) -> Example:
@@ -226,27 +222,26 @@ def _example(where: str, row: rows.Row, mode: Mode) -> Example:
         raise UserError(f"{where} has no column 'options'; VSI-Bench's own columns are needed")
     for name in COLUMNS:
         value = rows.need(row, name, where)
-        if name not in ("id", "ground_truth") and not (isinstance(value, str) and value.strip()):
-            raise UserError(f"{where}: '{name}' must be a text, not {value!r}; correct or remove the row")
-    if type(row["id"]) not in (int, str):
-        raise UserError(f"{where}: 'id' must be a whole number or a text, not {row['id']!r}")
+        if name not in ("id", "ground_truth"):
+            rows.as_text(value, name, where)
     kind = row["question_type"]
     if kind not in CHOICE_TYPES + NUMBER_TYPES:
         known = ", ".join(CHOICE_TYPES + NUMBER_TYPES)
-        raise UserError(f"{where}: 'question_type' {kind!r} is none of VSI-Bench's: {known}")
+        raise UserError(f"{where}: 'question_type' {shown(kind)} is none of VSI-Bench's: {known}")
     if kind in CHOICE_TYPES:
         choices = _choices(row["options"], where)
         answer = row["ground_truth"]
         if answer not in tuple(LETTERS[: len(choices)]):
             raise UserError(
-                f"{where}: 'ground_truth' {answer!r} is not the letter of one of its {len(choices)} options"
+                f"{where}: 'ground_truth' {shown(answer)} is not the letter of one of its "
+                f"{len(choices)} options"
             )
     else:
-        if row["options"] is not None:
-            raise UserError(f"{where}: {kind} asks for a number, but 'options' are {row['options']!r}")
+        if row["options"] not in (None, "", "[]") and row["options"] != []:
+            raise UserError(f"{where}: {kind} asks for a number, but 'options' are {shown(row['options'])}")
         choices, answer = None, _number(row["ground_truth"], where)
     return Example(
-        id=f"vsibench-{row['id']}",
+        id=f"vsibench-{rows.as_id(row['id'], 'id', where)}",
         images=(Path(row["dataset"], f"{row['scene_name']}.mp4"),),
         question=row["question"],
         answer=answer,
@@ -259,23 +254,26 @@ def _example(where: str, row: rows.Row, mode: Mode) -> Example:
 
 def _choices(options: Any, where: str) -> tuple[str, ...]:
     """Options without the letters that they must begin with, in order."""
-    if not isinstance(options, list | tuple) or not 2 <= len(options) <= len(LETTERS):
-        raise UserError(f"{where}: 'options' must be a list of two or more, not {options!r}")
-    for letter, option in zip(LETTERS, options, strict=False):
-        if not isinstance(option, str) or not option.startswith(f"{letter}. ") or not option[3:].strip():
-            raise UserError(f"{where}: option {option!r} must begin with '{letter}. ' and have a text")
-    return tuple(option[3:].strip() for option in options)
+    listed = [] if options is None else rows.as_texts(options, "options", where)
+    if not 2 <= len(listed) <= len(LETTERS):
+        raise UserError(f"{where}: 'options' must be a list of two or more, not {shown(options)}")
+    for letter, option in zip(LETTERS, listed, strict=False):
+        if not option.startswith(f"{letter}. ") or not option[3:].strip():
+            raise UserError(f"{where}: option {shown(option)} must begin with '{letter}. ' and have a text")
+    return tuple(option[3:].strip() for option in listed)
 
 
 def _number(value: Any, where: str) -> str:
     """A number above 0, relative to which an error can be measured, as text."""
     try:
         number = float(value) if isinstance(value, str | int | float) and value is not True else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     if not (math.isfinite(number) and number > 0):
-        raise UserError(f"{where}: 'ground_truth' must be a number above 0, not {value!r}; correct the row")
-    return str(value)
+        raise UserError(
+            f"{where}: 'ground_truth' must be a number above 0, not {shown(value)}; correct the row"
+        )
+    return rows.as_word(value, "ground_truth", where)
 
 
 # ---- frames

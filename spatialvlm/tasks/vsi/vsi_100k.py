@@ -14,11 +14,10 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pyarrow as pa
 
-from spatialvlm.errors import RowError, UserError, require_at_least
+from spatialvlm.errors import RowError, UserError, require_at_least, shown
 from spatialvlm.evaluation.benchmark import Benchmark, Parsed, Rule, micro_and_mean
 from spatialvlm.example import Example, Video
 from spatialvlm.files import rows, video
@@ -159,7 +158,7 @@ def load(
             message = f"{where} has no frames to show; make the data with --frames FOLDER"
             raise RowError(message, "no frames")
         for frame in example.images if each["frames"] else ():
-            if frame not in existing and not frame.is_file():
+            if frame not in existing and not rows.is_file(frame):
                 message = f"{where}: its frame {frame} is not there; add it or remove the row"
                 raise RowError(message, "missing frame")
             existing.add(frame)
@@ -189,19 +188,23 @@ def load(
 
 
 def _example(where: str, each: rows.Row, folder: Path | None, num_frames: int) -> Example:
-    id, source, scene, of, kind, question, answer = (rows.text(each, name, where) for name in TEXTS)
+    source, scene, of, kind, question = (rows.text(each, name, where) for name in TEXTS[1:-1])
+    id = rows.as_id(rows.need(each, "id", where), "id", where)
+    answer = rows.as_word(rows.need(each, "answer", where), "answer", where).strip()
     if kind not in TEMPLATES or family(kind) != of:
-        message = f"{where}: 'question_type' {kind!r} is none of VSI-100k's of family {of!r}"
+        message = f"{where}: 'question_type' {shown(kind)} is none of VSI-100k's of family {of!r}"
         raise RowError(message, "invalid 'question_type'")
     meta = {"family": of, "scene": scene, "source": source}
     if of in WORDS:
         meta["vocabulary"] = DIRECTION_WORDS.get(kind) or tuple(_names(each, "labels", where)[1:])
         if answer not in meta["vocabulary"]:
             allowed = ", ".join(meta["vocabulary"])
-            message = f"{where}: 'answer' {answer!r} is none of: {allowed}; correct or remove the row"
+            message = f"{where}: 'answer' {shown(answer)} is none of: {allowed}; correct or remove the row"
             raise RowError(message, "'answer' is none of the words")
     elif _above_zero(answer) is None:
-        message = f"{where}: 'answer' must be a number above 0, not {answer!r}; correct or remove the row"
+        message = (
+            f"{where}: 'answer' must be a number above 0, not {shown(answer)}; correct or remove the row"
+        )
         raise RowError(message, "'answer' is no number above 0")
     frames = _names(each, "frames", where)
     frames = [frames[number] for number in video.uniform(len(frames), num_frames)]
@@ -210,11 +213,7 @@ def _example(where: str, each: rows.Row, folder: Path | None, num_frames: int) -
 
 
 def _names(each: rows.Row, name: str, where: str) -> list[str]:
-    value: Any = each.get(name)
-    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
-        message = f"{where}: '{name}' must be a list of texts, not {value!r}; correct or remove the row"
-        raise RowError(message, f"'{name}' is no list of texts")
-    return value
+    return rows.as_texts(each.get(name), name, where)
 
 
 def _above_zero(text: str) -> float | None:

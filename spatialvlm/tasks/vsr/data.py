@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import UserError, shown
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.downloads import cached, fetch
@@ -47,7 +47,6 @@ GROUPS = {
 }
 GROUP_OF = {relation: group for group, listed in GROUPS.items() for relation in listed.split(", ")}
 _SPLITS = {"train": ("train",), "dev": ("dev", "val"), "test": ("test",)}  # and what file names have for them
-_LABELS = {0: "no", 1: "yes"}
 
 Pair = tuple[str, str]  # the image's file name, the caption
 
@@ -108,7 +107,7 @@ def load(
             id=f"vsr-{_name(path, split)}-{number}",
             images=(cached(image) if isinstance(image, str) else image,),
             question=row["caption"],
-            answer=_LABELS[row["label"]],
+            answer="yes" if rows.as_yes_no(row["label"], "label", where) else "no",
             task=group(row["relation"]),
             prompt=vsr_prompt(row["caption"]),
             meta={"relation": row["relation"], "vocabulary": ("yes", "no"), "pair": pair(row)},
@@ -180,8 +179,7 @@ def _check(where: str, row: rows.Row) -> None:
         rows.need(row, name, where)
     for name in ("caption", "relation"):
         rows.as_text(row[name], name, where)
-    if type(row["label"]) is not int or row["label"] not in _LABELS:
-        raise UserError(f"{where}: 'label' must be 0 or 1, not {row['label']!r}; correct or remove the row")
+    rows.as_yes_no(row["label"], "label", where)
 
 
 def _image(where: str, row: rows.Row, folder: Path | None, must_be_there: bool) -> Any:
@@ -192,14 +190,14 @@ def _image(where: str, row: rows.Row, folder: Path | None, must_be_there: bool) 
     if not isinstance(value, str):
         return rows.as_image(value, where)
     places = [folder / part / value for part in ("", "train2017", "val2017")] if folder else []
-    if found := next((place for place in places if place.is_file()), None):
+    if found := next(filter(rows.is_file, places), None):
         return found
     if must_be_there:
-        raise UserError(f"{where}: image {value} is not in {folder}, nor in its train2017 or val2017")
+        raise UserError(f"{where}: image {value[:200]} is not in {folder}, nor in its train2017 or val2017")
     link = rows.need(row, "image_link", where)
     if not isinstance(link, str) or not link.startswith(("http://", "https://")):
         raise UserError(
-            f"{where}: 'image_link' must be a web address, not {link!r}; correct or remove the row"
+            f"{where}: 'image_link' must be a web address, not {shown(link)}; correct or remove the row"
         )
     return link
 

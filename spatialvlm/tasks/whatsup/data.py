@@ -26,7 +26,7 @@ from typing import Any
 from PIL import Image
 
 from spatialvlm import text_files
-from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.errors import UserError, require_at_least, shown
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples
@@ -153,18 +153,22 @@ def _read(file: Path) -> list:
 
 
 def _captions(value: Any, number: int, name: str, where: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = rows.as_texts(value, name, where)
     if not isinstance(value, list | tuple) or len(value) != number:
-        raise UserError(f"{where}: {name} must be {number} texts, not {value!r}; correct or remove the row")
+        raise UserError(
+            f"{where}: {name} must be {number} texts, not {shown(value)}; correct or remove the row"
+        )
     texts = tuple(rows.as_text(text, name, where).strip() for text in value)
     if len(set(texts)) < number:
         raise UserError(
-            f"{where}: {name} must differ from each other, not {value!r}; correct or remove the row"
+            f"{where}: {name} must differ from each other, not {shown(value)}; correct or remove the row"
         )
     return texts
 
 
 def _there(image: Path, where: str) -> Path:
-    if not image.is_file():
+    if not rows.is_file(image):
         raise UserError(f"{where}: its image {image} is missing; put it there, or remove the row")
     return image
 
@@ -174,7 +178,7 @@ def relation(caption: str, where: str) -> str:
     said = [name for name, words in RELATIONS.items() if words in caption]
     if len(said) != 1:
         raise UserError(
-            f"{where}: caption {caption!r} must say one of {', '.join(RELATIONS)}; correct the row"
+            f"{where}: caption {shown(caption)} must say one of {', '.join(RELATIONS)}; correct the row"
         )
     return said[0]
 
@@ -225,14 +229,14 @@ def _captioned(
     for number, row in enumerate(_read(file)[:limit]):
         where = f"{file} row {number}"
         if not isinstance(row, list) or len(row) != 3:
-            raise UserError(f"{where}: must be [image id, right caption, wrong caption], not {row!r}")
-        image_id = row[0]
-        if type(image_id) not in (int, str) or not str(image_id).isdigit():
+            raise UserError(f"{where}: must be [image id, right caption, wrong caption], not {shown(row)}")
+        image_id = rows.as_id(row[0], "image id", where)
+        if not (image_id.isascii() and image_id.isdigit()):
             raise UserError(
-                f"{where}: image id must be a number, not {image_id!r}; correct or remove the row"
+                f"{where}: image id must be a number, not {shown(row[0])}; correct or remove the row"
             )
         captions = _captions(row[1:], 2, "the captions", where)
-        image = _there(images / f"{str(image_id).zfill(digits)}.jpg", where)
+        image = _there(images / f"{image_id.zfill(digits)}.jpg", where)
         if first.setdefault((image, captions), number) != number:
             again.append(number)
         id, cluster = f"{name}-{number:05d}", f"{name}-image-{image_id}"
