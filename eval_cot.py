@@ -39,7 +39,10 @@ from spatialvlm.prompting.strategy import Aids, Exemplar, Strategy
 from spatialvlm.run_folder import Run, fingerprint
 
 # Arguments that change no answer, and so may differ when a study is resumed.
-NO_MATTER = (*MAY_DIFFER, "concurrency", "cache_dir", "timeout", "max_attempts", "price_in", "price_out")
+NO_MATTER = (
+    *(*MAY_DIFFER, "concurrency", "cache_dir", "timeout", "max_attempts"),
+    *("price_in", "price_out", "retry_refused"),
+)
 
 
 @dataclass
@@ -92,6 +95,8 @@ class Args(ServerArgs, loading.ModelArgs):
             raise UserError("--base_url needs --model, the model's name on that server")
         if self.base_url and (self.adapter or self.load_in_4bit):
             raise UserError("--adapter and --load_in_4bit are for local models, not for --base_url")
+        if self.retry_refused and not self.base_url:
+            raise UserError("--retry_refused is for servers (--base_url)")
 
 
 def worked_examples(args: Args, strategy: Strategy) -> tuple[Exemplar, ...]:
@@ -160,7 +165,9 @@ def main(args: Args) -> dict:
         client = LocalClient(model, processor, args.max_new_tokens, args.concurrency)
 
     prices = (args.price_in, args.price_out)
-    summary = study.run(client, examples, gold, strategy, aids, benchmark, rule, folder, prices)
+    summary = study.run(
+        client, examples, gold, strategy, aids, benchmark, rule, folder, prices, args.retry_refused
+    )
     print(f"{table(summary)}\n{study.counts_text(summary['strategy'])}\n")
     print(prompting_study.beside(args.benchmark, name, summary))
     print(f"written to {folder.folder}", flush=True)

@@ -155,6 +155,10 @@ class Run:
         """Append rows; they are on the disk when this returns."""
         self._append("predictions.jsonl", _jsonl(records), synced=True)
 
+    def replace_predictions(self, records: Sequence[Mapping]) -> None:
+        """Write predictions.jsonl with these rows alone."""
+        disk.write_text(self.folder / "predictions.jsonl", _jsonl(records))
+
     # ---- metrics
 
     def log(self, step: int, **metrics: float) -> None:

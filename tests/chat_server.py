@@ -10,15 +10,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
 
-Behave = Callable[[int, dict], str]  # (how often this very request came before, the request) -> what to do
+
+class Served(NamedTuple):
+    """A reply as it is sent; a body of another type than bytes or text is sent as JSON."""
+
+    body: Any
+    status: int = 200
+    headers: dict[str, str] = {}
+
+
+# (how often this very request came before, the request) -> what to do
+Behave = Callable[[int, dict], str | Served]
 
 
 class ChatServer:
     """What came in, and what was answered, by the content of the request.
 
     Args:
-        behave: what to do with a request: `answer`, or one of the faults in `_Handler`.
+        behave: what to do with a request: `answer`, one of the faults in `_Handler`, or what to send.
         say: (request) -> the reply's text; its last text where None.
     """
 
@@ -69,6 +80,12 @@ def one_each(faults: Sequence[str]) -> Behave:
     return behave
 
 
+def completion_of(message: dict, finish: object = "stop", **more: Any) -> dict:
+    """A completion of any message; `more` are fields of the whole."""
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
+    return completion("", "") | {"choices": [choice]} | more
+
+
 def key_of(request: dict) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
@@ -97,7 +114,13 @@ class _Handler(BaseHTTPRequestHandler):
             with state.lock:
                 state.at_a_time -= 1
 
-    def _do(self, what: str, request: dict, key: str) -> None:
+    def _do(self, what: str | Served, request: dict, key: str) -> None:
+        if isinstance(what, Served):
+            with self.state.lock:
+                self.state.answered[key] += 1
+            body = what.body if isinstance(what.body, str | bytes) else json.dumps(what.body)
+            self._send(what.status, body, what.headers)
+            return
         kind, _, figure = what.partition(" ")
         body = json.dumps(completion(self.state.say(request), "length" if kind == "long" else "stop"))
         if kind in ("answer", "long", "hold"):
@@ -121,10 +144,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, body[: len(body) // 2])
         elif kind == "no_choices":
             self._send(200, json.dumps({"id": "x", "choices": []}))
-        elif kind == "no_reason":
-            self._send(200, json.dumps(completion("half an ans", None)))
-        elif kind == "no_text":
-            self._send(200, json.dumps(completion(None, "stop")))
         elif kind == "page":
             self._send(200, "<html>maintenance</html>", kind="text/html")
         else:  # a status, and what Retry-After says
@@ -134,18 +153,23 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(
         self,
         status: int,
-        body: str,
+        body: str | bytes,
         headers: dict | None = None,
         promised: int | None = None,
         kind: str = "application/json",
     ) -> None:
+        content = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(promised or len(body.encode())))
+        if "Transfer-Encoding" in (headers or {}):
+            chunks = [content[at : at + 7] for at in range(0, len(content), 7)]
+            content = b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in [*chunks, b""])
+        else:
+            self.send_header("Content-Length", str(promised or len(content)))
         self.end_headers()
-        self.wfile.write(body.encode())
+        self.wfile.write(content)
 
 
 def completion(text: str | None, finish: str | None) -> dict:

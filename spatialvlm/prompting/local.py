@@ -11,6 +11,7 @@ PaliGemma attends to a prompt in both directions, so two that begin alike have n
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
@@ -32,6 +33,8 @@ FEATURES_KEPT = 2**28  # bytes of image features that stay in memory, on the mod
 
 class LocalClient:
     """Answers greedily, `batch_size` conversations at a time, which changes no answer in float32."""
+
+    patience = math.inf  # a first batch that is too long ends the study by itself
 
     def __init__(self, model, processor, max_new_tokens: int, batch_size: int = 16):
         self.model, self.processor = model, processor

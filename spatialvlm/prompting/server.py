@@ -4,6 +4,9 @@ Requests are chat completions at temperature 0, with images as PNG in data URLs.
 408, 409, 429, 5xx, time-outs and cut connections after growing pauses; an incomplete reply is treated as a
 502. Every complete reply goes into the cache before it is used, so that no request is paid for twice.
 
+A question that the server refuses (too long, filtered, ...) gets an empty reply with the reason; what is the
+server's own trouble (a wrong key, an unknown model, no answer) ends the study.
+
 The key comes from the environment variable OPENAI_API_KEY alone; it is neither printed nor stored.
 """
 
@@ -14,15 +17,18 @@ import hashlib
 import io
 import json
 import os
+import re
+import string
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import openai
 from PIL import Image
@@ -30,16 +36,36 @@ from PIL import Image
 from spatialvlm.disk import disk_errors, whole
 from spatialvlm.errors import UserError, require_above_zero, require_at_least
 from spatialvlm.example import open_image
-from spatialvlm.prompting.strategy import Conversation, Dialogue, Message, Reply
+from spatialvlm.prompting import replies
+from spatialvlm.prompting.strategy import (
+    FAILED,
+    REFUSED,
+    Conversation,
+    Dialogue,
+    Message,
+    Reply,
+    missing,
+)
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-FINISHED = ("stop", "length", "content_filter")
 RETRIED = (408, 409, 429)  # by the openai client, and 5xx
-FIELDS = {"text": str, "finish": str, "prompt_tokens": int, "completion_tokens": int}  # of a cached reply
-
-
-class Incomplete(Exception):
-    """A reply of which something is missing."""
+RESUME = "its replies so far are kept: run the same command again to resume"
+FIELDS = {  # of a cached reply: the first four always, the others where they hold something
+    "text": (str,),
+    "finish": (str,),
+    "prompt_tokens": (int, NoneType),
+    "completion_tokens": (int, NoneType),
+    "thoughts": (str,),
+    "refusal": (str,),
+    "without": (list,),
+}
+ALWAYS = tuple(FIELDS)[:4]
+# Other names of parameters, for servers that refuse the usual ones; None: leave it out, and what follows.
+OTHERWISE: dict[str, tuple[str | None, str]] = {
+    "max_tokens": ("max_completion_tokens", ""),
+    "temperature": (None, "its replies are sampled at its own temperature, not greedy, and vary"),
+    "seed": (None, "its replies may vary from run to run"),
+}
 
 
 class Cancelled(openai.OpenAIError):
@@ -61,6 +87,9 @@ class ServerArgs:
     max_attempts: int = field(default=8, metadata={"help": "maximum number of attempts per request"})
     price_in: float = field(default=0.0, metadata={"help": "price per million prompt tokens"})
     price_out: float = field(default=0.0, metadata={"help": "price per million completion tokens"})
+    retry_refused: bool = field(
+        default=False, metadata={"help": "send again what the server refused (too long, filtered, ...)"}
+    )
 
     def __post_init__(self) -> None:
         require_at_least(1, concurrency=self.concurrency, max_attempts=self.max_attempts)
@@ -87,23 +116,25 @@ class Cache:
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)  # fails before anything is paid for
 
-    def get(self, key: str) -> dict[str, Any] | None:
+    def get(self, key: str) -> Reply | None:
         """The cached reply, or None. Raises UserError for a damaged file."""
         path = self._path(key)
         if not path.exists():
             return None
         try:
             reply = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(reply, dict) or {name: type(reply[name]) for name in FIELDS} != FIELDS:
+            kept = {name: reply[name] for name in FIELDS if name in reply or name in ALWAYS}
+            if not all(type(value) in FIELDS[name] for name, value in kept.items()):
                 raise ValueError("no reply")
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}); delete that file to repeat the request") from None
-        return {name: reply[name] for name in FIELDS}
+        return Reply(**kept | {"without": tuple(kept.get("without", ()))})
 
-    def put(self, key: str, reply: Mapping[str, Any]) -> None:
+    def put(self, key: str, reply: Reply) -> None:
+        kept = {name: value for name, value in asdict(reply).items() if value or name in ALWAYS}
         path = self._path(key)
         with disk_errors(path), whole(path, shared=True) as aside:
-            aside.write_text(json.dumps(reply), encoding="utf-8")
+            aside.write_text(json.dumps(kept), encoding="utf-8")
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
@@ -112,12 +143,16 @@ class Cache:
 class ServerClient:
     """Holds conversations with a model on a server. Raises UserError for a key that cannot be one."""
 
+    patience = 10
+
     def __init__(self, args: ServerArgs, model: str, cache: Cache, max_new_tokens: int, seed: int = 0):
         self.args, self.model, self.cache = args, model, cache
         self.max_new_tokens, self.seed = max_new_tokens, seed
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise UserError(f"{KEY_VARIABLE} holds characters that no key has; set it again")
+        if len(self._key) >= 16 and args.base_url and self._key in args.base_url:  # shorter: no secret
+            raise UserError(f"--base_url must not hold the key; it comes from {KEY_VARIABLE}")
         hooks = {"request": [self._before_request], "response": [self._after_response]}
         self._openai = openai.OpenAI(
             base_url=args.base_url,
@@ -130,6 +165,8 @@ class ServerClient:
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}  # per request, so that identical ones are sent once
         self._counts: Counter[str] = Counter()
+        self._otherwise: dict[str, str | None] = {}  # parameters that the server does not take as they are
+        self._sent: set[str] = set()  # requests of this session, which `retry_refused` does not repeat
 
     def talk(
         self, conversations: Iterable[tuple[str, Conversation]]
@@ -140,7 +177,7 @@ class ServerClient:
         and cached.
 
         Raises:
-            UserError: the server refuses a request, or all attempts failed.
+            UserError: the server cannot be used, or all attempts failed.
         """
         running: set[Future] = set()
         self._stopping.clear()
@@ -159,14 +196,18 @@ class ServerClient:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _hold(self, id: str, conversation: Conversation) -> tuple[str, Dialogue]:
-        replies: list[Reply] = []
-        messages = next(conversation)
+        """A conversation to its end; one with a refused query has no answer, and nothing further is sent."""
+        held: list[Reply] = []
+        messages, refused = next(conversation), False
         while True:
-            replies.append(self.reply(messages))
+            if not refused:
+                held.append(self.reply(messages))
+                refused = _refused(held[-1])
             try:
-                messages = conversation.send(replies[-1].text)
+                messages = conversation.send("" if refused else held[-1].text)
             except StopIteration as end:
-                return id, Dialogue(end.value, tuple(replies))
+                outcome = replace(end.value, text="") if refused else end.value
+                return id, Dialogue(outcome, tuple(held))
 
     def facts(self) -> dict[str, int]:
         """Requests answered in this session, attempts that failed, replies from the cache."""
@@ -189,28 +230,72 @@ class ServerClient:
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
-            if cached := self.cache.get(key):
+            cached = self.cache.get(key)
+            again = self.args.retry_refused and key not in self._sent
+            if cached and not (again and _refused(cached)):
                 self._count("from_cache")
-                return Reply(**cached)
+                return cached
+            self._sent.add(key)
             reply = self._send(request)
-            self.cache.put(key, {name: getattr(reply, name) for name in FIELDS})
+            self.cache.put(key, reply)
             self._count("answered")
             return reply
 
     def _send(self, request: dict[str, Any]) -> Reply:
-        try:
-            return parse(self._openai.chat.completions.with_raw_response.create(**request).text)
-        except openai.APIStatusError as error:
-            status, problem = error.status_code, f"{error.status_code}: {self._message(error)}"
-            if status < 500 and status not in RETRIED:
-                advice = f"set {KEY_VARIABLE}" if status in (401, 403) else "check --model and --base_url"
-                raise UserError(f"{self.args.base_url} refuses the request ({problem}); {advice}") from None
-        except openai.APIConnectionError as error:  # includes time-outs
-            problem = self._message(error)
-        raise UserError(
-            f"{self.args.base_url} gave no answer in {self.args.max_attempts} attempts ({problem}); "
-            f"its replies "
-            "so far are kept: run the same command again to resume"
+        """The server's reply to a request; an empty one with its reason where it refuses to reply."""
+        while True:
+            sent = self._accepted(request)
+            try:
+                answer = self._openai.chat.completions.with_raw_response.create(**sent)
+                reply = replies.parse(answer.content)
+                break
+            except openai.APIStatusError as error:
+                content, status = error.response.content, error.status_code
+                words, from_json = replies.words_of(content)
+                reason = replies.refusal(status, words, from_json)
+                adaptable = status in (400, 422) and reason in (None, "refused")
+                if adaptable and self._adapt(replies.unsupported(words, sent)):
+                    continue
+                if reason:
+                    reply = Reply("", reason, 0, 0, refusal=words)
+                    break
+                try:
+                    reply = replies.parse(content)  # one that stayed empty in all attempts
+                    break
+                except (replies.Incomplete, replies.ErrorReply):
+                    raise self._own_trouble(status, words) from None
+            except openai.APIConnectionError as error:  # includes time-outs
+                raise self._own_trouble(None, str(error)) from None
+        left_out = [name for name, (other, _) in OTHERWISE.items() if not other and name not in sent]
+        return replace(reply, refusal=self._shown(reply.refusal), without=tuple(left_out))
+
+    def _accepted(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request with the parameters that the server takes."""
+        with self._lock:
+            otherwise = dict(self._otherwise)
+        names = {name: otherwise.get(name, name) for name in request}
+        return {names[name]: value for name, value in request.items() if names[name]}
+
+    def _adapt(self, names: Sequence[str]) -> bool:
+        """Rename, or leave out, what the server does not take; whether there is such a thing."""
+        names = [name for name in names if name in OTHERWISE]
+        for name in names:
+            other, consequence = OTHERWISE[name]
+            with self._lock:
+                new = name not in self._otherwise
+                self._otherwise[name] = other
+            if new and consequence:
+                print(f"the server takes no {name!r}, which is left out: {consequence}", flush=True)
+        return bool(names)
+
+    def _own_trouble(self, status: int | None, words: str) -> UserError:
+        """The error that ends a study."""
+        problem = self._shown(f"{status}: {words}" if status else words) or "no words"
+        if status is not None and status < 500 and status not in RETRIED:
+            advice = f"set {KEY_VARIABLE}" if status in (401, 403) else "check --model and --base_url"
+            return UserError(f"{self.args.base_url} refuses the request ({problem}); {advice}; {RESUME}")
+        return UserError(
+            f"{self.args.base_url} gave no answer in {self.args.max_attempts} attempts ({problem}); {RESUME}"
         )
 
     def _before_request(self, _: Any) -> None:
@@ -219,18 +304,27 @@ class ServerClient:
         self._count("sent")
 
     def _after_response(self, response: Any) -> None:
-        """Mark a success without a complete reply as 502 (bad gateway), which the openai client retries."""
-        if response.is_success:
-            response.read()
-            try:
-                parse(response.text)
-            except Incomplete:
-                response.status_code = 502
+        """Tell the openai client what to retry.
 
-    def _message(self, error: Exception) -> str:
-        """An error in one short line, without the key, which some servers repeat."""
-        text = " ".join(str(error).split()) or type(error).__name__
-        return (text.replace(self._key, "***") if self._key else text)[:300]
+        A success without a complete reply becomes a 502 (bad gateway), and one with an error in it gets that
+        error's status. What the server refuses to this question alone is not retried.
+        """
+        response.read()
+        if response.is_success:
+            try:
+                if replies.parse(response.content).finish == FAILED:
+                    response.status_code = 502
+            except replies.Incomplete:
+                response.status_code = 502
+            except replies.ErrorReply as error:
+                response.status_code = error.status
+        words, from_json = replies.words_of(response.content)
+        if not response.is_success and replies.refusal(response.status_code, words, from_json):
+            response.headers["x-should-retry"] = "false"
+
+    def _shown(self, words: str) -> str:
+        """Words of a server in one short line without the key, which some servers repeat."""
+        return hide(" ".join(words.split()), self._key)[:300]
 
     def _count(self, name: str) -> None:
         with self._lock:
@@ -258,33 +352,24 @@ def _png(image: Image.Image | Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def parse(text: str) -> Reply:
-    """The reply in a chat completion.
-
-    Raises:
-        Incomplete: the JSON is cut off, or has no choice, no text, or no reason why it ended.
-    """
-    try:
-        body = json.loads(text)
-    except ValueError:
-        raise Incomplete(f"no complete JSON: {text[:80]!r}") from None
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices:
-        raise Incomplete(f"no choices: {text[:80]!r}")
-    choice = _fields(choices[0])
-    reply, finish = _fields(choice.get("message")).get("content"), choice.get("finish_reason")
-    if finish not in FINISHED:
-        raise Incomplete(f"ended for the reason {finish!r}")
-    if not isinstance(reply, str) and finish != "content_filter":
-        raise Incomplete("no text")
-    usage = _fields(body.get("usage"))
-    prompt, completion = (
-        count if isinstance(count := usage.get(name), int) else 0
-        for name in ("prompt_tokens", "completion_tokens")
-    )
-    # Half a surrogate pair could not be sent back.
-    return Reply((reply or "").encode("utf-8", "replace").decode(), finish, prompt, completion)
+def _refused(reply: Reply) -> bool:
+    return missing(reply.text, reply.finish) in REFUSED
 
 
-def _fields(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def hide(text: str, key: str) -> str:
+    """The text without the key: whole, in part, as in an address or in base64."""
+    if len(key) < 8:  # no secret, and perhaps a word ("none", "EMPTY")
+        return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "***", text) if key else text
+    lower = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # keeps the length
+    parts = {form[at : at + 8].lower() for form in (key, quote(key, safe="")) for at in range(len(form) - 7)}
+    plain, shown = text.translate(lower), list(text)
+    for at in range(len(plain) - 7):
+        if plain[at : at + 8] in parts:
+            shown[at : at + 8] = "\0" * 8
+
+    def encoded(match: re.Match[str]) -> str:
+        word = match[0].translate(str.maketrans("-_", "+/"))
+        opened = [base64.b64decode(word[at : at + (len(word) - at) // 4 * 4]).lower() for at in range(4)]
+        return "***" if any(part.encode() in each for part in parts for each in opened) else match[0]
+
+    return re.sub(r"[A-Za-z0-9+/_-]{10,}", encoded, re.sub("\0+", "***", "".join(shown)))

@@ -102,20 +102,43 @@ class Strategy:
     images: int | None = None
 
 
+FAILED = "failed"  # a reply that ended in an error, without a text
+# Why a query has no reply: `too long` for the context, `too large` for a request, ..., `refused` for another
+# reason. A server may be sent such a query again.
+REFUSED = ("too long", "too large", "invalid image", "filtered", "refused", FAILED)
+
+
 @dataclass(frozen=True)
 class Reply:
     """An answer to one query.
 
     Args:
-        finish: `stop`, `length` where it was cut off at the maximum length, `too long` where the remaining
-            context held no reply (its text is empty), or `content_filter`.
-        prompt_tokens, completion_tokens: as the model, or the server's bill, counts them.
+        text: the answer; empty where there is none.
+        finish: `stop`, `length` where it was cut off at the maximum length, `content_filter`, another reason
+            that a server gives, or, where the query has no reply, one of `REFUSED`.
+        prompt_tokens, completion_tokens: as the model, or the server's bill, counts them; None where a server
+            does not say.
+        thoughts: what a server sends apart from the answer as the model's reasoning.
+        refusal: what the model, or the server, says instead of an answer.
+        without: parameters of the request that the server does not take.
     """
 
     text: str
     finish: str
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    thoughts: str = ""
+    refusal: str = ""
+    without: tuple[str, ...] = ()
+
+
+def missing(text: str, finish: str) -> str | None:
+    """Why a reply is no answer: one of `REFUSED`, `declined` by the model, `empty`; None where it is one."""
+    if finish in REFUSED:
+        return finish
+    if text.strip():
+        return None
+    return {"content_filter": "filtered", "refusal": "declined"}.get(finish, "empty")
 
 
 @dataclass(frozen=True)
@@ -127,7 +150,12 @@ class Dialogue:
 
 
 class Client(Protocol):
-    """A local model (`local`) or a server (`server`)."""
+    """A local model (`local`) or a server (`server`).
+
+    `patience`: number of questions, the first of a study, that may be refused for the same reason.
+    """
+
+    patience: float
 
     def talk(
         self, conversations: Iterable[tuple[str, Conversation]]

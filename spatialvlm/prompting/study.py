@@ -17,7 +17,16 @@ from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.summary import summarize
 from spatialvlm.example import Example
 from spatialvlm.prompting.exemplars import Overlap
-from spatialvlm.prompting.strategy import Aids, Client, Conversation, Dialogue, Strategy
+from spatialvlm.prompting.strategy import (
+    REFUSED,
+    Aids,
+    Client,
+    Conversation,
+    Dialogue,
+    Reply,
+    Strategy,
+    missing,
+)
 from spatialvlm.run_folder import DataSource, Run
 from spatialvlm.tasks import registry
 from spatialvlm.tasks.clevr import scoring as clevr
@@ -33,6 +42,8 @@ HUB_IDS = {
 }
 EMBEDDED_SIZE = 200  # rendered questions, where no limit is given
 KEPT = ("strategy", "notes", "replies", "finish", "usage")  # of a record, besides what every evaluation has
+SOMETIMES = ("thoughts", "refusal", "without")  # the same, where replies have any
+TOKENS = ("prompt_tokens", "completion_tokens")
 CATEGORIES = ("program_status", "graph_source")  # notes that name one of a few kinds; other texts are content
 
 
@@ -106,25 +117,33 @@ def run(
     rule: Rule,
     folder: Run,
     prices: tuple[float, float] = (0.0, 0.0),
+    retry_refused: bool = False,
 ) -> dict[str, Any]:
     """Ask what the folder has no answer to yet, record by record; write and return the summary.
 
     Args:
         gold: the gold answers by id, in the order of `examples` (`parse_gold`).
         prices: per million prompt tokens and completion tokens.
+        retry_refused: ask again what a server refused.
 
     Returns:
         The summary of `summarize`, with `strategy` (`counts`) and `session`.
 
     Raises:
         UserError: as the client and the strategy; a question that is a worked example too; answers to other
-            questions in the folder.
+            questions in the folder; the first questions are all refused for the same reason.
     """
     rows = {row["id"]: row for row in folder.predictions()}
+    if retry_refused and any(map(refused, rows.values())):
+        rows = {id: row for id, row in rows.items() if not refused(row)}
+        folder.replace_predictions(list(rows.values()))
     done = {
-        id: record | {name: rows[id][name] for name in KEPT}
+        id: record
+        | {name: rows[id][name] for name in (*KEPT, *SOMETIMES) if name in rows[id] or name in KEPT}
         for id, record in evaluate.records_done(folder, examples, rule, gold).items()
     }
+    first = min(client.patience, len(gold))
+    _require_some_answer(list(done.values()), first)
     overlap, open_examples = Overlap(aids.exemplars), {}
 
     def conversations() -> Iterator[tuple[str, Conversation]]:
@@ -145,6 +164,8 @@ def run(
             record = to_record(open_examples.pop(id), [dialogue.outcome.text], rule, gold[id])
             done[id] = record | dialogue_entries(strategy, dialogue)
             folder.add_predictions([done[id]])
+            if len(done) == first:
+                _require_some_answer(list(done.values()), first)
             correct += done[id]["correct"]
             bar.set_postfix(accuracy=f"{100 * correct / len(done):.1f}", refresh=False)
             bar.update()
@@ -161,17 +182,63 @@ def run(
 
 def dialogue_entries(strategy: Strategy, dialogue: Dialogue) -> dict[str, Any]:
     """The entries of a record about its conversation."""
+    replies = dialogue.replies
+    without = Counter(name for reply in replies for name in reply.without)
+    refusal = next((reply.refusal for reply in replies if reply.refusal), "")
+    sometimes = {
+        "thoughts": [reply.thoughts for reply in replies] if any(r.thoughts for r in replies) else None,
+        "refusal": refusal or None,
+        "without": dict(without) or None,
+    }
     return {
         "strategy": strategy.name,
         "notes": dialogue.outcome.record,
-        "replies": [reply.text for reply in dialogue.replies],
-        "finish": [reply.finish for reply in dialogue.replies],
-        "usage": {
-            "requests": len(dialogue.replies),
-            "prompt_tokens": sum(reply.prompt_tokens for reply in dialogue.replies),
-            "completion_tokens": sum(reply.completion_tokens for reply in dialogue.replies),
-        },
-    }
+        "replies": [reply.text for reply in replies],
+        "finish": [reply.finish for reply in replies],
+        "usage": _usage(replies),
+    } | {name: value for name, value in sometimes.items() if value}
+
+
+def _usage(replies: Sequence[Reply]) -> dict[str, int | None]:
+    """The tokens of a conversation; None, with the number of such replies, where some do not say."""
+    counted = [(reply.prompt_tokens, reply.completion_tokens) for reply in replies]
+    known = [
+        (prompt, completion)
+        for prompt, completion in counted
+        if prompt is not None and completion is not None
+    ]
+    unknown = len(counted) - len(known)
+    return {
+        "requests": len(counted),
+        "prompt_tokens": None if unknown else sum(prompt for prompt, _ in known),
+        "completion_tokens": None if unknown else sum(completion for _, completion in known),
+    } | ({"without_usage": unknown} if unknown else {})
+
+
+def refused(record: Mapping[str, Any]) -> str | None:
+    """Why a question was refused (one of `strategy.REFUSED`), or None."""
+    reasons = map(missing, record["replies"], record["finish"])
+    return next((reason for reason in reasons if reason in REFUSED), None)
+
+
+def _require_some_answer(records: Sequence[Record], number: float) -> None:
+    """Check that not all of the first questions are refused for one reason, which is the study's fault.
+
+    Raises:
+        UserError: they are.
+    """
+    reasons = {refused(record) for record in records}
+    if len(records) < number or len(reasons) != 1 or None in reasons:
+        return
+    (reason,) = reasons
+    words = records[0].get("refusal")
+    remedy = "--model, --base_url and the server's settings"
+    if reason == "too long":
+        remedy = "--shots, --max_new_tokens and the context length that the server was started with"
+    raise UserError(
+        f"all of the first {len(records)} questions were refused: {reason}{f' ({words})' if words else ''}; "
+        f"check {remedy}, then run the same command with --retry_refused"
+    )
 
 
 # ---- counts
@@ -183,23 +250,37 @@ def counts(
     """Count what a strategy's replies were like, over all records.
 
     `requests`, tokens and `cost` are those of the whole study, each request once, whether it was answered in
-    this session, an earlier one, or from the cache. `cut_off` counts replies that ended at the maximum
-    length, `too_long` queries that left no context for one. `notes` adds up what the strategy records:
-    booleans and integers are summed (`graph_broken`), categories counted by name (`program_status`),
-    fractions averaged.
+    this session, an earlier one, or from the cache. Where `without_usage` replies do not say what they took,
+    tokens and cost are None, and `known_tokens` has those of the other questions. `finish` counts the reasons
+    why replies ended, `refusals` the queries without an answer by reason (`strategy.missing`), `without`
+    the replies to requests without a parameter that the server does not take. `cut_off` counts replies that
+    ended at the maximum length, `too_long` queries that left no context for one. `notes` adds up what the
+    strategy records: booleans and integers are summed (`graph_broken`), categories counted by name
+    (`program_status`), fractions averaged.
     """
-    total = {
-        name: sum(record["usage"][name] for record in records)
-        for name in ("requests", "prompt_tokens", "completion_tokens")
-    }
+    unknown = sum(record["usage"].get("without_usage", 0) for record in records)
+    known = {name: sum(record["usage"][name] or 0 for record in records) for name in TOKENS}
+    cost = sum(known[name] * price for name, price in zip(TOKENS, prices, strict=True)) / 1e6
     finish = Counter(finish for record in records for finish in record["finish"])
+    reasons = Counter(
+        reason for record in records for reason in map(missing, record["replies"], record["finish"]) if reason
+    )
+    without: Counter[str] = Counter()
+    for record in records:
+        without.update(record.get("without", {}))
     return {
         "name": strategy.name,
         "shots": shots,
-        **total,
-        "cost": (total["prompt_tokens"] * prices[0] + total["completion_tokens"] * prices[1]) / 1e6,
+        "requests": sum(record["usage"]["requests"] for record in records),
+        **({name: None for name in TOKENS} if unknown else known),
+        "cost": None if unknown else cost,
+        "without_usage": unknown,
+        **({"known_tokens": known} if unknown else {}),
         "cut_off": finish["length"],
         "too_long": finish["too long"],
+        "finish": dict(finish.most_common()),
+        "refusals": dict(reasons.most_common()),
+        "without": dict(without),
         "notes": _total_notes([record["notes"] for record in records]),
     }
 
@@ -222,13 +303,34 @@ def _total_notes(notes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def counts_text(counted: Mapping[str, Any]) -> str:
-    """`counts` as two lines of text."""
-    line = "{requests} requests, {prompt_tokens:,} + {completion_tokens:,} tokens".format(**counted)
-    line += f", cost {counted['cost']:.4f}" if counted["cost"] else ""
+    """`counts` as some lines of text."""
+    line = f"{counted['requests']} requests, "
+    if unknown := counted["without_usage"]:
+        line += f"tokens and cost unknown: {unknown} replies have no usage (questions whose replies have: "
+        line += "{prompt_tokens:,} + {completion_tokens:,} tokens)".format(**counted["known_tokens"])
+    else:
+        line += "{prompt_tokens:,} + {completion_tokens:,} tokens".format(**counted)
+        line += f", cost {counted['cost']:.4f}" if counted["cost"] else ""
     line += f"; cut off: {counted['cut_off']} replies"
     line += f"; too long for the context: {counted['too_long']} queries" if counted["too_long"] else ""
+    lines = [line]
+    others = {reason: count for reason, count in counted["refusals"].items() if reason != "too long"}
+    if others:
+        lines.append("without an answer: " + _named(others))
+    if counted["finish"].keys() - {"stop", "length", "too long", *others}:
+        lines.append("ended: " + _named(counted["finish"]))
+    if "temperature" in counted["without"]:
+        lines.append(
+            f"not greedy: {counted['without']['temperature']} replies at the server's own temperature"
+        )
+    if "seed" in counted["without"]:
+        lines.append(f"without a seed: {counted['without']['seed']} replies")
     notes = [f"{name.replace('_', ' ')}: {_note_text(value)}" for name, value in counted["notes"].items()]
-    return "\n".join([line, ", ".join(notes)] if notes else [line])
+    return "\n".join([*lines, ", ".join(notes)] if notes else lines)
+
+
+def _named(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in numbers.items())
 
 
 def _note_text(value: Any) -> str:

@@ -1,0 +1,336 @@
+"""What OpenAI-compatible servers send: completions in their many forms, and errors with their reasons.
+
+A server may put thoughts beside the answer, the answer into parts, or an error into a reply of status 200.
+Whatever holds a completion is read; what is not the answer (thoughts, calls of tools, a refusal) never is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from spatialvlm.prompting.strategy import FAILED, Reply
+
+FINISH = {  # a reason why a reply ended, by what servers call it; other names stay as they are
+    "stop": "stop stop_sequence stop_token eos eos_token end end_turn endoftext finished complete completed",
+    "length": "length model_length max_length max_tokens max_new_tokens max_output_tokens token_limit",
+    "content_filter": "content_filter contentfilter content_filtered filtered safety image_safety recitation "
+    "blocklist prohibited_content spii sensitive guardrail_intervened",
+    "tool_calls": "tool_calls tool_call tool_use function_call",
+}
+NAMES = {name: finish for finish, names in FINISH.items() for name in names.split()}
+UNKNOWN = "unknown"  # no reason, or one that is no text
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "reasoning_details")  # of a message
+
+# Why a server refuses a question, in the order tried, by the words of its error (lower case).
+REFUSALS = {
+    reason: "|".join(patterns)
+    for reason, patterns in {
+        "filtered": (
+            r"content[ _-]?filter|content[ _-](management[ _-])?policy|content (exists )?risk|high risk",
+            r"usage polic|responsible ?ai|moderation|flagged|safety (system|filter|reason|polic)|unsafe",
+            r"inappropriate|data_?inspection|sensitive (content|information)|prohibited_content",
+            r"(prompt|content|output|input).{0,30} blocked|\u654f\u611f|\u4e0d\u5b89\u5168",
+        ),
+        "too long": (
+            r"context[ _]?(length|window|size)|contextwindow|longer than the (model|max|context)",
+            r"(prompt|inputs?|messages?|request) (is|are) too long|string_above_max_length|input length",
+            r"too many (input |prompt |total )?tokens|`inputs` tokens|reduce the length",
+            r"max(imum)?[ _](prompt|input|sequence|seq|model|context)[ _]len",
+            r"max(imum)? (number of |allowed )?(input |prompt )?tokens",
+            r"token(s| count| limit).{0,60}exceed|exceed.{0,60}token",
+        ),
+        "too large": (
+            r"(payload|request|entity|body|image|file|content|input|message).{0,40}too[ _](large|big)",
+            r"(image|request|body|payload|file).{0,60}exceed|exceed.{0,60}(\bmb\b|bytes|pixels|size)",
+            r"too many (images|pixels)|at most \d+ image",
+        ),
+        "invalid image": (
+            r"image_parse_error|invalid_?(base64_)?image|image.{0,60}(too small|not meet|truncated)",
+            r"(invalid|unsupported|corrupt|malformed|broken|cannot|could not|failed|unable).{0,60}image",
+            r"image.{0,60}(invalid|unsupported|corrupt|malformed|broken|cannot|could not|failed|unable)",
+        ),
+    }.items()
+}
+# A server's own troubles that come as 400 or 422 as well: they end a study.
+OWN = "|".join(
+    (
+        r"api[ _-]?key|unauthori[sz]ed|authenticat|credential|insufficient_quota|billing|out of credits",
+        r"(invalid|unknown|unsupported|nonexistent|no such)\W{1,3}model|model_not_found|not a valid model",
+        r"model.{0,80}(not found|not exist|unknown|not available|unavailable|decommissioned)",
+        r"not a multimodal|(not|n't) support.{0,20}(image|vision|multimodal)|support image input",
+    )
+)
+RATE = r"rate.?limit|per (second|minute|hour|day)|overloaded|try again later"
+TOO_MUCH_AT_ONCE = r"request too large|must be reduced"  # a rate limit that no pause helps with
+REFUSED_STATUS = {413: "too large", 414: "too long", 431: "too large", 451: "filtered"}  # whatever the words
+OWN_STATUS = (401, 402, 404, 405, 407, 408, 409, 410, 426, 429)
+UNSUPPORTED = (
+    r"(unsupported|(not|n't)( be| currently)? (support|permit|allow|accept|availab|recogni)\w*"
+    r"|unrecogni[sz]ed|unknown|unexpected|extra|extraneous|deprecated|forbidden|cannot find|instead"
+    r"|strictly positive|greater than (0|zero)|above (0|zero)|> ?0|only the default|remove)"
+)
+# Where servers put what is wrong. What they repeat of a request ("input", "body") is not among them.
+WORDS = (
+    *("message", "msg", "error", "errors", "detail", "details", "description", "error_description", "title"),
+    *("type", "error_type", "code", "status", "reason", "param", "loc", "innererror", "metadata", "raw"),
+)
+LONGEST = 2000  # characters of an error's words that are looked at
+
+
+class Incomplete(Exception):
+    """A reply of which something is missing."""
+
+
+class ErrorReply(Exception):
+    """An error in a reply of status 200; `status` is the one it should have had."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+# ---- completions
+
+
+def parse(content: bytes) -> Reply:
+    """The reply in a chat completion, also in one sent as a stream of events.
+
+    Raises:
+        Incomplete: no completion, or one that is cut off.
+        ErrorReply: an error in place of one.
+    """
+    text = content.decode("utf-8-sig", "replace")  # JSON is in UTF-8, whatever a header says
+    try:
+        return _reply(_body(text))
+    except (ValueError, RecursionError):
+        raise Incomplete(f"no complete JSON: {text.strip()[:80]!r}") from None
+
+
+def _body(text: str) -> Any:
+    """The JSON of a reply, or of its events joined. Raises ValueError where it is damaged."""
+    # Servers and proxies send blank lines and comments (": PROCESSING") to keep a connection open.
+    text = re.sub(r"\A(\s|\ufeff|\0|:[^\n]*(\n|\Z))+", "", text)
+    if re.match(r"(data|event|id|retry):", text):
+        return _joined(re.split(r"\r\n|\r|\n", text))
+    body, end = json.JSONDecoder(strict=False).raw_decode(text)
+    if re.sub(r"\s|\0|^:.*$|^data: *\[DONE\]", "", text[end:], flags=re.MULTILINE):
+        raise ValueError("more than one JSON value")
+    return body
+
+
+def _joined(lines: list[str]) -> dict[str, Any]:
+    """The chunks of a stream as one completion. Raises ValueError where the stream was cut off."""
+    message: dict[str, Any] = {}
+    whole: dict[str, Any] = {"choices": []}
+    finish, ended = None, False
+    for line in lines:
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if data == "[DONE]":
+            ended = True
+        elif data:
+            chunk = _fields(json.loads(data, strict=False))
+            whole |= {
+                name: chunk[name] for name in ("usage", "error", "prompt_filter_results") if chunk.get(name)
+            }
+            choice = _first(chunk.get("choices"))
+            finish = choice.get("finish_reason") or finish
+            for name, value in _fields(choice.get("message") or choice.get("delta")).items():
+                if name == "content" or name == "refusal" or name in THOUGHTS:
+                    message[name] = [*message.get(name, []), value]  # parts, joined as such
+                    whole["choices"] = [{"message": message}]
+    if whole["choices"] or finish:
+        whole["choices"] = [{"message": message, "finish_reason": finish}]
+    if not (ended or finish or "error" in whole):
+        raise ValueError("no end of the stream")
+    return whole
+
+
+def _reply(body: Any) -> Reply:
+    error = _error(body)
+    choices = _fields(body).get("choices")
+    if not isinstance(choices, list):
+        if error:
+            raise ErrorReply(error_status(error))
+        raise Incomplete(f"no choices: {json.dumps(body)[:80]}")
+    choice = _first(choices)
+    message = choice.get("message") or choice.get("delta") or choice.get("text")
+    fields = message if isinstance(message, dict) else {"content": message}
+    kinds: dict[str, list[str]] = {"answer": [], "thoughts": [], "refusal": []}
+    for kind, part in _parts(fields.get("content")):
+        kinds[kind].append(part)
+    for name in ("refusal", *THOUGHTS):
+        value = fields.get(name)
+        repeated = name == "reasoning_details" and kinds["thoughts"]  # the same in another form
+        if value and not repeated:
+            kinds["refusal" if name == "refusal" else "thoughts"] += [part for _, part in _parts(value)]
+    answer, thoughts, refusal = ("".join(parts) for parts in kinds.values())
+    finish = finish_name(choice.get("finish_reason") or choice.get("finishReason"))
+    if not answer.strip():
+        if error := error or choice.get("error"):
+            raise ErrorReply(error_status(error))
+        if refusal.strip():
+            finish = "refusal"
+        elif not choices:
+            finish = "content_filter" if _fields(body).get("prompt_filter_results") else FAILED
+        elif finish in ("error", "abort"):
+            finish = FAILED
+    usage = _fields(_fields(body).get("usage"))
+    prompt = _count(usage.get("prompt_tokens")) or None  # no prompt has 0 tokens: some servers write that
+    completion = _count(usage.get("completion_tokens"))
+    return Reply(
+        _sendable(answer),
+        finish,
+        prompt,
+        None if completion == 0 and answer else completion,
+        thoughts=_sendable(thoughts),
+        refusal=_sendable(refusal),
+    )
+
+
+def finish_name(finish: object) -> str:
+    """A finish reason by its common name; as the server writes it, in lower case, where it has none."""
+    if isinstance(finish, dict):
+        finish = finish.get("type")
+    if not isinstance(finish, str) or not finish.strip():
+        return UNKNOWN
+    name = re.sub(r"^finish_?reason[._]", "", finish.strip().lower())
+    return NAMES.get(name, _sendable(name)[:40])
+
+
+def _parts(content: object) -> Iterator[tuple[str, str]]:
+    """The texts of a message's content, whatever its form: (`answer`, `thoughts` or `refusal`, text)."""
+    if isinstance(content, str):
+        yield "answer", content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _parts(part)
+    elif isinstance(content, dict):
+        kind = str(content.get("type") or "").lower()
+        names = ("text", "value", "content", "parts", "refusal", "thinking", "reasoning", "summary")
+        name = next((name for name in names if content.get(name)), None)
+        if re.search("think|reason|thought|summary", kind) or content.get("thought") is True:
+            yield from (("thoughts", part) for _, part in _parts(content.get(name or "")))
+        elif kind == "refusal" or (not kind and name == "refusal"):
+            yield from (("refusal", part) for _, part in _parts(content.get(name or "")))
+        elif "text" in kind or kind in ("", "message"):
+            if name in ("text", "value", "content", "parts"):
+                yield from _parts(content[name])
+            elif not kind and content and not name:  # an answer that a server read as JSON
+                yield "answer", json.dumps(content)
+    elif content is not None:
+        yield "answer", json.dumps(content)
+
+
+def _first(choices: object) -> dict[str, Any]:
+    """The choice of index 0, else the first one, else an empty one; a bare text is a choice's message."""
+    every = choices if isinstance(choices, list) else []
+    found = [{"message": each} if isinstance(each, str) else _fields(each) for each in every]
+    return next((each for each in found if each.get("index") == 0), found[0] if found else {})
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens; None where it is unknown."""
+    if isinstance(value, str):
+        value = float(value) if re.fullmatch(r"\s*\d{1,15}(\.0*)?\s*", value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value < math.inf and value == int(value) else None
+
+
+def _sendable(text: str) -> str:
+    """The text without halves of surrogate pairs, which could not be sent back."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _fields(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+# ---- errors
+
+
+def _error(body: Any) -> Any:
+    """The error in a body, or None; Google's come in a list."""
+    body = _fields(body[0] if isinstance(body, list) and body else body)
+    return body.get("error") or (body if body.get("object") == "error" else None)
+
+
+def error_status(error: Any) -> int:
+    """The status that an error in a reply of status 200 names, or that follows from its words; else 502."""
+    fields = _fields(error)
+    for name in ("code", "status", "status_code"):
+        status = _count(fields.get(name))
+        if status is not None and 400 <= status < 600:
+            return status
+    words = error_words(error).lower()
+    if re.search(r"rate.?limit|overloaded|capacity", words):
+        return 429
+    if re.search(r"permission|forbidden", words):
+        return 403
+    if refusal(400, words) not in (None, "refused") or re.search(
+        r"invalid.?request|bad.?request|validation", words
+    ):
+        return 400
+    return 404 if re.search(OWN, words) else 502
+
+
+def error_words(error: Any) -> str:
+    """What an error says in its message, code and type, in one line."""
+    return " ".join(" ".join(_words(error)).split())[:LONGEST]
+
+
+def words_of(content: bytes) -> tuple[str, bool]:
+    """(what the body of an error says, whether it is JSON); the text of a page, without its tags."""
+    text = content.decode("utf-8-sig", "replace")
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return " ".join(re.sub(r"<[^>]{0,500}>", " ", text[:20_000]).split())[:LONGEST], False
+    return error_words(body) or " ".join(text.split())[:LONGEST], True
+
+
+def _words(error: Any) -> Iterator[str]:
+    if isinstance(error, str | int) and not isinstance(error, bool):
+        yield _sendable(str(error))
+    elif isinstance(error, list):
+        for each in error:
+            yield from _words(each)
+    elif isinstance(error, dict):
+        for name in WORDS:
+            if name in error:
+                yield from _words(error[name])
+
+
+def refusal(status: int, words: str, from_json: bool = True) -> str | None:
+    """Why a server refuses a question, or None where the trouble is the server's own.
+
+    Args:
+        words, from_json: what the error says (`words_of`); a page behind a 5xx is a gateway's.
+    """
+    words = words.lower()
+    if status == 429 or (status >= 400 and re.search(RATE, words)):
+        return "too long" if re.search(TOO_MUCH_AT_ONCE, words) else None
+    if status in OWN_STATUS or status < 400 or (status >= 500 and not from_json):
+        return None
+    if status == 403:
+        return "filtered" if re.search(REFUSALS["filtered"], words) else None
+    for reason, pattern in REFUSALS.items():
+        if reason == "invalid image" and re.search(OWN, words):  # "not a valid model", "no image input"
+            return None
+        if re.search(pattern, words):
+            return reason
+    return REFUSED_STATUS.get(status, "refused") if status < 500 else None
+
+
+def unsupported(words: str, parameters: Iterable[str]) -> list[str]:
+    """The parameters that an error calls unsupported."""
+    words = words.lower()
+    return [
+        name
+        for name in parameters
+        if re.search(rf"\b{UNSUPPORTED}\b.{{0,80}}\b{name}\b|\b{name}\b.{{0,80}}{UNSUPPORTED}", words)
+    ]
