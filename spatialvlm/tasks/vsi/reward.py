@@ -27,8 +27,9 @@ Numbers = Literal["relative", "mra"]
 MAX_WORDS = 4
 EMPTY = 3  # words; a thought of fewer counts as empty
 
-# A tokenizer of whole words puts blanks around what it takes for punctuation: "< / think >", "3 . 5".
-_TAG = re.compile(r"<\s*(/?)\s*(think|observe|answer)\s*>", re.I)
+# A tokenizer of whole words puts blanks around what it takes for punctuation: "< / think >", "3 . 5". The
+# possessive `*+` keeps the time linear in the text's length.
+_TAG = re.compile(r"<\s*+(/?)\s*+(think|observe|answer)\s*+>", re.I)
 _POINT = re.compile(r"(?<=\d)\s+\.\s+(?=\d)")
 
 

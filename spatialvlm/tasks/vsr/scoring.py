@@ -25,8 +25,8 @@ def parse_label(text: str, example: Example) -> int | None:
     VSR's authors classify and parse no text; what they count is that the label is the same (`src/eval.py` of
     cambridgeltl/visual-spatial-reasoning). lmms-eval 0.7.3 has no task for VSR.
     """
-    if text.strip() in ("0", "1"):
-        return int(text)
+    if (digit := text.strip()) in ("0", "1"):
+        return int(digit)
     return _LABELS.get(answers.yes_no(text))
 
 
