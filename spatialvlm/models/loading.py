@@ -14,14 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForImageTextToText,
     BitsAndBytesConfig,
@@ -32,7 +33,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from spatialvlm import devices, distributed
+from spatialvlm import devices, distributed, text_files
 from spatialvlm.cli import defaults_by_profile
 from spatialvlm.disk import disk_errors, whole
 from spatialvlm.errors import UserError, first_line
@@ -47,6 +48,7 @@ PUBLISHED = "google/paligemma2-3b-mix-224"
 EMBEDDED = Path(__file__).resolve().parents[1] / "embedded"
 ROOMS, LABELS = EMBEDDED / "rooms", EMBEDDED / "labels"  # what it needs to see of further worlds
 RUNS = Path(__file__).resolve().parents[2] / "runs"
+WEIGHTS = "adapter_model.safetensors"
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Modules by part: PaliGemma's, and Qwen's, whose projector (`merger`) sits in its vision tower.
 PARTS = {
@@ -186,6 +188,8 @@ def load(
     set_seed(args.seed)
     _check_launch(args, state)
     name = model_name(args)
+    if args.adapter:
+        _adapter_config(Path(args.adapter), "--adapter")
     options = {"dtype": dtype, "device_map": {"": state.device}}
     if args.load_in_4bit:
         options["quantization_config"] = _four_bits(dtype, state.device)
@@ -210,7 +214,7 @@ def load(
     if pinned:
         model.config.name_or_path = name
     if merged:
-        model = _with_adapter(model, merged, trainable=False).merge_and_unload()
+        model = _with_adapter(model, merged, False, "--model").merge_and_unload()
         model.config.name_or_path = model.name_or_path = str(merged)
     precision.float32_stream(model)
     if state.device.type == "cpu" and dtype != torch.float32:
@@ -220,7 +224,7 @@ def load(
     if args.shard_base:
         sharding.shard(model)
     if args.adapter:
-        model = _with_adapter(model, Path(args.adapter), train_adapter)
+        model = _with_adapter(model, Path(args.adapter), train_adapter, "--adapter")
     return model.eval(), processor
 
 
@@ -323,8 +327,13 @@ def _base(name: str) -> tuple[str, Path | None]:
     folder = Path(name)
     if (folder / "config.json").is_file() or not (folder / "adapter_config.json").is_file():
         return name, None
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    base, revision = config["base_model_name_or_path"], config.get("revision")
+    config = _adapter_record(folder, "--model")
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(base, str) or not base:
+        raise UserError(
+            f"--model {name}: adapter_config.json does not name its model ('base_model_name_or_path'); give "
+            "the model with --model and this folder with --adapter"
+        )
     beside = (folder / base).resolve()  # the repository's own adapters name their base by where it lies
     if beside.is_dir():
         return str(beside), folder
@@ -391,12 +400,94 @@ def _four_bits(dtype: torch.dtype, device: torch.device) -> BitsAndBytesConfig:
     )
 
 
-def _with_adapter(model, folder: Path, trainable: bool) -> PeftModel:
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
+# ---- adapters
+
+HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")  # PEFT's tasks whose models answer with a head of their own
+
+
+def _adapter_config(folder: Path, flag: str) -> PeftConfig:
+    """The configuration of an adapter that this model could have, read before its base is.
+
+    Raises:
+        UserError: a missing or damaged file, or an adapter of another kind; the message names `flag`.
+    """
+    name = f"{flag} {folder}"
+    for file in ("adapter_config.json", WEIGHTS):
         if not (folder / file).is_file():
-            raise UserError(f"--adapter {folder}: no {file} there; give the folder that training saved")
+            hint = "give the folder that training saved"
+            if (folder / "config.json").is_file():
+                hint = f"this is a whole model: give it with --model, without {flag}"
+            elif (folder / "adapter_model.bin").is_file():
+                hint = "pickled weights are not opened; save them again with save_pretrained"
+            raise UserError(f"{name}: no {file} there; {hint}")
+    if not isinstance(_adapter_record(folder, flag).get("peft_type"), str):
+        raise UserError(
+            f"{name}: adapter_config.json has no 'peft_type'; give the folder that training saved"
+        )
     try:
-        with _without_deprecations():
-            return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    except (RuntimeError, ValueError, SafetensorError) as error:  # other shapes, other layers, a damaged file
-        raise UserError(f"--adapter {folder} does not fit the model: {first_line(error)}") from None
+        config = PeftConfig.from_pretrained(str(folder))
+        with safe_open(folder / WEIGHTS, "pt") as weights:
+            names = list(weights.keys())
+            broken = next((key for key in names if not weights.get_tensor(key).isfinite().all()), None)
+    except SafetensorError as error:
+        raise UserError(f"{name}: {WEIGHTS} is damaged ({first_line(error)}); copy it again") from None
+    except (ValueError, KeyError, TypeError) as error:  # KeyError: a type that this PEFT does not know
+        raise UserError(f"{name}: adapter_config.json cannot be used ({first_line(error)})") from None
+    if not names:
+        raise UserError(f"{name}: {WEIGHTS} holds no weights; give the folder that training saved")
+    if broken:
+        raise UserError(
+            f"{name}: its weight {broken} is not finite; give an adapter whose training went well"
+        )
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        raise UserError(f"{name} is of type {config.peft_type.value}, which adds to prompts; give a LoRA")
+    if config.task_type in HEADS:
+        raise UserError(f"{name} is for {config.task_type}, not for writing answers; give another")
+    return config
+
+
+def _adapter_record(folder: Path, flag: str) -> dict[str, Any]:
+    """The content of adapter_config.json. Raises UserError where that is no record."""
+    record = text_files.json_value(folder / "adapter_config.json")
+    if not isinstance(record, dict):
+        raise UserError(f"{flag} {folder}: adapter_config.json is no record; copy it again")
+    return record
+
+
+def _with_adapter(model, folder: Path, trainable: bool, flag: str) -> PeftModel:
+    name = f"{flag} {folder}"
+    _adapter_config(folder, flag)
+    try:
+        with _without_deprecations(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # refused below
+            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+            # Again, for what came of it, which `from_pretrained` keeps to itself.
+            result = adapted.load_adapter(str(folder), "default", is_trainable=trainable)
+    except KeyError as error:  # a module that is saved whole
+        raise UserError(f"{name} does not fit the model: it has no weight {error}") from None
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        re.error,
+    ) as error:  # other shapes, or layers that are not there
+        lines = str(error).splitlines()
+        reason = next((line.strip() for line in lines if "size mismatch" in line), first_line(error))
+        raise UserError(f"{name} does not fit the model: {reason}") from None
+    weights = load_file(folder / WEIGHTS)
+    base = weights_name(model)
+    remedy = f"train it for this model or remove {flag}"
+    if homeless := result.unexpected_keys:
+        raise UserError(
+            f"{name}: {len(homeless)} of its {len(weights)} weights have no place in {base}, first "
+            f"{homeless[0]}; {remedy}"
+        )
+    if missing := result.missing_keys:
+        raise UserError(
+            f"{name}: beside its {len(weights)} weights, {len(missing)} more have a place in {base} and are "
+            f"missing, first {missing[0]}; {remedy}"
+        )
+    last = [tensor for key, tensor in weights.items() if "lora_B" in key]
+    if last and not any(tensor.any() for tensor in last) and distributed.state().is_main_process:
+        print(f"{name} is untrained (all lora_B are 0): it changes no answer", flush=True)
+    return adapted

@@ -140,8 +140,17 @@ def save_state(folder: Path, model, optimizer, scheduler, more: Mapping[str, Any
 
 
 def load_state(folder: Path, model, optimizer, scheduler) -> dict[str, Any]:
-    """Restore what `save_state` wrote, bit for bit, and return its `more`."""
-    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    """Restore what `save_state` wrote, bit for bit, and return its `more`.
+
+    Raises:
+        UserError: the adapter's weights have other names than the model's; other libraries named them.
+    """
+    weights = load_file(folder / "adapter_model.safetensors")
+    if homeless := set_peft_model_state_dict(model, weights).unexpected_keys:
+        raise UserError(
+            f"{folder}: {len(homeless)} of its {len(weights)} weights have no place in the model, first "
+            f"{homeless[0]}; resume with the libraries of config.json"
+        )
     content = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in load_file(folder / "optimizer.safetensors").items():

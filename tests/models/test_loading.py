@@ -9,11 +9,14 @@ from typing import ClassVar
 import pytest
 import tiny
 import torch
+from peft import IA3Config, LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading, rollout
 from spatialvlm.run_folder import fingerprint
 
+WEIGHTS = "adapter_model.safetensors"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NO_GPU = not torch.cuda.is_available()
 
@@ -229,13 +232,179 @@ def test_a_hub_model_without_access():
     assert "\n" not in str(caught.value)
 
 
-def test_bad_adapters(folder, tmp_path):
-    with pytest.raises(UserError, match="no adapter_config.json"):
-        loading.load(arguments(model=str(folder), adapter=str(tmp_path)))
-    other, _ = tiny.paligemma(intermediate_size=96)
-    loading.save_adapter(loading.add_lora(other, r=2), tmp_path / "other")
-    with pytest.raises(UserError, match="does not fit the model"):
-        loading.load(arguments(model=str(folder), adapter=str(tmp_path / "other")))
+@pytest.fixture(scope="module")
+def adapter(folder, tmp_path_factory):
+    """A LoRA for the tiny model, of 28 weights, that changes its answers."""
+    where = tmp_path_factory.mktemp("adapter") / "lora"
+    model = loading.add_lora(loading.load(arguments(model=str(folder)))[0], r=2, alpha=4)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    loading.save_adapter(model, where)
+    return where
+
+
+def changed_adapter(adapter, where, change=dict, **config) -> str:
+    """The adapter again, with `change` made to its weights and other values in adapter_config.json."""
+    save_file({k: v.contiguous() for k, v in change(load_file(adapter / WEIGHTS)).items()}, where / WEIGHTS)
+    record = json.loads((adapter / "adapter_config.json").read_text()) | config
+    (where / "adapter_config.json").write_text(json.dumps(record))
+    return str(where)
+
+
+def renamed(old: str, new: str):
+    return lambda weights: {name.replace(old, new): tensor for name, tensor in weights.items()}
+
+
+LANGUAGE = "base_model.model.model.language_model."
+EXTRA = f"{LANGUAGE}layers.7.self_attn.q_proj.lora_A.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "message"),
+    [
+        (
+            renamed(".self_attn.", ".attention."),
+            {},
+            "16 of its 28 weights have no place in .*, first base_model",
+        ),
+        (renamed("language_model.", ""), {}, "28 of its 28 weights have no place"),  # of the text model alone
+        (renamed("base_model", "module.base_model"), {}, "28 of its 28 weights have no place"),
+        (renamed("layers.", "layers.1"), {}, "28 of its 28 weights have no place"),
+        (lambda weights: weights | {EXTRA: torch.zeros(2, 32)}, {}, f"1 of its 29 weights .*, first {EXTRA}"),
+        (
+            lambda weights: dict(list(weights.items())[1:]),
+            {},
+            "27 weights, 1 more have a place in .* missing",
+        ),
+        (lambda w: {k: v for k, v in w.items() if "lora_A" in k}, {}, "14 weights, 14 more .* missing"),
+        (dict, {"target_modules": ["q_proj"]}, "24 of its 28 weights have no place"),
+        (dict, {"target_modules": "all-linear"}, "28 weights, 26 more have a place in .* and are missing"),
+        (dict, {"use_dora": True}, "14 more .*, first .*lora_magnitude_vector"),
+        (dict, {"modules_to_save": ["lm_head"]}, "it has no weight '.*lm_head.weight'"),
+        (dict, {"r": 4}, r"does not fit the model: size mismatch .*\[2, 32\].*\[4, 32\]"),
+        (lambda w: {k: v.T for k, v in w.items()}, {}, "does not fit the model: size mismatch"),
+        (dict, {"r": 0}, "does not fit the model: `r` should be a positive"),
+        (dict, {"r": "2"}, "does not fit the model"),
+        (dict, {"target_modules": ["nothing"]}, "Target modules .'nothing'. not found"),
+        (dict, {"target_modules": "(("}, "does not fit the model"),
+        (lambda weights: {}, {}, "holds no weights"),
+        (lambda w: {k: v * float("nan") for k, v in w.items()}, {}, "its weight .* is not finite"),
+        (dict, {"peft_type": "NEWLORA"}, "adapter_config.json cannot be used"),
+        (dict, {"peft_type": None}, "adapter_config.json has no 'peft_type'"),
+        (dict, {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}, "adds to prompts; give a LoRA"),
+        (dict, {"task_type": "SEQ_CLS"}, "is for SEQ_CLS, not for writing answers"),
+        (dict, {"task_type": "NONSENSE"}, "adapter_config.json cannot be used"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(folder, adapter, tmp_path, change, config, message):
+    name = changed_adapter(adapter, tmp_path, change, **config)
+    for train in (False, True):
+        with pytest.raises(UserError, match=f"--adapter {re.escape(name)}.*{message}") as refused:
+            loading.load(arguments(model=str(folder), adapter=name), train)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict,
+        renamed(f"{LANGUAGE}", "base_model.model.language_model.model."),  # of transformers before 4.52
+        renamed(".weight", ".default.weight"),
+        renamed("base_model.model.", ""),
+    ],
+)
+def test_other_names_that_peft_knows_are_the_same_adapter(folder, adapter, tmp_path, batch, change, capsys):
+    name = changed_adapter(adapter, tmp_path, change, base_model_name_or_path="another/name", new_field=1)
+    loaded, _ = loading.load(arguments(model=str(folder), adapter=name))
+    expected, _ = loading.load(arguments(model=str(folder), adapter=str(adapter)))
+    torch.testing.assert_close(logps(loaded, batch), logps(expected, batch))
+    assert not torch.allclose(logps(loaded, batch), logps(tiny.paligemma()[0], batch))
+    assert "untrained" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoraConfig(r=2, target_modules=r".*language_model.*q_proj", use_dora=True, use_rslora=True),
+        LoraConfig(
+            r=2, target_modules=r".*language_model.*q_proj", modules_to_save=["multi_modal_projector"]
+        ),
+        LoraConfig(r=2, target_modules=r".*vision_tower.*q_proj", bias="lora_only"),
+        IA3Config(target_modules=r".*language_model.*v_proj", feedforward_modules=[]),
+    ],
+    ids=["dora", "modules_to_save", "bias", "ia3"],
+)
+def test_other_adapters_of_peft(folder, tmp_path, batch, config):
+    model = get_peft_model(loading.load(arguments(model=str(folder)))[0], config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) / 4)
+    model.save_pretrained(tmp_path)
+    loaded, _ = loading.load(arguments(model=str(folder), adapter=str(tmp_path)))
+    torch.testing.assert_close(logps(loaded, batch), logps(model.eval(), batch))
+    assert not torch.allclose(logps(loaded, batch), logps(tiny.paligemma()[0], batch))
+
+
+def test_an_untrained_adapter_is_told(folder, tmp_path, capsys):
+    loading.save_adapter(loading.add_lora(tiny.paligemma()[0], r=2), tmp_path / "new")
+    loading.load(arguments(model=str(folder), adapter=str(tmp_path / "new")))
+    assert "new is untrained (all lora_B are 0): it changes no answer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds nothing"),
+        (b"{", "adapter_config.json line 1 is not JSON"),
+        (b"[]", "adapter_config.json is no record"),
+        (b"null", "adapter_config.json is no record"),
+        (b"{}", "has no 'peft_type'|does not name its model"),
+    ],
+)
+def test_a_damaged_adapter_config_is_named(folder, adapter, tmp_path, content, message):
+    name = changed_adapter(adapter, tmp_path)
+    (tmp_path / "adapter_config.json").write_bytes(content)
+    for options in (
+        {"model": str(folder), "adapter": name},
+        {"model": name},
+    ):  # alone, it stands for its base
+        with pytest.raises(UserError, match=message):
+            loading.load(arguments(**options))
+
+
+def test_an_adapter_in_the_place_of_a_model_is_checked_too(folder, adapter, tmp_path, batch):
+    fits, _ = loading.load(arguments(model=str(adapter)))
+    expected, _ = loading.load(arguments(model=str(folder), adapter=str(adapter)))
+    torch.testing.assert_close(logps(fits, batch), logps(expected, batch))
+    base = str(folder.resolve())
+    name = changed_adapter(adapter, tmp_path, renamed("language_model.", ""), base_model_name_or_path=base)
+    with pytest.raises(UserError, match=f"--model {re.escape(name)}: 28 of its 28 weights have no place"):
+        loading.load(arguments(model=name))
+
+
+def test_what_is_no_adapter_is_named(folder, adapter, tmp_path):
+    for name, message in ((tmp_path, "no adapter_config.json there; give the"), (folder, "is a whole model")):
+        with pytest.raises(UserError, match=message):
+            loading.load(arguments(model=str(folder), adapter=str(name)))
+    name = changed_adapter(adapter, tmp_path)
+    weights = (tmp_path / WEIGHTS).read_bytes()
+    for damaged in (weights[:2000], b"", b"version https://git-lfs.github.com/spec/v1\n"):
+        (tmp_path / WEIGHTS).write_bytes(damaged)
+        with pytest.raises(UserError, match=f"{WEIGHTS} is damaged"):
+            loading.load(arguments(model=str(folder), adapter=name))
+    (tmp_path / WEIGHTS).unlink()
+    torch.save({}, tmp_path / "adapter_model.bin")
+    with pytest.raises(UserError, match="pickled weights are not opened"):
+        loading.load(arguments(model=str(folder), adapter=name))
+
+
+def test_the_published_adapter_of_other_names(real_data):
+    name = str(real_data / "field_cases/r1-adapter-of-other-names/text_only")
+    with pytest.raises(UserError, match="56 of its 56 weights have no place in .*embedded, first base_model"):
+        loading.load(loading.ModelArgs(profile="embedded", adapter=name))
 
 
 @pytest.mark.skipif(not NO_GPU, reason="a CUDA device is here")
