@@ -219,14 +219,14 @@ def as_texts(value: Any, name: str, where: str) -> list[str]:
 
     Whole numbers in it are written in digits. Raises RowError naming row and field.
     """
-    found = _list_in(value) if isinstance(value, str) else value
+    found = list_in(value) if isinstance(value, str) else value
     if not isinstance(found, list | tuple):
         message = f"{where}: '{name}' must be a list of texts, not {shown(value)}; fix or remove the row"
         raise RowError(message, f"'{name}' is no list of texts")
     return [as_word(each, name, where) for each in found]
 
 
-def _list_in(text: str) -> Any:
+def list_in(text: str) -> Any:
     """What a text holds that JSON or Python's `str` wrote; None where it is neither."""
     try:
         return json.loads(text)

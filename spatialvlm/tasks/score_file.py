@@ -4,10 +4,11 @@ python -m spatialvlm.tasks.score_file --benchmark cvbench --data path/or/hub-id 
 python -m spatialvlm.tasks.score_file --benchmark superclevr --data questions.jsonl \
     --predictions answers.jsonl --text_field model_output --rule official
 
-Predictions are rows of a jsonl, json or parquet file: the raw text under `prediction` (or --text_field; our
-own run folders hold `completions`, a list), and the question's `id`. An id is ours (`cvbench-12`) or the data
-set's own (`12`), the part of ours after the last dash. Rows without an `id` are taken in the data's order.
-The summary is printed as JSON on stdout, and nothing else is.
+Predictions are rows of a jsonl, json or parquet file: the raw text under `prediction` (or --text_field, or
+what lm-eval, lmms-eval or VLMEvalKit call it; in our own run folders `completions`), and the question's `id`
+(or `question_id`, `doc_id`, `index`, ...). An id is ours (`cvbench-12`) or the data set's own (`12`), the part
+of ours after the last dash. Only where no row has an id are they taken in the data's order. The summary is
+printed as JSON on stdout; what was chosen, on stderr.
 """
 
 from __future__ import annotations
@@ -16,17 +17,15 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import to_record
 from spatialvlm.evaluation.evaluate import Settings, gold_answers, peak_memory_bytes
 from spatialvlm.evaluation.summary import summarize
-from spatialvlm.files import rows
-from spatialvlm.tasks import registry
+from spatialvlm.tasks import predictions, registry
 
 
 @dataclass
@@ -44,7 +43,8 @@ class Args:
     split: str | None = field(default=None, metadata={"help": "of the data; its test split by default"})
     limit: int | None = field(default=None, metadata={"help": "as it was given to the evaluation"})
     text_field: str | None = field(
-        default=None, metadata={"help": "where the text stands; 'prediction', or 'completions' in our files"}
+        default=None,
+        metadata={"help": "where the text stands; 'prediction', or the usual name that is there"},
     )
     missing: Literal["error", "wrong"] = field(
         default="error", metadata={"help": "questions without a prediction: refuse, or count as wrong"}
@@ -64,7 +64,7 @@ def score(args: Args) -> dict:
     rule = benchmark.rules[args.rule]
     examples = benchmark.load(args.data, split=args.split, limit=args.limit)
     gold = gold_answers(examples, Settings(rule), progress=None).answers
-    predicted = texts(args.predictions, args.text_field, list(gold))
+    predicted = predictions.texts(args.predictions, args.text_field, list(gold))
     if args.missing == "error" and (without := [id for id in gold if id not in predicted]):
         raise UserError(
             f"{args.predictions} has no prediction for {len(without)} of {len(examples)} questions, "
@@ -75,48 +75,6 @@ def score(args: Args) -> dict:
     records = [to_record(e, predicted.get(e.id, nothing), rule, gold[e.id]) for e in examples]
     took = {"seconds": time.monotonic() - started, "peak_memory_bytes": peak_memory_bytes()}
     return summarize(records, benchmark.aggregate, rule, benchmark.title) | took
-
-
-def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, list[str]]:
-    """The texts of each prediction, by the id of its question.
-
-    Args:
-        ids: of all questions, in order, each once.
-    """
-    predictions = rows.read(path, "")
-    if not len(predictions):
-        raise UserError(f"{path} holds no predictions")
-    named = any("id" in row for _, row in predictions)
-    if not named and len(predictions) != len(ids):
-        raise UserError(
-            f"{path} has {len(predictions)} rows without an 'id' for {len(ids)} questions; add ids, or give "
-            "--split and --limit as in the evaluation"
-        )
-    own = {id.rsplit("-", 1)[-1]: id for id in ids}
-    known = {**(own if len(own) == len(ids) else {}), **{id: id for id in ids}}
-    predicted: dict[str, list[str]] = {}
-    for number, (where, row) in enumerate(predictions):
-        if named and row.get("id") is None:
-            raise UserError(f"{where} has no 'id', which other rows have")
-        id = str(row["id"]) if named else ids[number]
-        if id not in known:
-            raise UserError(f"{where}: no question has the id {id!r}; check --data, --split and --limit")
-        if (id := known[id]) in predicted:
-            raise UserError(f"{where}: a second prediction for {id!r}; keep one")
-        predicted[id] = _texts(row, text_field, where)
-        if len(predicted[id]) != len(next(iter(predicted.values()))):
-            raise UserError(f"{where}: {len(predicted[id])} texts, but the rows before have another number")
-    return predicted
-
-
-def _texts(row: dict[str, Any], text_field: str | None, where: str) -> list[str]:
-    name = text_field or ("prediction" if "prediction" in row or "completions" not in row else "completions")
-    if name not in row:
-        raise UserError(f"{where} has no '{name}'; name the field of the text with --text_field")
-    found = row[name] if isinstance(row[name], list) else [row[name]]
-    if not found or not all(isinstance(text, str) for text in found):
-        raise UserError(f"{where}: '{name}' must be a text, or a list of texts, not {row[name]!r}")
-    return found
 
 
 def main(args: Args) -> None:

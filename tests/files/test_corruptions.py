@@ -23,7 +23,7 @@ from test_cvbench import png
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.benchmark import Benchmark
 from spatialvlm.evaluation.evaluate import Settings, gold_answers
-from spatialvlm.tasks import score_file
+from spatialvlm.tasks import predictions
 from spatialvlm.tasks.registry import benchmark
 from spatialvlm.tasks.vsi.scoring import VSIBENCH
 from spatialvlm.tasks.vsr import data as vsr
@@ -250,6 +250,6 @@ def test_spoilt_predictions_are_named(tmp_path):
         if what in ("prediction empty", "prediction blank"):  # a model may say nothing: that is read as wrong
             continue
         with pytest.raises(UserError) as error:
-            said = score_file.texts(str(jsonl(tmp_path, rows)), None, ids)
+            said = predictions.texts(str(jsonl(tmp_path, rows)), None, ids)
             raise AssertionError(f"{what} in row {number} passed: {said}")
         assert "row" in str(error.value) and "\n" not in str(error.value)

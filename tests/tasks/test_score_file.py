@@ -9,7 +9,8 @@ import pytest
 from test_cvbench import as_parquet, row
 
 from spatialvlm import cli
-from spatialvlm.tasks import score_file
+from spatialvlm.errors import UserError
+from spatialvlm.tasks import predictions, score_file
 
 
 @pytest.fixture
@@ -86,13 +87,15 @@ def test_missing_ones_count_as_wrong_where_asked(data, tmp_path, capsys):
         ([{"id": 0, "prediction": "C"}], "has no prediction for 7 of 8 questions, 'cvbench-1' the first"),
         ([{"id": 0, "prediction": "C"}] * 2, "row 1: a second prediction for 'cvbench-0'"),
         ([{"id": 99, "prediction": "C"}], "row 0: no question has the id '99'"),
-        ([{"id": 0, "prediction": 3}], "row 0: 'prediction' must be a text, or a list of texts, not 3"),
-        ([{"id": 0, "prediction": float("nan")}], "row 0: 'prediction' must be a text"),
+        ([{"id": 0, "prediction": {"text": "C"}}], "row 0: 'prediction' must be a text, or a list of texts"),
+        ([{"id": 0, "prediction": float("nan")}], "write '' where the model said nothing"),
         ([{"id": 0, "prediction": []}], "row 0: 'prediction' must be a text"),
         (
             [{"id": 0, "answer": "C"}],
-            "row 0 has no 'prediction'; name the field of the text",
+            "row 0 has no 'prediction'; name the field of the text with --text_field. There are 'id', "
+            "'answer' ('answer' is the right one",
         ),
+        ([{"id": 0, "response": "C", "output": "B"}], "row 0 has 'response' and 'output'; name the field"),
         ([{"id": 0, "prediction": "C"}, {"prediction": "C"}], "row 1 has no 'id'"),
         ([{"id": 0, "prediction": "C"}, {"id": 1, "prediction": ["C", "C"]}], "row 1: 2 texts"),
         ([{"prediction": "C"}], "has 1 rows without an 'id' for 8 questions"),
@@ -105,6 +108,104 @@ def test_bad_predictions_are_named(rows, message, data, tmp_path, capsys):
     said = capsys.readouterr()
     assert stop.value.code == 2 and said.out == ""
     assert message in said.err and said.err.startswith("error: ") and said.err.count("\n") == 1
+
+
+# ---- ids and texts under the names that other programs give them
+
+IDS = [f"cvbench-{n}" for n in range(8)]
+SHUFFLED = [5, 2, 7, 0, 3, 6, 1, 4]
+
+
+@pytest.mark.parametrize(
+    "row_of",
+    [
+        lambda n: {"doc_id": n, "filtered_resps": SAID[n]},
+        lambda n: {"doc_id": n, "resps": [[SAID[n]]], "filtered_resps": ["?"], "target": "(A)"},  # lm-eval
+        lambda n: {
+            "doc_id": n,
+            "resps": json.dumps([[SAID[n]]]),
+            "filtered_resps": "?",
+        },  # as a table of texts
+        lambda n: {"doc_id": 7 - n, "doc": {"idx": n, "image_id": 99 - n}, "resps": [[SAID[n]]]},  # lmms-eval
+        lambda n: {"index": n, "question": "?", "A": "x", "answer": "A", "prediction": SAID[n]},  # VLMEvalKit
+        lambda n: {"question_id": float(n), "response": SAID[n]},
+        lambda n: {"questionId": str(n), "output": SAID[n]},
+        lambda n: {"ID": f"{n}.0", "model_output": SAID[n]},
+        lambda n: {"idx": n, "pred": SAID[n]},
+        lambda n: {"example_id": n, "prediction": SAID[n]},
+        lambda n: {
+            "id": f"chat-{n * n}",
+            "question_id": n,
+            "prediction": SAID[n],
+        },  # a server's id of the reply
+        lambda n: {"id": f"cvbench-{n}", "index": 7 - n, "prediction": SAID[n]},
+    ],
+)
+def test_rows_are_joined_by_the_ids_of_other_programs(row_of, tmp_path, capsys):
+    path = written(tmp_path, [row_of(n) for n in SHUFFLED])
+    assert predictions.texts(str(path), None, IDS) == {f"cvbench-{n}": [SAID[n]] for n in SHUFFLED}
+    assert capsys.readouterr().out == ""
+
+
+def test_what_was_chosen_is_said(tmp_path, capsys):
+    predictions.texts(str(written(tmp_path, [{"doc_id": n, "resps": ["A"]} for n in range(8)])), None, IDS)
+    said = capsys.readouterr().err
+    assert "joined to the questions by 'doc_id'" in said and "the texts are those of 'resps'" in said
+    predictions.texts(str(written(tmp_path, [{"prediction": "A"} for _ in range(8)])), None, IDS)
+    assert "no ids: its rows are taken in the data's order" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("row_of", "message"),
+    [
+        (
+            lambda n: {"index": n + 1},
+            "no question has the id '8'; 'index' counts from 1: write the questions'",
+        ),
+        (lambda n: {"doc_id": n + 10}, "row 0: no question has the id '15'; they are such as 'cvbench-0'"),
+        (lambda n: {"sample_id": f"x{n}"}, "row 0: no question has the id 'x5'"),
+        (lambda n: {"request_id": f"x{n}"}, "or rename 'request_id' where it is no id"),
+        (lambda n: {"Unnamed: 0": n + 10}, "row 0: no question has the id '15'"),
+        (lambda n: {"ID": "012" if n == 3 else n}, "row 4: no question has the id '012'"),
+        (lambda n: {"idx": None if n == 3 else n}, "row 4 has no 'idx', which other rows have"),
+        (lambda n: {"idx": True if n == 3 else n}, "row 4: 'idx' must be an id, not True"),
+        (lambda n: {"idx": n // 2}, "row 4: a second prediction for 'cvbench-1'"),
+        (
+            lambda n: {"question_id": n, "doc_id": 7 - n},
+            "row 0: by 'question_id' it answers 'cvbench-5', and by",
+        ),
+    ],
+)
+def test_ids_that_fit_no_question_are_never_taken_in_order(row_of, message, tmp_path):
+    path = written(tmp_path, [row_of(n) | {"prediction": "A"} for n in SHUFFLED])
+    with pytest.raises(UserError) as error:
+        predictions.texts(str(path), None, IDS)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_number_that_may_be_an_id_or_a_place_is_refused(tmp_path):
+    ids = [f"cvbench-{n}" for n in SHUFFLED]  # the data's own ids are in another order
+    for name in ("doc_id", "index"):
+        path = str(written(tmp_path, [{name: n, "prediction": SAID[n]} for n in range(8)]))
+        with pytest.raises(
+            UserError, match=f"'{name}' 0 may be the id of 'cvbench-0' or the place of 'cvbench-5'"
+        ):
+            predictions.texts(path, None, ids)
+    path = str(written(tmp_path, [{"idx": n, "prediction": SAID[n]} for n in range(8)]))
+    assert predictions.texts(path, None, ids) == {f"cvbench-{n}": [SAID[n]] for n in range(8)}
+
+
+def test_numbers_and_booleans_are_texts_that_pandas_read(tmp_path):
+    values = [3, 3.0, 2.5, True, False, "", "3.0", -1]
+    path = written(tmp_path, [{"id": n, "prediction": value} for n, value in enumerate(values)])
+    found = [text for (text,) in predictions.texts(str(path), None, IDS).values()]
+    assert found == ["3", "3", "2.5", "yes", "no", "", "3.0", "-1"]
+
+
+def test_likelihoods_are_no_texts(tmp_path):
+    row = {"doc_id": 0, "resps": [[[-1.5, False]], [[-0.5, True]]], "filtered_resps": [[-1.5, False]] * 2}
+    with pytest.raises(UserError, match="row 0: 'resps' must be a text, or a list of texts"):
+        predictions.texts(str(written(tmp_path, [row])), None, IDS)
 
 
 @pytest.mark.slow

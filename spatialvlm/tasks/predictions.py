@@ -1,0 +1,226 @@
+"""Predictions of any program: which question each row answers, and with what text.
+
+Programs name their columns differently. The id is looked for under every name that is one, in the row and in
+its `doc` (lmms-eval's copy of the data set's row), and a column of ids that does not fit the questions is
+refused: rows are taken in the data's order only where none has an id. The text is a model's raw one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spatialvlm.errors import RowError, UserError, shown
+from spatialvlm.files import rows
+from spatialvlm.files.tables import Row
+
+# The names that lm-eval, lmms-eval, VLMEvalKit and data sets give, without case and what parts their words.
+_IDS = ("id", "questionid", "qid", "idx", "sampleid", "index", "docid", "questionindex", "questionidx", "uid")
+_COUNTS_ROWS = ("docid", "index")  # which number rows in most files, whatever the questions' ids are
+_LIKE_IDS = {"id", "ids", "idx", "index", "uid", "uuid", "qid"}  # words of other names, such as `example_id`
+_OURS = ("prediction", "completions")
+_TEXTS = (
+    *("response", "responses", "output", "outputs", "model_output", "model_response", "model_prediction"),
+    *("generated_text", "generation", "completion", "pred", "predicted_answer", "model_answer"),
+    *("resps", "filtered_resps"),
+)
+_NESTED = ("resps", "filtered_resps")  # lists of lists, one for each request to the model
+
+
+def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, list[str]]:
+    """The texts of each prediction, by the id of its question.
+
+    What is chosen among several columns is said on stderr.
+
+    Args:
+        text_field: the column of the text; by default `prediction` or `completions`, or the only other one
+            of a usual name.
+        ids: of all questions, in order, each once.
+
+    Raises:
+        UserError: no predictions, a row without a text, of no question or of one that another row answers;
+            columns of ids that fit no question or contradict each other; the message names the row.
+    """
+    table = list(rows.read(path, ""))
+    if not table:
+        raise UserError(f"{path} holds no predictions")
+    names = _joined(path, table, ids)
+    field = text_field or _text_field(path, *table[0])
+    predicted: dict[str, list[str]] = {}
+    for (where, row), id in zip(table, names, strict=True):
+        if id in predicted:
+            raise UserError(f"{where}: a second prediction for {id!r}; keep one")
+        predicted[id] = _texts(row, field, where)
+        if len(predicted[id]) != len(next(iter(predicted.values()))):
+            raise UserError(f"{where}: {len(predicted[id])} texts, but the rows before have another number")
+    return predicted
+
+
+# ---- the question of a row
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column that may hold ids: its values as texts, and the questions' ids that they mean."""
+
+    name: str
+    values: list[str | None]
+    meant: list[str | None]
+
+    def plain(self) -> str:
+        return re.sub("[^a-z]", "", self.name.removeprefix("doc.").lower())
+
+
+def _joined(path: str, table: Sequence[tuple[str, Row]], ids: Sequence[str]) -> list[str]:
+    """The id of the question that each row answers."""
+    columns = _columns(table, ids)
+    if not columns:
+        if len(table) != len(ids):
+            raise UserError(
+                f"{path} has {len(table)} rows without an 'id' for {len(ids)} questions; add ids, or give "
+                "--split and --limit as in the evaluation"
+            )
+        print(f"{path} has no ids: its rows are taken in the data's order", file=sys.stderr)
+        return list(ids)
+    fitting = [column for column in columns if None not in column.meant]
+    if not fitting:
+        raise _misfit(columns[0], table, ids)
+    fitting = [column for column in fitting if column.plain() in _IDS] or fitting
+    own = set(ids)
+    # A whole id of ours fits by no accident, and a data set's own row knows its id.
+    sure = [column for column in fitting if set(column.values) <= own]
+    sure = sure or [column for column in fitting if column.name.startswith("doc.")]
+    chosen = sure or fitting
+    for column in chosen[1:]:
+        for (where, _), one, other in zip(table, chosen[0].meant, column.meant, strict=True):
+            if one != other:
+                raise UserError(
+                    f"{where}: by '{chosen[0].name}' it answers {one!r}, and by '{column.name}' {other!r}; "
+                    "remove the column that is not the questions' id"
+                )
+    if not sure and all(column.plain() in _COUNTS_ROWS for column in chosen):
+        _refuse_two_meanings(chosen[0], table, ids)
+    if chosen[0].name != "id":
+        print(f"{path}: joined to the questions by '{chosen[0].name}'", file=sys.stderr)
+    return chosen[0].meant
+
+
+def _columns(table: Sequence[tuple[str, Row]], ids: Sequence[str]) -> list[_Column]:
+    """The columns that hold ids, the surest name first."""
+    last = {id.rsplit("-", 1)[-1]: id for id in ids}
+    known = (last if len(last) == len(ids) else {}) | {id: id for id in ids}
+    flat = [_flat(row) for _, row in table]
+    found = []
+    for name in dict.fromkeys(name for row in flat for name in row):
+        values = [_as_id(row.get(name)) for row in flat]
+        column = _Column(name, values, [_meant(value, known) for value in values])
+        words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", "_", name.removeprefix("doc.")).lower())
+        may_be = name.startswith("Unnamed") or not _LIKE_IDS.isdisjoint(words)
+        if column.plain() in _IDS or (may_be and None not in values and len(set(values)) == len(values)):
+            found.append(column)
+    return sorted(found, key=lambda each: [*_IDS, each.plain()].index(each.plain()))
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's columns, and those of its `doc` as `doc.NAME`."""
+    doc = row.get("doc")
+    return dict(row) | (
+        {f"doc.{name}": value for name, value in doc.items()} if isinstance(doc, dict) else {}
+    )
+
+
+def _as_id(value: Any) -> str | None:
+    try:
+        return rows.as_id(value, "id", "")
+    except RowError:
+        return None
+
+
+def _meant(value: str | None, known: Mapping[str, str]) -> str | None:
+    """The question's id; `12.0`, which pandas makes of 12 in a column with gaps, is 12."""
+    return known.get(value) or known.get(re.sub(r"\.0+$", "", value)) if value else None
+
+
+def _misfit(column: _Column, table: Sequence[tuple[str, Row]], ids: Sequence[str]) -> UserError:
+    """What is wrong with a column of which some value is no question's id."""
+    at = column.meant.index(None)
+    where, row = table[at]
+    name, value = column.name, column.values[at]
+    if value is None:
+        given = _flat(row).get(name)
+        if given is not None:
+            return UserError(f"{where}: '{name}' must be an id, not {shown(given)}")
+        return UserError(f"{where} has no '{name}', which other rows have")
+    remedy = f"they are such as {ids[0]!r}: check --data, --split and --limit"
+    numbers = {int(each) for each in column.values if each and re.fullmatch("[0-9]{1,18}", each)}
+    if len(numbers) == len(table) == max(numbers, default=0) and min(numbers) == 1:
+        remedy = f"'{name}' counts from 1: write the questions' own ids, such as {ids[0]!r}"
+    elif column.plain() not in _IDS:
+        remedy += f"; or rename '{name}' where it is no id"
+    return UserError(f"{where}: no question has the id {value[:80]!r}; {remedy}")
+
+
+def _refuse_two_meanings(column: _Column, table: Sequence[tuple[str, Row]], ids: Sequence[str]) -> None:
+    """Raise UserError where numbers are ids of questions, but places of other questions in the data too."""
+    places = [int(value) for value in column.values if re.fullmatch("[0-9]{1,18}", value)]
+    if len(places) < len(table) or max(places) >= len(ids):
+        return
+    for (where, _), value, place, id in zip(table, column.values, places, column.meant, strict=True):
+        if ids[place] != id:
+            raise UserError(
+                f"{where}: '{column.name}' {value} may be the id of {id!r} or the place of {ids[place]!r} in "
+                "the data; name the column 'id' and write the questions' own ids"
+            )
+
+
+# ---- its text
+
+
+def _text_field(path: str, where: str, row: Row) -> str:
+    """The column of the text by its name; said on stderr where it is not one of ours."""
+    if ours := [name for name in _OURS if name in row]:
+        return ours[0]
+    there = [name for name in _TEXTS if name in row]
+    if there == [*_NESTED]:
+        there = [_NESTED[0]]  # raw; the other may be cut by a filter
+    if len(there) != 1:
+        columns = ", ".join(f"'{name}'" for name in list(row)[:20])
+        several = f"{where} has " + " and ".join(f"'{name}'" for name in there)
+        missing = f"{where} has no 'prediction'"
+        raise UserError(
+            f"{several if there else missing}; name the field of the text with --text_field. There are "
+            f"{columns}" + (" ('answer' is the right one in most files)" if "answer" in row else "")
+        )
+    print(f"{path}: the texts are those of '{there[0]}'", file=sys.stderr)
+    return there[0]
+
+
+def _as_text(value: Any) -> Any:
+    """A number or boolean as a model writes it, which pandas makes of its texts; any other value as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | float) and math.isfinite(value) else value
+
+
+def _texts(row: Row, name: str, where: str) -> list[str]:
+    if name not in row:
+        raise UserError(f"{where} has no '{name}'; name the field of the text with --text_field")
+    value = row[name]
+    if name in _NESTED and isinstance(value, str) and value.startswith("["):
+        value = rows.list_in(value)  # of a table of texts
+    found = value if isinstance(value, list) else [value]
+    if len(found) == 1 and isinstance(found[0], list):
+        found = found[0]
+    found = [_as_text(each) for each in found]
+    if not found or not all(isinstance(text, str) for text in found):
+        empty = "; write '' where the model said nothing" if row[name] is None else ""
+        raise UserError(
+            f"{where}: '{name}' must be a text, or a list of texts, not {shown(row[name])}{empty}"
+        )
+    return found
