@@ -6,7 +6,7 @@ python -m spatialvlm.tasks.score_file --benchmark superclevr --data questions.js
 
 Predictions are rows of a jsonl, json or parquet file: the raw text under `prediction` (or --text_field, or
 what lm-eval, lmms-eval or VLMEvalKit call it; in our own run folders `completions`), and the question's `id`
-(or `question_id`, `doc_id`, `index`, ...). An id is ours (`cvbench-12`) or the data set's own (`12`), the part
+(or `question_id`, `doc_id`, `index`, ...). An id is ours (`cvbench-12`) or the data set's (`12`), the part
 of ours after the last dash. Only where no row has an id are they taken in the data's order. The summary is
 printed as JSON on stdout; what was chosen, on stderr.
 """
