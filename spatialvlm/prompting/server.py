@@ -257,8 +257,7 @@ class ServerClient:
                 if adaptable and self._adapt(replies.unsupported(words, sent)):
                     continue
                 if reason:
-                    reply = Reply("", reason, 0, 0, refusal=words)
-                    break
+                    return Reply("", reason, 0, 0, refusal=self._shown(words))
                 try:
                     reply = replies.parse(content)  # one that stayed empty in all attempts
                     break
@@ -368,8 +367,8 @@ def hide(text: str, key: str) -> str:
             shown[at : at + 8] = "\0" * 8
 
     def encoded(match: re.Match[str]) -> str:
-        word = match[0].translate(str.maketrans("-_", "+/"))
+        word = match[0].rstrip("=").translate(str.maketrans("-_", "+/"))
         opened = [base64.b64decode(word[at : at + (len(word) - at) // 4 * 4]).lower() for at in range(4)]
         return "***" if any(part.encode() in each for part in parts for each in opened) else match[0]
 
-    return re.sub(r"[A-Za-z0-9+/_-]{10,}", encoded, re.sub("\0+", "***", "".join(shown)))
+    return re.sub(r"[A-Za-z0-9+/_-]{10,}={0,2}", encoded, re.sub("\0+", "***", "".join(shown)))
