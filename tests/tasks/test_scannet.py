@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scans
 from boxed_rooms import turned
-from plyfile import PlyData
+from plyfile import PlyData, PlyElement
 from pytest import approx
 
 from spatialvlm.errors import UserError
@@ -60,7 +60,7 @@ def group(number: int, **fields):
 
 
 def test_labels_are_made_clean(scan, tmp_path):
-    changed(file(scan, scannet.OBJECTS), group(1, label="Trashcan "))
+    changed(file(scan, scannet.OBJECTS), group(1, label="TrashCan "))
     changed(file(scan, scannet.OBJECTS), group(2, label="REMOVE"))
     table = tmp_path / "labels.tsv"
     table.write_text("id\traw_category\tcategory\n1\tTrashcan\ttrash can\n2\tlamp\tfloor lamp\n3\todd\t\n")
@@ -149,7 +149,8 @@ def test_the_published_scan_that_lists_all_twice(real_data):
 def test_a_missing_or_broken_file_is_named(scan, end):
     whole = file(scan, end).read_bytes()
     file(scan, end).write_bytes(whole[: len(whole) // 2] if end != ".txt" else b"colorHeight = 968\n")
-    broken = "has no axisAlignment" if end == ".txt" else "cannot be read"
+    broken = {".txt": "has no axisAlignment", scannet.MESH: "cannot be read as a mesh"}
+    broken = broken.get(end, "line 1 is not JSON")
     with pytest.raises(UserError, match=f"{re.escape(f'{scan.name}{end}')} {broken}"):
         scannet.read(scan)
     file(scan, end).unlink()
@@ -159,11 +160,131 @@ def test_a_missing_or_broken_file_is_named(scan, end):
         scannet.read(scan)
 
 
-@pytest.mark.parametrize("words", ["1 0 0", "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 nan", "x " * 16])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "1 0 0",
+        "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 nan",
+        "x " * 16,
+        "0 " * 16,
+        "1,0 0,0 0,0 0,0 0,0 1,0 0,0 0,0 0,0 0,0 1,0 0,0 0,0 0,0 0,0 1,0",  # 32 numbers, with English commas
+        "2 0 0 0 0 2 0 0 0 0 2 0 0 0 0 1",  # rooms of twice the size
+        "1 0 0 0 0 -1 0 0 0 0 1 0 0 0 0 1",  # left is right
+        "1 0 0 0 0 1 0 0 0 0 1 0 1.5 -2.5 -0.1 1",  # written column by column
+        "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1\naxisAlignment = 1 0 0 1 0 1 0 0 0 0 1 0 0 0 0 1",
+    ],
+)
 def test_an_axis_alignment_that_is_none_is_named(scan, words):
     file(scan, ".txt").write_text(f"axisAlignment = {words}\n")
-    with pytest.raises(UserError, match="axisAlignment in scene0000_00.txt must be 16 numbers, not"):
+    message = "axisAlignment in scene0000_00.txt must be 16 numbers that turn and shift, not"
+    with pytest.raises(UserError, match=message):
         scannet.read(scan)
+
+
+def rewritten(change):
+    """Changes a file's bytes."""
+    return lambda path: path.write_bytes(change(path.read_bytes()))
+
+
+def as_json(change):
+    return lambda path: changed(path, change)
+
+
+def every(field: str, change):
+    return as_json(
+        lambda content: [each.update({field: change(each[field])}) for each in content["segGroups"]]
+    )
+
+
+def indices(change):
+    return as_json(lambda content: content.update(segIndices=[*map(change, content["segIndices"])]))
+
+
+def as_mesh(order: str = "<", text: bool = False, columns=None, faces=None):
+    """Writes the mesh in another of PLY's forms."""
+
+    def change(path):
+        vertex = PlyData.read(str(path), mmap=False)["vertex"].data
+        if columns:
+            vertex, old = np.zeros(len(vertex), columns), vertex
+            for name in vertex.dtype.names:
+                vertex[name] = old[name]
+        elements = [PlyElement.describe(vertex, "vertex")]
+        if faces is not None:
+            listed = np.empty(len(faces), [("vertex_index", object)])
+            listed["vertex_index"] = faces
+            elements.insert(0, PlyElement.describe(listed, "face", val_types={"vertex_index": "u4"}))
+        PlyData(elements, text, "=" if text else order).write(str(path))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "end, change",
+    [
+        (scannet.OBJECTS, rewritten(lambda text: b"\xef\xbb\xbf" + text)),
+        (scannet.OBJECTS, rewritten(lambda text: text.decode().encode("utf-16"))),
+        (scannet.SEGMENTS, rewritten(lambda text: b"\xef\xbb\xbf" + text + b"\r\n\r\n")),
+        (scannet.OBJECTS, every("segments", lambda numbers: [*map(str, numbers)])),
+        (scannet.OBJECTS, every("segments", lambda numbers: [*map(float, numbers)])),
+        (scannet.OBJECTS, every("label", lambda label: f"  {label.upper()}\t")),
+        (scannet.OBJECTS, as_json(lambda content: content.pop("sceneId"))),
+        (scannet.OBJECTS, as_json(lambda content: content.update(sceneId="SCENE0000_00"))),
+        (scannet.SEGMENTS, indices(str)),
+        (scannet.SEGMENTS, indices(float)),
+        (".txt", rewritten(lambda text: text.replace(b"\n", b"\r\n"))),
+        (".txt", rewritten(lambda text: b"\xef\xbb\xbf" + text)),
+        (".txt", rewritten(lambda text: text.decode().encode("utf-16"))),
+        (".txt", rewritten(lambda text: b"\t " + text.replace(b"axisAlignment = ", b"AXISALIGNMENT :  "))),
+        (".txt", rewritten(lambda text: text.replace(b"= ", b'= "', 1).replace(b" \n", b'"\n', 1))),
+        (".txt", rewritten(lambda text: text + text)),
+        (scannet.MESH, as_mesh(text=True)),
+        (scannet.MESH, as_mesh(">")),
+        (scannet.MESH, as_mesh(columns=[("red", "u1"), ("z", "f8"), ("y", "f4"), ("x", "f4")])),
+        (scannet.MESH, as_mesh(faces=[np.arange(3), np.arange(4)])),
+    ],
+)
+def test_a_scan_written_otherwise_is_the_same(scan, end, change):
+    expected = scannet.read(scan)
+    change(file(scan, end))
+    found = scannet.read(scan)
+    assert (found.object_counts, found.objects) == (expected.object_counts, expected.objects)
+    assert found.room_size == approx(expected.room_size)
+
+
+LABELS = "id\traw_category\tcategory\tcount\n1\twall\twall\t9\n2\ttrashcan\ttrash can\t3\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        LABELS,
+        LABELS.replace("\n", "\r\n"),
+        LABELS.replace("\n", "\r"),
+        "\ufeff" + LABELS,
+        LABELS.encode("utf-16"),
+        LABELS.replace("raw_category", "RAW_Category"),
+        LABELS.replace("\t", " \t  "),
+        LABELS.replace("count\n", 'count\n0\t"tv\ttv\t1\n\n'),  # a quote that none closes, a blank line
+        LABELS.replace("count\n", "count\n0\tflat\t\t1\n5\n"),  # no label, and a line that is cut off
+        LABELS.replace("trashcan", '"trashcan"').replace("trash can", '"trash  can"'),
+        LABELS.replace("\t3\n", "\t3\tmore\n"),
+        LABELS + LABELS,
+        "category\tcategory\traw_category\n" + "trash can\tbin\ttrashcan\nwall\twall\twall\n",
+    ],
+)
+def test_a_label_map_written_otherwise_is_the_same(tmp_path, content):
+    table = tmp_path / "labels.tsv"
+    table.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = scannet.read_label_map(table)
+    assert found["trashcan"] == "trash can" and found["wall"] == "wall"
+    assert found.keys() <= {"trashcan", "wall", '"tv', "raw_category"}
+
+
+def test_quotes_that_spreadsheets_double(tmp_path):
+    (tmp_path / "labels.tsv").write_text(LABELS + '3\t"12"" screen"\t"monitor"\t1\n4\t9" box\tbox\t1\n')
+    found = scannet.read_label_map(tmp_path / "labels.tsv")
+    assert found['12" screen'] == "monitor" and found['9" box'] == "box"
 
 
 @pytest.mark.parametrize(
@@ -171,8 +292,17 @@ def test_an_axis_alignment_that_is_none_is_named(scan, words):
     [
         (scannet.OBJECTS, group(1, segments=[]), r"object 1 \(\w.*\) has no 'segments'"),
         (scannet.OBJECTS, group(1, segments=None), "object 1 .* has no 'segments'"),
-        (scannet.OBJECTS, group(1, segments=[9999]), "object 1 .*: none of its 1 'segments' has a vertex"),
-        (scannet.OBJECTS, group(1, segments=["7"]), "object 1 .*: 'segments' must be whole numbers, not '7'"),
+        (scannet.OBJECTS, group(1, segments=[100, 9999]), "object 1 .*: its segment 9999 has no vertex in"),
+        (
+            scannet.OBJECTS,
+            group(1, segments=["7a"]),
+            "object 1 .*: 'segments' must be whole numbers, not '7a'",
+        ),
+        (scannet.OBJECTS, group(1, segments=[100.5]), "object 1 .*: 'segments' must be .*, not 100.5"),
+        (scannet.OBJECTS, group(1, segments=[True]), "object 1 .*: 'segments' must be .*, not True"),
+        (scannet.OBJECTS, group(1, segments=[10**30]), "object 1 .*: 'segments' must be whole numbers, not"),
+        (scannet.OBJECTS, lambda c: c.update(sceneId="scannet.scene0001_00"), "is of another scan"),
+        (scannet.SEGMENTS, lambda c: c.update(sceneId="scene0001_00"), "is of another scan"),
         (scannet.OBJECTS, group(1, segments=[[1], 2]), "'segments' must be whole numbers, not .1."),
         (
             scannet.SEGMENTS,
@@ -197,7 +327,7 @@ def test_an_axis_alignment_that_is_none_is_named(scan, words):
 )
 def test_a_scan_that_is_not_whole_is_named(scan, end, change, message):
     changed(file(scan, end), change)
-    with pytest.raises(UserError, match=f"scan .*scene0000_00.*{message}.*; fetch the scan again"):
+    with pytest.raises(UserError, match=f"scene0000_00.*{message}.*; fetch the scan again"):
         scannet.read(scan)
 
 
@@ -238,10 +368,13 @@ def test_folders_that_hold_no_scan_are_named(scan, tmp_path):
         (None, "cannot be read"),
         ("", "has no columns"),
         ("a\tb\n1\t2\n", "has no columns"),
+        (LABELS.replace("\t", ","), "has no columns"),
+        (LABELS.splitlines()[0], "holds no label"),
+        (LABELS + "7\ttrashcan\tbin\t1\n", "line 4: 'trashcan' is 'bin', and 'trash can' further up"),
     ):
         if text is not None:
             (tmp_path / "labels.tsv").write_text(text)
-        with pytest.raises(UserError, match=f"--label_map .*labels.tsv {message}"):
+        with pytest.raises(UserError, match=f"labels.tsv {message}"):
             scannet.read_label_map(tmp_path / "labels.tsv")
 
 

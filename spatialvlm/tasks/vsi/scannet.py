@@ -10,8 +10,6 @@ of an earlier one and more than `SAME` of the vertices of both is the same objec
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -20,9 +18,10 @@ from typing import Any
 
 import numpy as np
 import shapely
-from plyfile import PlyData, PlyParseError
+from plyfile import PlyData, PlyElementParseError, PlyParseError
 from scipy.spatial import Delaunay, QhullError
 
+from spatialvlm import text_files
 from spatialvlm.errors import UserError
 from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 
@@ -60,20 +59,45 @@ def scans(folder: str | Path) -> list[Path]:
 def read_label_map(path: str | Path) -> dict[str, str]:
     """Labels by the annotators' words, from `scannetv2-labels.combined.tsv`.
 
+    A quote is one more character of a word, but where it surrounds a whole field, as spreadsheets write it.
+
     Raises:
-        UserError: a file that is not there, or lacks a column.
+        UserError: a file that cannot be read or lacks a column, two labels of one word; the message names the
+            line.
     """
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            table = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--label_map {path} cannot be read ({error})") from None
-    if not table or any(not table[0].get(name) for name in LABEL_COLUMNS):
-        raise UserError(
-            f"--label_map {path} has no columns {' and '.join(LABEL_COLUMNS)}; "
-            "give scannetv2-labels.combined.tsv"
-        )
-    return {row["raw_category"].strip(): row["category"].strip() for row in table if row["category"]}
+    found: dict[str, str] = {}
+    columns: list[int] = []
+    for line, text in enumerate(text_files.read(path).split("\n"), 1):
+        fields = [_unquoted(field.strip()) for field in text.split("\t")]
+        if not columns:
+            names = [field.casefold() for field in fields]
+            if not set(LABEL_COLUMNS) <= set(names):
+                raise UserError(
+                    f"--label_map {path} has no columns {' and '.join(LABEL_COLUMNS)}; "
+                    "give scannetv2-labels.combined.tsv"
+                )
+            columns = [names.index(name) for name in LABEL_COLUMNS]
+            continue
+        if len(fields) <= max(columns) or not all(fields[column] for column in columns):
+            continue  # words that have no label, and blank lines
+        word, label = (_one_space(fields[column]) for column in columns)
+        if found.setdefault(word, label) != label:
+            raise UserError(
+                f"--label_map {path} line {line}: {word!r} is {label!r}, and {found[word]!r} further up; "
+                "remove one of the lines"
+            )
+    if not found:
+        raise UserError(f"--label_map {path} holds no label; give scannetv2-labels.combined.tsv")
+    return found
+
+
+def _unquoted(field: str) -> str:
+    quoted = len(field) > 1 and field[0] == field[-1] == '"'
+    return field[1:-1].replace('""', '"').strip() if quoted else field
+
+
+def _one_space(text: str) -> str:
+    return " ".join(text.split())
 
 
 def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> SceneAnnotation:
@@ -83,26 +107,27 @@ def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> Scen
         label_map: as `read_label_map` returns it; without it the annotators' words stay as they are.
 
     Raises:
-        UserError: a missing or broken file, no axis alignment, a vertex that is not finite, an object without
-            segments, no object at all, no floor; the message names the scan.
+        UserError: a missing or broken file or one of another scan, no axis alignment, a vertex that is not
+            finite, an object without segments or with unknown ones, no object at all, no floor; the message
+            names the scan.
     """
     folder = Path(folder)
     scan, where = folder.name, f"scan {folder}"
     points = _vertices(_file(folder, MESH), where)
     points = points @ (turn := _axis_alignment(_file(folder, ".txt"), where))[:3, :3].T + turn[:3, 3]
-    segments = _json(_file(folder, SEGMENTS)).get("segIndices")
+    segments = _json(folder, SEGMENTS).get("segIndices")
     if not isinstance(segments, list) or len(segments) != len(points):
         count = len(segments) if isinstance(segments, list) else "no"
         raise UserError(f"{where}: its mesh has {len(points)} vertices, but {count} 'segIndices'; {_FETCH}")
-    _check_whole(segments, "segIndices", where)
-    groups = _json(_file(folder, OBJECTS)).get("segGroups")
+    groups = _json(folder, OBJECTS).get("segGroups")
     if not isinstance(groups, list) or not groups:
         raise UserError(f"{where} has no object ('segGroups' is empty); {_FETCH}")
     objects: dict[str, list[np.ndarray]] = {}  # the vertices of each object, by label
-    vertices = _Vertices(np.array(segments))
+    vertices = _Vertices(_whole(segments, "segIndices", where))
+    words = {word.casefold(): label for word, label in (label_map or {}).items()} | dict(label_map or {})
     for number, group in enumerate(groups):
         label, chosen = _object(group, vertices, f"{where} object {number}")
-        label = (label_map or {}).get(label, label).strip().lower()
+        label = _one_space(words.get(label, words.get(label.casefold(), label))).lower()
         if label not in NO_THINGS:
             listed = objects.setdefault(label, [])
             if not any(_is_same(chosen, other) for other in listed):
@@ -129,7 +154,10 @@ class _Vertices:
         self.segments = segments[self.order]
 
     def of(self, wanted: np.ndarray) -> np.ndarray:
+        """Those in the wanted segments. Raises KeyError with the first segment that has none."""
         starts, ends = (np.searchsorted(self.segments, wanted, side) for side in ("left", "right"))
+        if len(empty := wanted[starts == ends]):
+            raise KeyError(int(empty[0]))
         return np.concatenate([self.order[start:end] for start, end in zip(starts, ends, strict=True)])
 
 
@@ -142,11 +170,10 @@ def _object(group: Any, vertices: _Vertices, where: str) -> tuple[str, np.ndarra
     wanted = group.get("segments")
     if not isinstance(wanted, list) or not wanted:
         raise UserError(f"{where} has no 'segments'; {_FETCH}")
-    _check_whole(wanted, "segments", where)
-    chosen = vertices.of(np.unique(wanted))
-    if not len(chosen):
-        raise UserError(f"{where}: none of its {len(wanted)} 'segments' has a vertex in the mesh; {_FETCH}")
-    return label.strip(), chosen
+    try:
+        return _one_space(label), vertices.of(np.unique(_whole(wanted, "segments", where)))
+    except KeyError as error:
+        raise UserError(f"{where}: its segment {error} has no vertex in the mesh; {_FETCH}") from None
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
@@ -155,9 +182,26 @@ def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
     return common > SAME * (len(one) + len(other) - common)
 
 
-def _check_whole(numbers: list[Any], name: str, where: str) -> None:
-    if wrong := [number for number in numbers if type(number) is not int]:
-        raise UserError(f"{where}: '{name}' must be whole numbers, not {wrong[0]!r}; {_FETCH}")
+def _whole(numbers: list[Any], name: str, where: str) -> np.ndarray:
+    """Whole numbers, also as other programs write them: 7.0, "7"."""
+    try:
+        if {type(number) for number in numbers} == {int}:
+            return np.array(numbers, np.int64)
+        return np.array([_whole_number(number) for number in numbers], np.int64)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{where}: '{name}' must be whole numbers, not {error}; {_FETCH}") from None
+
+
+def _whole_number(value: Any) -> int:
+    if type(value) is int:
+        return value
+    try:
+        number = float(value) if isinstance(value, str | float) else math.nan
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise ValueError(repr(value))
+    return int(number)
 
 
 def _file(folder: Path, end: str) -> Path:
@@ -167,39 +211,55 @@ def _file(folder: Path, end: str) -> Path:
     return file
 
 
-def _json(file: Path) -> dict:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error}); {_FETCH}") from None
+def _json(folder: Path, end: str) -> dict:
+    """The record in a scan's file, which must be the scan's."""
+    file = _file(folder, end)
+    content = text_files.json_value(file)
     if not isinstance(content, dict):
         raise UserError(f"{file} is no record with named fields; {_FETCH}")
+    id = content.get("sceneId", folder.name)  # "scannet.scene0000_00", or without the data set
+    if str(id).rpartition(".")[2].casefold() != folder.name.casefold():
+        raise UserError(f"{file} is of another scan ('sceneId' is {id!r}); {_FETCH}")
     return content
 
 
 def _axis_alignment(file: Path, where: str) -> np.ndarray:
     """(4, 4): what turns and shifts vertices so that z points up and walls lie along x and y."""
-    match = re.search(r"^axisAlignment\s*=\s*(.*)$", file.read_text(encoding="utf-8", errors="replace"), re.M)
-    if match is None:
+    found = re.findall(r"^[ \t]*axisAlignment\s*[=:](.*)$", text_files.read(file), re.M | re.I)
+    if not found:
         raise UserError(
             f"{where}: {file.name} has no axisAlignment (ScanNet's test scans have none); {_FETCH}"
         )
-    try:
-        numbers = [float(word) for word in match[1].split()]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 16 or not all(map(math.isfinite, numbers)):
+    matrices = [_matrix(line) for line in found]
+    if any(matrix is None or (matrix != matrices[0]).any() for matrix in matrices):
+        wrong = next((line for line, each in zip(found, matrices, strict=True) if each is None), found[-1])
         raise UserError(
-            f"{where}: axisAlignment in {file.name} must be 16 numbers, not {match[1]!r}; {_FETCH}"
+            f"{where}: axisAlignment in {file.name} must be 16 numbers that turn and shift, not "
+            f"{wrong.strip()!r}; {_FETCH}"
         )
-    return np.reshape(numbers, (4, 4))
+    return matrices[0]
+
+
+def _matrix(text: str) -> np.ndarray | None:
+    """(4, 4) of 16 numbers that turn and shift; None where they are none, or scale, mirror or shear."""
+    try:
+        numbers = [float(word) for word in re.split(r"[,;\s]+", text.strip().strip("\"'[]() "))]
+        matrix = np.reshape(numbers, (4, 4))
+    except ValueError:
+        return None
+    turn = matrix[:3, :3]
+    is_rotation = np.allclose(turn @ turn.T, np.eye(3), atol=0.01) and np.linalg.det(turn) > 0
+    return matrix if is_rotation and np.isfinite(matrix).all() and (matrix[3] == (0, 0, 0, 1)).all() else None
 
 
 def _vertices(file: Path, where: str) -> np.ndarray:
     """(N, 3) float64 vertices of a mesh; its faces are ignored."""
     triangles = {"face": {"vertex_indices": 3}}  # so that they need not be read one by one
     try:
-        vertex = PlyData.read(str(file), known_list_len=triangles)["vertex"]
+        try:
+            vertex = PlyData.read(str(file), known_list_len=triangles)["vertex"]
+        except PlyElementParseError:  # other faces than ScanNet's
+            vertex = PlyData.read(str(file))["vertex"]
         points = np.stack([np.asarray(vertex[axis], float) for axis in "xyz"], axis=1)
     except (OSError, PlyParseError, ValueError, KeyError) as error:
         raise UserError(f"{where}: {file.name} cannot be read as a mesh ({error}); {_FETCH}") from None
