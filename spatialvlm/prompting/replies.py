@@ -23,7 +23,8 @@ FINISH = {  # a reason why a reply ended, by what servers call it; other names s
 }
 NAMES = {name: finish for finish, names in FINISH.items() for name in names.split()}
 UNKNOWN = "unknown"  # no reason, or one that is no text
-THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "reasoning_details")  # of a message
+# Fields of a message beside its content that hold reasoning.
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "analysis", "reasoning_details")
 
 # Why a server refuses a question, in the order tried, by the words of its error (lower case).
 REFUSALS = {
@@ -41,7 +42,7 @@ REFUSALS = {
             r"too many (input |prompt |total )?tokens|`inputs` tokens|reduce the length",
             r"max(imum)?[ _](prompt|input|sequence|seq|model|context)[ _]len",
             r"max(imum)? (number of |allowed )?(input |prompt )?tokens",
-            r"token(s| count| limit).{0,60}exceed|exceed.{0,60}token",
+            r"token(s| count| limit).{0,60}exceed|exceed.{0,60}token|max_tokens must be at least 1, got -",
         ),
         "too large": (
             r"(payload|request|entity|body|image|file|content|input|message).{0,40}too[ _](large|big)",
@@ -60,11 +61,12 @@ OWN = "|".join(
     (
         r"api[ _-]?key|unauthori[sz]ed|authenticat|credential|insufficient_quota|billing|out of credits",
         r"(invalid|unknown|unsupported|nonexistent|no such)\W{1,3}model|model_not_found|not a valid model",
-        r"model.{0,80}(not found|not exist|unknown|not available|unavailable|decommissioned)",
+        r"model( \S{1,100})?,? ((is|was|has|been|does|could) )*"
+        r"((not|no longer) (be )?(found|exist|available)|unavailable|unknown|decommissioned)",
         r"not a multimodal|(not|n't) support.{0,20}(image|vision|multimodal)|support image input",
     )
 )
-RATE = r"rate.?limit|per (second|minute|hour|day)|overloaded|try again later"
+RATE = r"rate.?limit|(tokens|requests|images) per (second|min|hour|day)|overloaded|too many requests"
 TOO_MUCH_AT_ONCE = r"request too large|must be reduced"  # a rate limit that no pause helps with
 REFUSED_STATUS = {413: "too large", 414: "too long", 431: "too large", 451: "filtered"}  # whatever the words
 OWN_STATUS = (401, 402, 404, 405, 407, 408, 409, 410, 426, 429)
@@ -140,7 +142,7 @@ def _joined(lines: list[str]) -> dict[str, Any]:
             finish = choice.get("finish_reason") or finish
             for name, value in _fields(choice.get("message") or choice.get("delta")).items():
                 if name == "content" or name == "refusal" or name in THOUGHTS:
-                    message[name] = [*message.get(name, []), value]  # parts, joined as such
+                    message.setdefault(name, []).append(value)  # parts, joined as such
                     whole["choices"] = [{"message": message}]
     if whole["choices"] or finish:
         whole["choices"] = [{"message": message, "finish_reason": finish}]

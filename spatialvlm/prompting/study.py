@@ -317,8 +317,9 @@ def counts_text(counted: Mapping[str, Any]) -> str:
     others = {reason: count for reason, count in counted["refusals"].items() if reason != "too long"}
     if others:
         lines.append("without an answer: " + _named(others))
-    if counted["finish"].keys() - {"stop", "length", "too long", *others}:
-        lines.append("ended: " + _named(counted["finish"]))
+    usual = ("stop", "length", *REFUSED)
+    if unusual := {name: count for name, count in counted["finish"].items() if name not in usual}:
+        lines.append("ended otherwise than by stop or length: " + _named(unusual))
     if "temperature" in counted["without"]:
         lines.append(
             f"not greedy: {counted['without']['temperature']} replies at the server's own temperature"

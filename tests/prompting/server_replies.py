@@ -112,7 +112,7 @@ REPLIES: dict[str, tuple[object, Expected]] = {
     "refusal null": (completion_of({"content": ANSWER, "refusal": None}), Expected()),
     **{
         name: (completion_of({"content": ANSWER, name: THOUGHTS}), Expected(thoughts=THOUGHTS))
-        for name in ("reasoning_content", "reasoning", "thinking")
+        for name in ("reasoning_content", "reasoning", "thinking", "analysis")
     },
     "thinking took all": (
         completion_of({"content": None, "reasoning_content": THOUGHTS}, "length"),
@@ -370,6 +370,8 @@ REFUSED: dict[str, tuple[int, object, str]] = {
         ),
         "invalid image",
     ),
+    "image, unknown": (400, error("The model could not load the image: unknown format"), "invalid image"),
+    "video": (400, error("Only 8 frames per second; this one exceeds the size"), "too large"),
     "image too small": (
         400,
         error("The image length and width do not meet the model restrictions. [height:1 or width:1]"),
@@ -441,6 +443,8 @@ OWN: dict[str, tuple[int, object, bool]] = {
     "model": (404, error("The model `m` does not exist", "model_not_found"), False),
     "model, 400": (400, error("m is not a valid model ID", 400), False),
     "model, DeepSeek": (400, error("Model Not Exist"), False),
+    "model, LiteLLM": (400, error("Invalid model name passed in model=m"), False),
+    "model, gone": (400, error("The model `m` has been decommissioned and is no longer supported"), False),
     "no images": (400, error("m is not a multimodal model", 400, "BadRequestError"), False),
     "route": (404, {"detail": "Not Found"}, False),
     "another method": (405, "<html>405 Not Allowed</html>", False),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from chat_server import ChatServer, last_text, serving
+from chat_server import ChatServer, Served, key_of, last_text, serving
 from processes import KillAt
 
 QUESTIONS, REQUESTS = 6, 12  # scene_graph asks twice a question
@@ -59,12 +59,16 @@ def repeated(state: ChatServer) -> dict[str, int]:
 
 
 def test_killed_while_requests_are_on_their_way(start, tmp_path):
-    """Seven answers, then silence, and the kill: what was answered is never asked again, the rest is once."""
-    silent, answers = [True], [7]
+    """Seven answers, one of them a refusal, then silence, and the kill: no answer is ever repeated."""
+    silent, answers, refused = [True], [7], []
 
-    def behave(_, request) -> str:
+    def behave(_, request) -> str | Served:
         answers[0] -= 1
-        return "stall" if silent[0] and answers[0] < 0 else "answer"
+        if silent[0] and answers[0] < 0:
+            return "stall"
+        if "<answer>" in last_text(request) and not refused:
+            refused.append(key_of(request))
+        return Served("", 413) if key_of(request) in refused else "answer"
 
     with serving(behave, say) as (state, base_url):
         process = start(base_url, 3)
@@ -84,7 +88,8 @@ def test_killed_while_requests_are_on_their_way(start, tmp_path):
         ended(start(base_url, 3), tmp_path)
         assert sum(state.came.values()) == REQUESTS + 3
     assert summary["strategy"]["requests"] == REQUESTS and summary["n"] == QUESTIONS
-    assert summary["strategy"]["prompt_tokens"] == 100 * REQUESTS
+    assert summary["strategy"]["prompt_tokens"] == 100 * (REQUESTS - 1)
+    assert summary["strategy"]["refusals"] == {"too large": 1}
 
 
 def test_killed_with_a_reply_in_hand_that_is_not_kept_yet(start, tmp_path):
