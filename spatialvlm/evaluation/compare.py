@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spatialvlm import cli
+from spatialvlm import cli, text_files
 from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
@@ -26,6 +26,7 @@ from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.tables import interval, text_table
 
 SHOWN = 10  # changed items of each kind that are printed
+FIELDS = {"id": str, "task": str, "correct": bool, "parsed": object, "gold": object}  # what a run has written
 
 
 @dataclass
@@ -42,14 +43,14 @@ def records(path: str) -> list[Record]:
     file = Path(path, "predictions.jsonl") if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise UserError(f"{path}: no predictions.jsonl there; give a run folder, or a part (base, trained)")
-    try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON lines ({error}); finish the run, or score the file") from None
+    rows = text_files.json_rows(file)
     for number, row in enumerate(rows):
-        for name in ("id", "task", "correct", "parsed", "gold"):
+        for name, kind in FIELDS.items():
             if not isinstance(row, dict) or name not in row:
                 raise UserError(f"{file} row {number} has no '{name}'; give a run's own predictions")
+            if not isinstance(row[name], kind):
+                value = repr(row[name])[:80]
+                raise UserError(f"{file} row {number}: '{name}' is {value}; give a run's own predictions")
     if not rows:
         raise UserError(f"{file} holds no answers")
     if len({row["id"] for row in rows}) < len(rows):

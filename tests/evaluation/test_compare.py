@@ -1,6 +1,7 @@
 """`python -m spatialvlm.evaluation.compare`: two runs of the same questions, paired by id."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -65,7 +66,9 @@ def test_partly_right_answers_are_compared_by_their_scores(tmp_path, capsys):
         (lambda rows: [rows[0] | {"id": "x"}, *rows[1:]], "not of the same questions (Count-0)"),
         (lambda rows: [rows[0] | {"gold": "B"}, *rows[1:]], "'Count-0' has another right answer in B"),
         (lambda rows: [*rows, rows[0]], "two rows of one id"),
-        (lambda rows: [{"id": 1}], "row 0 has no 'task'"),
+        (lambda rows: [{"id": "1"}], "row 0 has no 'task'"),
+        (lambda rows: [rows[0] | {"id": ["Count-0"]}], "row 0: 'id' is ['Count-0']"),
+        (lambda rows: [rows[0] | {"correct": "no"}], "row 0: 'correct' is 'no'"),
         (lambda rows: [], "holds no answers"),
     ],
 )
@@ -77,6 +80,18 @@ def test_runs_that_cannot_be_compared(spoil, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         compared(a, b)
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_rows_are_whole_whatever_separators_their_texts_hold(tmp_path, capsys):
+    a, b = run(tmp_path / "a", 0), run(tmp_path / "b", 1)
+    compared(a, b)
+    as_written = capsys.readouterr().out
+    for file in (Path(a, "predictions.jsonl"), Path(b, "predictions.jsonl")):
+        rows = [json.loads(line) | {"note": "\u2028 \x85"} for line in file.read_text().splitlines()]
+        text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        file.write_text(text, encoding="utf-8-sig")
+    compared(a, b)
+    assert capsys.readouterr().out == as_written
 
 
 @pytest.mark.parametrize("argv", [["nowhere", "nowhere"], ["nowhere"], []])
