@@ -97,7 +97,7 @@ def _values(file: str | Path, remedy: str) -> list[Any]:
             value, at = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             line = text.count("\n", 0, at) + 1
-            reason = f"{_reason(error)}; {remedy.format(row=len(found))}"
+            reason = f"{_reason(error, text)}; {remedy.format(row=len(found))}"
             raise UserError(f"{file} line {line} is not JSON: {reason}") from None
         found.append(value)
     return found
@@ -108,15 +108,18 @@ def loads(text: str, where: str) -> Any:
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON: {_reason(error)}") from None
+        raise UserError(f"{where} is not JSON: {_reason(error, text)}") from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, text: str) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, JSONDecodeError):
         return f"{error.msg} at line {error.lineno} column {error.colno}"
-    return str(error).partition(";")[0]  # what follows is advice to who writes Python
+    if too_long := re.search("[0-9]{4301}", text):  # more than Python converts
+        line, begin = text.count("\n", 0, too_long.start()) + 1, text.rfind("\n", 0, too_long.start())
+        return f"a number of more than 4,300 digits at line {line} column {too_long.start() - begin}"
+    return str(error)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -269,9 +269,9 @@ def as_yes_no(value: Any, name: str, where: str) -> bool:
 
 
 def as_id(value: Any, name: str, where: str) -> str:
-    """An id as text, a whole number or a text: 12 for 12.0. Raises RowError naming row and field."""
+    """An id as text: 12 for 12.0 and "12.0". Raises RowError naming row and field."""
     if isinstance(value, str):
-        return as_text(value, name, where).strip()
+        return re.sub(r"^([0-9]+)\.0$", r"\1", as_text(value, name, where).strip())
     return str(as_whole(value, name, where))
 
 

@@ -117,7 +117,7 @@ def _columns(table: Sequence[tuple[str, Row]], ids: Sequence[str]) -> list[_Colu
     found = []
     for name in dict.fromkeys(name for row in flat for name in row):
         values = [_as_id(row.get(name)) for row in flat]
-        column = _Column(name, values, [_meant(value, known) for value in values])
+        column = _Column(name, values, [known.get(value) for value in values])
         words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", "_", name.removeprefix("doc.")).lower())
         may_be = name.startswith("Unnamed") or not _LIKE_IDS.isdisjoint(words)
         if column.plain() in _IDS or (may_be and None not in values and len(set(values)) == len(values)):
@@ -138,11 +138,6 @@ def _as_id(value: Any) -> str | None:
         return rows.as_id(value, "id", "")
     except RowError:
         return None
-
-
-def _meant(value: str | None, known: Mapping[str, str]) -> str | None:
-    """The question's id; `12.0`, which pandas makes of 12 in a column with gaps, is 12."""
-    return known.get(value) or known.get(re.sub(r"\.0+$", "", value)) if value else None
 
 
 def _misfit(column: _Column, table: Sequence[tuple[str, Row]], ids: Sequence[str]) -> UserError:

@@ -20,6 +20,7 @@ from spatialvlm.errors import UserError, shown
 from spatialvlm.example import Example, open_image
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
+from spatialvlm.tasks.clevr.official_files import check_places, check_scene
 from spatialvlm.worlds.clevr import questions
 from spatialvlm.worlds.clevr.facts import MAX_OBJECTS, VALUES, Scene
 from spatialvlm.worlds.clevr.official_answers import family
@@ -237,9 +238,8 @@ def _scenes(files: list[Path]) -> list[Scene]:
         if not isinstance(listed, list):
             raise UserError(f"{file} holds no 'scenes'; it should be a CLEVR scenes file")
         for number, scene in enumerate(listed):
-            for name in ("image_filename", "objects", "directions", "relationships"):
-                if not isinstance(scene, dict) or name not in scene:
-                    raise UserError(f"{file} scene {number} has no '{name}', which CLEVR's scenes have")
+            check_scene(scene, f"{file} scene {number}")
+            check_places(scene, f"{file} scene {number}")
         scenes += listed
     return scenes
 

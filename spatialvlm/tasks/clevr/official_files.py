@@ -124,6 +124,28 @@ def check_scene(scene: Any, where: str) -> None:
             )
 
 
+def check_places(scene: Scene, where: str) -> None:
+    """Raises UserError, naming the field, unless a checked scene has `pixel_coords` and `relationships`."""
+    things = scene["objects"]
+    for number, thing in enumerate(things):
+        _vector(thing, "pixel_coords", f"{where} object {number}")
+    sides = rows.need(scene, "relationships", where)
+    for side in ("right", "left", "behind", "front"):
+        listed = sides.get(side) if isinstance(sides, dict) else None
+        if not isinstance(listed, list) or len(listed) != len(things) or not all(map(_is_list, listed)):
+            raise UserError(
+                f"{where}: 'relationships' must list, per object, those to its '{side}', not {shown(listed)}"
+            )
+        if wrong := [
+            each for of in listed for each in of if type(each) is not int or not 0 <= each < len(things)
+        ]:
+            raise UserError(f"{where}: 'relationships' name object {shown(wrong[0])} of {len(things)}")
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
+
+
 def _vector(holder: Any, field: str, where: str) -> list[float]:
     value = rows.need(holder, field, where)
     numbers = isinstance(value, list) and all(type(c) in (int, float) and math.isfinite(c) for c in value)

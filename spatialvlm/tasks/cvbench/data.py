@@ -68,8 +68,9 @@ def load(
     half = next((name for name, of in HALVES.items() if tasks and set(tasks) <= set(of)), None)
     table = rows.read(path, split, half)
     numbers: Sequence[int] = range(len(table))
-    if tasks:
-        numbers = [number for number in numbers if table[number][1].get("task") in tasks]
+    if tasks:  # a row of no task is refused below
+        others = [name for name in CVBENCH_TASKS if name not in tasks]
+        numbers = [number for number in numbers if table[number][1].get("task") not in others]
     if not numbers:
         raise UserError(f"{path} has no CV-Bench row{f' of task {tasks}' if tasks else ''}")
     size = min(limit or len(numbers), len(numbers))

@@ -133,8 +133,8 @@ def load(
         raise UserError(f"VSI-100k has the families {', '.join(FAMILIES)}, not {', '.join(sorted(unknown))}")
     require_at_least(1, limit=limit, num_frames=num_frames)
     table, folder = rows.read(path, split), rows.beside(path)
-    wanted = (*families, None)  # None: a row without a family, which is refused below
-    numbers = [number for number, (_, each) in enumerate(table) if each.get("family") in wanted]
+    others = [name for name in FAMILIES if name not in families]  # a row of no family is refused below
+    numbers = [number for number, (_, each) in enumerate(table) if each.get("family") not in others]
     if not numbers:
         raise UserError(f"{path} has no VSI-100k row of split {split}")
     spread = [numbers[number] for number in vsibench.evenly_spaced(len(numbers), limit)]
