@@ -29,10 +29,10 @@ from statistics import median
 from typing import Literal
 
 from spatialvlm import cli  # before transformers, whose notices it hides
+from spatialvlm.images import open_image
 
 # isort: split
 import torch
-from PIL import Image
 from step_profile import fractions, matrix_rate, synchronize
 from torch.utils.flop_counter import FlopCounterMode
 from workload import configuration
@@ -113,7 +113,7 @@ def plain(model, processor, examples: Sequence[Example], args: Args, num_samples
     for _ in range(num_samples):
         for start in range(0, len(examples), PLAIN_BATCH):
             batch = examples[start : start + PLAIN_BATCH]
-            images = [Image.open(example.images[0]).convert("RGB") for example in batch]
+            images = [open_image(example.images[0]) for example in batch]
             prompts = [processor.image_token + example.prompt for example in batch]
             inputs = processor(
                 images=images, text=prompts, padding="longest", padding_side="left", return_tensors="pt"

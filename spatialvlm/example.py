@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,10 +11,16 @@ from typing import Any
 
 from PIL import Image
 
-from spatialvlm.errors import UserError
+from spatialvlm.errors import RowError
+from spatialvlm.images import open_image
 
-# What Pillow raises for files that are no images, too large, or broken (PNGs also by the latter two).
-BROKEN_IMAGE = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
+# What stands for an image or a video in the texts of LLaVA, PaliGemma, Qwen, Llama, Phi, Gemma and InternVL;
+# not `<image 1>`, by which questions refer to their images.
+_IMAGE_TOKEN = (
+    r"(?:<(?:image|video|img|/img|im_start|im_end|img_context|image_placeholder|start_of_image|end_of_image|"
+    r"image_soft_token)>|<\|(?:image|video|vision)(?:_\w+)?\|>)"
+)
+_IMAGE_TOKENS = re.compile(rf"{_IMAGE_TOKEN}(?:\s*{_IMAGE_TOKEN})*(\s*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,8 @@ class Example:
     Args:
         id: unique in its data set.
         images: PIL images, or paths that are opened when needed (`open_images`).
-        question: the bare question, without choices or instructions.
+        question: the bare question, without choices or instructions. Tokens that stand for images
+            (`<image>`, `<|image_pad|>`) are taken off, here and in the prompt: a model's own come before it.
         answer: the gold answer as the benchmark writes it: `(B)` in CV-Bench, the choice's text in SAT.
         task: the benchmark's own name of the kind of question: `Count`, `Relation`, ...
         choices: the choices' texts in the order shown, or None for a free-form question.
@@ -33,6 +41,7 @@ class Example:
     Raises:
         ValueError: an empty id, question, answer or task, no image, or fewer than two choices; the message
             names the row and the field.
+        RowError: a question of nothing but tokens that stand for images.
     """
 
     id: str
@@ -53,8 +62,13 @@ class Example:
             raise ValueError(f"row {self.id!r}: field 'images' is empty")
         if self.choices is not None and len(self.choices) < 2:
             raise ValueError(f"row {self.id!r}: field 'choices' needs at least two, not {self.choices!r}")
-        if not self.prompt:
-            object.__setattr__(self, "prompt", self.question)
+        question = without_image_tokens(self.question)
+        if not question:
+            message = f"row {self.id!r}: its question is only {self.question.strip()!r}; correct or remove it"
+            raise RowError(message, "no question but image tokens")
+        prompt = without_image_tokens(self.prompt.replace(self.question, question)) or question
+        object.__setattr__(self, "question", question)
+        object.__setattr__(self, "prompt", prompt)
 
     def without_images(self) -> Example:
         """The same question with a name in the place of each image: small, to be kept or sent."""
@@ -63,8 +77,20 @@ class Example:
         return replace(self, images=Video(names, images.interval) if isinstance(images, Video) else names)
 
     def open_images(self) -> list[Image.Image]:
-        """The images in RGB, decoded. Raises UserError naming the file where one is missing or broken."""
+        """The images as viewers show them (`open_image`, whose errors it raises)."""
         return [open_image(image) for image in self.images]
+
+
+def without_image_tokens(text: str) -> str:
+    """The text without tokens that stand for images and the line or space they take; else unchanged."""
+    kept, start = [], 0
+    for found in _IMAGE_TOKENS.finditer(text):
+        before = text[start : found.start()]
+        kept.append(before.rstrip())
+        if len(kept[-1]) < len(before):  # between words, one of the two gaps goes; else what follows
+            kept.append(found[1])
+        start = found.end()
+    return "".join([*kept, text[start:]]).strip() if start else text
 
 
 class Video(tuple):
@@ -87,18 +113,3 @@ class Video(tuple):
         video = super().__new__(cls, frames)
         video.interval = interval
         return video
-
-
-def open_image(image: Image.Image | Path) -> Image.Image:
-    """An RGB image, fully decoded. Raises UserError naming the file where it is missing or broken."""
-    name = getattr(image, "filename", "in memory") if isinstance(image, Image.Image) else image
-    try:
-        if isinstance(image, Image.Image):
-            return image.convert("RGB")  # decodes one that was opened lazily
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"image {image} does not exist") from None
-    except BROKEN_IMAGE as error:
-        message = f"image {name} cannot be read ({error}); replace the file or remove its row"
-        raise UserError(message) from None

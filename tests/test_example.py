@@ -6,8 +6,9 @@ import pytest
 import tiny
 from PIL import Image
 
-from spatialvlm.errors import UserError
-from spatialvlm.example import Example, open_image
+from spatialvlm.errors import RowError, UserError
+from spatialvlm.example import Example
+from spatialvlm.images import open_image
 
 
 def example(**changed) -> Example:
@@ -40,6 +41,42 @@ def test_images_open_late_and_in_rgb(tmp_path):
     opened = made.open_images()
     assert [image.mode for image in opened] == ["RGB", "RGB"]
     assert opened[0].tobytes() == tiny.image(0).tobytes()
+
+
+TOKENS = [
+    "<image>",
+    "<image>\n<image>",
+    "<|vision_start|><|image_pad|><|vision_end|>",
+    "<video>",
+    "<|video_pad|>",
+]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(
+    "form", ["{}\nHow many?", "{}How many?", "How many?\n{}", "How {} many?", "How many? {}"]
+)
+def test_tokens_of_images_are_taken_off_question_and_prompt(token, form):
+    question = form.format(token)
+    made = example(question=question, prompt=f'Say it: "{question}" Choose 1 or 2')
+    assert made.question == "How many?"
+    assert made.prompt == 'Say it: "How many?" Choose 1 or 2'
+    assert example(question=question).prompt == "How many?"
+    own = example(question="How many?", prompt=f"{token}\nHow many?\n(A) 1 {token}\n(B) 2")
+    assert own.prompt == "How many?\n(A) 1\n(B) 2"
+
+
+@pytest.mark.parametrize(
+    "text", [" How many?\n", "See <image 1>: how many?", "<loc0001> how many?", "< image >?"]
+)
+def test_other_texts_are_unchanged(text):
+    made = example(question=text, prompt=f"{text} {text}")
+    assert (made.question, made.prompt) == (text, f"{text} {text}")
+
+
+def test_a_question_of_image_tokens_alone_is_named():
+    with pytest.raises(RowError, match=r"row 'row 7': its question is only '<image>'"):
+        example(question="<image>\n")
 
 
 def test_a_missing_image_is_named(tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples, mapped, prefetch
+from spatialvlm.images import open_image
 
 _GREY = (128, 128, 128)  # near what PaliGemma's normalisation maps to 0
 
@@ -80,5 +81,5 @@ def _derange(pool: list[int], identities: Sequence[tuple], rng: Random) -> dict[
 def _identity(image) -> str:
     """What identifies an image: its path, or a hash of its pixels."""
     if isinstance(image, Image.Image):
-        return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
+        return hashlib.sha256(open_image(image).tobytes()).hexdigest()
     return str(image)

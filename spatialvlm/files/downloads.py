@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -13,11 +12,11 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from PIL import Image
 from tqdm import tqdm
 
 from spatialvlm.disk import CACHE_ELSEWHERE, cache_folder, disk_errors, whole
 from spatialvlm.errors import UserError
+from spatialvlm.images import ImageError, open_image, open_lazily
 
 THREADS, TIMEOUT = 16, 30  # at a time; seconds without an answer
 WAITS = (0.5, 2.0)  # seconds before the second and the third try
@@ -108,8 +107,8 @@ def _fetch(links: Sequence[str], otherwise: str, quiet: bool) -> None:
 def _store(link: str) -> None:
     content = download(link)
     try:
-        Image.open(io.BytesIO(content)).load()
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
+        open_image(open_lazily(content))
+    except (UserError, ImageError) as error:
         raise DownloadError("no image", f"what {link} holds is no whole image ({error})") from None
     target = cached(link)
     with disk_errors(target, CACHE_ELSEWHERE), whole(target, shared=True) as aside:

@@ -7,23 +7,25 @@ wraps them, and are decoded when they are looked at.
 from __future__ import annotations
 
 import ast
-import io
+import base64
 import json
 import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from spatialvlm import text_files
+from spatialvlm import images, text_files
 from spatialvlm.disk import disk_errors
 from spatialvlm.errors import RowError, UserError, shown
-from spatialvlm.example import BROKEN_IMAGE
+from spatialvlm.example import without_image_tokens
 from spatialvlm.files import hub
 from spatialvlm.files.hub import SUFFIXES
 from spatialvlm.files.tables import Row, open_parquet, readable
@@ -205,7 +207,7 @@ def text(row: Any, name: str, where: str) -> str:
 
 def as_text(value: Any, name: str, where: str) -> str:
     """A value that must be a non-empty text, unchanged. Raises RowError naming row and field."""
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not without_image_tokens(value).strip():
         message = f"{where}: '{name}' must be a text, not {shown(value)}; fix or remove the row"
         raise RowError(message, f"'{name}' is no text")
     if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
@@ -281,59 +283,118 @@ _YES_NO |= {"1.0": True, "0.0": False}
 
 
 def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image | Path:
-    """An image as rows hold it: PIL, bytes, `{'bytes', 'path'}`, or a path (relative to `folder`).
+    """An image as rows hold it, whose header, sides and end are checked (`spatialvlm.images`).
 
-    Bytes are checked to be a whole file of an image, which decodes no pixel.
+    PIL's; a file's bytes, or those in base64, also as a data URL; `{'bytes', 'path'}`; a path (relative to
+    `folder`); levels of 8 bits as an array; or a list of one of those. A path where no file is comes back
+    unchecked: see `require_files`.
 
     Raises:
-        RowError: it is none of those, or its bytes are no image or only a part of one; the message names
-            the row.
+        RowError: it is none of those, or no image that can be used; the message names the row.
     """
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
-    if isinstance(value, Image.Image):
-        return value
-    if isinstance(value, bytes | bytearray):
-        try:
-            _check_whole(value)
-            opened = Image.open(io.BytesIO(value))  # reads the header only
-        except BROKEN_IMAGE as error:
-            message = f"{where}: the image cannot be read ({error}); fix or remove the row"
-            raise RowError(message, "broken image") from None
-        opened.filename = where  # so that a later failure to decode can name the row
-        return opened
-    if isinstance(value, str) and value:
-        return folder / value if folder else Path(value)
+    while isinstance(value, list | tuple) and len(value) == 1 and not isinstance(value[0], list | tuple):
+        value = value[0]
+        value = (value.get("bytes") or value.get("path")) if isinstance(value, dict) else value
+    if isinstance(value, str | Path) and str(value).strip():
+        path = folder / value if folder else Path(value)
+        if is_file(path):
+            return checked_file(path, where)
+        value = _in_base64(str(value), where) or path
+        if isinstance(value, Path):
+            return value
+    if isinstance(value, list | tuple | np.ndarray):
+        value = _of_levels(value)
+    try:
+        if isinstance(value, Image.Image):
+            images.check_size(value)
+            return value
+        if isinstance(value, bytes | bytearray):
+            opened = images.open_lazily(value)
+            opened.filename = where  # so that a later failure to decode can name the row
+            return opened
+    except images.ImageError as error:
+        message = f"{where}: the image cannot be read ({error}); fix or remove the row"
+        raise RowError(message, "broken image") from None
     message = f"{where} has no readable image, but {type(value).__name__}; fix or remove the row"
     raise RowError(message, "no image")
 
 
-def require_files(images: Iterable[Image.Image | Path], where: str) -> None:
-    """Raise RowError naming the first image that is a path and not there."""
-    if gone := [image for image in images if isinstance(image, Path) and not is_file(image)]:
-        name = str(gone[0])
+def checked_file(path: Path, where: str) -> Path:
+    """The path of an image, once its header, sides and end are checked; raises as `as_image`."""
+    try:
+        status = path.stat()
+        _check_file(path, status.st_size, status.st_mtime_ns)
+    except OSError:
+        name = str(path)
         name = name if len(name) <= 200 else f"{name[:100]}... ({len(name):,} characters)"
-        raise RowError(f"{where}: image {name} does not exist; add it or remove the row", "no image")
+        message = f"{where}: image {name} does not exist; add it or remove the row"
+        raise RowError(message, "no image") from None
+    except images.ImageError as error:
+        message = f"{where}: image {path} cannot be read ({error}); replace it or remove the row"
+        raise RowError(message, "broken image") from None
+    return path
+
+
+@lru_cache(maxsize=2**14)  # many questions are about one image
+def _check_file(path: Path, size: int, changed: int) -> None:
+    images.check_file(path)
+
+
+def require_files(of: Iterable[Image.Image | Path], where: str) -> None:
+    """Check images that are paths, as `checked_file`."""
+    for image in of:
+        if isinstance(image, Path):
+            checked_file(image, where)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; False of a name that none can have, such as an image in base64."""
+    """Whether a file is there; False of a name that none can have."""
     try:
         return path.is_file()
     except OSError:
         return False
 
 
-def _check_whole(content: bytes | bytearray) -> None:
-    """Raises one of `BROKEN_IMAGE` where an image's file is not whole."""
-    with Image.open(io.BytesIO(content)) as opened:
-        if opened.format not in ("PNG", "JPEG"):  # rare, and nothing but decoding tells
-            opened.load()
-            return
-        opened.verify()  # of a PNG every checksum; of a JPEG nothing
-        # A JPEG ends with these bytes, which its pixels cannot hold; what cameras append may follow.
-        if opened.format == "JPEG" and b"\xff\xd9" not in content[len(content) // 2 :]:
-            raise OSError("image file is truncated")
+# How PNG, JPEG, GIF, WebP, BMP and TIFF begin in base64.
+_BASE64_HEADS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")
+_LONGEST_PATH = 4096
+
+
+def _in_base64(text: str, where: str) -> bytes | None:
+    """The bytes that a text holds; None where it is a path.
+
+    Raises:
+        RowError: an address on the web, or a data URL without base64.
+    """
+    if text.startswith(("http://", "https://")):
+        message = f"{where}: its image is on the web, {shown(text)}; download it and give the file's name"
+        raise RowError(message, "image on the web")
+    kind, comma, packed = text.partition(",")
+    if text.startswith("data:") and not (comma and kind.endswith(";base64")):
+        message = f"{where} has no readable image, but {shown(text)}; give it in base64"
+        raise RowError(message, "no image")
+    if not text.startswith("data:"):
+        packed = text.strip()
+        if not packed.startswith(_BASE64_HEADS) and len(packed) <= _LONGEST_PATH:
+            return None
+    try:
+        return base64.b64decode("".join(packed.split()), validate=True)
+    except ValueError:
+        return None
+
+
+def _of_levels(value: Any) -> Any:
+    """An image of (height, width) or (height, width, 1, 3 or 4) levels of 8 bits; else the value itself."""
+    try:
+        levels = np.asarray(value)
+        if levels.dtype.kind in "iu" and levels.size and 0 <= levels.min() <= levels.max() <= 255:
+            levels = levels[..., 0] if levels.ndim == 3 and levels.shape[2] == 1 else levels
+            return Image.fromarray(levels.astype(np.uint8))
+    except (ValueError, TypeError):  # rows of different lengths, another number of channels
+        pass
+    return value
 
 
 def write_parquet(file: Path, schema: Any, made: Iterable[Row], group: int, **options: Any) -> int:

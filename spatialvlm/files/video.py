@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from spatialvlm.errors import UserError, require_at_least
-from spatialvlm.example import open_image
+from spatialvlm.images import open_image
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".3gp", ".ts", ".mpg", ".mpeg", ".gif")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spatialvlm.example import open_image
+from spatialvlm.images import open_image
 
 _NEVER_ANSWERED = re.compile(r"<image>|<loc\d{4}>|<seg\d{3}>")
 

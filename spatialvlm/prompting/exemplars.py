@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 
 from spatialvlm.errors import UserError
-from spatialvlm.example import Example, open_image
+from spatialvlm.example import Example
 from spatialvlm.files import rows
+from spatialvlm.images import open_image
 from spatialvlm.prompting import graph
 from spatialvlm.prompting.strategy import Exemplar
 from spatialvlm.worlds.clevr import scenes, series

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from spatialvlm.errors import UserError
-from spatialvlm.example import open_image
+from spatialvlm.images import open_image
 from spatialvlm.models import context_length, inputs, qwen, rollout
 from spatialvlm.models.halving import Halving
 from spatialvlm.prompting.strategy import Conversation, Dialogue, Message, Reply

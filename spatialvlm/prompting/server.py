@@ -35,7 +35,7 @@ from PIL import Image
 
 from spatialvlm.disk import disk_errors, whole
 from spatialvlm.errors import UserError, require_above_zero, require_at_least
-from spatialvlm.example import open_image
+from spatialvlm.images import open_image
 from spatialvlm.prompting import replies
 from spatialvlm.prompting.strategy import (
     FAILED,

@@ -300,7 +300,7 @@ def table(result: dict) -> str:
 def overlay(image: Image.Image, grid: np.ndarray, covered: np.ndarray, scale: int = 3) -> Image.Image:
     """Return the image beside its attention (bright = much), with the counted objects outlined."""
     size = image.width * scale, image.height * scale
-    pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), dtype=float) / 255
+    pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=float) / 255
     shown = Image.fromarray((255 * grid / grid.max()).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     heat = colormaps["inferno"](np.asarray(shown))[..., :3]
     mixed = 0.35 * pixels.mean(2, keepdims=True) + 0.65 * heat

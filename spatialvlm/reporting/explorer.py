@@ -12,14 +12,16 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Record
-from spatialvlm.example import Example, open_image
+from spatialvlm.example import Example
 from spatialvlm.files.lazy import prefetch
+from spatialvlm.images import open_image
 from spatialvlm.reporting.runs import Test
 
 LONGEST_SIDE, QUALITY = 320, 72  # of an image in the page: pixels, and WebP quality
@@ -116,7 +118,7 @@ def _images(example: Example, explorer: Explorer, hashes: dict[str, int]) -> tup
     count = min(len(example.images), MAX_IMAGES)
     chosen = [example.images[number * len(example.images) // count] for number in range(count)]
     try:
-        encoded = [thumbnail(open_image(image)) for image in chosen]
+        encoded = [thumbnail(image) for image in chosen]
     except UserError as error:
         return (), f"its image cannot be shown: {error}"
     numbers = []
@@ -128,9 +130,9 @@ def _images(example: Example, explorer: Explorer, hashes: dict[str, int]) -> tup
     return tuple(numbers), ""
 
 
-def thumbnail(image: Image.Image) -> bytes:
+def thumbnail(image: Image.Image | Path) -> bytes:
     """Encode an image as WebP, its longer side at most `LONGEST_SIDE` pixels."""
-    small = image.convert("RGB")
+    small = open_image(image)
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     small.save(content, "WEBP", quality=QUALITY, method=4)

@@ -7,9 +7,9 @@ from PIL import Image, PngImagePlugin
 from pyarrow import Table, parquet
 
 from spatialvlm.errors import RowError, UserError
-from spatialvlm.example import open_image
 from spatialvlm.files import rows
 from spatialvlm.files.exclusion import usable_rows
+from spatialvlm.images import open_image
 from spatialvlm.tasks.sat import data as sat
 
 

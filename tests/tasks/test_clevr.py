@@ -195,13 +195,11 @@ def test_a_row_without_an_answer_is_named(folder):
         clevr.load(folder)
 
 
-def test_a_truncated_picture_is_named_when_it_is_opened(folder):
+def test_a_truncated_picture_is_named_before_any_is_opened(folder):
     picture = folder / "images/CLEVR_val_000001.png"
     picture.write_bytes(picture.read_bytes()[:60])
-    found = clevr.load(folder)
-    found[0].open_images()
-    with pytest.raises(UserError, match="CLEVR_val_000001.png"):
-        found[1].open_images()
+    with pytest.raises(UserError, match=r"row 1: image .*CLEVR_val_000001.png cannot be read"):
+        clevr.load(folder)
 
 
 # ---- rows of the hub

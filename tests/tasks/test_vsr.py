@@ -145,7 +145,7 @@ def test_the_hub_calls_dev_validation(tmp_path, hub):
         ({"relation": 3}, "row 1: 'relation' must be a text, not 3"),
         ({"image": None}, "row 1 has no 'image'"),
         ({"image": 7}, "row 1 has no readable image, but int"),
-        ({"image": "iVBORw0KGgo" * 500}, "row 1: image iVBORw0KGgo.* is not in"),
+        ({"image": "iVBORw0KGgo" * 500}, "row 1: the image cannot be read"),
         ({"image": "gone.jpg"}, "row 1: image gone.jpg is not in .*, nor in its train2017 or val2017"),
     ],
 )

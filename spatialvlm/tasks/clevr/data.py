@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 from spatialvlm import text_files
 from spatialvlm.errors import UserError, shown
-from spatialvlm.example import Example, open_image
+from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
+from spatialvlm.images import open_image
 from spatialvlm.tasks.clevr.official_files import check_places, check_scene
 from spatialvlm.worlds.clevr import questions
 from spatialvlm.worlds.clevr.facts import MAX_OBJECTS, VALUES, Scene
@@ -272,7 +273,7 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
             examples.append(
                 Example(
                     id=f"clevr-{named}-{index}",
-                    images=(image_file(folder, name),),
+                    images=(rows.as_image(image_file(folder, name), where),),
                     question=text,
                     answer=_answer(row, "answer", where),
                     task=(family(program) if program else family(text)) or "other",
@@ -356,7 +357,7 @@ def _vehicle_example(folder: Path, where: str, number: int, row: Any) -> Example
     question, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
     return Example(
         id=f"superclevr-{rows.as_id(row.get('question_index', number), 'question_index', where)}",
-        images=(folder / "images" / name,),
+        images=(rows.as_image(folder / "images" / name, where),),
         question=question,
         answer=_answer(row, "answer", where),
         task=family(question) or "other",
@@ -407,9 +408,11 @@ def _load_hub(path: str | Path, split: str, limit: int | None) -> Sequence[Examp
     def make(number: int) -> Example:
         where, row = table[number]
         asked, image, answer = _fields(row, where)
+        image = rows.as_image(image, where, folder)
+        rows.require_files([image], where)
         return Example(
             id=f"{prefix}-{split}-{number}",
-            images=(rows.as_image(image, where, folder),),
+            images=(image,),
             question=asked,
             answer=answer,
             task=family(asked) or "other",
@@ -455,6 +458,9 @@ def _own_questions(
         fruitless = fruitless + 1 if len(sampled) == before else 0
         if limit is None or len(sampled) >= limit or fruitless == 10:
             break
+
+    for _, scene, _ in sampled:
+        rows.checked_file(image_file(Path(folder), scene["image_filename"]), f"{folder} scenes")
 
     def make(index: int) -> Example:
         name, scene, question = sampled[index]

@@ -204,6 +204,8 @@ def _load_folder(
                 raise UserError(
                     f"{where}: its image {image} is not there; add it, or do without images (--blank_image)"
                 )
+            if images:
+                rows.checked_file(image, where)
 
     @lru_cache(maxsize=64)  # questions of one scene stand side by side
     def description(name: str) -> Description:

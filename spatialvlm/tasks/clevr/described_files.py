@@ -24,8 +24,9 @@ from pyarrow import parquet
 
 from spatialvlm.disk import disk_errors
 from spatialvlm.errors import UserError, first_line
-from spatialvlm.example import Example, open_image
+from spatialvlm.example import Example
 from spatialvlm.files import rows
+from spatialvlm.images import open_image
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.clevr.described import STYLES
 from spatialvlm.worlds.clevr import render, scenes

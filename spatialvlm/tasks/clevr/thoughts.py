@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spatialvlm.errors import RowError, UserError, shown
-from spatialvlm.example import Example
+from spatialvlm.example import Example, without_image_tokens
 from spatialvlm.files import rows
 from spatialvlm.files.exclusion import usable_rows
 from spatialvlm.files.lazy import LazyExamples
@@ -66,7 +66,7 @@ def load(path: str | Path = HUB_ID, split: str = "train", limit: int | None = No
         where, row = table[number]
         # R1's sets mark in the text where the image goes; it goes first here, by the model's own tokens.
         text = rows.as_text(_value(row, "question", where), "question", where)
-        question = rows.as_text(text.replace("<image>", ""), "question", where).strip()
+        question = without_image_tokens(text).strip()
         listed = _value(row, "image", where)
         listed = listed if isinstance(listed, list) else [listed]
         images = [rows.as_image(image, where, folder) for image in listed]

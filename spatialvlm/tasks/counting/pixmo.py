@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from spatialvlm.disk import cache_folder, disk_errors, whole
@@ -25,6 +24,7 @@ from spatialvlm.errors import UserError, shown
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.downloads import THREADS, DownloadError, download
+from spatialvlm.images import ImageError, check_file
 
 HUB_ID = "allenai/pixmo-count"
 COLUMNS = ("image_url", "image_sha256", "count", "label")
@@ -149,7 +149,7 @@ def _have(folder: Path, wanted: tuple[str, str]) -> str | None:
         with disk_errors(target, "give another --image_cache"), whole(target, shared=True) as aside:
             aside.write_bytes(content)
     try:
-        with Image.open(target):  # the header: whether it is one, and of a size that can be opened
-            return None
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+        check_file(target)
+    except ImageError:
         return "no image"
+    return None

@@ -75,9 +75,9 @@ def load(
         raise UserError(f"{path} has no CV-Bench row{f' of task {tasks}' if tasks else ''}")
     size = min(limit or len(numbers), len(numbers))
     chosen = [numbers[number * len(numbers) // size] for number in range(size)]
-    for number in chosen:
-        _check(*table[number])
     folder = rows.beside(path)
+    for number in chosen:
+        _check(*table[number], folder)
 
     def make(number: int) -> Example:
         return _example(number, *table[number], folder)
@@ -89,13 +89,13 @@ def _only(tasks: Sequence[str] | None, examples: Sequence[Example]) -> Sequence[
     return [example for example in examples if example.task in tasks] if tasks else examples
 
 
-def _check(where: str, row: dict[str, Any]) -> None:
+def _check(where: str, row: dict[str, Any], folder: Path | None) -> None:
     """Raises UserError where a row is not whole, before anything is computed from the others."""
     if missing := [name for name in COLUMNS if name not in row]:
         raise UserError(f"{where} has no column '{missing[0]}'; CV-Bench's own columns are needed")
     for name in ("task", "question", "answer", "prompt", "source"):
         rows.text(row, name, where)
-    rows.as_image(rows.need(row, "image", where), where)
+    rows.require_files([rows.as_image(rows.need(row, "image", where), where, folder)], where)
     for name, known in (("task", CVBENCH_TASKS), ("source", SOURCES)):
         if row[name] not in known:
             among = ", ".join(known)

@@ -441,6 +441,6 @@ def _frames(file: Path, num_frames: int) -> Video:
         )
     chosen = [images[number] for number in video.uniform(len(images), num_frames)]
     if file.is_dir():  # nothing states how far apart they were taken
-        return Video(chosen)
+        return Video(rows.checked_file(image, str(folder)) for image in chosen)
     interval = json.loads((folder / FRAME_LIST).read_text(encoding="utf-8"))["interval"]
     return Video(chosen, interval) if interval else Video(chosen)

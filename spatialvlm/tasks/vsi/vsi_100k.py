@@ -161,6 +161,8 @@ def load(
             if frame not in existing and not rows.is_file(frame):
                 message = f"{where}: its frame {frame} is not there; add it or remove the row"
                 raise RowError(message, "missing frame")
+            if frame not in existing and frame.suffix.lower() not in video.VIDEO_SUFFIXES:
+                rows.checked_file(frame, where)
             existing.add(frame)
             if frame in broken:
                 raise RowError(f"{where}: its {broken[frame]}", "broken video")

@@ -191,7 +191,9 @@ def _image(where: str, row: rows.Row, folder: Path | None, must_be_there: bool) 
         return rows.as_image(value, where)
     places = [folder / part / value for part in ("", "train2017", "val2017")] if folder else []
     if found := next(filter(rows.is_file, places), None):
-        return found
+        return rows.checked_file(found, where)
+    if not isinstance(packed := rows.as_image(value, where), Path):
+        return packed
     if must_be_there:
         raise UserError(f"{where}: image {value[:200]} is not in {folder}, nor in its train2017 or val2017")
     link = rows.need(row, "image_link", where)

@@ -170,7 +170,7 @@ def _captions(value: Any, number: int, name: str, where: str) -> tuple[str, ...]
 def _there(image: Path, where: str) -> Path:
     if not rows.is_file(image):
         raise UserError(f"{where}: its image {image} is missing; put it there, or remove the row")
-    return image
+    return rows.checked_file(image, where)
 
 
 def relation(caption: str, where: str) -> str:

@@ -36,9 +36,7 @@ Box = tuple[str, Sequence[float]]  # colour name, [x0, y0, x1, y1] in the 480 x 
 
 def draw_boxes(image: Image.Image, boxes: Iterable[Box]) -> Image.Image:
     """A copy of an image with box outlines; 1 pixel wide up to 300 pixels of width, 2 at CLEVR's own 480."""
-    boxed = image.convert("RGB")
-    if boxed is image:
-        boxed = image.copy()
+    boxed = image.copy()
     pen = ImageDraw.Draw(boxed)
     across, down = boxed.width / scenes.WIDTH, boxed.height / scenes.HEIGHT
     width = max(1, round(boxed.width / 200))
