@@ -16,8 +16,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from spatialvlm.parsing.conclusion import Found, conclude, denied, inside_answer_tags
-from spatialvlm.parsing.numbers import NO_IDIOM, numbers
+from spatialvlm.parsing.conclusion import Found, conclude, declines, denied, inside_answer_tags
+from spatialvlm.parsing.numbers import NO_IDIOM, SEVERAL, in_metres, numbers
+from spatialvlm.parsing.translation import in_english
 
 __all__ = [
     "choice",
@@ -32,20 +33,37 @@ __all__ = [
 
 # ---- words
 
+_UNSPACED = re.compile(r"[\u3040-\u9fff]")  # scripts that put no blanks between words
+
 _BRITISH = [
     (re.compile(r"\bgrey", re.I), "gray"),
     (re.compile(r"\b(col|neighb|harb)our", re.I), r"\1or"),
     (re.compile(r"\b(cent|met|lit|theat)re(s?)\b", re.I), r"\1er\2"),
 ]
 # What a short answer may say beside the choice: "the red one", "the box in blue".
-_FILLER = frozenset("the a an one it its is s in on of at with that this which object".split())  # noqa: SIM905
+_FILLER = frozenset(
+    re.findall(
+        r"\w+",
+        "the a an one it its is s in on of at with that this which object and to stands lies sits placed",
+    )
+)
+_DERIVED = {  # "the wooden one" is of wood
+    "wooden": "wood",
+    "metallic": "metal",
+    "spherical": "sphere",
+    "cubic": "cube",
+    "cubical": "cube",
+    "cylindrical": "cylinder",
+    "rubbery": "rubber",
+}
+_DERIVED_WORD = re.compile(rf"\b(?:{'|'.join(_DERIVED)})\b", re.I)
 
 
 @lru_cache(maxsize=4096)
 def _american(text: str) -> str:
     for british, american in _BRITISH:
         text = british.sub(american, text)
-    return text
+    return _DERIVED_WORD.sub(lambda match: _DERIVED[match[0].lower()], text)
 
 
 @lru_cache(maxsize=4096)
@@ -61,6 +79,8 @@ def _pattern(phrase: str, singular: bool) -> re.Pattern:
     if singular and re.fullmatch(r"[a-z]{3,}[^s\W]s", words[-1], re.I):
         words[-1] = words[-1][:-1]
     middle = r"[\W_]+".join(re.escape(word) for word in words)
+    if _UNSPACED.match(phrase):
+        return re.compile(middle)
     return re.compile(rf"(?<!\w)(?<!\d[.,]){middle}(?:s|es)?(?!\w)(?![.,]\d)", re.I)
 
 
@@ -81,62 +101,108 @@ def _phrases(text: str, phrases: Sequence[str]) -> set[int]:
 
 def word(text: str, vocabulary: Sequence[str]) -> str | None:
     """The entry of the vocabulary that a text answers with, or None; plurals and "grey" count too."""
-    return conclude(text, lambda stretch: {vocabulary[index] for index in _phrases(stretch, vocabulary)})
+    may_decline = not any(declines(entry) for entry in vocabulary)
+    return conclude(
+        text,
+        lambda stretch: {vocabulary[index] for index in _phrases(stretch, vocabulary)},
+        may_decline=may_decline,
+    )
 
 
-_YES_OR_NO = re.compile(
-    rf"\b(?:(?P<yes>yes|yeah|yep|(?P<true>true))|no|nope|false)\b{NO_IDIOM}"
-    r"|(?:\A\W*|\b(?:is|are|was|not|that's|it's)\s+)(?:(?P<correct>correct|accurate)|incorrect|inaccurate|wrong)"
-    r"\b(?=\W*(?:\Z|[.,;!\n]))",
+_PUNCTUATED = r"(?=\W*(?:\Z|[.,;:!\n)]|\b(?:because|since|as|for|in|if|when|but)\b))"
+_CLAIM = re.compile(
+    rf"\b(?:(?P<yes>yes|yeah|yep|yup|true)|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b{NO_IDIOM}"
+    r"|(?:\A\W*|\b(?:is|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
+    rf"(?:(?P<correct>correct|accurate)|(?P<wrong>incorrect|inaccurate|wrong|untrue|mistaken"
+    rf"|invalid))\b{_PUNCTUATED}"
+    rf"|\b(?:that's|that is|is|was)\s+(?P<right>right)\b(?=\W*(?:\Z|[.!;\n]))"
+    r"|\b(?P<match>match(?:es)?|agrees? with|consistent with|corresponds? (?:to|with)|supported by"
+    r"|the case)\b"
+    r"(?=\W*\Z|[.,;]|\s+(?:the|this|what|with|its?|my)\b)"
+    r"|\b(?P<mismatch>mismatch(?:es)?|inconsistent with|contradicts?|conflicts with|fails to match)\b",
     re.I,
 )
-_HEDGED = re.compile(r"\s*(?:or|and|/|)\s*(?:yes|no)\b", re.I)
+_HALF_TRUE = re.compile(
+    r"\b(?:partial(?:ly)?|partly|half|mostly|somewhat|largely|mainly|kind of|sort of|almost|nearly|in part"
+    r"|technically"
+    r"|sometimes|more or less|(?:not|n't) (?:be )?(?:entirely|completely|fully|quite|exactly|totally"
+    r"|strictly|wholly|always"
+    r"|necessarily|altogether)|to some (?:extent|degree),?|(?:could|may|might|would|must|should|has to"
+    r"|whether|if|unless|claim"
+    r"|say|to)(?:\s(?:or|may|not|it|that|this|they|the|statement|claim|is|are|was|it's|have|been|still"
+    r"|also|well)){0,4})"
+    r"(?:\s(?:of|it|is|be|a|an|the|statement|not))*\s*\Z",
+    re.I,
+)
+_HALF_TRUE_AFTER = re.compile(
+    r"\s*(?:only\s+)?(?:in part|partly|partially|to some (?:extent|degree)|(?:for|in) some)\b", re.I
+)
+_HEDGED = re.compile(r"\s*(?:or|and|/|\||)\s*(?:yes|no|true|false)\b", re.I)
+_CLAUSE_START = re.compile(r"(?:\A|[.,;:!\n–—-]|\b(?:and|but|or|also))\s*\Z", re.I)
+_CLAUSE_END = re.compile(r"\s*(?:\Z|[.,;:!\n)]|\b(?:if|for|when|from|in)\b)", re.I)
+_IT = r"(?:it|they|he|she|there|this|that)\s+(?:really\s+|certainly\s+|sure\s+|indeed\s+)?"
 _SAYS_YES = re.compile(
-    r"\W*(?:y|i (?:think|believe|guess) so|(?:yes )?(?:definitely|absolutely|certainly|indeed|of course))\W*",
+    r"\W*(?:y|i (?:think|believe|guess) so|(?:yes )?(?:definitely|absolutely|certainly|indeed|of course"
+    r"|sure|right|exactly)"
+    rf"|affirmative|without (?:a )?doubt|(?:indeed,?\s+)?{_IT}(?:is|are|does|do|has)(?:\s+indeed)?)\W*"
+    rf"|[\W_]*[✅✔☑👍👌🙆][\W_]*",
     re.I,
 )
 _SAYS_NO = re.compile(
-    r"\W*(?:n|(?:i )?(?:don't|do not) (?:think|believe) so|not (?:really|at all)"
-    r"|(?:i (?:think|guess)|definitely|absolutely|certainly|clearly|surely|probably|of course) not)\W*",
+    r"\W*(?:n|(?:i )?(?:don't|do not) (?:think|believe) so|not (?:really|at all|so|the case)|negative"
+    r"|by no means|never|no way"
+    rf"|(?:i (?:think|guess)|definitely|absolutely|certainly|clearly|surely|probably|of course) not"
+    rf"|on the contrary"
+    rf"|{_IT}(?:(?:is|are|does|do|has|was)\s+not|(?:is|are|does|do|has|was)n't))\W*|[\W_]*[❌✖✗✘👎🙅][\W_]*",
     re.I,
 )
+
+
+def _claims(stretch: str) -> Found:
+    """The yes and no of a stretch; a claim that is half made, asked or only possible is none."""
+    for answer, idiom in (("yes", _SAYS_YES), ("no", _SAYS_NO)):
+        if idiom.fullmatch(stretch):
+            return {answer}
+    found, opening = set(), None
+    for match in _CLAIM.finditer(stretch):
+        is_yes = any(match[name] for name in ("yes", "correct", "right", "match"))
+        name = next((name for name in ("correct", "wrong", "right") if match[name]), None)
+        start = match.start(name) if name else match.start()
+        before = stretch[max(0, start - 80) : start]
+        if _HALF_TRUE.search(before) or _HALF_TRUE_AFTER.match(stretch, match.end()):
+            continue
+        negated = denied(stretch, start, match.end())
+        if negated and match[0].lower() in ("yes", "yeah", "yep", "yup", "no", "nope", "nah"):
+            continue
+        answer = "yes" if is_yes != negated else "no"
+        if not stretch[: match.start()].strip(" \"'(,.:"):
+            if _HEDGED.match(stretch, match.end()):
+                return {"yes", "no"}
+            opening = answer
+        bare = _CLAUSE_START.search(before) and _CLAUSE_END.match(stretch, match.end())
+        if opening is None or bare:
+            found.add(answer)
+    return {opening} if opening and found <= {opening} else found
 
 
 def yes_no(text: str) -> str | None:
     """Parse a yes or a no ("true" and "correct" count as such); None for anything else, such as "not sure".
 
-    A text that opens with yes or no has answered: "Yes, there is no other cube" is a yes.
+    A text that opens with yes or no has answered: "Yes, there is no other cube" is a yes. Half truths,
+    and texts that say both, are none.
     """
-
-    def find(stretch: str) -> Found:
-        for answer, idiom in (("yes", _SAYS_YES), ("no", _SAYS_NO)):
-            if idiom.fullmatch(stretch):
-                return {answer}
-        found = set()
-        for match in _YES_OR_NO.finditer(stretch):
-            answer = "yes" if match["yes"] or match["correct"] else "no"
-            start = match.start("correct") if match["correct"] else match.start()
-            if denied(stretch, start, match.end()):
-                if match["true"] or match["correct"]:  # "not true"
-                    found.add("no")
-                continue
-            opens = not stretch[: match.start()].strip(" \"'(,.:")
-            if opens and not _HEDGED.match(stretch, match.end()):
-                return {answer}
-            found.add(answer)
-        return found
-
-    return conclude(text, find)
+    return conclude(text, _claims)
 
 
 # ---- numbers
 
 _MEASURE_IS = re.compile(  # "The distance between the 2 objects is": numbers before are the question's
-    r"\b(?:distance|length|height|width|depth|size|area|number|count)\b[^.\n]{0,80}?(?:\b(?:is|are|was|equals)\b|[:=])",
+    r"\b(?:distance|length|height|width|depth|size|area|number|count)\b[^.\n]{0,80}?(?:\b(?:is|are|was"
+    r"|equals)\b|[:=])",
     re.I,
 )
 
-_LIST_MARK = re.compile(r"^\s*(\d+)[.)]\s+(?=\S)", re.M)
+_LIST_MARK = re.compile(r"^[ \t]{0,20}(\d{1,4})[.)]\s{1,5}(?=\S)", re.M)
 
 
 def number(text: str) -> int | float | None:
@@ -170,7 +236,28 @@ _CAPITAL_LETTER = re.compile(  # I is a pronoun and A an article, unless what fo
     r"|\s+(?:or|and|nor|is|because|since|but|rather|instead|would|seems)\b))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
-_ORDINAL_OPTION = re.compile(rf"\b({'|'.join(_ORDINALS)}|last)\s+(?:option|choice)\b", re.I)
+_PLACE = {name: index for index, name in enumerate(_ORDINALS)}
+_PLACE |= {name: index for index, name in enumerate(("1st", "2nd", "3rd", "4th", "5th", "6th"))}
+_PLACE |= {name: index for index, name in enumerate(("i", "ii", "iii", "iv", "v", "vi"))}
+_PLACE |= {str(index + 1): index for index in range(6)} | {"last": -1}
+_ORDINAL_OPTION = re.compile(
+    rf"\b({'|'.join(_ORDINALS)}|last|1st|2nd|3rd|[4-6]th)\s+(?:option|choice|one|answer)\b"
+    r"|\b(?:option|choice)\s+(?:no\.?\s*|number\s+|#)?([1-6]|i{1,3}|iv|vi?)\b",
+    re.I,
+)
+_NAME_BEFORE = re.compile(  # letters of names: "camera B", "vitamin C"
+    r"\b(?:camera|vitamin|plan|figure|fig\.|section|group|type|class|grade|team|hepatitis|model|point|room"
+    r"|building|exit"
+    r"|gate|wing|appendix|part)\s+\Z",
+    re.I,
+)
+_PLACED_AT = re.compile(  # "the window over the sink" is a window
+    r"\W*(?:the\s+)?(?P<what>[\w\s-]{1,40}?),?\s+(?:over|above|below|under|beneath|beside|behind|near"
+    r"|next to|in front of|by)"
+    r"\s+(?:the\s+)?(?P<reference>[\w\s-]{1,40})\W*",
+    re.I,
+)
+_VERB = re.compile(r"\b(?:is|are|was|stands?|lies|sits?|seems|looks|appears|has)\b", re.I)
 
 
 def _letters(text: str, alphabet: Sequence[str]) -> Found:
@@ -181,13 +268,22 @@ def _letters(text: str, alphabet: Sequence[str]) -> Found:
     for pattern in (_EXPLICIT_LETTER, _CAPITAL_LETTER):
         for match in pattern.finditer(text):
             letter = next(group for group in match.groups() if group).upper()
-            meant = pattern is _EXPLICIT_LETTER or letter in alphabet
-            if meant and not denied(text, *match.span()):
+            if pattern is _CAPITAL_LETTER:
+                named = _NAME_BEFORE.search(text, max(0, match.start() - 20), match.start())
+                if letter not in alphabet or named:
+                    continue
+            if not denied(text, *match.span()):
                 found.add(letter)
+    return found
+
+
+def _by_place(text: str, alphabet: Sequence[str]) -> Found:
+    """The letters of the choices that a text names by their place: "the second option", "option 2"."""
+    found = set()
     for match in _ORDINAL_OPTION.finditer(text):
         if not denied(text, *match.span()):
-            name = match[1].lower()
-            found.add(alphabet[-1] if name == "last" else chr(ord("A") + _ORDINALS.index(name)))
+            place = _PLACE[(match[1] or match[2]).lower()]
+            found.add(alphabet[-1] if place < 0 else chr(ord("A") + place))
     return found
 
 
@@ -204,30 +300,37 @@ def choice(text: str, choices: Sequence[str]) -> str | None:
     if len(choices) < 2:
         raise ValueError(f"a choice needs at least two choices, not {choices!r}")
     alphabet = [chr(ord("A") + index) for index in range(len(choices))]
-    values = _quantities(choices)
+    may_decline = not any(declines(option) for option in choices)
+    choices = [in_english(option) for option in choices]
+    values, unit = _quantities(choices)
 
     def find(stretch: str) -> Found:
-        letters = _letters(stretch, alphabet)
+        letters = _letters(stretch, alphabet) or (_by_place(stretch, alphabet) if values is None else set())
         if values is None:
             named = {alphabet[index] for index in _phrases(stretch, choices)}
+            if len(named) > 1 and (placed := _PLACED_AT.fullmatch(stretch)) and not _VERB.search(stretch):
+                named = {alphabet[index] for index in _phrases(placed["what"], choices)}
         else:
-            mentioned = numbers(stretch)
+            mentioned = numbers(in_metres(stretch) if unit == "m" else stretch)
             named = {letter for letter, value in zip(alphabet, values, strict=True) if value in mentioned}
+            if SEVERAL in mentioned or (named and len(mentioned) > 1):
+                named = set(alphabet) if not letters else named
         if letters and (not named or letters & named):
             return letters
         return letters | named or {alphabet[index] for index in _abbreviated(stretch, choices)}
 
-    letter = conclude(text, find)
+    letter = conclude(text, find, may_decline=may_decline)
     return letter if letter in alphabet else None
 
 
-def _quantities(choices: Sequence[str]) -> list[float] | None:
-    """The values of choices that are all different numbers of one unit ("2.5 m", or no unit), else None."""
+def _quantities(choices: Sequence[str]) -> tuple[list[float] | None, str]:
+    """The values and the unit of choices that are all different numbers of one unit, else (None, "")."""
     found = [re.fullmatch(r"\W*[\d.,]+\s*([a-z]*)\W*", option, re.I) for option in choices]
     if not all(found) or len({match[1].lower() for match in found}) > 1:
-        return None
+        return None, ""
     values = [number(option) for option in choices]
-    return values if len(set(values) - {None}) == len(choices) else None
+    different = len(set(values) - {None}) == len(choices)
+    return (values, found[0][1].lower()) if different else (None, "")
 
 
 def _abbreviated(text: str, choices: Sequence[str]) -> list[int]:

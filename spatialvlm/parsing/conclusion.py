@@ -1,96 +1,94 @@
-"""Where in a generated text its answer stands: without markup, denials apart from claims.
+"""Where in a generated text its answer stands, in one order: `conclude` has it.
 
-The order is `_stretches`: an announced answer, a confirmed one, a short last line, a short first line that
-explanations follow, what comes after "so" or "wait", then all of the text.
+1. Thoughts are cut, in every mark that models write (`thoughts`); what stands inside them does not count.
+2. Markup is taken off, with marks around what tags, boxes and JSON announce (`markup`), and words of other
+   languages become English ones (`translation`).
+3. Refusals, doubts and error messages are separated from answers (`refusals`), and lines about something else
+   (confidence, tokens, time) are left out.
+4. What is announced last counts: `_announced` and, where nothing is, `_stretches` list where to look.
 
 A *finder* lists what a stretch of text answers (`spatialvlm.parsing.answers` has one each for letters,
-numbers and words). `conclude` hands it the stretches that may hold the conclusion, the most telling first,
-and takes the first that names any answer. One that names two different answers names none: "A or B" is
-unparsed, never half right.
+numbers and words). The first stretch that names any answer decides. One that names two different answers
+names none: "A or B" is unparsed, never half right.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
+
+from spatialvlm.parsing.markup import CLOSE, OPEN, TAGGED, inside_answer_tags, plain, unmarked
+from spatialvlm.parsing.refusals import answering, declines
+from spatialvlm.parsing.thoughts import without_thoughts
+from spatialvlm.parsing.translation import in_english
+
+__all__ = ["Finder", "Found", "body", "conclude", "declines", "denied", "inside_answer_tags"]
 
 Found = set  # what a finder returns: the distinct answers of a stretch of text
 Finder = Callable[[str], Found]
 CONCLUSIONS = 20  # of each kind that are looked at, from the end
 
-# ---- markup
-
-_TAG = re.compile(r"</?\s*\|?[a-z_]{2,}[^<>\n]{0,30}>", re.I)  # two letters at least: "<B>" is an answer
-_END_TOKENS = re.compile(r"(?:\s*(?:</s>|<eos>|<pad>|<end_of_turn>|<\|[a-z_]+\|>))+\s*\Z")
-_JSON_ANSWER = re.compile(
-    r"""\{.*?["'](?:final_)?answer["']\s*:\s*("[^"]*"|'[^']*'|[^,}\n]+)""", re.I | re.DOTALL
-)
-_ASKED_AND_ANSWERED = re.compile(r"\A\s*Q(?:uestion)?\s*:.*\n\s*A\s*:", re.DOTALL)
-_QUESTION = re.compile(r"(?:\A|(?<=[.!?\n]))[^.!?\n]*\?(?=\s|$)")
-_POWER_OF_TEN = re.compile(r"(?<=\d)\s*(?:[×·*x]|\\times|\\cdot)\s*10\^\{?([-+]?\d+)\}?")
-_REMARK = re.compile(  # words that would read as an answer: "you're right", "right behind it", "N/A"
-    r"\b(?:that'?s|that is|you'?re|you are|all) right\b(?=\s*[,.!])"
-    r"|(?<!the )(?<!your )(?<!to )\bright (?=behind|in front|next to|beside|above|below|under)"
-    r"|\bn/a\b",
-    re.I,
-)
-
-
-def inside_answer_tags(text: str) -> str | None:
-    """What stands in the last `<answer>...</answer>` (or after it, unclosed); None without tags."""
-    parts = re.split(r"<answer>", text, flags=re.I)
-    if len(parts) > 2 and not parts[-1].strip():  # "<answer>B<answer>": the second one was to close the first
-        parts.pop()
-    return re.split(r"</answer>", parts[-1], flags=re.I)[0].strip() if len(parts) > 1 else None
-
-
-def _boxed(text: str) -> str | None:
-    """What stands in the last LaTeX `\\boxed{...}`, braces balanced; None without one."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    start, depth = start + len("\\boxed{"), 1
-    for end in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[end], 0)
-        if depth == 0:
-            return text[start:end]
-    return text[start:]
-
-
-def body(text: str) -> str:
-    """The part of a text that may answer, as plain text: no thoughts, no markup, no repeated question."""
-    text = _END_TOKENS.sub("", text)
-    if (tagged := inside_answer_tags(text)) is not None:
-        text = tagged
-    else:
-        text = re.split(r"</think>", text, flags=re.I)[-1]
-        text = re.split(r"<think>", text, flags=re.I)[0]  # thoughts that never end conclude nothing
-    if (boxed := _boxed(text)) is not None:
-        text = boxed
-    if written := _JSON_ANSWER.search(text):
-        text = written[1]
-    text = _TAG.sub(" ", text)
-    text = re.sub(r"[²³]", r"^\g<0>", text)  # before NFKC turns "10³" into "103"
-    text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("’", "'")
-    text = _POWER_OF_TEN.sub(r"e\1", text)
-    text = re.sub(r"\^\{?\\circ\}?", "°", text)
-    text = re.sub(r"\^\{(\w+)\}", r"^\1", text).replace("{,}", ",")
-    text = re.sub(r"\\[()\[\]]|\\[a-zA-Z]+|[{}$*`#]", " ", text)  # LaTeX and markdown
-    text = re.sub(r"(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])", " ", text)
-    text = _REMARK.sub(" ", _ASKED_AND_ANSWERED.sub(" ", text))
-    without_questions = _QUESTION.sub(" ", text)
-    return (without_questions if without_questions.strip() else text).strip()
-
-
 # ---- conclusions
 
+_MARKS = re.compile(f"[{OPEN}{CLOSE}]")
 _ANNOUNCED = re.compile(
-    r"\b(?:answer|(?:correct|right|best|final|my)\s+(?:choice|option|response))\b"
-    r"(?:\s+(?:to|for|of|here|among|in)\b[^.:\n]{0,80}?)?"
-    r"[\s\"']*(?:\b(?:is|was|are|(?:would|should|must|will|could|may|might)\s+be|seems\s+to\s+be)\b"
-    r"|:|=|->|→)[:\s]*"
-    r"|\b(?:correction|i\s+meant?|make\s+that)\b[:,\s]*",
+    r"\b(?:answers?|ans|verdict|conclusion|result|solution|prediction|decision|output|response|guess|pick"
+    r"|selected"
+    r"|(?:correct|right|best|final|my|likely|chosen|selected|closest|nearest)\s+(?:choice|option|match"
+    r"|candidate|letter"
+    r"|one|estimate|count|selection|fit)|choice|option (?:chosen|selected)|selection)\b"
+    r"(?:\s+(?:to|for|of|here|among|in|from|based)\b[^.:\n]{0,80}?)?"
+    r"(?:[\s\"')]*(?:\b(?:is|was|are|(?:would|should|must|will|has\s+to)\s+be|remains|seems\s+to\s+be)\b"
+    r"(?!\s+(?:a|an|the)?\s*(?:single|letter|number|integer|color|colour|one\s+of|word)\b)"
+    r"|:|=>?|->|→|⇒|\s[-–—]\s)[:\s]*|[\s\"']*\n\s*)"
+    r"|\b(?:asked about|in question)\s+(?:is|are)\b"
+    r"|\b(?:correction|i\s+meant?|make\s+that)\b[:,\s]*"
+    r"|\b(?:in\s+total|total|sum|altogether|overall\s+count|total\s+(?:number|count"
+    r"|of)[^.\n:]{0,40}?)(?:\s+(?:is|of|are|comes\s+to)\b|\s*[:=]|\s(?=\d))\s*",
+    re.I,
+)
+_ASIDE_LINE = re.compile(
+    r"(?:^|(?<=[;|\n]))[^\w\n;|]{0,9}(?:(?:my|the|overall|estimated|processing|image|total|average|answer"
+    r"|with)\s+){0,2}"
+    r"(?:confidence|certainty|scores?|probability|likelihood|tokens?|time|latency|duration|elapsed|runtime"
+    r"|cost|usage"
+    r"|rating|difficulty|temperature|seed|model|version|timestamp|date|request(?:\s+id)?|sources?"
+    r"|references?|loss|reward"
+    r"|runner[ -]?up|second[ -]best|second choice|alternatives?|detail(?:\s+level)?|copyright|uncertainty"
+    r"|margin|tolerance|truncated|finish[ _]reason|frames?|fps"
+    r"|resolution|loading|progress|(?:image|picture|video)\s+(?:provided|loaded|received|size)"
+    r"|needs\s+a\s+tool|no\. of \w+|number of frames|note|cached|stop(?:ped)?|stream\w*|eval\w*|quality"
+    r"|completeness)"
+    r"(?:\s+(?:level|score|used|taken|count|reason|rate|id|generated|estimate|interval|total|checkpoint"
+    r"|shards?|time|cost|usage))*\s*(?:\([^()\n]{0,40}\)\s*)?(?:[:=]|\d|is\b)[^\n;|]*",
+    re.I | re.M,
+)
+_ASIDE_CLAUSE = re.compile(
+    r"\(?\b(?:with\s+|at\s+)?(?:a\s+)?(?:about\s+|around\s+|roughly\s+|~\s?)?\d{1,3}(?:\.\d{1,3})?\s?(?:%"
+    r"|percent)\s*(?:sure|confiden\w+|certain\w*|probab\w+|likel\w+|chance)\b(?:\s+that\b)?\)?"
+    r"|[,;(]?\s*\b(?:with\s+)?(?:a\s+)?(?:confidence|certainty|probability|likelihood)(?:\s+(?:level"
+    r"|score))?\s*(?:of|is|:|=|at)?\s*(?:about\s+|around\s+)?[\d.]{1,6}\s?(?:%|percent|/\s?\d{1,3})?\)?"
+    r"|\bhttps?://\S{1,500}|\b[\w-]{1,80}\.(?:jpe?g|png|webp|gif|bmp|mp4|json)\b",
+    re.I,
+)
+_EARLIER = re.compile(
+    r"\b(?:my|the)\s+(?:earlier|previous|first|initial|original)\s+(?:reply|answer|response|guess"
+    r"|count)\s+(?:was|is)\b[^.:;\n]{0,60}[.:;]|\bmis(?:took|read|counted|judged)\b[^.:\n]{0,80}[.:]",
+    re.I,
+)
+_INSTRUCTION = (
+    re.compile(  # the prompt's, repeated; "Between the sofa and the bed, the bed"; "If not A, then B"
+        r"\b(?:please\s+)?(?:answer|reply|respond)(?:\s+only)?(?:\s+with)?(?:\s+(?:only|just|a|an|the|simply"
+        r"|either)){0,2}\s+"
+        r"[\"']?(?:yes\b.{1,5}\bno|true\b.{1,5}\bfalse|letter|number|integer|word"
+        r"|option'?s? letter)\b[^.:\n]{0,80}[.:]?"
+        r"|\bbetween\s[^,.\n\d]{1,60}\sand\s[^,.\n\d]{1,40},|\bif\s+(?:it(?:'s| is)\s+)?not\b[^.\n]{0,200}",
+        re.I,
+    )
+)
+_CUT_OFF = re.compile(
+    r"(?:^|(?<=[.!?:\n]))[^.!?:\n]{0,400}\b(?:so maybe|maybe|and|because|so|or|but|the|that|which|if|since"
+    r"|then i|i)\s*\Z|\n[^\n:]{1,80}:\s*\Z",
     re.I,
 )
 _CONFIRMED = re.compile(  # "B is the correct answer": what is confirmed stands before
@@ -108,6 +106,7 @@ _CONCLUDED = re.compile(
     r"\b(?:so|therefore|thus|hence|finally|overall|consequently|altogether|in conclusion|in total"
     r"|total (?:of|is)|making|makes|giving|leaves|leaving|i (?:think|believe|guess|say|estimate)"
     r"|(?:i'd|i'll|i would|i will) \w+|choose|pick|select|go with|going with)\b|\b(?:total|sum):|=>?"
+    r"|≈(?=\s?\d)|,\s*(?:probably|most likely|likely)\b"
     rf"|{_CORRECTED}",
     re.I,
 )
@@ -122,44 +121,125 @@ _OPENING_SENTENCE = re.compile(  # "6. There are four here and two there", but n
     re.DOTALL | re.I,
 )
 _LISTED_LINE = re.compile(  # "(A) left", "- left", "A"
-    r"(?:\W*(?:[A-Za-z]|\d+)[.):]|\s*[-•])\W*\w|\W*\w+\W*$"
+    r"(?:\W*(?:[A-Za-z]|\d+)[.):]|\s*[-•|])\W*\w|\W*\w+\W*$"
 )
+_DENY = (
+    r"(?:\b(?:not|never|neither|nor|than|without|except(?: for)?|excluding|cannot|instead of|as opposed to"
+    r"|at (?:least|most)"
+    r"|up to|far from|no|unlike|versus|rul(?:e|es|ed|ing) out|eliminat(?:es?|ed|ing)|exclud(?:es?|ed)"
+    r"|reject(?:s|ed|ing)?"
+    r"|discard(?:s|ed|ing)?|dismiss(?:es|ed|ing)?|(?:anything|everything|all) but)|n't|(?<=[A-Z)\]])\s+over"
+    r"|\b(?:prefer|lean|choose|pick|favou?r)\w*\b[^.\n]{0,40}\bover)\s+"
+)
+_BETWEEN = (  # what may stand between a denial and what it denies
+    r"(?:(?:be|being|options?|choices?|answer|the|a|an|any|in|on|at|to|of|think|believe|that|it|it's|is"
+    r"|see|find|spot|have"
+    r"|say|choose|pick|select|really|necessarily|either|just|both|correct|right|as)\s+){0,8}"
+)
+_ITEM = r"[\"'(\[]?(?:(?:the|a|an|option)\s+)?\w[\w-]{0,20}[\"')\]]?"
+_LETTER_ITEM = r"[\"'(\[]?(?:(?:options?)\s+)?[A-Z][\"')\]]?"
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|neither|nor|than|without|except|excluding|cannot|instead of|at (?:least|most)|up to"
-    r"|(?:anything|everything|all) but)|n't)\s+"
-    r"(?:(?:be|being|option|choice|answer|the|a|an|in|on|at|to|of|think|believe|that|it|it's|is)\s+)*"
-    r"[\"'(\[]*$",
+    rf"{_DENY}{_BETWEEN}(?:"
+    rf"|{_ITEM}(?:,\s*{_ITEM}){{0,5}},?\s*\b(?:or|nor)\s+{_BETWEEN}"
+    rf"|(?-i:{_LETTER_ITEM})(?:,\s*(?-i:{_LETTER_ITEM})){{0,5}},?\s*(?:\band\b|&)\s*{_BETWEEN}"
+    r")[\"'(\[]*$",
     re.I,
+)
+_DENIED_IN_LIST = re.compile(
+    rf"{_DENY}{_BETWEEN}{_ITEM}(?:,\s*{_ITEM}){{0,4}},\s*(?:the\s+|a\s+|option\s+)?[\"'(\[]*$", re.I
+)
+_LIST_GOES_ON = re.compile(rf"[\"')\]]*(?:,\s*{_ITEM}){{0,5}},?\s*(?:\b(?:or|nor|and)\b|&)", re.I)
+_WRONG = (
+    r"(?:wrong|incorrect|false|ruled out|eliminated|excluded|rejected|discarded|dismissed|impossible"
+    r"|unlikely|out(?!\s+of)|no match)"
 )
 _DENIED_AFTER = re.compile(
-    r"[)\]\"']*\s*(?:(?:is|are|was|were|can)\s*(?:not\b|n't)|cannot\b"
-    r"|(?:is|are)\s+(?:wrong|incorrect|false|ruled out))",
+    rf"[)\]\"'.]*(?:(?:,\s*(?-i:{_LETTER_ITEM})){{0,5}},?\s*(?:\b(?:and|or|nor)\b"
+    rf"|&)\s*(?-i:{_LETTER_ITEM}))?\s*"
+    r"(?:(?:is|are|was|were|can|does|do|did|could|would|should|has|have)\s*(?:not\b|n't)|cannot\b|fails?\b"
+    rf"|(?:is|are|was|were|can be|could be|has been|have been)\s+(?:(?:all|both|also|clearly|definitely"
+    rf"|therefore|simply)\s+){{0,2}}{_WRONG}\b"
+    rf"|[-–—:(]?\s*{_WRONG}\b(?!\s*,?\s*(?:so|but))|would be (?:right|correct|true) if\b|[✗❌✖])",
     re.I,
 )
 
 
-def conclude(text: str, find: Finder, stated: re.Pattern | None = None) -> str | int | float | None:
+def conclude(
+    text: str, find: Finder, stated: re.Pattern | None = None, may_decline: bool = True
+) -> str | int | float | None:
     """The one answer of the first stretch that names any; None where it names several, or none does.
 
     Args:
         stated: also what follows this pattern, where it occurs once, is a stretch that may conclude.
+        may_decline: a refusal is no answer; False where "cannot be determined" is one of the choices.
     """
-    for stretch in _stretches(body(text), stated):
-        claim = _EXPLANATION.split(stretch, maxsplit=1)[0]
-        if found := find(claim) or find(stretch):
-            return found.pop() if len(found) == 1 else None
-    return None
+    found = _found(in_english(plain(without_thoughts(text))), find, stated, may_decline)
+    return found.pop() if len(found) == 1 else None
 
 
-def _stretches(text: str, stated: re.Pattern | None) -> Iterator[str]:
+def _found(text: str, find: Finder, stated: re.Pattern | None, may_decline: bool) -> Found:
+    """What the deciding stretch of a plain text answers."""
+    pieces = _pieces(text)
+    marked = any(is_marked for is_marked, _ in pieces)
+    for is_marked, piece in reversed(pieces):
+        settled = piece.startswith(TAGGED)
+        piece = (
+            answering(_about_the_answer(piece.lstrip(TAGGED))) if may_decline else _about_the_answer(piece)
+        )
+        stretches = _announced(piece) if marked and not is_marked else _stretches(piece, stated)
+        for stretch in stretches:
+            claim = _EXPLANATION.split(stretch, maxsplit=1)[0]
+            if found := find(claim) or find(stretch):
+                return found
+        if settled:
+            break
+    return set()
+
+
+def _pieces(text: str) -> list[tuple[bool, str]]:
+    """A text cut at its marks: (whether markup announces it, the piece)."""
+    pieces, depth, last = [], 0, 0
+    for mark in _MARKS.finditer(text):
+        if mark[0] == OPEN:
+            depth += 1
+            if depth == 1:
+                pieces.append((False, text[last : mark.start()]))
+                last = mark.end()
+        elif depth:
+            depth -= 1
+            if depth == 0:
+                pieces.append((True, unmarked_inside(text[last : mark.start()])))
+                last = mark.end()
+    pieces.append((depth > 0, unmarked_inside(text[last:])))
+    return [(is_marked, piece) for is_marked, piece in pieces if piece.strip(" \n" + TAGGED) or not is_marked]
+
+
+def unmarked_inside(piece: str) -> str:
+    return TAGGED + unmarked(piece[1:]) if piece.startswith(TAGGED) else unmarked(piece)
+
+
+def body(text: str) -> str:
+    """The part of a text that may answer, as plain text: no thoughts, no markup, no repeated question."""
+    text = plain(without_thoughts(text))
+    pieces = _pieces(text)
+    marked = [piece for is_marked, piece in pieces if is_marked]
+    return marked[-1].lstrip(TAGGED) if marked else unmarked(text)
+
+
+def _announced(text: str) -> Iterator[str]:
     for match in _last(_ANNOUNCED, text):
         yield _sentence(text, match.end())
     for match in _last(_CONFIRMED, text):
         yield match[1]
+
+
+def _stretches(text: str, stated: re.Pattern | None) -> Iterator[str]:
+    yield from _announced(text)
     if last := _short_last_line(text):
         yield last
     opening = _BARE_OPENING.match(text)
-    if opening and len(opening[1].split()) <= 4 and not _CORRECTION.search(text, opening.end()):
+    explained = opening and len(text[opening.end() :].split()) > 1
+    if explained and len(opening[1].split()) <= 4 and not _CORRECTION.search(text, opening.end()):
         yield opening[1]
     for match in _last(_CONCLUDED, text):
         yield text[match.end() :]
@@ -173,6 +253,14 @@ def _stretches(text: str, stated: re.Pattern | None) -> Iterator[str]:
 def _last(pattern: re.Pattern, text: str) -> list[re.Match]:
     """The last few matches, the last one first: a model caught in a loop may write thousands."""
     return list(pattern.finditer(text))[: -CONCLUSIONS - 1 : -1]
+
+
+def _about_the_answer(text: str) -> str:
+    """A text without lines and clauses about something else, and without a last sentence that is cut off."""
+    text = _EARLIER.sub(
+        " actually ", _ASIDE_CLAUSE.sub(" ", _ASIDE_LINE.sub(" ", _INSTRUCTION.sub(" ", text)))
+    )
+    return _CUT_OFF.sub("", text) if len(text.split()) > 3 else text
 
 
 def _sentence(text: str, start: int) -> str:
@@ -196,5 +284,10 @@ def _continues_list(line: str, following: str) -> bool:
 
 
 def denied(text: str, start: int, end: int) -> bool:
-    """Whether text[start:end] is mentioned only to rule it out: "not B", "B is wrong", "closer than B"."""
-    return bool(_DENIED_BEFORE.search(text, max(0, start - 80), start) or _DENIED_AFTER.match(text, end))
+    """Whether text[start:end] is mentioned only to rule it out: "not B", "B is wrong", "nearer than B"."""
+    before = max(0, start - 100)
+    return bool(
+        _DENIED_BEFORE.search(text, before, start)
+        or _DENIED_AFTER.match(text, end)
+        or (_DENIED_IN_LIST.search(text, before, start) and _LIST_GOES_ON.match(text, end))
+    )

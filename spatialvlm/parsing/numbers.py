@@ -1,4 +1,4 @@
-"""Numbers in English text, in digits or in words, as somebody counting or measuring would mean them."""
+"""Numbers in digits or English words, in every form that somebody counting or measuring would write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import re
 
 from spatialvlm.parsing.conclusion import Found, denied
 
-NO_IDIOM = r"(?!\s+(?:doubt|idea|clue|question|problem|wonder|way|need)\b)"  # a "no" that counts nothing
+NO_IDIOM = (  # a "no" that counts nothing
+    r"(?!\s+(?:doubt|idea|clue|question|problem|wonder|way|need|reason|sign|sense|matter|longer|one|answer"
+    r"|such"
+    r"|expert|image|response|comment|worries|evidence|indication|guarantee|number|specific|exact|clear)\b)"
+)
+SEVERAL = math.inf  # beside a number: it is no answer, as in "3 x 3"
+
+# ---- words
 
 _SMALL = re.findall(
     r"\w+",
@@ -16,65 +23,210 @@ _SMALL = re.findall(
 )
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _VALUES = {name: value for value, name in enumerate(_SMALL)}
-_VALUES |= {name: 10 * value for value, name in enumerate(_TENS, start=2)} | {"a": 1}
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6}
+_VALUES |= {name: 10 * value for value, name in enumerate(_TENS, start=2)} | {"a": 1, "single": 1}
+_VALUES |= {"couple": 2, "pair": 2}
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "k": 1000}
+_PARTS = {"hal": 2, "qua": 4, "fou": 4, "fif": 5, "eig": 8, "ten": 10}  # those of decimal fractions
 _UNIT = "|".join(_SMALL[1:10])
 _BELOW_100 = rf"(?:(?:{'|'.join(_TENS)})(?:[\s-]+(?:{_UNIT})\b)?|{'|'.join(reversed(_SMALL))})"
 _BELOW_1000 = rf"(?:(?:a|{_UNIT})\s+hundred\b(?:\s+(?:and\s+)?{_BELOW_100}\b)?|{_BELOW_100}\b)"
+_PART = r"hal(?:f|ves)|quarters?|thirds?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?"
+_LENGTH = (
+    r"(?:kilo|centi|milli|deci)?met(?:er|re)s?|m|km|cm|mm|f(?:oo|ee)t|inch(?:es)?|yards?|miles?|hours?|kg"
+    r"|lit(?:er|re)s?"
+)
+
+# ---- digits
+
+_DIGITS = (
+    r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"  # 1,234.5
+    r"|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?!\d)"  # 1.234,5
+    r"|\d{1,3}(?:[ ']\d{3})+(?!\d)(?:[.,]\d+)?"  # 12 500
+    r"|\d+,\d{1,2}(?![\d,])"  # 2,5
+    r"|\d+(?:\.\d+)?|\.\d+"
+)
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d_.^])(?P<digits>[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?)"
-    r"(?![\d^]|\.\d|(?:st|nd|rd|th|d)\b)(?:\s+(?P<scale>hundred|thousand|million)\b)?"
+    r"(?<![A-Za-z\d_.^√])(?<!√-)(?:"
+    r"(?P<factor>\d{1,9}(?:\.\d{1,9})?)?\s?√\s?(?P<root>\d{1,15}(?:\.\d{1,15})?)"
+    r"|(?:(?P<whole>\d{1,9})(?:\s+and)?[\s-]+)?(?P<top>\d{1,15})\s?[/⁄]\s?(?P<bottom>\d{1,15})(?![\d./⁄])"
+    r"|(?P<metres>\d{1,6})\s?(?:m|met(?:er|re)s?|m[eè]t(?:re|ro)s?)(?:(?:(?P<tail>\d\d)(?!\d)"
+    r"|\s(?P<blank>\d\d)(?![\d.,]|\s?[A-Za-z]))"
+    r"|,?\s?(?:and\s+)?(?P<cm>\d{1,2})\s?(?:cm|centimet(?:er|re)s?)\b)"
+    r"|10\s?\^\s?(?P<power>[-+]?\d{1,3})(?!\d)"
+    rf"|(?P<digits>[-+]?(?:{_DIGITS})(?:e[-+]?\d{{1,9}})?)"
+    r"(?![\d^]|\.\d|(?:st|nd|rd|th|d|e|er|ème|º|ª)\b|x\d)(?:(?:\s+(?P<scale>hundred|thousand|million"
+    r"|billion)|(?P<k>k))\b)?"
+    rf"(?P<more>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?)"
     r"|\b(?P<minus>(?:minus|negative)\s+)?(?P<words>"
     rf"(?:a|{_BELOW_1000})\s+thousand\b(?:[,\s]+(?:and\s+)?{_BELOW_1000})?"
-    rf"|(?:(?:half\s+a|a|{_BELOW_100})\s+)?dozen\b|{_BELOW_1000})"
-    r"|\b(?P<none>none(?!\s+of\s+(?:the\s+above|these|those))\b"
-    rf"|(?:there\s+(?:are|is|were)|i\s+(?:can\s+)?(?:see|find|count))\s+no\b{NO_IDIOM}"
-    r"|there\s+(?:aren't|isn't|are\s+not|is\s+not)\s+any\b"
-    r"|(?:do\s+not|don't|cannot|can't|can\s+not)\s+(?:see|find|count|spot)\s+any\b(?!\s+(?:image|picture|photo))"
+    rf"|(?:(?:half\s+a|a|{_BELOW_100})\s+)?dozen\b|{_BELOW_1000}|a\s+(?:single|couple|pair)\b)(?!-\w+ed\b)"
+    rf"(?P<decimals>(?:\s+point)(?:\s+(?:zero|{_UNIT})\b){{1,9}})?"
+    rf"(?P<and_part>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?"
+    rf"|\b(?:a|an)\s+(?:{_LENGTH})\s+and\s+a\s+(?P<unit_and>half|quarter)\b"
+    rf"|\b(?P<parts>(?:half|(?:a|one|two|three)[\s-]+(?:{_PART})))(?:\s+of)?\s+an?\s+(?:{_LENGTH})\b"
+    r"|\b(?P<none>none(?!\s+of\s+(?:the\s+above|these|those)|\s+(?:given|provided|specified|stated"
+    r"|available))\b"
+    rf"|(?:there\s+(?:are|is|were|was)|i\s+(?:can\s+)?(?:see|find|count"
+    rf"|spot))\s+no\b{NO_IDIOM}(?!\s+(?:more|fewer|less)\b)"
+    r"|(?:there\s+(?:aren't|isn't|are\s+not|is\s+not)|(?:do\s+not|don't|cannot|can't|can\s+not)\s+(?:see"
+    r"|find|count|spot))"
+    r"\s+(?:any\b|an?\s+single\b)(?!\s+(?:image|picture|photo))|\bnot\s+a\s+single\b"
     rf"|(?<!\w\W)no{NO_IDIOM}\s+(?:[a-z]+\s+){{0,3}}[a-z]+s(?=\W*$|\s+(?:are|were|can|visible|present)\b))",
     re.I,
 )
-_HALF = re.compile(r"\s+and\s+(?:a|one|two|three)\s+(?:half|third|quarter|tenth)", re.I)
+
+# ---- what holds digits and is no number, or a number that is not the answer
+
+_NO_NUMBER = re.compile(
+    r"\b\d{1,2}:\d\d(?::\d\d)?\b(?:\s?[ap]\.?m\b)?"  # times
+    r"|\b\d{4}-\d\d-\d\d\b|\b\d{1,4}/\d{1,2}/\d{1,4}\b|\b\d+(?:\.\d+){3,}\b"
+    r"|\b\d+(?:\.\d+){2}(?![\d,])(?<!\.\d{3})"
+    r"|\b\d{2,5}\s?[x×]\s?\d{2,5}\b(?!\s?m)|\b\d{1,2}:\d{1,2}\b|\b0x[\da-f]+\b"
+    r"|[\[(]\s?-?[\d.]+(?:\s?[,;]\s?-?[\d.]+)+\s?[\])]"  # boxes and points
+    r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]+|\bx\s?=\s?[\d.]+\s?[,;]\s?y\s?=\s?[\d.]+"
+    r"|\d+(?:\.\d+)?\s?°\s?[NSEW]\b"
+    r"|^\s?\[\d{1,3}\]\s.{0,500}$|(?<=\w)\s?(?:\[\d{1,2}\])+"  # citations
+    r"|(?:±|\+/-|\+-|\bplus or minus\b|\bplus/minus\b)\s?(?:[\d.,]+|[a-z]+)\s?%?"
+    r"|\b(?:step|stage|part|frame|image)\s+\d+\s+(?:of|out of)\s+\d+\b|\bframes?\s+\d+\s?(?:[-–]|to"
+    r"|and)\s?\d+\b"
+    r"|\b\d{1,2}\s?k\s+(?:resolution|video|tv|display|screen|monitor|image|photo)s?\b"
+    r"|\b(?:with|to|at)\s+(?:\d+|one|two|three)\s+(?:decimals?|decimal places?|significant \w+|digits?)\b"
+    r"|\bthe\s+(?:two|three|2|3)\s+(?:objects?|items?|points?|images?|pictures?|photos?|views?|options?"
+    r"|things)\b"
+    r"|\b(?:one|two|three) (?:by|at a) (?:one|two|three|time)\b|\bone (?:would|could|can|must|should|may"
+    r"|might|has to|needs|sees|another|side|end)\b"
+    r"|^[^\n]*=\s?\?|\b\d+\s?(?:ft|feet|foot|')\s?\d+\s?(?:in|inch|inches|\"|'')?(?!\w)",
+    re.I | re.M,
+)
+_COUNTED = ["(?:1|one)", "(?:2|two)", "(?:3|three)", "(?:4|four)", "(?:5|five)", "(?:6|six)", "(?:7|seven)"]
+_COUNTED += ["(?:8|eight)", "(?:9|nine)", "(?:10|ten)"]
+_NEXT = r"(?:[,;]\s?(?:and\s)?|\s?\.\.\.\s?)"
+_COUNTING = re.compile(  # "one, two, three": counted aloud
+    rf"\b(?>{_COUNTED[0]}{_NEXT}{_COUNTED[1]}"
+    + "".join(rf"(?:{_NEXT}{word}" for word in _COUNTED[2:])
+    + ")?" * len(_COUNTED[2:])
+    + r")\b(?=\W{0,4}\w)(?!\s\w{1,20}\W*\Z)",
+    re.I,
+)
+_OF_WHICH = re.compile(
+    r",?\s*\b(?:of which|including|two of which|among (?:them|which)|of these)\b[^.;\n]{0,80}", re.I
+)
 _ONE_AS_PRONOUN = re.compile(  # "the red one", "one of them"
-    r"\b(?:the|this|that|each|every|which|any|another|other|either|no)\s+(?:[\w-]+\s+){0,2}$", re.I
+    r"\b(?:the|this|that|each|every|which|any|another|other|either|no)\s+(?:[\w-]{1,30}\s+){0,2}$", re.I
 )
 _ONE_OF = re.compile(r"\s+(?:of|another)\b", re.I)
 _BOUND_BEFORE = re.compile(
-    r"(?:\b(?:over|under|above|below|beyond|exceed(?:s|ing)?|(?:minimum|maximum) of)|(?<![-=])[<>≤≥]=?)\s*$",
+    r"(?:\b(?:over|under|above|below|beyond|exceed(?:s|ing)?|(?:minimum|maximum) of|upwards of|minimum"
+    r"|maximum|"
+    r"(?:greater|larger|smaller|fewer|less|more|taller|longer|shorter) than|several|many|a few)"
+    r"|(?<![-=])[<>≤≥]=?)\s*$",
     re.I,
 )
 _BOUND_AFTER = re.compile(
-    r"\+(?!\s*\d)|(?:\s*[a-z]+)?\s+(?:or\s+(?:more|less|fewer)|and\s+(?:up|above))\b", re.I
+    r"\+(?!\s*\d)|\s*[<≤≥]|(?:\s*[a-z]{1,20})?\s+(?:or\s+(?:more|less|fewer)|and\s+(?:up|above|over)"
+    r"|at (?:least|most)|"
+    r"(?:minimum|maximum))\b",
+    re.I,
 )
 _LABEL_BEFORE = re.compile(  # "in frame 12"
-    r"\b(?:image|frame|figure|fig\.|picture|photo|step|view|video|scene|question)\s+(?:#|no\.\s*)?$", re.I
+    r"\b(?:image|frame|figure|fig\.|picture|photo|step|view|video|scene|question|room|page|object|camera"
+    r"|option|line"
+    r"|version|section|chapter|case|phase|sensor|point|no\.|copyright)\s+(?:#|no\.\s*)?$",
+    re.I,
 )
-_ASIDE = re.compile(r"(?<=\w)\s*\((?!\s*(?:[\d.,]+|[a-z-]+)\s*\))[^()]*\)", re.I)  # but "three (3)"
+_ASIDE = re.compile(
+    r"(?<=\w)\s?\((?!\s?(?:[\d.,]{1,20}|[a-z-]{1,20})\s?\))[^()]{0,2000}\)", re.I
+)  # but "three (3)"
+_OPERATOR = re.compile(  # "3 m x 3 m", "2 + 2", "one by two"
+    rf"\s?(?:{_LENGTH}|[a-z]{{1,15}})?\s?(?:[+×*·÷x]|\bby\b|\btimes\b|\bplus\b|\bminus\b)\s?(?=[\d(√])", re.I
+)
+_SAME_AGAIN = re.compile(r"(?:\s+[^\W\d]{2,20}){1,5}\s*(?:,|\band\b|\bplus\b|;)\s*(?:and\s+)?", re.I)
+_PART_AFTER = re.compile(rf"[\s-]+(?:{_PART})\b", re.I)
+_IN_METRES = re.compile(
+    r"(?<![\d.,])(\d{1,9}(?:\.\d{1,9})?)\s?(mm|cm|km|centimet(?:er|re)s?|millimet(?:er|re)s?)\b", re.I
+)
 
 
 def numbers(text: str) -> Found:
     """The distinct numbers that a text answers with, in digits or words.
 
-    Those in an aside, "3 (2 red, 1 blue)", or in a label, "frame 12", count only where there are no others.
+    Those in an aside, "3 (2 red, 1 blue)", in a label, "frame 12", and in times, dates, boxes or margins
+    do not count. `SEVERAL` stands beside a number that is no answer alone, as in "3 x 3".
     """
-    outside = _ASIDE.sub(" ", text)
-    return _mentioned(outside, labels=False) or _mentioned(text, labels=True)
-
-
-def _mentioned(text: str, labels: bool) -> Found:
-    found = set()
+    text = _NO_NUMBER.sub(" ", text)
+    text = _COUNTING.sub(" ", _OF_WHICH.sub(" ", _ASIDE.sub(" ", text)))
+    found: Found = set()
+    last: re.Match | None = None
     for match in _NUMBER.finditer(text):
-        if denied(text, *match.span()) or _HALF.match(text, match.end()) or _is_bound(text, match):
+        if denied(text, *match.span()) or _is_bound(text, match) or _is_label(text, match):
             continue
-        if match["none"]:
-            found.add(0)
-        elif match["digits"]:
-            if labels or not _LABEL_BEFORE.search(text, max(0, match.start() - 20), match.start()):
-                found.add(_digits_to_number(match["digits"], match["scale"]))
-        elif not _is_pronoun(text, match):
-            value = _words_to_number(match["words"])
-            found.add(-value if match["minus"] else value)
-    return found - {None}
+        if (value := _value(text, match)) is None:
+            continue
+        if _OPERATOR.match(text, match.end()):
+            found.add(SEVERAL)
+        if last and value in found and _SAME_AGAIN.fullmatch(text, last.end(), match.start()):
+            found.add(SEVERAL)  # "2 on the left and 2 on the right"
+        found.add(value)
+        last = match
+    return found
+
+
+def in_metres(text: str) -> str:
+    """A text with its millimetres, centimetres and kilometres as metres."""
+    factors = {"m": 1000, "c": 100}
+
+    def converted(match: re.Match) -> str:
+        unit = match[2].lower()
+        return f"{float(match[1]) * 1000 if unit == 'km' else float(match[1]) / factors[unit[0]]:g} m"
+
+    return _IN_METRES.sub(converted, text)
+
+
+def _value(text: str, match: re.Match) -> int | float | None:
+    """The value of what `_NUMBER` matches; None where it has none, as "two-thirds" or 5/0."""
+    if match["none"]:
+        return 0
+    if match["root"]:
+        return _plain(float(match["factor"] or 1) * math.sqrt(float(match["root"])))
+    if match["top"]:
+        bottom = int(match["bottom"])
+        return _plain(int(match["whole"] or 0) + int(match["top"]) / bottom) if bottom else None
+    if match["metres"]:
+        return int(match["metres"]) + int(match["tail"] or match["blank"] or match["cm"]) / 100
+    if match["power"]:
+        return _plain(10.0 ** int(match["power"]))
+    if match["unit_and"]:
+        return 1.5 if match["unit_and"].lower() == "half" else 1.25
+    if match["parts"]:
+        return _of_parts(match["parts"])
+    more = match["more"] or match["and_part"]
+    part = _of_parts(more) if more else 0
+    if part is None or _PART_AFTER.match(text, match.end()):
+        return None
+    if match["digits"]:
+        value = _digits_to_number(match["digits"], match["scale"] or match["k"])
+    elif _is_pronoun(text, match):
+        return None
+    else:
+        value = _words_to_number(match["words"])
+        if match["decimals"]:
+            places = "".join(str(_VALUES[word]) for word in match["decimals"].lower().split()[1:])
+            value = float(f"{value}.{places}")
+        value = -value if match["minus"] else value
+    return None if value is None else value + part
+
+
+def _plain(value: float) -> int | float | None:
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() else value
+
+
+def _of_parts(words: str) -> float | None:
+    """The value of "three quarters"; None for thirds, sixths, sevenths and ninths, which have no decimals."""
+    *count, part = re.findall(r"[a-z]+", words.lower())
+    bottom = _PARTS.get(part[:3])
+    return _VALUES.get(count[-1] if count else "a", 1) / bottom if bottom else None
 
 
 def _words_to_number(words: str) -> int:
@@ -82,6 +234,8 @@ def _words_to_number(words: str) -> int:
     tokens = re.findall(r"[a-z]+", words.lower())
     if tokens[0] == "half":
         return 6  # half a dozen
+    if tokens[-1] in ("single", "couple", "pair"):
+        return _VALUES[tokens[-1]]
     total = group = 0
     for token in tokens:
         if token == "hundred":
@@ -97,16 +251,25 @@ def _words_to_number(words: str) -> int:
 
 def _digits_to_number(digits: str, scale: str | None) -> int | float | None:
     """The value of digits as `_NUMBER` matches them, an int unless they show a fraction; None if infinite."""
-    value = float(digits.replace(",", "")) * _SCALES.get((scale or "").lower(), 1)
+    number, _, exponent = digits.lower().replace(" ", "").replace("'", "").partition("e")
+    if re.fullmatch(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", number):
+        number = number.replace(",", "")
+    elif "," in number or number.count(".") > 1:
+        number = number.replace(".", "").replace(",", ".")
+    value = float(f"{number}e{exponent or 0}") * _SCALES.get((scale or "").lower(), 1)
     if not math.isfinite(value):
         return None
-    return int(value) if value.is_integer() and "." not in digits else value
+    return int(value) if value.is_integer() and ("." not in number or scale) else value
 
 
 def _is_bound(text: str, match: re.Match) -> bool:
     return bool(_BOUND_BEFORE.search(text, max(0, match.start() - 20), match.start())) or bool(
         _BOUND_AFTER.match(text, match.end())
     )
+
+
+def _is_label(text: str, match: re.Match) -> bool:
+    return bool(_LABEL_BEFORE.search(text, max(0, match.start() - 20), match.start()))
 
 
 def _is_pronoun(text: str, match: re.Match) -> bool:
