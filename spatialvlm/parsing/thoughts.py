@@ -65,7 +65,8 @@ _ANSWER_AT_END = re.compile(r"\n\s{0,20}<answer>[^<>]{1,400}</answer>\s{0,20}\Z"
 def without_thoughts(text: str) -> str:
     """A text without its thoughts, whatever tags those hold; thoughts that never end conclude nothing.
 
-    Of a huge text the head and the tail are looked at, where marks and answers stand. Only an `<answer>` in a line of its own that ends the text is an answer although `</think>` is missing.
+    Of a huge text the head and the tail are looked at, where marks and answers stand. Only an `<answer>` in a
+    line of its own that ends the text is an answer although `</think>` is missing.
     """
     if len(text) > HEAD + TAIL:
         text = f"{text[:HEAD]}\n\n{text[-TAIL:]}"
