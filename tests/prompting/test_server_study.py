@@ -163,7 +163,15 @@ def test_a_study_against_a_server_that_does_it_all(tmp_path, capsys):
         assert all(f"{number} {reason}" in text for reason, number in reasons.items() if reason != "too long")
         assert capsys.readouterr().out.count("takes no 'seed'") == 2  # once in each session that sent any
 
-        ask(base_url, tmp_path, count, retry_refused=True)
+        kept = (tmp_path / "predictions.jsonl").read_text()
+        (tmp_path / "predictions.jsonl").unlink()
+        ask(base_url, tmp_path, count)
+        assert len(state.requests) == came  # all is in the cache, refusals too
+        (tmp_path / "predictions.jsonl").write_text(kept)
+
+        session = ask(base_url, tmp_path, count, retry_refused=True)["session"]
+        number = sum(map(bool, map(study.refused, found.values())))
+        assert session["answers_from_before"] == count - number and session["from_cache"] == 0
         again = {n for (n, _), times in server.came.items() if times > asked[n, 1]}
         assert again == {n for n in range(count) if study.refused(found[f"q{n}"])}
         assert rows(tmp_path).keys() == found.keys()
