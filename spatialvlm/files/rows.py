@@ -266,8 +266,8 @@ def as_yes_no(value: Any, name: str, where: str) -> bool:
     written = value.strip().lower() if isinstance(value, str) else value
     if isinstance(written, str | int | float) and written in _YES_NO:
         return _YES_NO[written]
-    message = f"{where}: '{name}' must be 0 or 1, not {shown(value)}; correct or remove the row"
-    raise RowError(message, f"'{name}' is not 0 or 1")
+    message = f"{where}: '{name}' must be yes or no (1 or 0), not {shown(value)}; correct or remove the row"
+    raise RowError(message, f"'{name}' is not yes or no")
 
 
 def as_id(value: Any, name: str, where: str) -> str:

@@ -55,8 +55,10 @@ def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, li
         if id in predicted:
             raise UserError(f"{where}: a second prediction for {id!r}; keep one")
         predicted[id] = _texts(row, field, where)
-        if len(predicted[id]) != len(next(iter(predicted.values()))):
-            raise UserError(f"{where}: {len(predicted[id])} texts, but the rows before have another number")
+        if (count := len(predicted[id])) != (first := len(next(iter(predicted.values())))):
+            raise UserError(
+                f"{where}: {count} texts, and {table[0][0]} has {first}; give as many in each row"
+            )
     return predicted
 
 

@@ -375,7 +375,14 @@ def ways(value: object, of_json: bool) -> dict[str, object]:
 
 
 # Texts of any content may be these; no program could know what was meant.
-FREE_TEXT = {("predictions", "prediction"): {"blank", "empty", "half a character"}}
+ANYTHING = {"blank", "empty", "half a character", "beyond the choices", "a list", "a record"}
+FREE = {
+    ("predictions", "prediction"): ANYTHING - {"a list", "a record"},
+    ("worked-examples", "answer"): {"beyond the choices"},
+    ("worked-examples", "graph"): ANYTHING,
+    ("vsi-100k-jsonl", "frames"): {"empty"},
+    ("vsi-100k-parquet", "frames"): {"empty"},
+}
 
 
 def spoil(name: str, rows: Rows, rng: Random) -> tuple[str, int | None]:
@@ -385,7 +392,7 @@ def spoil(name: str, rows: Rows, rng: Random) -> tuple[str, int | None]:
     if isinstance(rows[0], dict) and rng.random() < 0.1:
         del rows[number][column]
         return f"{column} gone", number
-    free = FREE_TEXT.get((name, column), set())
+    free = FREE.get((name, column), set())
     way = rng.choice([way for way in ways(rows[number][column], "parquet" not in name) if way not in free])
     for row in rows if whole_column else [rows[number]]:
         row[column] = ways(row[column], "parquet" not in name).get(way, row[column])

@@ -43,7 +43,7 @@ def test_yes_and_no():
     for value in (False, 0, 0.0, "0", "0.0", "no", "false"):
         assert rows.as_yes_no(value, "label", "row 0") is False
     for value in (None, 2, 0.5, "", "maybe", [1], {"a": 1}, math.nan):
-        with pytest.raises(RowError, match="row 0: 'label' must be 0 or 1, not"):
+        with pytest.raises(RowError, match="row 0: 'label' must be yes or no .1 or 0., not"):
             rows.as_yes_no(value, "label", "row 0")
 
 

@@ -71,8 +71,10 @@ def test_rows_that_the_adapter_was_trained_on(rows, tmp_path, monkeypatch, capsy
 def test_a_missing_image_and_a_wrong_label_are_one_line(rows, tmp_path, capsys):
     flags = ["--profile", "embedded", "--data", rows, "--image_folder"]
     assert "test.jsonl row 0: image" in refused(SCRIPT, *flags, tmp_path, capsys=capsys)
-    rows.write_text(rows.read_text().replace('"label": 1', '"label": "yes"', 1))
-    assert "row 1: 'label' must be 0 or 1" in refused(SCRIPT, *flags, tmp_path / "coco", capsys=capsys)
+    rows.write_text(rows.read_text().replace('"label": 1', '"label": "maybe"', 1))
+    assert "row 1: 'label' must be yes or no (1 or 0)" in refused(
+        SCRIPT, *flags, tmp_path / "coco", capsys=capsys
+    )
     assert "VSR has train, dev, test" in refused(
         SCRIPT, "--profile", "paper", "--split", "static", capsys=capsys
     )

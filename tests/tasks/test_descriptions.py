@@ -427,9 +427,9 @@ def test_what_a_stop_left_is_thrown_away_and_what_is_there_stays(folder, tmp_pat
 
 def test_axes_must_be_those_that_were_merged(folder, tmp_path):
     camera, world = (merge(folder, tmp_path / axes, "jsonl", axes) for axes in ("camera", "world"))
-    with pytest.raises(UserError, match="row 0 has descriptions along the camera axes; leave out --world"):
+    with pytest.raises(UserError, match="row 0 has descriptions along the axes 'camera'; leave out --world"):
         described.load(camera, axes="world")
-    with pytest.raises(UserError, match="row 0 has descriptions along the world axes; give --world"):
+    with pytest.raises(UserError, match="row 0 has descriptions along the axes 'world'; give --world"):
         described.load(world)
     assert [e.meta["descriptions"] for e in described.load(world, axes="world")] == [
         e.meta["descriptions"] for e in described.load(folder, axes="world")

@@ -187,7 +187,7 @@ def test_pruned_ids_are_read_as_editors_write_them(tmp_path, capsys):
 @pytest.mark.parametrize("value", [None, "maybe", 2, math.nan, [True]])
 def test_a_row_that_does_not_say_whether_it_is_pruned(tmp_path, value):
     path = as_jsonl(tmp_path, [row(0) | {"pruned": False}, row(1) | {"pruned": value}])
-    with pytest.raises(UserError, match="row 1(: 'pruned' must be 0 or 1| has no 'pruned')"):
+    with pytest.raises(UserError, match="row 1(: 'pruned' must be yes or no| has no 'pruned')"):
         vsibench.load(path, subset="debiased")
 
 

@@ -136,17 +136,17 @@ def test_the_hub_calls_dev_validation(tmp_path, hub):
     ("changes", "message"),
     [
         ({"label": None}, "row 1 has no 'label'"),
-        ({"label": 2}, "row 1: 'label' must be 0 or 1, not 2"),
+        ({"label": 2}, "row 1: 'label' must be yes or no .1 or 0., not 2"),
         ({"label": float("nan")}, "row 1 has no 'label'"),
-        ({"label": 0.5}, "row 1: 'label' must be 0 or 1, not 0.5"),
-        ({"label": "left"}, "row 1: 'label' must be 0 or 1, not 'left'"),
+        ({"label": 0.5}, "row 1: 'label' must be yes or no .1 or 0., not 0.5"),
+        ({"label": "left"}, "row 1: 'label' must be yes or no .1 or 0., not 'left'"),
         ({"caption": ""}, "row 1 has no 'caption'"),
         ({"caption": " "}, "row 1: 'caption' must be a text"),
         ({"relation": 3}, "row 1: 'relation' must be a text, not 3"),
         ({"image": None}, "row 1 has no 'image'"),
         ({"image": 7}, "row 1 has no readable image, but int"),
         ({"image": "iVBORw0KGgo" * 500}, "row 1: the image cannot be read"),
-        ({"image": "gone.jpg"}, "row 1: image gone.jpg is not in .*, nor in its train2017 or val2017"),
+        ({"image": "gone.jpg"}, "row 1: image 'gone.jpg' is not in .*, nor in its train2017 or val2017"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, changes, message):

@@ -34,6 +34,7 @@ from spatialvlm.worlds.clevr.questions import (
 )
 
 EMBEDDED_SIZE = 800  # questions over rendered scenes, where no limit is given
+YES_NO_FAMILIES = ("exist", "compare_integer", "compare_attribute")
 YES_NO, COUNTS = ("yes", "no"), tuple(str(count) for count in range(MAX_OBJECTS + 1))
 SIDES = {"lateral": ("left", "right"), "sagittal": ("front", "behind"), "image y": ("above", "below")}
 VEHICLES = {
@@ -262,6 +263,7 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
         content = text_files.json_value(file)
         if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
             raise UserError(f"{file} holds no 'questions'; it should be a CLEVR questions file")
+        has_split = any(isinstance(row, dict) and "split" in row for row in content["questions"])
         for number, row in enumerate(content["questions"]):
             if limit is not None and len(examples) >= limit:
                 return examples
@@ -269,13 +271,13 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
             text, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
             program = _program(row, where)
             index = rows.as_id(row.get("question_index", number), "question_index", where)
-            named = rows.as_text(row.get("split", file.stem), "split", where)
+            named = rows.text(row, "split", where) if has_split else file.stem
             examples.append(
                 Example(
                     id=f"clevr-{named}-{index}",
                     images=(rows.as_image(image_file(folder, name), where),),
                     question=text,
-                    answer=_answer(row, "answer", where),
+                    answer=_answer(row, "answer", where, text),
                     task=(family(program) if program else family(text)) or "other",
                     meta={"scene": scenes.get(name), "program": program},
                 )
@@ -359,20 +361,20 @@ def _vehicle_example(folder: Path, where: str, number: int, row: Any) -> Example
         id=f"superclevr-{rows.as_id(row.get('question_index', number), 'question_index', where)}",
         images=(rows.as_image(folder / "images" / name, where),),
         question=question,
-        answer=_answer(row, "answer", where),
+        answer=_answer(row, "answer", where, question),
         task=family(question) or "other",
     )
 
 
-def _answer(row: Any, name: str, where: str) -> str:
+def _answer(row: Any, name: str, where: str, question: str) -> str:
     """An answer as CLEVR writes it: `yes`, `no`, a count from 0 to 10, or a word.
 
     Raises:
-        UserError: it is none of these; the message names the row.
+        UserError: it is none of these, or no yes or no where the question wants one; the line names the row.
     """
     value = rows.need(row, name, where)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if isinstance(value, bool) or family(question) in YES_NO_FAMILIES:
+        return "yes" if rows.as_yes_no(value, name, where) else "no"
     said = rows.as_word(value, name, where).strip().lower()
     said = {"true": "yes", "false": "no"}.get(said, said)
     said = said.removesuffix(".0")
@@ -391,12 +393,12 @@ def _fields(row: rows.Row, where: str) -> tuple[str, Any, str]:
     """(question, image, answer) of the hub's rows, or of R1-V's (question, image_path, ground_truth)."""
     if "ground_truth" in row and "solution" not in row:
         asked, image = rows.text(row, "question", where), rows.need(row, "image_path", where)
-        return asked, image, _answer(row, "ground_truth", where)
+        return asked, image, _answer(row, "ground_truth", where, asked)
     asked, solution = (rows.text(row, name, where) for name in ("problem", "solution"))
     found = re.search(r"<answer>(.*?)</answer>", solution, re.DOTALL)
     if found is None:
         raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
-    answer = _answer({"<answer>": found[1]}, "<answer>", where)
+    answer = _answer({"<answer>": found[1]}, "<answer>", where, asked)
     return asked, rows.need(row, "image", where), answer
 
 

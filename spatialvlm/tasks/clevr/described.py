@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from spatialvlm.errors import UserError, require_at_least
+from spatialvlm.errors import UserError, require_at_least, shown
 from spatialvlm.example import Example
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
@@ -271,7 +271,9 @@ def _load_merged(
         where, row = table[number]
         if rows.need(row, "axes", where) != axes:
             change = "leave out" if axes == "world" else "give"
-            raise UserError(f"{where} has descriptions along the {row['axes']} axes; {change} --world_axes")
+            raise UserError(
+                f"{where} has descriptions along the axes {shown(row['axes'])}; {change} --world_axes"
+            )
         asked, said = _asked(row, where), row.get("described_answer")
         if said is not None and str(said) not in ANSWERS:
             raise UserError(f"{where}: 'described_answer' {said!r} is none of CLEVR's 28; merge again")

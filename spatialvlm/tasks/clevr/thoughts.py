@@ -116,7 +116,7 @@ def _thoughts(row: rows.Row, where: str) -> str:
         tagged = re.search(r"<think>(.*?)</think>", text, re.DOTALL)
         found = tagged[1] if tagged else text if name in NAMES["thoughts"] else ""
         if found := re.sub(r"</?think>", "", found).strip():
-            return found
+            return rows.as_text(found, name, where)
     raise RowError(f"{where} has no thoughts; fix or remove the row", "no thoughts")
 
 

@@ -195,7 +195,7 @@ def _image(where: str, row: rows.Row, folder: Path | None, must_be_there: bool) 
     if not isinstance(packed := rows.as_image(value, where), Path):
         return packed
     if must_be_there:
-        raise UserError(f"{where}: image {value[:200]} is not in {folder}, nor in its train2017 or val2017")
+        raise UserError(f"{where}: image {shown(value)} is not in {folder}, nor in its train2017 or val2017")
     link = rows.need(row, "image_link", where)
     if not isinstance(link, str) or not link.startswith(("http://", "https://")):
         raise UserError(
