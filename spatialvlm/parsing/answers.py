@@ -123,13 +123,14 @@ _CLAIM = re.compile(
     re.I,
 )
 _HALF_TRUE = re.compile(
-    r"\b(?:partial(?:ly)?|partly|half|mostly|somewhat|largely|mainly|kind of|sort of|almost|nearly|in part"
+    r"\b(?:not that it|partial(?:ly)?|partly|half|mostly|somewhat|largely|mainly|kind of|sort of|almost"
+    r"|nearly|in part"
     r"|technically"
     r"|sometimes|more or less|(?:not|n't) (?:be )?(?:entirely|completely|fully|quite|exactly|totally"
     r"|strictly|wholly|always"
     r"|necessarily|altogether)|to some (?:extent|degree),?|(?:could|may|might|would|must|should|has to"
-    r"|whether|if|unless|claim"
-    r"|say|to)(?:\s(?:or|may|not|it|that|this|they|the|statement|claim|is|are|was|it's|have|been|still"
+    r"|whether|if|unless|(?:not|n't|to) (?:claim|say)|to)"
+    r"(?:\s(?:or|may|not|it|that|this|they|the|statement|claim|is|are|was|it's|have|been|still"
     r"|also|well)){0,4})"
     r"(?:\s(?:of|it|is|be|a|an|the|statement|not))*\s*\Z",
     re.I,
@@ -137,7 +138,13 @@ _HALF_TRUE = re.compile(
 _HALF_TRUE_AFTER = re.compile(
     r"\s*(?:only\s+)?(?:in part|partly|partially|to some (?:extent|degree)|(?:for|in) some)\b", re.I
 )
-_HEDGED = re.compile(r"\s*(?:or|and|/|\||)\s*(?:yes|no|true|false)\b", re.I)
+_HEDGED = re.compile(r"\s*(?:or|and|/|\||)\s*(yes|no|true|false)\b", re.I)
+_EITHER = re.compile(
+    r"\b(?:yes|true|no|false|correct|right)\s*(?:or|/|\||and/or)\s*(?:yes|no|true|false|incorrect|wrong"
+    r"|not)\b",
+    re.I,
+)
+_MAYBE_AFTER = re.compile(r"\s+(?:maybe|perhaps)\b", re.I)
 _CLAUSE_START = re.compile(r"(?:\A|[.,;:!\n–—-]|\b(?:and|but|or|also))\s*\Z", re.I)
 _CLAUSE_END = re.compile(r"\s*(?:\Z|[.,;:!\n)]|\b(?:if|for|when|from|in)\b)", re.I)
 _IT = r"(?:it|they|he|she|there|this|that)\s+(?:really\s+|certainly\s+|sure\s+|indeed\s+)?"
@@ -145,7 +152,7 @@ _SAYS_YES = re.compile(
     r"\W*(?:y|i (?:think|believe|guess) so|(?:yes )?(?:definitely|absolutely|certainly|indeed|of course"
     r"|sure|right|exactly)"
     rf"|affirmative|without (?:a )?doubt|(?:indeed,?\s+)?{_IT}(?:is|are|does|do|has)(?:\s+indeed)?)\W*"
-    rf"|[\W_]*[✅✔☑👍👌🙆][\W_]*",
+    rf"|[^\w❌✖✗✘👎🙅]*[✅✔☑👍👌🙆][^\w❌✖✗✘👎🙅]*",
     re.I,
 )
 _SAYS_NO = re.compile(
@@ -153,7 +160,8 @@ _SAYS_NO = re.compile(
     r"|by no means|never|no way"
     rf"|(?:i (?:think|guess)|definitely|absolutely|certainly|clearly|surely|probably|of course) not"
     rf"|on the contrary"
-    rf"|{_IT}(?:(?:is|are|does|do|has|was)\s+not|(?:is|are|does|do|has|was)n't))\W*|[\W_]*[❌✖✗✘👎🙅][\W_]*",
+    rf"|{_IT}(?:(?:is|are|does|do|has|was)\s+not|(?:is|are|does|do|has|was)n't))\W*"
+    rf"|[^\w✅✔☑👍👌🙆]*[❌✖✗✘👎🙅][^\w✅✔☑👍👌🙆]*",
     re.I,
 )
 
@@ -163,6 +171,7 @@ def _claims(stretch: str) -> Found:
     for answer, idiom in (("yes", _SAYS_YES), ("no", _SAYS_NO)):
         if idiom.fullmatch(stretch):
             return {answer}
+    stretch = _EITHER.sub(" ", stretch)
     found, opening = set(), None
     for match in _CLAIM.finditer(stretch):
         is_yes = any(match[name] for name in ("yes", "correct", "right", "match"))
@@ -171,12 +180,15 @@ def _claims(stretch: str) -> Found:
         before = stretch[max(0, start - 80) : start]
         if _HALF_TRUE.search(before) or _HALF_TRUE_AFTER.match(stretch, match.end()):
             continue
+        if _MAYBE_AFTER.match(stretch, match.end()):
+            continue
         negated = denied(stretch, start, match.end())
         if negated and match[0].lower() in ("yes", "yeah", "yep", "yup", "no", "nope", "nah"):
             continue
         answer = "yes" if is_yes != negated else "no"
         if not stretch[: match.start()].strip(" \"'(,.:"):
-            if _HEDGED.match(stretch, match.end()):
+            other = _HEDGED.match(stretch, match.end())
+            if other and other[1].lower() != match[0].lower():
                 return {"yes", "no"}
             opening = answer
         bare = _CLAUSE_START.search(before) and _CLAUSE_END.match(stretch, match.end())
@@ -232,7 +244,8 @@ _EXPLICIT_LETTER = re.compile(
     re.I,
 )
 _CAPITAL_LETTER = re.compile(  # I is a pronoun and A an article, unless what follows shows otherwise
-    rf"(?<![{_LETTER}.-])(?:([B-HJ-Z])(?![{_LETTER}-])|(A)(?=[ \t]*(?:$|[\n.,:;!?/)\]<>=])|\s+[-–—]"
+    rf"(?<![{_LETTER}.-])(?:([B-HJ-Z])(?![{_LETTER}-])|(A)(?=[ \t]*(?:$|[\n.,:;!?/)\]<>=|])|\s+[-–—]"
+    rf"|\s+[B-J](?![\w'])"
     r"|\s+(?:or|and|nor|is|because|since|but|rather|instead|would|seems)\b))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")

@@ -68,7 +68,7 @@ _ASIDE_CLAUSE = re.compile(
     r"|percent)\s*(?:sure|confiden\w+|certain\w*|probab\w+|likel\w+|chance)\b(?:\s+that\b)?\)?"
     r"|[,;(]?\s*\b(?:with\s+)?(?:a\s+)?(?:confidence|certainty|probability|likelihood)(?:\s+(?:level"
     r"|score))?\s*(?:of|is|:|=|at)?\s*(?:about\s+|around\s+)?[\d.]{1,6}\s?(?:%|percent|/\s?\d{1,3})?\)?"
-    r"|\bhttps?://\S{1,500}|\b[\w-]{1,80}\.(?:jpe?g|png|webp|gif|bmp|mp4|json)\b",
+    r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]{1,20}|\bhttps?://\S{1,500}|\b[\w-]{1,80}\.(?:jpe?g|png|webp|gif|bmp|mp4|json)\b",
     re.I,
 )
 _EARLIER = re.compile(
@@ -86,6 +86,7 @@ _INSTRUCTION = (
         re.I,
     )
 )
+_CUT_OFF_LIST = re.compile(r"\n\W{0,4}[A-H][:.)]\W{0,4}\Z")
 _CUT_OFF = re.compile(
     r"(?:^|(?<=[.!?:\n]))[^.!?:\n]{0,400}\b(?:so maybe|maybe|and|because|so|or|but|the|that|which|if|since"
     r"|then i|i)\s*\Z|\n[^\n:]{1,80}:\s*\Z",
@@ -151,7 +152,7 @@ _DENIED_IN_LIST = re.compile(
 _LIST_GOES_ON = re.compile(rf"[\"')\]]*(?:,\s*{_ITEM}){{0,5}},?\s*(?:\b(?:or|nor|and)\b|&)", re.I)
 _WRONG = (
     r"(?:wrong|incorrect|false|ruled out|eliminated|excluded|rejected|discarded|dismissed|impossible"
-    r"|unlikely|out(?!\s+of)|no match)"
+    r"|unlikely|too \w+|out(?!\s+of)|no match)"
 )
 _DENIED_AFTER = re.compile(
     rf"[)\]\"'.]*(?:(?:,\s*(?-i:{_LETTER_ITEM})){{0,5}},?\s*(?:\b(?:and|or|nor)\b"
@@ -260,6 +261,8 @@ def _about_the_answer(text: str) -> str:
     text = _EARLIER.sub(
         " actually ", _ASIDE_CLAUSE.sub(" ", _ASIDE_LINE.sub(" ", _INSTRUCTION.sub(" ", text)))
     )
+    if _CUT_OFF_LIST.search(text):
+        return ""
     return _CUT_OFF.sub("", text) if len(text.split()) > 3 else text
 
 

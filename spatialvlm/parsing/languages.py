@@ -53,15 +53,15 @@ SPANISH = Language(
     ninguno | ningún | no se ve ninguna | no veo ninguna; there are: hay; neither: ni; but: sino | pero;
     or: o | u; and: y; so: por lo tanto | por tanto | así que | entonces | en conclusión | por eso; in
     total: en total | total; leaving: queda | quedando | solo queda; ruling out: descarto | descartando |
-    descartamos | elimino | eliminando; instead of: en lugar de | en vez de | y no; because: porque | ya
-    que | puesto que; answer: respuesta | contestación; final: final; option: opción | alternativa | la
-    letra | letra; choose: elijo | elegiría | escojo | selecciono | me quedo con | me inclino por | yo
-    diría; is: es | sería | son; maybe: quizás | tal vez | probablemente | creo que; could be: podría ser
-    | puede ser; about: aproximadamente | unos | unas | alrededor de | cerca de | casi; more than: más de
-    | mayor que | menos de | menor que; at least: como mínimo | por lo menos | al menos | como máximo | a
-    lo sumo | mínimo | máximo; between: entre; confidence: confianza | seguridad; left: izquierda; right:
+    descartamos | elimino | eliminando; instead of: en lugar de | en vez de; because: porque | ya que |
+    puesto que; answer: respuesta | contestación; final: final; option: opción | alternativa | la letra |
+    letra; choose: elijo | elegiría | escojo | selecciono | me quedo con | me inclino por | yo diría; is:
+    es | sería | son; maybe: quizás | tal vez | probablemente | creo que; could be: podría ser | puede
+    ser; about: aproximadamente | unos | unas | alrededor de | cerca de | casi; more than: más de | mayor
+    que | menos de | menor que; at least: como mínimo | por lo menos | al menos | como máximo | a lo sumo
+    | mínimo | máximo; between: entre; confidence: confianza | seguridad; left: izquierda; right:
     derecha; front: delante | enfrente; behind: detrás | atrás; above: arriba | encima; below: abajo |
-    debajo
+    debajo; and half: y medio | y media
     """,
     units="""
     cero uno/una dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince
@@ -92,15 +92,15 @@ PORTUGUESE = Language(
     correto | correta | certo | certa | corretas | corretos; false: falso | falsa; wrong: incorreto |
     incorreta | errado | errada; not: não é | não são | não está; there are no: não há nenhuma | não há
     nenhum | não há | nenhuma | nenhum | não existem | não vejo nenhuma; there are: há | existem;
-    neither: nem; but: mas | e sim; or: ou; and: e; so: portanto | logo | assim | então | em conclusão |
-    por isso; in total: no total | ao todo | total; leaving: resta | restando | sobra | restou; ruling
-    out: elimino | eliminando | descarto | descartando; instead of: em vez de | e não; because: porque |
-    pois | já que; answer: resposta; option: opção | alternativa | letra; choose: escolho | seleciono |
-    eu diria | fico com; is: é | seria | são; maybe: talvez | provavelmente | acho que; could be: pode
-    ser | poderia ser; about: aproximadamente | cerca de | uns | umas | quase; more than: mais de | maior
-    que | menos de | menor que; at least: no mínimo | pelo menos | ao menos | no máximo | mínimo de |
-    máximo de; between: entre; confidence: confiança; left: esquerda; right: direita; front: frente;
-    behind: atrás; above: acima; below: abaixo | embaixo
+    neither: nem; but: mas; or: ou; and: e; so: portanto | logo | assim | então | em conclusão | por
+    isso; in total: no total | ao todo | total; leaving: resta | restando | sobra | restou; ruling out:
+    elimino | eliminando | descarto | descartando; instead of: em vez de; because: porque | pois | já
+    que; answer: resposta; option: opção | alternativa | letra; choose: escolho | seleciono | eu diria |
+    fico com; is: é | seria | são; maybe: talvez | provavelmente | acho que; could be: pode ser | poderia
+    ser; about: aproximadamente | cerca de | uns | umas | quase; more than: mais de | maior que | menos
+    de | menor que; at least: no mínimo | pelo menos | ao menos | no máximo | mínimo de | máximo de;
+    between: entre; confidence: confiança; left: esquerda; right: direita; front: frente; behind: atrás;
+    above: acima; below: abaixo | embaixo; and half: e meio | e meia
     """,
     units="""
     zero um/uma dois/duas três quatro cinco seis sete oito nove dez onze doze treze quatorze/catorze
@@ -134,14 +134,15 @@ FRENCH = Language(
     aucune | aucun | je ne vois aucune | il n'y en a pas; there are: il y a; neither: ni; but: mais; or:
     ou | ou bien; and: et; so: donc | par conséquent | ainsi | alors | en conclusion; in total: au total
     | en tout | total; leaving: il reste | reste | il ne reste que; ruling out: j'élimine | on élimine |
-    en éliminant | j'exclus | on exclut; instead of: plutôt que | au lieu de | et non; because: parce que
-    | car | puisque; answer: réponse; option: l'option | option | la lettre | lettre; choose: je choisis
-    | je choisirais | je dirais | j'opte pour; is: est | serait | sont | c'est; maybe: peut-être |
+    en éliminant | j'exclus | on exclut; instead of: plutôt que | au lieu de; because: parce que | car |
+    puisque; answer: réponse; option: l'option | option | la lettre | lettre; choose: je choisis | je
+    choisirais | je dirais | j'opte pour; is: est | serait | sont | c'est; maybe: peut-être |
     probablement | je pense que; could be: pourrait être | peut être; about: environ | à peu près |
     approximativement | presque; more than: plus de | moins de | supérieur à | inférieur à; at least: au
     moins | au minimum | au plus | au maximum | minimum | maximum; between: entre; confidence: confiance;
     left: gauche; right: à droite | droite; front: devant; behind: derrière; above: au-dessus; below: en
-    dessous | au-dessous
+    dessous | au-dessous; new: est neuf | est neuve | sont neufs | tout neuf; and half: et demi | et
+    demie
     """,
     units="""
     zéro un/une deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize
@@ -168,9 +169,10 @@ ITALIAN = Language(
     corretta | giusto | giusta; false: falso | falsa; wrong: sbagliato | sbagliata | errato | errata;
     not: non è | non sono | non; there are no: non ci sono | non c'è | nessuna | nessun | nessuno; there
     are: ci sono; neither: né; but: ma | bensì; or: o | oppure; and: e; so: quindi | perciò | dunque; in
-    total: in totale | totale; instead of: invece di | e non; because: perché | poiché; answer: risposta;
-    option: opzione; choose: scelgo; is: è; about: circa; more than: più di | meno di; at least: almeno |
-    al massimo | al minimo; between: tra | fra; confidence: fiducia; left: sinistra; right: destra
+    total: in totale | totale; instead of: invece di; because: perché | poiché; answer: risposta; option:
+    opzione; choose: scelgo; is: è; about: circa; more than: più di | meno di; at least: almeno | al
+    massimo | al minimo; between: tra | fra; confidence: fiducia; left: sinistra; right: destra; and
+    half: e mezzo | e mezza
     """,
     units="""
     zero uno due tre quattro cinque sei sette otto nove dieci undici dodici tredici quattordici quindici
@@ -204,14 +206,14 @@ GERMAN = Language(
     es sind; neither: weder; nor: noch; but: sondern | aber | vielmehr; or: oder | bzw.; and: und; so:
     also | daher | deshalb | somit | folglich | demnach; in total: insgesamt | zusammen | in summe;
     leaving: bleibt | übrig bleibt | es bleibt; ruling out: ich schließe _ aus; instead of: statt |
-    anstatt | und nicht; because: weil | denn | da; answer: antwort | lösung | ergebnis; option: option |
-    variante | buchstabe; choose: ich wähle | ich tippe auf | ich würde sagen | ich nehme | ich
-    entscheide mich für; is: ist | lautet | wäre | wären | beträgt | sind; maybe: vielleicht |
-    wahrscheinlich | vermutlich | wohl | ich denke | ich glaube; could be: könnte; about: etwa | ungefähr
-    | circa | rund | ca.; more than: mehr als | weniger als | größer als | kleiner als; at least:
-    mindestens | höchstens | maximal | minimal | wenigstens | bis zu; between: zwischen; to: bis;
-    confidence: konfidenz | sicherheit | zuversicht; left: links; right: rechts; front: vorne | vor;
-    behind: hinten | hinter; above: oben | über; below: unten | unter
+    anstatt; because: weil | denn | da; answer: antwort | lösung | ergebnis; option: option | variante |
+    buchstabe; choose: ich wähle | ich tippe auf | ich würde sagen | ich nehme | ich entscheide mich für;
+    is: ist | lautet | wäre | wären | beträgt | sind; maybe: vielleicht | wahrscheinlich | vermutlich |
+    wohl | ich denke | ich glaube; could be: könnte; about: etwa | ungefähr | circa | rund | ca.; more
+    than: mehr als | weniger als | größer als | kleiner als; at least: mindestens | höchstens | maximal |
+    minimal | wenigstens | bis zu; between: zwischen; to: bis; confidence: konfidenz | sicherheit |
+    zuversicht; left: links; right: rechts; front: vorne | vor; behind: hinten | hinter; above: oben |
+    über; below: unten | unter
     """,
     units="""
     nullkommanull eins zwei/zwo drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn
@@ -223,8 +225,9 @@ GERMAN = Language(
     4.5 viereinhalb
     """,
     frequent="""
+    sieht nichts wird wurde nur auch steht liegt dort hier wie für dass
     der die das den dem ein eine einen ist sind es im in mit auf und nicht ja nein zu von ich sich kein
-    keine stuhl stühle bild antwort oder weder noch man aussage links rechts bitte na lampe z b d h
+    keine stuhl stühle bild antwort oder weder noch aussage links rechts bitte na lampe z b d h
     """,
     one="ein/eine/einen",
 )
@@ -236,16 +239,16 @@ INDONESIAN = Language(
     | tidak mungkin | sulit | belum tentu | tergantung | tidak jelas | tidak diketahui; not sure: tidak
     yakin | kurang yakin | ragu; no image provided: tidak ada gambar | gambar tidak | tanpa gambar;
     error:: kesalahan | galat | coba lagi; partly: sebagian | setengah benar; true: benar; correct:
-    tepat; false: salah; wrong: keliru; not: bukan | tidak benar; there are no: tidak ada | tak ada;
-    there are: ada; neither: bukan _ maupun; nor: maupun; but: melainkan | tetapi | tapi | namun; or:
-    atau; and: dan; so: jadi | oleh karena itu | maka | dengan demikian; in total: total | jumlahnya |
-    seluruhnya; leaving: tersisa | sisanya | tinggal; ruling out: menyingkirkan | mengeliminasi; instead
-    of: dan bukan | bukannya | daripada; because: karena | sebab; answer: jawaban; option: opsi |
-    pilihan; choose: saya memilih | saya pilih; is: adalah | ialah | yaitu; maybe: mungkin; about:
-    sekitar | kira-kira | kurang lebih | hampir; more than: lebih dari | kurang dari; at least: minimal |
-    paling sedikit | setidaknya | paling banyak | maksimal | sedikitnya; between: antara; to: sampai |
-    hingga; confidence: keyakinan | tingkat keyakinan | kepercayaan; left: kiri; right: kanan; front:
-    depan; behind: belakang; above: atas; below: bawah
+    tepat; false: salah; wrong: keliru; not: bukan; there are no: tidak ada | tak ada; there are: ada;
+    nor: maupun; but: melainkan | tetapi | tapi | namun; or: atau; and: dan; so: jadi | oleh karena itu |
+    maka | dengan demikian; in total: total | jumlahnya | seluruhnya; leaving: tersisa | sisanya |
+    tinggal; ruling out: menyingkirkan | mengeliminasi; instead of: dan bukan | bukannya | daripada;
+    because: karena | sebab; answer: jawaban; option: opsi | pilihan; choose: saya memilih | saya pilih;
+    is: adalah | ialah | yaitu; maybe: mungkin; about: sekitar | kira-kira | kurang lebih | hampir; more
+    than: lebih dari | kurang dari; at least: minimal | paling sedikit | setidaknya | paling banyak |
+    maksimal | sedikitnya; between: antara; to: sampai | hingga; confidence: keyakinan | tingkat
+    keyakinan | kepercayaan; left: kiri; right: kanan; front: depan; behind: belakang; above: atas;
+    below: bawah; is not correct: tidak benar | tidak tepat; and half: setengah
     """,
     units="nol satu dua tiga empat lima enam tujuh delapan sembilan sepuluh sebelas",
     others="""
@@ -281,7 +284,7 @@ RUSSIAN = Language(
     at least: не менее | как минимум | минимум | не более | максимум | по крайней мере | не больше | не
     меньше | хотя бы; between: от | между; to: до; confidence: уверенность; left: слева | влево | левее |
     левая | левый; right: справа | вправо | правее | правая | правый; front: спереди | впереди | перед;
-    behind: сзади | позади; above: сверху | выше; below: снизу | ниже
+    behind: сзади | позади; above: сверху | выше; below: снизу | ниже; and half: с половиной
     """,
     units="""
     ноль/нуль один/одна/одно два/две/двух три/трёх/трех четыре/четырёх/четырех пять/пяти шесть/шести
@@ -301,15 +304,16 @@ HINDI = Language(
     नहीं चुन सकता | नहीं गिन सकता | कहना मुश्किल | कहना कठिन | संभव नहीं | असंभव | स्पष्ट नहीं | निर्भर करता
     | मालूम नहीं | नहीं मालूम | नहीं बता सकता; not sure: यकीन नहीं | निश्चित नहीं | पक्का नहीं; no image
     provided: छवि उपलब्ध नहीं | कोई छवि नहीं | छवि नहीं | चित्र नहीं | कोई चित्र नहीं | तस्वीर नहीं; error::
-    त्रुटि; partly: आंशिक रूप से | आंशिक | आधा; true: सच | सत्य; correct: सही | ठीक; false: गलत | ग़लत |
-    असत्य | झूठ; is not but: नहीं बल्कि | नहीं है बल्कि; is not correct: सही नहीं | सच नहीं | सत्य नहीं;
-    there are no: कोई _ नहीं है | कोई _ नहीं हैं | कोई भी _ नहीं | कोई नहीं | एक भी _ नहीं; or: या |
-    अथवा; and: और; but: बल्कि | लेकिन; neither: न | न तो; so: इसलिए | अतः; in total: कुल | कुल मिलाकर;
-    because: क्योंकि; answer: उत्तर | जवाब; final: अंतिम; option: विकल्प; is: है | हैं; maybe: शायद |
-    संभवतः; about: लगभग | करीब | तकरीबन; more than: से अधिक | से ज्यादा | से ज़्यादा | से कम; at least: कम
-    से कम | अधिक से अधिक | ज्यादा से ज्यादा | न्यूनतम | अधिकतम; between: के बीच; to: से; confidence: विश्वास
-    | आत्मविश्वास; left: बाईं | बाएँ | बाएं | बायीं | बायाँ; right: दाईं | दाएँ | दाएं | दायीं | दाहिनी |
-    दाहिने; front: सामने | आगे; behind: पीछे; above: ऊपर; below: नीचे
+    त्रुटि; partly: आंशिक रूप से | आंशिक | आधा; true: सच | सत्य; false: गलत | ग़लत | असत्य | झूठ; is not but:
+    नहीं बल्कि | नहीं है बल्कि; is not correct: सही नहीं | सच नहीं | सत्य नहीं | सही नहीं है | सच नहीं है |
+    सत्य नहीं है; there are no: कोई _ नहीं है | कोई _ नहीं हैं | कोई भी _ नहीं | कोई नहीं | एक भी _ नहीं;
+    or: या | अथवा; and: और; but: बल्कि | लेकिन; neither: न | न तो; so: इसलिए | अतः; in total: कुल | कुल
+    मिलाकर; because: क्योंकि; answer: उत्तर | जवाब; final: अंतिम; option: विकल्प; maybe: शायद | संभवतः;
+    about: लगभग | करीब | तकरीबन; more than: से अधिक | से ज्यादा | से ज़्यादा | से कम; at least: कम से कम |
+    अधिक से अधिक | ज्यादा से ज्यादा | न्यूनतम | अधिकतम; between: के बीच; to: से; confidence: विश्वास |
+    आत्मविश्वास; left: बाईं | बाएँ | बाएं | बायीं | बायाँ; right: दाईं | दाएँ | दाएं | दायीं | दाहिनी |
+    दाहिने; front: सामने | आगे; behind: पीछे; above: ऊपर; below: नीचे; is correct: सही | ठीक | सही है |
+    सही हैं
     """,
     units="""
     शून्य एक दो तीन चार पाँच/पांच छह/छः/छ सात आठ नौ दस ग्यारह बारह तेरह चौदह पंद्रह/पन्द्रह सोलह सत्रह अठारह
@@ -327,14 +331,14 @@ BENGALI = Language(
     বলা যায় না | পারছি না | পারি না | বলা কঠিন | সম্ভব নয় | সম্ভব না | অসম্ভব | স্পষ্ট নয় | নির্ভর করে | যাচ্ছে
     না | বলতে পারছি না; not sure: নিশ্চিত নই | নিশ্চিত না; no image provided: ছবি নেই | কোনো ছবি নেই |
     ছবিটি দেখা যাচ্ছে না | ছবি দেখা যাচ্ছে না | ছবি দেওয়া হয়নি | ছবি দেখতে; error:: ত্রুটি; partly:
-    আংশিকভাবে | আংশিক | অর্ধেক; true: সত্য | সত্যি; correct: সঠিক | ঠিক; false: ভুল | মিথ্যা; is not correct:
-    সঠিক নয় | সত্য নয় | ঠিক নয় | সত্যি নয়; there are no: কোনো _ নেই | কোন _ নেই | কোনো _ দেখা যাচ্ছে না |
-    একটিও _ নেই | কিছুই নেই; or: বা | অথবা | নাকি; and: এবং | আর | ও; is not: নয়; but: বরং | কিন্তু; so:
-    তাই | সুতরাং | অতএব; in total: মোট | সর্বমোট; because: কারণ; answer: উত্তর; final: চূড়ান্ত; option:
-    বিকল্প | অপশন; is: হলো | হল | হচ্ছে; maybe: সম্ভবত | হয়তো; about: প্রায় | আনুমানিক; or more: টির বেশি |
-    এর বেশি | এর চেয়ে বেশি | টির কম | এর কম | বেশি; at least: কমপক্ষে | অন্তত | সর্বোচ্চ | সর্বনিম্ন; to: থেকে;
-    confidence: আত্মবিশ্বাস | আস্থা; left: বাম | বামে | বাঁ | বাঁদিকে | বাঁয়ে; right: ডান | ডানে | ডানদিকে;
-    front: সামনে; behind: পিছনে | পেছনে; above: উপরে | ওপরে; below: নিচে | নীচে
+    আংশিকভাবে | আংশিক | অর্ধেক; true: সত্য | সত্যি; false: ভুল | মিথ্যা; is not correct: সঠিক নয় | সত্য নয় |
+    ঠিক নয় | সত্যি নয়; there are no: কোনো _ নেই | কোন _ নেই | কোনো _ দেখা যাচ্ছে না | একটিও _ নেই | কিছুই
+    নেই; or: বা | অথবা | নাকি; and: এবং | আর | ও; is not: নয়; but: বরং | কিন্তু; so: তাই | সুতরাং | অতএব;
+    in total: মোট | সর্বমোট; because: কারণ; answer: উত্তর; final: চূড়ান্ত; option: বিকল্প | অপশন; is: হলো |
+    হল | হচ্ছে; maybe: সম্ভবত | হয়তো; about: প্রায় | আনুমানিক; or more: টির বেশি | এর বেশি | এর চেয়ে বেশি |
+    টির কম | এর কম | বেশি; at least: কমপক্ষে | অন্তত | সর্বোচ্চ | সর্বনিম্ন; to: থেকে; confidence: আত্মবিশ্বাস |
+    আস্থা; left: বাম | বামে | বাঁ | বাঁদিকে | বাঁয়ে; right: ডান | ডানে | ডানদিকে; front: সামনে; behind:
+    পিছনে | পেছনে; above: উপরে | ওপরে; below: নিচে | নীচে; is correct: সঠিক | ঠিক
     """,
     units="""
     শূন্য এক/একটি/একটা দুই/দুটি/দুটো/দু তিন/তিনটি/তিনটা চার/চারটি/চারটা পাঁচ/পাঁচটি/পাঁচটা ছয়/ছয়টি/ছয়টা
@@ -355,15 +359,15 @@ ARABIC = Language(
     image provided: لا توجد صورة | لا أرى الصورة | لا أرى صورة | بدون صورة | لم يتم إرفاق | لا يوجد صورة;
     error:: خطأ: | خطأ في | انتهت المهلة; partly: جزئيًا | جزئيا | إلى حد ما; true: صحيح | صحيحة | صحيحًا |
     صحيحا | حقيقي; correct: الصحيحة | الصحيح | صواب; false: خطأ | خاطئ | خاطئة | غير صحيح | غير صحيحة |
-    كاذبة | باطل; not: ليس | ليست | ليسا; and no: ولا; there are no: لا توجد | لا يوجد | ليس هناك | لا
-    يوجد أي | لا توجد أي; there are: هناك | يوجد | توجد; or: أو | أم; and: و; but: بل | لكن | ولكن; so:
-    إذن | لذلك | إذًا | وبالتالي | لذا; in total: المجموع | في المجموع | الإجمالي | أي; because: لأن |
+    كاذبة | باطل | غلط; not: ليس | ليست | ليسا; and no: ولا; there are no: لا توجد | لا يوجد | ليس هناك |
+    لا يوجد أي | لا توجد أي; there are: هناك | يوجد | توجد; or: أو | أم; and: و; but: بل | لكن | ولكن;
+    so: إذن | لذلك | إذًا | وبالتالي | لذا; in total: المجموع | في المجموع | الإجمالي | أي; because: لأن |
     لأنه; answer: الجواب | الإجابة | جواب | إجابة; final: النهائي | النهائية; option: الخيار | خيار |
     الحرف; choose: أختار | اخترت; is: هو | هي; maybe: ربما | على الأرجح; could be: قد يكون | يمكن أن
     يكون; about: حوالي | تقريبا | تقريبًا | نحو; more than: أكثر من | أقل من; at least: على الأقل | ما لا
     يقل عن | كحد أدنى | لا يزيد عن | كحد أقصى | على الأكثر; between: بين; to: إلى; confidence: الثقة |
     ثقة; left: اليسار | يسار | يسارًا; right: اليمين | يمين | يمينًا; front: أمام | الأمام; behind: خلف |
-    وراء; above: فوق | أعلى; below: تحت | أسفل
+    وراء; above: فوق | أعلى; below: تحت | أسفل; and half: ونصف | و نصف
     """,
     units="""
     صفر واحد/واحدة اثنان/اثنين/اثنتان/اثنتين/إثنان ثلاثة/ثلاث أربعة/أربع خمسة/خمس ستة/ست سبعة/سبع
@@ -384,14 +388,15 @@ URDU = Language(
     دیکھ سکتا | نہیں دیکھ سکتی | نہیں کر سکتا | نہیں کر سکتی | نہیں معلوم | معلوم نہیں | نہیں بتا سکتا |
     نہیں جانتا | پتہ نہیں | کہنا مشکل | ممکن نہیں | ناممکن | واضح نہیں | نہیں گن سکتا | منحصر; not sure:
     یقین نہیں | پکا نہیں; no image provided: کوئی تصویر نہیں | تصویر نہیں | تصویر موجود نہیں | تصویر
-    دستیاب نہیں; error:: خرابی | غلطی; partly: جزوی طور پر | جزوی; true: سچ; correct: درست | صحیح | ٹھیک;
-    false: غلط | جھوٹ; is not correct: درست نہیں | صحیح نہیں | سچ نہیں | ٹھیک نہیں; there are no: کوئی _
-    نہیں ہے | کوئی _ نہیں ہیں | کوئی بھی _ نہیں | کوئی نہیں | ایک بھی _ نہیں; or: یا; and: اور; is not
-    but: نہیں بلکہ; but: بلکہ | لیکن; neither: نہ; so: لہٰذا | لہذا | اس لیے; in total: کل | مجموعی طور
-    پر; because: کیونکہ; answer: جواب; final: حتمی; option: آپشن | انتخاب; is: ہے | ہیں; maybe: شاید;
-    about: تقریباً | تقریبا | لگ بھگ; more than: سے زیادہ | سے کم; at least: کم از کم | زیادہ سے زیادہ;
-    between: کے درمیان; to: سے; confidence: اعتماد; left: بائیں | بائیں طرف; right: دائیں | دائیں طرف;
-    front: سامنے; behind: پیچھے; above: اوپر; below: نیچے
+    دستیاب نہیں; error:: خرابی | غلطی; partly: جزوی طور پر | جزوی; true: سچ; false: غلط | جھوٹ; is not
+    correct: درست نہیں | صحیح نہیں | سچ نہیں | ٹھیک نہیں | درست نہیں ہے | صحیح نہیں ہے | سچ نہیں ہے;
+    there are no: کوئی _ نہیں ہے | کوئی _ نہیں ہیں | کوئی بھی _ نہیں | کوئی نہیں | ایک بھی _ نہیں; or:
+    یا; and: اور; is not but: نہیں بلکہ; but: بلکہ | لیکن; neither: نہ; so: لہٰذا | لہذا | اس لیے; in
+    total: کل | مجموعی طور پر; because: کیونکہ; answer: جواب; final: حتمی; option: آپشن | انتخاب; maybe:
+    شاید; about: تقریباً | تقریبا | لگ بھگ; more than: سے زیادہ | سے کم; at least: کم از کم | زیادہ سے
+    زیادہ; between: کے درمیان; to: سے; confidence: اعتماد; left: بائیں | بائیں طرف; right: دائیں | دائیں
+    طرف; front: سامنے; behind: پیچھے; above: اوپر; below: نیچے; is correct: درست | صحیح | ٹھیک | درست ہے
+    | صحیح ہے
     """,
     units="""
     صفر ایک دو تین چار پانچ چھ/چھہ سات آٹھ نو دس گیارہ بارہ تیرہ چودہ پندرہ سولہ سترہ اٹھارہ انیس
@@ -403,26 +408,26 @@ URDU = Language(
 )
 CHINESE = Language(
     phrases="""
-    yes: 是的 | 对的 | 没错 | 是啊 | 当然是 | 对啊 | 当然; no: 否 | 不是的 | 错了 | 并非如此 | 当然不是 |
-    不，; no doubt: 毫无疑问 | 无疑; please upload: 请上传 | 请提供 | 请发送 | 请把图片 | 请分享 |
+    yes: 是的 | 没错 | 是啊 | 当然是 | 当然 | 对啊; no: 否 | 不是的 | 错了 | 并非如此 | 当然不是 | 不，;
+    no doubt: 毫无疑问 | 无疑; please upload: 请上传 | 请提供 | 请发送 | 请把图片 | 请分享 |
     需要更多信息; cannot determine: 无法 | 不能确定 | 不知道 | 难以判断 | 看不清 | 不清楚 | 很难说 |
     取决于 | 不能判断 | 难以确定 | 不可能确定 | 信息不足 | 不好说 | 看不到; not sure: 不确定 | 不太确定 |
     没有把握 | 不敢肯定; no image provided: 没有图片 | 没有看到图片 | 看不到图片 | 没有提供图片 |
     未提供图片 | 没有图像 | 没有收到图片 | 图片未 | 无图片; error:: 请求超时 | 网络错误 | 服务器错误 |
     请求过多 | 请稍后再试 | 错误代码 | 错误：; partly: 部分 | 不完全 | 不全 | 半对半错 | 基本; true: 真的
-    | 属实 | 为真 | 真 | 相符 | 一致 | 成立 | 符合; correct: 正确; is false: 错误 | 不正确 | 为假 | 假的
-    | 不属实 | 不符 | 不一致 | 不成立 | 不准确; are wrong: 都不对 | 都不是 | 都错 | 都不正确 | 均不对 |
-    均不正确 | 均不是 | 不对 | 都可以排除 | 可以排除 | 被排除 | 均可排除; not: 不是 | 并不是 | 并非 |
-    不选; instead of: 而不是 | 而非; but: 而是 | 但是 | 不过 | 但; whether: 是否; there are no: 没有 |
-    也没有; neither: 既不是; nor: 也不是; or: 或者 | 或是 | 还是 | 或; and: 和 | 与 | 及 | 以及; so: 因此
-    | 所以 | 故 | 综上 | 于是; in total: 总共有 | 总共 | 一共有 | 一共 | 共有 | 共 | 总数 | 合计 | 共计;
-    of which: 其中; leaving: 只剩下 | 只剩 | 剩下; ruling out: 排除 | 排除了; because: 因为 | 由于;
-    answer: 答案 | 回答; final: 最终 | 最后; option: 选项; choose: 选 | 故选 | 选择 | 应选 | 我选; is: 是
-    | 为 | 应为 | 应该是 | 应是; maybe: 可能 | 大概是 | 也许; about: 大约 | 约 | 左右 | 大概 | 差不多;
-    more than: 超过 | 多于 | 大于 | 少于 | 小于 | 不到; at least: 至少 | 至多 | 最多 | 不少于 | 不超过 |
-    最少; or more: 以上 | 以下 | 多个; between: 介于; to: 到 | 至; confidence: 置信度 | 信心; left: 左边
-    | 左侧 | 左; right: 右边 | 右侧 | 右; front: 前面 | 前方; behind: 后面 | 后方; above: 上面 | 上方;
-    below: 下面 | 下方
+    | 属实 | 为真 | 真 | 相符 | 一致 | 成立 | 符合; is false: 错误 | 不正确 | 为假 | 假的 | 不属实 | 不符
+    | 不一致 | 不成立 | 不准确 | 是错误的 | 错误的 | 不正确的 | 是不正确的; are wrong: 都不对 | 都不是 |
+    都错 | 都不正确 | 均不对 | 均不正确 | 均不是 | 不对 | 都可以排除 | 可以排除 | 被排除 | 均可排除; not:
+    并非 | 不选 | 不是 | 并不是; instead of: 而不是 | 而非; but: 而是 | 但是 | 不过 | 但; whether: 是否;
+    there are no: 没有 | 也没有; neither: 既不是; nor: 也不是; or: 或者 | 或是 | 还是 | 或; and: 和 | 与
+    | 及 | 以及; so: 因此 | 所以 | 故 | 综上 | 于是; in total: 总共有 | 总共 | 一共有 | 一共 | 共有 | 共
+    | 总数 | 合计 | 共计; of which: 其中; leaving: 只剩下 | 只剩 | 剩下; ruling out: 排除 | 排除了;
+    because: 因为 | 由于; answer: 答案 | 回答; final: 最终 | 最后; option: 选项; choose: 选 | 故选 | 选择
+    | 应选 | 我选; is: 是 | 为 | 应为 | 应该是 | 应是; maybe: 可能 | 大概是 | 也许; about: 大约 | 约 |
+    左右 | 大概 | 差不多; more than: 超过 | 多于 | 大于 | 少于 | 小于 | 不到; at least: 至少 | 至多 |
+    最多 | 不少于 | 不超过 | 最少; or more: 以上 | 以下 | 多个; between: 介于; to: 到 | 至; confidence:
+    置信度 | 信心; left: 左边 | 左侧 | 左; right: 右边 | 右侧 | 右; front: 前面 | 前方; behind: 后面 |
+    后方; above: 上面 | 上方; below: 下面 | 下方; is correct: 正确 | 正确的 | 是正确的 | 是对的 | 对的
     """,
 )
 JAPANESE = Language(
@@ -433,17 +438,17 @@ JAPANESE = Language(
     見えません | 答えられません | 不明 | 難しい | できません | 場合による | 特定できません; not sure:
     確信がありません | 自信がありません | 確かではありません; no image provided: 画像が見えません |
     画像がありません | 画像がない | 画像が提供されて | 画像が見えない; error:: エラー | タイムアウト;
-    partly: 部分的に | 一部 | 半分; true: 本当です | 真です | 真; correct: 正しいです | 正しい |
-    正解です; is false: 誤りです | 間違いです | 正しくありません | 正しくない | 間違っています | 偽 |
-    偽です | 誤り | 一致しません; whether: かどうか; maybe: かもしれません | かもしれない | おそらく; is
-    not ,: ではなく | ではありません | じゃなく | ではない; are wrong: は除外 | を除外; there are no:
-    はありません | はいません | がありません | はない | もありません | がいません; or: か | または |
-    もしくは; and: と | や; so: したがって | よって | だから | なので; in total: 合計 | 全部で |
-    合わせて; leaving: 残るのは | 残りは; ruling out: 消去法により; answer: 答え | 正解 | 回答 |
-    最終的な答え; option: 選択肢; choose: 選びます; is: は | が; about: 約 | およそ | だいたい | くらい;
-    or more: 以上 | 以下 | 未満 | より多い | を超え | より少ない; at least: 少なくとも | 最大 | 最低; to:
-    から; confidence: 信頼度 | 確信度 | 自信; left: 左側 | 左; right: 右側 | 右; front: 前 | 手前;
-    behind: 後ろ | 奥; above: 上; below: 下
+    partly: 部分的に | 一部 | 半分; true: 本当です | 真です | 真; is false: 誤りです | 間違いです |
+    正しくありません | 正しくない | 間違っています | 偽 | 偽です | 誤り | 一致しません; whether:
+    かどうか; maybe: かもしれません | かもしれない | おそらく; is not ,: ではなく | ではありません |
+    じゃなく | ではない; are wrong: は除外 | を除外; there are no: はありません | はいません |
+    がありません | はない | もありません | がいません; or: か | または | もしくは; and: と | や; so:
+    したがって | よって | だから | なので; in total: 合計 | 全部で | 合わせて; leaving: 残るのは |
+    残りは; ruling out: 消去法により; answer: 答え | 正解 | 回答 | 最終的な答え; option: 選択肢; choose:
+    選びます; is: は | が; about: 約 | およそ | だいたい | くらい; or more: 以上 | 以下 | 未満 | より多い
+    | を超え | より少ない; at least: 少なくとも | 最大 | 最低; to: から; confidence: 信頼度 | 確信度 |
+    自信; left: 左側 | 左; right: 右側 | 右; front: 前 | 手前; behind: 後ろ | 奥; above: 上; below: 下;
+    is correct: 正しい | 正しいです | 正解です
     """,
     others="""
     1 ひとつ/一つ 2 ふたつ/二つ 3 みっつ/三つ 4 よっつ/四つ 5 いつつ/五つ 6 むっつ/六つ 7 ななつ/七つ 8
@@ -461,8 +466,8 @@ LATIN = {
 
 
 _ENGLISH = """
-    a about above all also am an and answer any are as at b be because best both but by c can can't
-    cannot chair choice choose closer closest correct d do does don't final for four from front has have
+    about above all also am an and answer any are as at be because best both but by can can't
+    cannot chair choice choose closer closest correct do does don't final for four from front has have
     he how i i'd i'm image in into is it it's its just left long man more most my near nearer nearest no
     not object of on one only option or other out pick please plus point red right see she six so some
     sorry sure ten than that the their them then there they think this three to total two up was we what

@@ -78,6 +78,17 @@ _END_TOKENS = re.compile(
 )
 _ASKED_AND_ANSWERED = re.compile(r"(?:\A|(?<=[\ue000\ue002]))\s*Q(?:uestion)?\s*:[^\n]*\n\s*A\s*:")
 _QUESTION = re.compile(r"(?:\A|(?<=[.!?\n\ue000\ue001]))[^.!?\n\ue000\ue001]*[?؟](?=\s|$|\ue001)")
+_ASKS = re.compile(
+    r"\W*(?:is|are|was|does|do|can|could|which|what|how|where|who|would|should|will|did|has|true or false"
+    r"|yes or no)\b",
+    re.I,
+)
+_ASKS_THE_USER = re.compile(
+    r"\b(?:would|could|can|do|did|will) you (?:like|want|please|provide|upload|tell|share|clarify|describe"
+    r"|send|give"
+    r"|specify|need|mean|have)\b|\b(?:can|may|shall|should) i (?:help|assist|look|count|describe|check)\b",
+    re.I,
+)
 _POWER_OF_TEN = re.compile(
     r"(?<=\d)\s{0,3}(?:[×·*x]|\\times|\\cdot)\s{0,3}10\s{0,2}(?:\^|\*\*)\{?([-+]?\d{1,4})\}?"
 )
@@ -145,8 +156,12 @@ def _plain_latex(text: str) -> str:
     text = re.sub(r"(?<![A-Za-z0-9_])_+|_+(?![A-Za-z0-9_])", " ", text)
     text = _CONFIRMATION.sub("that's correct", _ASKED_AND_ANSWERED.sub(" ", text))
     text = _without_unchecked(_REMARK.sub(" ", text))
-    without_questions = _QUESTION.sub(" ", text)
-    return (without_questions if without_questions.strip() else text).strip()
+    without_questions = _QUESTION.sub(_question, text)
+    return (without_questions if without_questions.strip() or _ASKS.match(text) else text).strip()
+
+
+def _question(match: re.Match) -> str:
+    return " Please upload. " if _ASKS_THE_USER.search(match[0]) else " "
 
 
 def _without_unchecked(text: str) -> str:

@@ -57,13 +57,13 @@ _NUMBER = re.compile(
     r"(?![\d^]|\.\d|(?:st|nd|rd|th|d|e|er|ème|º|ª)\b|x\d)(?:(?:\s+(?P<scale>hundred|thousand|million"
     r"|billion)|(?P<k>k))\b)?"
     rf"(?P<more>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?)"
+    rf"|\b(?P<parts>(?:half|(?:a|one|two|three)[\s-]+(?:{_PART})))(?:\s+of)?\s+an?\s+(?:{_LENGTH})\b"
     r"|\b(?P<minus>(?:minus|negative)\s+)?(?P<words>"
     rf"(?:a|{_BELOW_1000})\s+thousand\b(?:[,\s]+(?:and\s+)?{_BELOW_1000})?"
     rf"|(?:(?:half\s+a|a|{_BELOW_100})\s+)?dozen\b|{_BELOW_1000}|a\s+(?:single|couple|pair)\b)(?!-\w+ed\b)"
     rf"(?P<decimals>(?:\s+point)(?:\s+(?:zero|{_UNIT})\b){{1,9}})?"
     rf"(?P<and_part>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?"
     rf"|\b(?:a|an)\s+(?:{_LENGTH})\s+and\s+a\s+(?P<unit_and>half|quarter)\b"
-    rf"|\b(?P<parts>(?:half|(?:a|one|two|three)[\s-]+(?:{_PART})))(?:\s+of)?\s+an?\s+(?:{_LENGTH})\b"
     r"|\b(?P<none>none(?!\s+of\s+(?:the\s+above|these|those)|\s+(?:given|provided|specified|stated"
     r"|available))\b"
     rf"|(?:there\s+(?:are|is|were|was)|i\s+(?:can\s+)?(?:see|find|count"
@@ -95,7 +95,7 @@ _NO_NUMBER = re.compile(
     r"|things)\b"
     r"|\b(?:one|two|three) (?:by|at a) (?:one|two|three|time)\b|\bone (?:would|could|can|must|should|may"
     r"|might|has to|needs|sees|another|side|end)\b"
-    r"|^[^\n]*=\s?\?|\b\d+\s?(?:ft|feet|foot|')\s?\d+\s?(?:in|inch|inches|\"|'')?(?!\w)",
+    r"|^[^\n]*=\s?\?|\b\d+\s?(?:ft|feet|foot|')\s?\d{1,2}(?!\d)\s?(?:in|inch|inches|\"|'')?(?!\w)",
     re.I | re.M,
 )
 _COUNTED = ["(?:1|one)", "(?:2|two)", "(?:3|three)", "(?:4|four)", "(?:5|five)", "(?:6|six)", "(?:7|seven)"]
@@ -123,7 +123,7 @@ _BOUND_BEFORE = re.compile(
     re.I,
 )
 _BOUND_AFTER = re.compile(
-    r"\+(?!\s*\d)|\s*[<≤≥]|(?:\s*[a-z]{1,20})?\s+(?:or\s+(?:more|less|fewer)|and\s+(?:up|above|over)"
+    r"\+(?!\s*\d)|\s*[<≤≥]|(?:\s*[^\W\d]{1,20})?\s+(?:or\s+(?:more|less|fewer)|and\s+(?:up|above|over)"
     r"|at (?:least|most)|"
     r"(?:minimum|maximum))\b",
     re.I,

@@ -130,7 +130,8 @@ _UNSURE = re.compile(
 _OPINION = re.compile(
     r"\b(?:but|however|nevertheless|nonetheless|still|yet|though|although|my (?:best |rough )?(?:guess"
     r"|estimate)|best (?:guess|estimate)|i(?:'d|'ll| would| will| think| guess| believe| estimate| say"
-    r"| lean)|most likely|probably|likely|maybe|perhaps|if i (?:had|have) to|if forced|answer|so my"
+    r"| lean)|most likely|probably|likely|maybe|perhaps|if i (?:had|have) to|if (?:forced|pressed|pushed"
+    r"|asked)|answer|so my"
     r"|appears|seems|looks like)\b",
     re.I,
 )

@@ -21,7 +21,7 @@ _SPECIAL = r"\s{0,2}\|?"
 _MARK = re.compile(
     # closing marks, also without an opening one: Qwen3's template writes that itself
     r"(?P<close>"
-    rf"[<\[◁]{_SPECIAL}[/\\]\s{{0,2}}(?:[a-z]{{1,10}}:)?(?:{_THOUGHTS}){_SPECIAL}[>\]▷]"
+    rf"[<\[◁]{_SPECIAL}[/\\]\s{{0,2}}\|?(?:[a-z]{{1,10}}:)?(?:{_THOUGHTS}){_SPECIAL}[>\]▷]"
     rf"|<\|(?:end_of|end)_(?:{_THOUGHTS})\|>|<\|(?:{_THOUGHTS})_end\|>|<\|inner_suffix\|>"
     r"|\[unused17\]|<unused95>|<ctrl95>"
     r"|<\|channel\|>\s{0,2}final\s{0,2}(?:<\|message\|>)?|assistantfinal|<channel\|>"

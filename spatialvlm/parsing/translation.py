@@ -56,13 +56,15 @@ _STOPS = {ord("。"): ". ", ord("、"): ", "} | {
 _URDU_ONLY = re.compile("[ٹڈڑںےہھگچپکی]")
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 _CLAUSE = re.compile(r"[^.!?;:,\n]+[.!?;:,\n]*|[.!?;:,\n]+")
-_INITIAL_WORD = re.compile(
+_INITIAL_WORD = re.compile(  # "E a imagem", "A la izquierda", but "A oder B", "A est"
     r"(?:(?<=\A)|(?<=[.!?]\s))(?:[AEOY]|À)\s(?=[a-zà-ÿ])"
-)  # "E a imagem", "A la izquierda"
+    r"(?!(?:o|u|y|e|ou|oder|atau|dan|et|und|ni|nem|noch|maupun|or|and|es|é|est|ist|está|era|is|lautet"
+    r"|adalah|parece)\b)"
+)
 _ABBREVIATION = re.compile(r"\b(?:z\.\s?B\.|D\.\s?h\.|d\.\s?h\.|u\.\s?a\.|p\.\s?ej\.|c\.-à-d\.)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Rules:
     pattern: re.Pattern
     english: dict[str, str]
@@ -146,9 +148,10 @@ def in_english(text: str) -> str:
     if re.search(f"[{_DEVANAGARI}]", text):
         text = _half_more(_translated(text, HINDI))
     if re.search(f"[{_BENGALI}]", text):
-        text = re.sub(rf"(?<=[{_BENGALI}]{{2}})(?:টি|টা|গুলি|গুলো)(?=[\s.,;:!?]|$)", "", text)
+        text = re.sub(rf"(?<=[{_BENGALI}]{{2}})(?<!ত্রু)(?:টি|টা|গুলি|গুলো)(?=[\s.,;:!?]|$)", "", text)
         text = _translated(text, BENGALI)
     if re.search(f"[{_ARABIC}]", text):
+        text = re.sub(r"خطأ(?=\s*\d)", "error:", text)
         text = _translated(text, URDU if _URDU_ONLY.search(text) else ARABIC)
         text = re.sub(r"(?<!\w)و(?=\s?[A-Z]\b)", " and ", text)
         text = re.sub(r"(?<!\w)[وفبل]?ال(?=\w{2})", "", text)
@@ -167,7 +170,7 @@ def _latin_letter(match: re.Match) -> str:
 
 def _latin(text: str) -> str:
     """Text in Latin script: as a whole in one language, or else by clauses."""
-    words = [word.lower() for word in _WORD.findall(text)]
+    words = _words(text)
     if not words or (len(words) == 1 and len(words[0]) == 1):
         return text
     if language := _recognized(words, least=1):
@@ -175,10 +178,15 @@ def _latin(text: str) -> str:
     if len(words) > 3 and any(word not in ENGLISH and word in _all_words() for word in words):
         clauses = _CLAUSE.findall(text)
         for index, clause in enumerate(clauses):
-            if language := _recognized([word.lower() for word in _WORD.findall(clause)], least=2):
+            if language := _recognized(_words(clause), least=2):
                 clauses[index] = _translated(clause, language)
         return "".join(clauses)
     return text
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text; a capital by itself is a choice."""
+    return [word.lower() for word in _WORD.findall(text) if len(word) > 1 or not ("A" <= word <= "Z")]
 
 
 def _initial_words(text: str) -> str:
@@ -218,7 +226,8 @@ def _translated(text: str, language: Language) -> str:
         text = rules.one.sub(lambda match: f"{match[1] or match[2] or ''} 1 ", text)
     if rules.numbers:
         text = rules.numbers.sub(lambda match: _in_digits(match[1], rules.values), text)
-    return _HALF.sub(r"\1.5\2", text)
+    text = _HALF.sub(r"\1.5\2", re.sub(r"\bis\s+is\b", "is", re.sub(r"[ \t]{2,}", " ", text)))
+    return _LONE_NOT.sub(r"\1no", text)
 
 
 @lru_cache(maxsize=4096)
@@ -230,11 +239,8 @@ def _meaning(found: str, rules: _Rules) -> str:
     return found
 
 
-_HALF = re.compile(
-    r"\b(\d{1,9})((?:\s+[^\W\d]{1,20})?)\s+(?:(?:and\s+)?(?:medio|media|meio|meia|demie?|mezzo)|y media"
-    r"|y medio|et demie?|с половиной"
-    r"|setengah|ونصف|و نصف|e mezzo|e meio|e meia)(?!\w)"
-)
+_HALF = re.compile(r"\b(\d{1,9})((?:\s[^\W\d]{1,20})?)\sand half\b")
+_LONE_NOT = re.compile(r"((?:\A|[.,;:!?\n])\s*)not(?=\s*(?:[.,;!?\n]|\Z))")
 
 
 def _half_more(text: str) -> str:
@@ -269,18 +275,15 @@ _COUNTERS = (
     "个個把张張只隻条條台臺位名件本块塊盏盞扇棵辆輛座间間层層根支朵幅副双雙匹头頭颗片面杯碗瓶箱套米厘毫公平立英尺寸岁"
     "度倍种種次处處株架艘枚脚つ人冊羽足階回歳メセキミ"
 )
+_SIGNS = "".join((*_DIGITS, *_PLACES))
 _NUMERAL = re.compile(
-    rf"(?<![第几數数同另每唯{''.join(_DIGITS)}{''.join(_PLACES)}])(?P<whole>[{''.join(_DIGITS)}{''.join(_PLACES)}]{{1,12}}"
-    rf")"
-    rf"(?:点(?P<decimals>[{''.join(_DIGITS)}]{{1,9}}))?(?=半?[{_COUNTERS}\s]|[,.;:!?。，、；：！？）)]|$)(?!つの画|张图"
-    rf"|枚の画)",
+    rf"(?<![第几數数同另每唯{_SIGNS}])(?P<whole>[{_SIGNS}]{{1,12}})(?:点(?P<decimals>[{_SIGNS}]{{1,9}}))?"
+    rf"(?=半?[{_COUNTERS}\s]|[,.;:!?。，、；：！？）)]|$)(?!张图|枚の画)",
     re.M,
 )
-_ORDINAL = re.compile(
-    rf"第\s?[\d{''.join(_DIGITS)}{''.join(_PLACES)}]{{1,9}}"
-    rf"|[\d{''.join(_DIGITS)}{''.join(_PLACES)}]{{1,9}}\s?(?:番目|つ目|人目)"
-)
+_ORDINAL = re.compile(rf"第\s?[\d{_SIGNS}]{{1,9}}|[\d{_SIGNS}]{{1,9}}\s?(?:番目|つ目|人目)")
 _NOT_A_SINGLE = re.compile(r"一[^\s，。]{1,8}(?:也没有|都没有|もありません)")
+_LONE_YES = re.compile(r"((?:\A|[。，,：:；\s]))[对是真](?=\s*(?:[。，,！!；]|\Z))")
 _WHETHER = re.compile(r"[^。\n]{0,200}かどうか")
 _METRES = re.compile(r"(\d{1,4})\s?米\s?(\d{1,2})(?!\d|\s?[厘分])")
 
@@ -294,7 +297,9 @@ def _han(text: str) -> str:
         text = rules.numbers.sub(lambda match: _in_digits(match[1], rules.values), text)
     text = re.sub(r"([一二三四五六七八九两\d])\s?米([一二三四五六七八九])(?=[\s。，.!]|$)", r"\1点\2米", text)
     text = _NUMERAL.sub(_numeral, text)
-    text = rules.pattern.sub(lambda match: f" {rules.english[match[0]]} ", text)
+    text = rules.pattern.sub(lambda match: f" {rules.english[match[0]]} ", _LONE_YES.sub(r"\1 yes ", text))
+    text = re.sub(r"[ \t]{2,}", " ", text)
+    text = _LONE_NOT.sub(r"\1no", re.sub(r"\bis\s+is\b", "is", text.translate(_STOPS)))
     return _METRES.sub(
         lambda match: f"{match[1]}.{match[2]} ",
         text.replace("点", ".") if re.search(r"\d\s?点\s?\d", text) else text,
