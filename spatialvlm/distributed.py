@@ -103,6 +103,7 @@ def agree(work: Callable[[], list[T]]) -> list[T]:
     parts = [(result, error and str(error))] * processes.num_processes
     if group is not None:
         torch.distributed.all_gather_object(parts, parts[0], group)
+        parts[processes.process_index] = (result, error and str(error))  # itself, not the copy that was sent
     if messages := [message for _, message in parts if message]:
         if processes.is_main_process:
             raise error or UserError(messages[0])
@@ -120,6 +121,9 @@ def _patient_group() -> torch.distributed.ProcessGroup:
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """What `work` returns on the main process, which alone runs it (printing, writing); it is pickled."""
+    """What `work` returns on the main process, which alone runs it (printing, writing).
+
+    The others get a copy of it, pickled.
+    """
     (result,) = agree(lambda: [work()] if state().is_main_process else [])
     return result

@@ -1,4 +1,4 @@
-"""A launch that is stopped leaves no process behind, whichever way its launcher ends."""
+"""A launch holds its run's folder; stopped, it leaves no process behind, whichever way its launcher ends."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import pytest
 from processes import ENVIRONMENT, LIMIT, ROOT
 
 from spatialvlm import cli, distributed
+from spatialvlm.errors import UserError
+from spatialvlm.run_folder import Run
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -27,10 +29,12 @@ class Args:
 def at_work(args: Args) -> None:
     """Say that this process is there, then wait for the other, which waits for nobody."""
     index = distributed.state().process_index
+    run = distributed.on_main(lambda: Run(args.output_dir, {}))
     Path(args.output_dir, f"{index}.pid").write_text(str(os.getpid()))
     if index == 0:
         distributed.on_main(lambda: None)
     time.sleep(LIMIT)
+    del run  # held until here
 
 
 def wait_for(condition, seconds: float, process: subprocess.Popen) -> bool:
@@ -63,6 +67,8 @@ def test_a_signal_to_the_launcher_alone_ends_all_processes(tmp_path):
             there = wait_for(lambda pids=pids: all(pid.exists() for pid in pids), LIMIT, launch)
             assert there, (tmp_path / number.name / "log").read_text()[-2000:]
             trees.append(psutil.Process(launch.pid).children(recursive=True))
+            with pytest.raises(UserError, match="another process is writing to"):
+                Run(tmp_path / number.name, {})
             assert len(trees[-1]) >= 3  # torchrun and two processes
         for number, launch in launches.items():
             launch.send_signal(number)
