@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -94,7 +95,7 @@ def training_set(args: VSIArgs) -> Sequence[Example]:
     limit, frames = args.train_limit, args.num_frames
     if args.data == "embedded":
         return vsi_rooms.load("train", limit, args.seed, frames, "words", args.families)
-    tested = () if args.eval_data == "embedded" else vsibench.scenes(args.eval_data)
+    tested = tuple if args.eval_data == "embedded" else partial(vsibench.scenes, args.eval_data)
     return vsi.load(
         args.data, "train", limit, args.families, frames, need_frames=True, tested=tested, training=True
     )

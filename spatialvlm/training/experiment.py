@@ -250,7 +250,12 @@ def _folder(script: str, args) -> Path:
     profile, _ = loading.resolve_profile(args)
     folder = args.output_dir or f"results/{script}/{args.run_name}-{profile}-seed{args.seed}"
     if args.resume is None:
-        return fresh_folder(folder)
+        fresh = fresh_folder(folder)
+        if fresh != Path(folder):
+            print(
+                f"{folder} holds a run, which --resume would continue: this one goes to {fresh}", flush=True
+            )
+        return fresh
     if args.resume == NEWEST:
         return newest_folder(folder)
     path = Path(args.resume)

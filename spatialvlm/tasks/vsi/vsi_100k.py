@@ -9,7 +9,7 @@ rule of `distance`.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -101,7 +101,7 @@ def load(
     families: Sequence[str] = FAMILIES,
     num_frames: int = 16,
     need_frames: bool = False,
-    tested: Collection[str] = (),
+    tested: Callable[[], Collection[str]] = tuple,
     training: bool = False,
 ) -> LazyExamples:
     """The questions in the files' order, all checked now, each made when it is accessed.
@@ -114,7 +114,8 @@ def load(
         num_frames: maximum number of a row's frames, spread from first to last. Videos are decoded now, and
             their frames kept in the user's cache.
         need_frames: whether every row must have frames.
-        tested: scenes of a test; no row may be of one of their rooms.
+        tested: returns the scenes of a test, which may have to be fetched: it is called when all rows are
+            checked. No row may be of one of their rooms.
         training: rows that cannot be used are left out and counted (`files.exclusion`), not refused; one of a
             tested room is refused all the same.
 
@@ -138,7 +139,6 @@ def load(
     if not numbers:
         raise UserError(f"{path} has no VSI-100k row of split {split}")
     spread = [numbers[number] for number in vsibench.evenly_spaced(len(numbers), limit)]
-    tested_rooms = set(map(room_of, tested))
     seen: dict[str, str] = {}
     existing: set[Path] = set()
     broken: dict[Path, str] = {}
@@ -146,11 +146,6 @@ def load(
     def usable(number: int) -> bool:
         where, each = table[number]
         example = _example(where, each, folder, num_frames)
-        if room_of(example.meta["scene"]) in tested_rooms:
-            raise UserError(
-                f"{where}: its scene {example.meta['scene']} is of a room that the test asks about too; make "
-                "the data with --leave_out, or test on something else"
-            )
         if example.id in seen:
             message = f"{where} has the id {example.id!r} of {seen[example.id]}; remove one of them"
             raise RowError(message, "duplicate id")
@@ -170,6 +165,13 @@ def load(
         return True
 
     chosen = usable_rows(spread, usable, f"{path} {split}", training=training)
+    tested_rooms = set(map(room_of, tested()))
+    for where, each in map(table.__getitem__, chosen.numbers if tested_rooms else ()):
+        if room_of(scene := rows.text(each, "scene_name", where)) in tested_rooms:
+            raise UserError(
+                f"{where}: its scene {scene} is of a room that the test asks about too; make "
+                "the data with --leave_out, or test on something else"
+            )
     videos = {path: path for path in sorted(existing) if path.suffix.lower() in video.VIDEO_SUFFIXES}
 
     def decode() -> tuple[dict[Path, Video], dict[Path, str]]:
