@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -370,11 +371,13 @@ def ways(value: object, of_json: bool) -> dict[str, object]:
         picture = picture["bytes"]
     if isinstance(picture, bytes):
         spoilt = {"truncated": picture[: len(picture) // 2], "no image": b"no image"}
+        spoilt |= {"base64": b64encode(picture).decode(), "broken base64": "iVBOR" * 900}
         found |= {way: [each] if isinstance(value, list) else each for way, each in spoilt.items()}
     return found
 
 
 # Texts of any content may be these; no program could know what was meant.
+QUESTIONS = ("question", "problem", "caption", "prompt")  # in which an image token is taken off
 ANYTHING = {"blank", "empty", "half a character", "beyond the choices", "a list", "a record"}
 FREE = {
     ("predictions", "prediction"): ANYTHING - {"a list", "a record"},
@@ -394,6 +397,9 @@ def spoil(name: str, rows: Rows, rng: Random) -> tuple[str, int | None]:
         return f"{column} gone", number
     free = FREE.get((name, column), set())
     way = rng.choice([way for way in ways(rows[number][column], "parquet" not in name) if way not in free])
+    if column in QUESTIONS and rng.random() < 0.2:
+        rows[number][column] = f"<image>{rows[number][column]}"
+        return f"{column} image token", number
     for row in rows if whole_column else [rows[number]]:
         row[column] = ways(row[column], "parquet" not in name).get(way, row[column])
     return f"{column} {way}", None if whole_column else number

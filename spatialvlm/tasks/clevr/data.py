@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from spatialvlm import text_files
 from spatialvlm.errors import UserError, shown
-from spatialvlm.example import Example
+from spatialvlm.example import Example, without_image_tokens
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
 from spatialvlm.images import open_image
@@ -268,7 +268,7 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
             if limit is not None and len(examples) >= limit:
                 return examples
             where = f"{file} row {number}"
-            text, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
+            text, name = _question(row, "question", where), rows.text(row, "image_filename", where)
             program = _program(row, where)
             index = rows.as_id(row.get("question_index", number), "question_index", where)
             named = rows.text(row, "split", where) if has_split else file.stem
@@ -298,6 +298,11 @@ def _program(row: rows.Row, where: str) -> list[dict[str, Any]] | None:
             f"{where}: 'program' must be a list of steps with a 'function', not {shown(steps)}; correct it"
         )
     return steps
+
+
+def _question(row: rows.Row, name: str, where: str) -> str:
+    """A question's text, which its family follows from: without tokens that stand for images."""
+    return without_image_tokens(rows.text(row, name, where)).strip()
 
 
 # ---- Super-CLEVR's folder
@@ -356,7 +361,7 @@ def _superclevr_split(name: str) -> str | None:
 
 
 def _vehicle_example(folder: Path, where: str, number: int, row: Any) -> Example:
-    question, name = (rows.text(row, key, where) for key in ("question", "image_filename"))
+    question, name = _question(row, "question", where), rows.text(row, "image_filename", where)
     return Example(
         id=f"superclevr-{rows.as_id(row.get('question_index', number), 'question_index', where)}",
         images=(rows.as_image(folder / "images" / name, where),),
@@ -392,9 +397,9 @@ def _answer(row: Any, name: str, where: str, question: str) -> str:
 def _fields(row: rows.Row, where: str) -> tuple[str, Any, str]:
     """(question, image, answer) of the hub's rows, or of R1-V's (question, image_path, ground_truth)."""
     if "ground_truth" in row and "solution" not in row:
-        asked, image = rows.text(row, "question", where), rows.need(row, "image_path", where)
+        asked, image = _question(row, "question", where), rows.need(row, "image_path", where)
         return asked, image, _answer(row, "ground_truth", where, asked)
-    asked, solution = (rows.text(row, name, where) for name in ("problem", "solution"))
+    asked, solution = _question(row, "problem", where), rows.text(row, "solution", where)
     found = re.search(r"<answer>(.*?)</answer>", solution, re.DOTALL)
     if found is None:
         raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
