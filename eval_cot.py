@@ -69,7 +69,11 @@ class Args(ServerArgs, loading.ModelArgs):
         default=None, metadata={"help": "file of worked examples; rendered ones in the embedded profile"}
     )
     depth: str | None = field(
-        default=None, metadata={"help": "folder of depth maps, <id>.png; rendered ones where not given"}
+        default=None,
+        metadata={
+            "help": "folder of depth maps, <id>.png: near objects bright, or distances in 16 bits; rendered "
+            "ones where not given"
+        },
     )
     image_folder: str | None = field(default=None, metadata={"help": "folder of COCO's images, for VSR"})
     max_new_tokens: int | None = field(
@@ -153,7 +157,7 @@ def main(args: Args) -> dict:
     )
     rule = benchmark.rules[args.rule]
     gold = study.parse_gold(examples, rule, benchmark.title)  # before there is a folder: bad rows leave none
-    aids = Aids(shown, exemplars.depth_maps(args.depth) if strategy.depth else None)
+    aids = Aids(shown, exemplars.depth_maps(args.depth, examples) if strategy.depth else None)
     if args.base_url:
         folder, name = open_run(args, args.model), args.model
         cache = Cache(args.cache_dir or folder.folder / "cache")

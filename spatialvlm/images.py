@@ -152,6 +152,8 @@ def _named(error: Exception, source: Path | bytes | bytearray | None) -> ImageEr
     """An error of Pillow's in words that name no object in memory."""
     if isinstance(error, ImageError):
         return error
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageError(f"{str(error).partition(', ')[0]}: scale it down")
     if not isinstance(error, UnidentifiedImageError) or source is None:
         return ImageError(str(error).strip() or type(error).__name__)
     head = _content(source)[:64].lstrip().lower()

@@ -2,8 +2,10 @@
 
 import base64
 import io
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from spatialvlm.errors import RowError, UserError
 from spatialvlm.files import rows
 from spatialvlm.images import open_depth, open_image, open_lazily
 
+PACKAGE = Path(images.__file__).parent
 TURN = Image.Transpose
 STORED = {  # by EXIF orientation, how a camera stores the upright image
     2: TURN.FLIP_LEFT_RIGHT,
@@ -221,6 +224,17 @@ def test_what_is_no_image_is_named_from_bytes_and_files(name, tmp_path):
 def test_an_image_of_200_to_1_and_one_pixel_are_read():
     for size in ((200, 1), (1, 1), (3, 3)):
         assert open_image(open_lazily(saved(Image.new("RGB", size), "PNG"))).size == size
+
+
+def test_nothing_else_opens_an_image_or_changes_its_mode():
+    """But depth maps that are copied, and arrays, whose mode is known."""
+    elsewhere = {
+        f"{file.relative_to(PACKAGE)}: {found}"
+        for file in PACKAGE.rglob("*.py")
+        for found in re.findall(r"Image\.open\(|\w+\.convert\(", file.read_text(encoding="utf-8"))
+        if file.name != "images.py"
+    }
+    assert elsewhere == {"tasks/clevr/described_files.py: Image.open("}
 
 
 # ---- how rows hold images

@@ -21,7 +21,7 @@ from PIL import Image
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
 from spatialvlm.files import rows
-from spatialvlm.images import open_image
+from spatialvlm.images import open_depth, open_image
 from spatialvlm.prompting import graph
 from spatialvlm.prompting.strategy import Exemplar
 from spatialvlm.worlds.clevr import scenes, series
@@ -160,26 +160,30 @@ def _digests(example: Example) -> set[str]:
 # ---- depth maps
 
 
-def depth_maps(folder: str | Path | None) -> Callable[[Example], Image.Image]:
-    """Return a function from an example to its depth map, grey in RGB, near objects bright.
+def depth_maps(
+    folder: str | Path | None, examples: Sequence[Example] = ()
+) -> Callable[[Example], Image.Image]:
+    """Return a function from an example to its depth map, grey in RGB, near objects bright (`open_depth`).
 
     Args:
         folder: holds `<id>.png` for every question, with `_` for `/` in the id (one for all orders of a SAT
             question's choices); where None, the map is rendered.
+        examples: whose files are checked now.
 
     Raises:
-        UserError: no such folder; on a call, the file is missing or broken, or the scene is not rendered.
+        UserError: no such folder, a file is missing or broken; on a call also a scene that is not rendered.
     """
     if folder is None:
         return rendered_depth
     if not Path(folder).is_dir():
         raise UserError(f"--depth {folder}: no such folder")
 
-    def from_file(example: Example) -> Image.Image:
-        name = example.meta.get("cluster", example.id).replace("/", "_")
-        return open_image(Path(folder) / f"{name}.png")
+    def file(example: Example) -> Path:
+        return Path(folder) / f"{example.meta.get('cluster', example.id).replace('/', '_')}.png"
 
-    return from_file
+    for example in examples:
+        rows.checked_file(file(example), f"--depth of question {example.id}")
+    return lambda example: open_depth(file(example))
 
 
 def rendered_depth(example: Example) -> Image.Image:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from PIL import Image
 
-from spatialvlm.example import Example
+from spatialvlm.example import Example, without_image_tokens
 
 Part: TypeAlias = str | Image.Image | Path  # a text, or an image that is opened when needed
 
@@ -37,11 +37,13 @@ class Message:
 
 
 def user(*parts: Part) -> Message:
-    return Message("user", parts)
+    """A user's turn. Tokens that stand for images are taken off its texts, which may quote replies."""
+    texts = (without_image_tokens(part) if isinstance(part, str) else part for part in parts)
+    return Message("user", tuple(texts))
 
 
 def assistant(text: str) -> Message:
-    return Message("assistant", (text,))
+    return Message("assistant", (without_image_tokens(text),))
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chat_server import in_turn, last_text, serving
 from commands import ROOT, refused, run
+from PIL import Image
 
 from spatialvlm.papers import prompting_study
 from spatialvlm.reporting.tables import PROMPTING
@@ -99,6 +103,30 @@ def test_a_stopped_study_repeats_no_request_and_counts_its_cost(tmp_path, monkey
     right = sum(row["gold"] == "A" for row in rows(tmp_path / "run")) / 6
     assert summary["aggregates"]["micro"]["value"] == pytest.approx(right)
     assert "measured  m              scene_graph, n = 6" in capsys.readouterr().out
+
+
+def test_a_depth_map_of_distances_is_sent_with_near_objects_bright(tmp_path, monkeypatch, capsys):
+    """A map of 16 bits was white throughout, whatever it held; and one that is missing was named too late."""
+    millimetres = np.linspace(500, 5000, 64 * 64).reshape(64, 64).astype(np.uint16)
+    (tmp_path / "depth").mkdir()
+    Image.fromarray(millimetres).save(tmp_path / "depth/cvbench-0.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
+    row = {"idx": 0, "type": "3D", "task": "Depth", "image": "one.png", "question": "Which is closer?"}
+    row |= {"choices": ["a", "b"], "answer": "(A)", "prompt": "Which is closer?", "source": "Omni3D"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    flags = ["--strategy", "depth_map", "--data", str(tmp_path / "rows.jsonl")]
+    with serving(in_turn()) as (state, base_url):
+        depth = ["--depth", str(tmp_path / "depth")]
+        here(against(base_url, tmp_path / "run", *flags, *depth), monkeypatch)
+        for request in state.requests:
+            _, sent = [part["image_url"]["url"] for part in request["messages"][0]["content"][:2]]
+            grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(sent.partition(",")[2]))))[..., 0]
+            assert np.abs(grey - 255 * (5000.0 - millimetres) / 4500).max() <= 1
+        assert len(state.requests) == 2
+        with pytest.raises(SystemExit):
+            here(against(base_url, tmp_path / "other", *flags, "--depth", str(tmp_path)), monkeypatch)
+        assert "--depth of question cvbench-0: image" in capsys.readouterr().err
+        assert len(state.requests) == 2 and not (tmp_path / "other").exists()
 
 
 def test_cut_off_replies_and_broken_graphs_are_counted(tmp_path, monkeypatch, capsys):

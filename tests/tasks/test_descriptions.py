@@ -589,6 +589,13 @@ def test_depth_that_is_of_other_pictures_is_refused(folder, tmp_path):
         )
 
 
+@pytest.mark.parametrize("levels", [np.float32([[0.5, 2]]), np.int32([[0, 70_000]])])
+def test_a_depth_map_that_png_cannot_hold_is_named(tmp_path, levels):
+    Image.fromarray(levels).save(tmp_path / "depth.tiff")
+    with pytest.raises(UserError, match=r"depth.tiff holds levels from .* scale it"):
+        described_files.save_image(tmp_path / "depth.tiff", tmp_path / "depth.png")
+
+
 # ---- the tables
 
 

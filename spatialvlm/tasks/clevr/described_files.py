@@ -199,12 +199,18 @@ def _check_same_image(each: rows.Row, where: str, image: Path) -> None:
 
 
 def save_image(image: Image.Image | Path, file: Path) -> None:
-    """Writes an image as PNG in its own mode. Raises UserError where it is broken."""
+    """Write an image as PNG in its own mode. Raises UserError: broken, or levels that PNG cannot hold."""
+    name = image if isinstance(image, Path) else getattr(image, "filename", "") or "in memory"
     try:
         with Image.open(image) if isinstance(image, Path) else image as opened:
+            levels = opened.getextrema() if opened.mode in ("I", "F") else (0, 0)
+            if opened.mode == "F" or not 0 <= levels[0] <= levels[1] <= 65535:
+                raise UserError(
+                    f"image {name} holds levels from {levels[0]:,} to {levels[1]:,} ({opened.mode}), and PNG "
+                    "whole ones from 0 to 65,535; scale it, such as to thousandths"
+                )
             opened.save(file, "PNG")
-    except (OSError, SyntaxError) as error:
-        name = image if isinstance(image, Path) else getattr(image, "filename", "in memory")
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"image {name} cannot be read ({error}); replace it or remove its row") from None
 
 
