@@ -261,8 +261,11 @@ class ServerClient:
                 try:
                     reply = replies.parse(content)  # one that stayed empty in all attempts
                     break
-                except (replies.Incomplete, replies.ErrorReply):
-                    raise self._own_trouble(status, words) from None
+                except replies.Incomplete:
+                    words = f"no chat completion: {words}" if status == 502 else words
+                except replies.ErrorReply:
+                    pass
+                raise self._own_trouble(status, words) from None
             except openai.APIConnectionError as error:  # includes time-outs
                 raise self._own_trouble(None, str(error)) from None
         left_out = [name for name, (other, _) in OTHERWISE.items() if not other and name not in sent]
@@ -317,13 +320,15 @@ class ServerClient:
                 response.status_code = 502
             except replies.ErrorReply as error:
                 response.status_code = error.status
-        words, from_json = replies.words_of(response.content)
-        if not response.is_success and replies.refusal(response.status_code, words, from_json):
-            response.headers["x-should-retry"] = "false"
+        if not response.is_success:
+            words, from_json = replies.words_of(response.content)
+            if replies.refusal(response.status_code, words, from_json):
+                response.headers["x-should-retry"] = "false"
 
     def _shown(self, words: str) -> str:
         """Words of a server in one short line without the key, which some servers repeat."""
-        return hide(" ".join(words.split()), self._key)[:300]
+        printable = "".join(each if each.isprintable() else " " for each in words)
+        return hide(" ".join(printable.split()), self._key)[:300]
 
     def _count(self, name: str) -> None:
         with self._lock:

@@ -290,6 +290,27 @@ def test_a_parameter_that_cannot_be_replaced_is_the_studys_fault(tmp_path):
         ask(base_url, tmp_path, 3, concurrency=1)
 
 
+@pytest.mark.parametrize(
+    ("served", "message"),
+    [
+        (Served("<html>\n<b>sign in</b></html>"), "in 3 attempts .502: no chat completion: sign in."),
+        (Served(error("Provider returned error", 502)), "in 3 attempts .502: Provider returned error"),
+        (Served(error("No auth credentials found", 401)), "401: No auth.*set OPENAI_API_KEY"),
+        (Served(error("m\x1b[31m is not a valid model ID"), 400), "400: m .31m is not.*check --model"),
+        (Served(error("Insufficient credits"), 402), "402: Insufficient credits"),
+    ],
+)
+def test_what_is_the_servers_own_ends_the_study_in_one_line(served, message, tmp_path):
+    server = Questions([FINE, served])
+    with serving(server) as (state, base_url):
+        with pytest.raises(UserError, match=f"{message}.*run the same command again to resume") as ended:
+            ask(base_url, tmp_path, 2, concurrency=1)
+        assert len(str(ended.value).splitlines()) == 1 and len(rows(tmp_path)) == 1
+        assert server.came[1, 1] == (3 if "attempts" in message else 1)
+        server.does = [FINE, FINE]
+        assert ask(base_url, tmp_path, 2)["n"] == 2 and server.came[0, 1] == 1
+
+
 KEY = "sk-proj-Very/Secret+Key=42"
 
 
