@@ -153,7 +153,8 @@ def _announced(path: Path) -> tuple[int, bool]:
     with av.open(str(path)) as container:
         stream = _images_of(container, path)
         format = container.format.name
-        listed = len(stream.index_entries) if "mp4" in format else stream.frames  # after trimming; all
+        indexed = len(stream.index_entries)  # of MP4 after trimming
+        listed = indexed if "mp4" in format else stream.frames
         count, broken, times, first, end = 0, 0, [], None, 0.0
         for packet in container.demux():
             time = packet.dts if packet.pts is None else packet.pts
@@ -170,7 +171,7 @@ def _announced(path: Path) -> tuple[int, bool]:
                 if packet.size and not packet.is_discard and first is not None:
                     times.append(packet.pts)
         length = (container.duration or 0) / av.time_base
-        if count < listed:
+        if count < listed and count != indexed:  # AVI counts frames that were dropped in recording
             raise UserError(f"video {path} is cut short: {count} of {listed} frames; fetch it again")
         if broken:
             raise UserError(f"video {path} is damaged at frame {broken - 1}; fetch it again")

@@ -204,6 +204,16 @@ def test_a_recording_that_begins_between_key_frames(tmp_path):
     assert numbers(found) == list(range(FRAMES - found.total, FRAMES)) and 25 < found.total < 45
 
 
+def test_an_avi_counts_the_frames_that_its_recording_dropped(tmp_path):
+    content = bytearray(write(tmp_path / "v.avi", codec="mjpeg", pixels="yuvj420p", b_frames=0).read_bytes())
+    for header, place in ((b"avih", 24), (b"strh", 40)):
+        at = content.index(header) + place
+        assert int.from_bytes(content[at : at + 4], "little") == FRAMES
+        content[at : at + 4] = (FRAMES + 2).to_bytes(4, "little")
+    (tmp_path / "v.avi").write_bytes(content)
+    assert numbers(video.frames(tmp_path / "v.avi", 7)) == video.uniform(FRAMES, 7)
+
+
 # (x to x, x to y, y to x, y to y), and where the bright corner of `grey` is then
 MATRICES = {
     "as it is": ((1, 0, 0, 1), "top left"),
