@@ -31,7 +31,7 @@ from spatialvlm.evaluation.metrics import Record
 from spatialvlm.evaluation.summary import summarize, table
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import prefetch
-from spatialvlm.models import rollout
+from spatialvlm.models import context_length, rollout
 from spatialvlm.models.features import Features
 from spatialvlm.models.halving import Halving
 from spatialvlm.models.loading import ModelArgs, weights_name
@@ -437,14 +437,17 @@ def _generate(
 
     def generate(rows: Sequence[int]) -> list[list[str]]:
         part = batch.inputs if len(rows) == len(batch.examples) else batch.inputs.select(rows)
-        ids = [batch.examples[row].id for row in rows]
+        chosen = [batch.examples[row] for row in rows]
+        context_length.require_rows(model, part, chosen, settings.max_new_tokens)
         completions = rollout.sample(
             model,
             features.of(part, [batch.images[row] for row in rows]),
             settings.num_samples,
             settings.max_new_tokens,
             temperature=settings.temperature if settings.num_samples > 1 else 0,
-            seeds=[Random(f"{settings.seed}-sample-{id}").getrandbits(62) for id in ids],
+            seeds=[
+                Random(f"{settings.seed}-sample-{id}").getrandbits(62) for id in [each.id for each in chosen]
+            ],
         )
         return rollout.decode(processor, completions)
 

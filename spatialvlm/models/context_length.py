@@ -25,6 +25,18 @@ def require(model, length: int, what: str, remedy: str) -> None:
         )
 
 
+def require_rows(model, batch, examples: Sequence[Example], max_new_tokens: int) -> None:
+    """Raise UserError naming the longest of a batch's examples where it does not fit with a completion."""
+    lengths = batch.attention_mask.sum(1).tolist()
+    longest = max(range(len(lengths)), key=lengths.__getitem__)
+    remedy = (
+        "shorten or remove the row, use fewer or smaller images, or a smaller --max_new_tokens (in training "
+        "--max_completion_length)"
+    )
+    what = f"row {examples[longest].id!r} with an answer of {max_new_tokens:,}"
+    require(model, lengths[longest] + max_new_tokens, what, remedy)
+
+
 def check(model, processor, examples: Sequence[Example], max_new_tokens: int, remedy: str) -> None:
     """Require that the longest prompt of each source fits with its images and a completion.
 

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from spatialvlm import distributed
 from spatialvlm.errors import UserError, require_above_zero, require_at_least
 from spatialvlm.example import Example
-from spatialvlm.models import rollout
+from spatialvlm.models import context_length, rollout
 from spatialvlm.models.halving import Halving
 from spatialvlm.models.sharding import in_step
 from spatialvlm.training.loop import TrainingArgs, example_index
@@ -156,18 +156,18 @@ class Sampler:
 
     def _sample(self, numbers: Sequence[int]) -> list[Group]:
         """Sample and reward a group for each number."""
-        args = self.args
-        examples = [self.examples[example_index(n, len(self.examples), args.seed)] for n in numbers]
+        examples = [self.examples[example_index(n, len(self.examples), self.args.seed)] for n in numbers]
         batch = self.encode(examples)
+        context_length.require_rows(self.model, batch, examples, self.args.max_completion_length)
         with torch.no_grad():
             features = rollout.image_features(self.model, batch)
         completions = rollout.sample(
             self.model,
             replace(batch, features=features),
-            args.num_generations,
-            args.max_completion_length,
-            args.temperature,
-            seeds=[Random(f"{args.seed}-draw-{number}").getrandbits(62) for number in numbers],
+            self.args.num_generations,
+            self.args.max_completion_length,
+            self.args.temperature,
+            seeds=[Random(f"{self.args.seed}-draw-{number}").getrandbits(62) for number in numbers],
         )
         texts = rollout.decode(self.processor, completions)
         return [

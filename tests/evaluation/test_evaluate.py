@@ -17,7 +17,7 @@ from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.evaluation.summary import table
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import LazyExamples
-from spatialvlm.models import rollout
+from spatialvlm.models import context_length, rollout
 
 LETTERS = "AB"
 
@@ -67,6 +67,7 @@ def scripted(monkeypatch):
         features = SimpleNamespace(of=lambda batch, images: batch)
         monkeypatch.setattr(evaluate, "Features", lambda model: features)
         monkeypatch.setattr(rollout, "encode", encode)
+        monkeypatch.setattr(context_length, "require_rows", lambda *arguments: None)
         monkeypatch.setattr(rollout, "sample", lambda *arguments, **options: None)
         monkeypatch.setattr(rollout, "decode", lambda *arguments: [said(*each) for each in asked])
         return model, sizes
@@ -206,6 +207,15 @@ def test_a_batch_that_memory_does_not_hold_is_halved(talkative, samples, capsys)
     assert line.endswith(f"--batch_size {3 * samples} avoids it")
     with memory_for(talkative[0], prompts=0), pytest.raises(UserError, match="for one question at a time"):
         predict(*talkative, examples, **settings)
+
+
+def test_a_row_that_is_too_long_is_named(talkative):
+    examples = choice_examples(3)
+    examples[1] = replace(examples[1], question="how many " * 3000, prompt="")
+    with pytest.raises(
+        UserError, match="row 'q1' with an answer of 8 takes 6,0.. tokens.*shorten or remove the row"
+    ):
+        predict(*talkative, examples, batch_size=3, max_new_tokens=8)
 
 
 def test_examples_are_looked_up_by_batch_and_let_go(scripted):
