@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from spatialvlm.prompting.strategy import FAILED, Reply
+from spatialvlm.prompting.strategy import FAILED, REFUSED, Reply
 
 FINISH = {  # a reason why a reply ended, by what servers call it; other names stay as they are
     "stop": "stop stop_sequence stop_token eos eos_token end end_turn endoftext finished complete completed",
@@ -200,7 +200,7 @@ def finish_name(finish: object) -> str:
     if not isinstance(finish, str) or not finish.strip():
         return UNKNOWN
     name = re.sub(r"^finish_?reason[._]", "", finish.strip().lower())
-    return NAMES.get(name, _sendable(name)[:40])
+    return NAMES.get(name, "error" if name in REFUSED else _sendable(name)[:40])  # those names are ours
 
 
 def _parts(content: object) -> Iterator[tuple[str, str]]:

@@ -154,6 +154,8 @@ REPLIES: dict[str, tuple[object, Expected]] = {
             "abort": "abort",
             "error": "error",
             "Something_New": "something_new",
+            "failed": "error",  # our names of refusals are none of a server's
+            "too long": "error",
             "": "unknown",
         }.items()
     },

@@ -111,7 +111,7 @@ ANY = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(ANY, ANY, st.sampled_from([200, 400, 403, 413, 429, 500]))
 def test_no_reply_and_no_error_raises(whole, content, status):
     """Every body is a reply, incomplete, or an error: no other exception, whatever stands where."""
@@ -126,7 +126,7 @@ def test_no_reply_and_no_error_raises(whole, content, status):
         replies.refusal(status, *replies.words_of(sent))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(
     st.binary(max_size=60),
     st.sampled_from([b"", b"data: ", b": x\n", b'{"choices": [', b'data: {"choices": [']),
