@@ -183,18 +183,21 @@ def in_metres(text: str) -> str:
 
 
 def _value(text: str, match: re.Match) -> int | float | None:
-    """The value of what `_NUMBER` matches; None where it has none, as "two-thirds" or 5/0."""
+    """The value of what `_NUMBER` matches; None where it has none, as "two-thirds" or 5/0.
+
+    In floats, which take any number of digits; those beyond their range have no value.
+    """
     if match["none"]:
         return 0
     if match["root"]:
         return _plain(float(match["factor"] or 1) * math.sqrt(float(match["root"])))
     if match["top"]:
-        bottom = int(match["bottom"])
-        return _plain(int(match["whole"] or 0) + int(match["top"]) / bottom) if bottom else None
+        bottom = float(match["bottom"])
+        return _plain(float(match["whole"] or 0) + float(match["top"]) / bottom) if bottom else None
     if match["metres"]:
-        return int(match["metres"]) + int(match["tail"] or match["blank"] or match["cm"]) / 100
+        return _plain(float(match["metres"]) + float(match["tail"] or match["blank"] or match["cm"]) / 100)
     if match["power"]:
-        return _plain(10.0 ** int(match["power"]))
+        return _plain(float(f"1e{match['power']}"))
     if match["unit_and"]:
         return 1.5 if match["unit_and"].lower() == "half" else 1.25
     if match["parts"]:

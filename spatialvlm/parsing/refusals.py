@@ -18,7 +18,7 @@ _CANNOT = (
 )
 _ANY = (
     r"(?:(?:the|an?|any|your|this|that|these|actual|attached|uploaded|provided|such|directly|physical|to"
-    r"|real|or|view|see|access|open|analy[sz]e|content|contents|of|in|inspect|interpret|process)\s+){0,5}"
+    r"|real|both|two|\d+|or|view|see|access|open|analy[sz]e|content|contents|of|in|inspect|interpret|process)\s+){0,5}"
 )
 
 _ABSENT = re.compile(

@@ -96,103 +96,20 @@ def rules(name: str) -> Iterator[tuple[Benchmark, Rule]]:
 
 # ---- texts
 
-PIECES = [
-    *"ABCDEQYN0123456789.,:;!?()[]{}<>/\\|'\"`*#=-+_%$&~^ \n\t",
-    *(
-        "\0",
-        "\x1c",
-        "\x85",
-        "\u2028",
-        "\ud800",
-        "\udcff",
-        "²",
-        "½",
-        "৩",
-        "٣",
-        "Ⅳ",
-        "四",
-        "ſ",
-        "K",
-        "İ",
-        "é",
-        "🙂",
-    ),
-    *(
-        "<answer>",
-        "</answer>",
-        "< answer >",
-        "<think>",
-        "</think>",
-        "<observe>",
-        "</observe>",
-        "◁think▷",
-        "<code>",
-    ),
-    *(
-        "\\boxed{",
-        "\\frac{1}{2}",
-        "$",
-        "```json\n",
-        "```",
-        '{"answer": "',
-        '"}',
-        '{"objects": [',
-        "[[",
-        "<|im_end|>",
-    ),
-    *(
-        "9" * 5000,
-        "1e400",
-        "-1e400",
-        "inf",
-        "nan",
-        "-0",
-        "1_000",
-        "0x10",
-        "1,000",
-        "3.5 m",
-        "1/0",
-        "10^400",
-        "1 . 5",
-    ),
-    *("one ", "twenty-one", "hundred " * 200, "thousand ", "a million", "three quarters", "none", "and "),
-    *(
-        "yes",
-        "no",
-        "not ",
-        "n't ",
-        "true",
-        "left",
-        "right",
-        "above",
-        "the red one",
-        "road bike",
-        "night stand",
-    ),
-    *(
-        "The answer is ",
-        "Answer: ",
-        "Confidence: ",
-        "so ",
-        "wait, ",
-        "or ",
-        "is closer",
-        "moving ",
-        "is located ",
-    ),
-    *(
-        "N1",
-        "N2",
-        " -> ",
-        "node 3",
-        "(3.4, 7)",
-        "N1 -> N2 | optimal",
-        " | valid, . times the shortest",
-        "###",
-        "1.",
-    ),
-    *("Error code: 429", "I cannot see any image.", "###Assistant:", "(highlighted by", "is located to"),
-]
+NINES = "9" * 5000
+PIECES = [*"ABCDEQYN0123456789.,:;!?()[]{}<>/\\|'\"`*#=-+_%$&~^ \n\t"]
+PIECES += [*"\0\x1c\x85\u2028²½৩٣Ⅳ四ſKİé🙂", "\ud800", "\udcff"]
+PIECES += ["<answer>", "</answer>", "< answer >", "<think>", "</think>", "<observe>", "</observe>"]
+PIECES += ["◁think▷", "\\boxed{", "\\frac{1}{2}", "```json\n", "```", "<code>", '{"answer": "', '"}']
+PIECES += ['{"objects": [', "[[", NINES, NINES + "/" + NINES, "9" * 400 + "/" + "9" * 399, NINES + "m80"]
+PIECES += ["√" + "9" * 400, "1e400", "-1e400", "10^400", "10^-400", "inf", "nan", "-0", "1_000", "0x10"]
+PIECES += ["1,000", "1/0", "1 . 5", "3.5 m", "one ", "twenty-one", "hundred " * 200, "thousand "]
+PIECES += ["a million", "three quarters", "none", "and ", "<|im_end|>", "yes", "no", "not ", "n't ", "true"]
+PIECES += ["left", "right", "above", "the red one", "road bike", "night stand", "The answer is "]
+PIECES += ["Answer: ", "Confidence: ", "so ", "wait, ", "or ", "is closer", "moving ", "is located to"]
+PIECES += ["N1", "N2", " -> ", "node 3", "(3.4, 7)", "N1 -> N2 | optimal", " | valid, . times the shortest"]
+PIECES += ["###", "1.", "Error code: 429", "I cannot see any image.", "###Assistant:", "(highlighted by"]
+PIECES += ["###Human:"]
 CHARACTERS = st.characters(exclude_categories=())  # also lone surrogates, which JSON files can hold
 HOSTILE = st.lists(st.sampled_from(PIECES) | st.text(CHARACTERS, max_size=3), max_size=12).map("".join)
 TEXT = (
@@ -200,6 +117,11 @@ TEXT = (
     | HOSTILE
     | st.builds(lambda text, times: text[:200] * times, HOSTILE, st.integers(2, 50))
 )
+
+
+def any_of(options: str) -> st.SearchStrategy[str]:
+    """One of some texts, written with bars between them."""
+    return st.sampled_from(options.split("|"))
 
 
 def texts(number: int) -> settings:
@@ -289,6 +211,44 @@ def test_no_total_raises_and_all_add_up(name, data, samples):
             assert difference.value == 0
 
 
+# ---- refusals
+
+CANNOT = st.builds(
+    "{}{} {}{}".format,
+    any_of("|I'm sorry, but |Sorry, |Unfortunately, |I apologize, but |As an AI model, "),
+    any_of("I cannot|I can't|I am unable to|I'm not able to|it is impossible to|it is not possible to"),
+    any_of(
+        "see the image|view images|determine the answer|answer this question|tell from this image"
+        "|help with that|process the 2 images|count the objects in the image|say which one is right"
+    ),
+    any_of(".||. Please upload the image.| because no image was provided.|. Is there one?"),
+)
+ERROR = st.builds(
+    str.format,
+    any_of(
+        "Error code: {} - rate limit|Error {}|HTTP {} Bad Gateway|Request timed out after {} seconds"
+        "|This model's maximum context length is {} tokens.|Rate limit reached. Please try again in {}s."
+        "|CUDA out of memory. Tried to allocate {} MiB|Internal server error (status code: {})"
+        "|Your request was rejected (error {}).|Sorry, I can't help with that. Error {}."
+    ),
+    st.integers(1, 5000),
+)
+DOUBT = any_of(
+    "I don't know.|I'm not sure.|It is unclear.|It cannot be determined.|No answer.|No image was provided."
+    "|There is no image.|Unable to tell|I have no idea.|Yes, I can help with that! Please upload the image."
+)
+FRAMES = any_of("{}|<answer>{}</answer>|Answer: {}|**{}**|<think>B? 3? Yes.</think>{}|\\boxed{{{}}}")
+REFUSAL = st.builds(str.format, FRAMES, CANNOT | ERROR | DOUBT)
+
+
+@texts(TEXTS // 6)
+@given(REFUSAL)
+def test_no_refusal_is_an_answer(text):
+    for name in registry.BENCHMARKS:
+        for question in asked(name):
+            assert registry.benchmark(name).rules["strict"].parse(text, question) is None, question.task
+
+
 # ---- rewards
 
 
@@ -334,22 +294,12 @@ NESTED = st.builds(
     lambda opened, depth: opened * depth, st.sampled_from(["[", '{"a":', "[["]), st.integers(1, 5000)
 )
 CODE = st.lists(
-    st.sampled_from(
-        [
-            *"0123456789abx()[]{}.,:=+-*/%<>'\"\n ",
-            "**",
-            "//",
-            "==",
-            "if ",
-            "else ",
-            "for o in objects",
-            "not ",
-        ]
+    st.sampled_from("0123456789abx()[]{}.,:=+-*/%<>'\"\n ")
+    | st.sampled_from(sorted(program.FUNCTIONS)).map("{}(".format)
+    | any_of(
+        "**|//|==|if |else |for o in objects|not |objects|graph|o['id']|lambda: |1e400|float('nan')|\0|\ud800"
     )
-    | st.sampled_from(sorted(program.FUNCTIONS)).map(lambda name: f"{name}(")
-    | st.sampled_from(
-        ["objects", "graph", "o['id']", "lambda: ", "9" * 3000, "1e400", "float('nan')", "\0", "\ud800"]
-    ),
+    | st.just(NINES[:3000]),
     max_size=15,
 ).map("".join)
 REPLY = TEXT | GRAPH | GRAPH.map("```json\n{}\n```".format) | NESTED | CODE.map("```\n{}\n```".format)
@@ -387,7 +337,7 @@ def test_no_program_or_graph_raises(source, text):
 
 # ---- huge texts
 
-PHRASES = [*dict.fromkeys(" \t\u00a0\x1c\u2028" + "".join(PIECES[:60])), *PIECES[60:]]
+PHRASES = [*PIECES, "\u00a0", "\u3000"]
 PHRASES += ["\\boxed", "^{", "{,}", "a\n", "\n\n", "< ", "</ ", "<answer>< ", "```\n", "1 . ", "a hundred "]
 PHRASES += ["twenty ", "N1 and ", "up to ", "above and to the ", "(A) ", "1) ", "A. ", "10^", "- ", "no. "]
 PHRASES += ["Q: ", "1,000,", "00 "]
