@@ -198,6 +198,9 @@ def run(
         except yaml.YAMLError as error:
             where = argv[argv.index("--config") + 1]
             raise UserError(f"--config {where} is not YAML: {' '.join(str(error).split())}") from None
+        except UnicodeDecodeError:
+            where = argv[argv.index("--config") + 1]
+            raise UserError(f"--config {where} is not UTF-8; save it as UTF-8") from None
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from None
         result = main(args)

@@ -118,6 +118,16 @@ def test_an_unknown_name_in_the_file_is_an_error(tmp_path, capsys):
     assert "stepz" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["steps: 7".encode("utf-16"), b"name: caf\xe9", b"\xff"])
+def test_a_file_in_another_encoding_is_named(tmp_path, capsys, content):
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, Args, ["--config", str(file)])
+    assert caught.value.code == 2
+    assert f"error: --config {file} is not UTF-8" in capsys.readouterr().err
+
+
 @dataclass
 class ResumableArgs(Args):
     resume: str | None = None
