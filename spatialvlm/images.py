@@ -18,6 +18,7 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -26,6 +27,7 @@ from spatialvlm.errors import UserError
 
 MAX_ASPECT = 200  # Qwen2-VL's and Qwen2.5-VL's own limit
 _WHITE = (255, 255, 255, 255)
+_BITS, _WHITE_IS, _SIGNS = 258, 262, 339  # numbers of TIFF's tags
 _TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,7 +48,6 @@ _NO_IMAGES = {  # what people take for images, by how it begins
     b"%pdf": "a PDF file",
     b"version https://git-lfs": "a pointer of Git LFS: fetch the file with 'git lfs pull'",
 }
-_ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "MPO": b"\xff\xd9"}  # marks that pixels cannot hold
 _TAIL = 2**16  # bytes at the end of a file that are searched for its mark first
 
 # Pillow warns of half the pixels that it refuses, which photographs of 108 megapixels have.
@@ -85,7 +86,7 @@ def open_lazily(content: bytes | bytearray) -> Image.Image:
     """The image in a file's content, checked as in `check_file`, and every checksum of a PNG."""
     try:
         image = Image.open(io.BytesIO(content))
-        _check(image, len(content), lambda start: content[start:])
+        _check(image, io.BytesIO(content))
         if image.format == "PNG":
             with Image.open(io.BytesIO(content)) as again:
                 again.verify()
@@ -100,15 +101,9 @@ def check_file(path: Path) -> None:
     Raises:
         ImageError: it is no image, only a part of one, or refused.
     """
-
-    def content(start: int) -> bytes:
-        with path.open("rb") as file:
-            file.seek(start)
-            return file.read()
-
     try:
-        with Image.open(path) as image:
-            _check(image, path.stat().st_size, content)
+        with path.open("rb") as file, Image.open(path) as image:
+            _check(image, file)
     except Exception as error:  # as above
         raise _named(error, path) from None
 
@@ -125,23 +120,42 @@ def check_size(image: Image.Image) -> None:
         )
 
 
-def _check(image: Image.Image, size: int, content: Callable[[int], bytes | bytearray]) -> None:
-    """Raise for sides that models refuse, and for a file of `size` bytes that is cut off.
-
-    Args:
-        content: the file's bytes from a place on.
-    """
+def _check(image: Image.Image, file: BinaryIO) -> None:
+    """Raise for sides that models refuse, and for a file that is cut off."""
     check_size(image)
-    if image.format == "WEBP":
-        whole = size >= 8 + int.from_bytes(content(0)[4:8], "little")
-    elif image.format in _ENDS:  # what cameras append may follow the last mark
-        end, half = _ENDS[image.format], size // 2
-        whole = end in content(max(half, size - _TAIL)) or end in content(half)
-    else:  # rare, and nothing but decoding tells
+    if image.format not in ("PNG", "JPEG", "MPO", "WEBP"):  # rare, and nothing but decoding tells
         image.load()
         return
+    size = file.seek(0, io.SEEK_END)
+    if image.format == "WEBP":
+        file.seek(4)
+        whole = size >= 8 + int.from_bytes(file.read(4), "little")
+    elif image.format == "PNG":
+        whole = _holds(file, size, 0, b"IEND\xae\x42\x60\x82")
+    else:  # an EXIF thumbnail before the pixels has a mark of its own, and so may a film behind them
+        whole = _holds(file, size, _start_of_pixels(file), b"\xff\xd9")
     if not whole:
         raise ImageError("image file is truncated")
+
+
+def _holds(file: BinaryIO, size: int, start: int, mark: bytes) -> bool:
+    """Whether a mark stands somewhere from a place on; most files end with it."""
+    for begin in (max(start, size - _TAIL), start):
+        file.seek(begin)
+        if mark in file.read():
+            return True
+    return False
+
+
+def _start_of_pixels(file: BinaryIO) -> int:
+    """Where a JPEG's headers end, each of which has its length."""
+    at = 2
+    while True:
+        file.seek(at)
+        header = file.read(4)
+        if len(header) < 4 or header[0] != 0xFF or header[1] == 0xDA:
+            return at
+        at += 2 + int.from_bytes(header[2:], "big")
 
 
 def _content(source: Path | bytes | bytearray) -> bytes | bytearray:
@@ -162,7 +176,7 @@ def _named(error: Exception, source: Path | bytes | bytearray | None) -> ImageEr
         kind = "a HEIC image" if heic else "a video or another MP4 file"
         return ImageError(f"{kind}, which cannot be read: convert it to PNG or JPEG")
     kinds = (kind for begin, kind in _NO_IMAGES.items() if (head.startswith(begin) if begin else not head))
-    return ImageError(next(kinds, "no image of a known format"))
+    return ImageError(next(kinds, "no image in a form that can be read"))
 
 
 def _decoded(image: Image.Image | Path, show: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -230,7 +244,11 @@ def _in_rgb(image: Image.Image) -> Image.Image:
 
 def _grey(image: Image.Image) -> np.ndarray:
     """Greys of more than 8 bits as (height, width) uint8."""
-    levels = np.asarray(image)
+    levels, tags = np.asarray(image), getattr(image, "tag_v2", {})  # a TIFF's
+    if image.mode == "I" and tags.get(_BITS) == (32,) and tags.get(_SIGNS, (1,)) == (1,):
+        levels = levels.view(np.uint32)  # for which Pillow has no mode
+    if image.mode.startswith("I;16") and tags.get(_WHITE_IS) == 0:
+        levels = 65535 - levels
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):  # a PGM's maximum is 65,535
         return _stretched(levels.astype(float))
     shown = (levels.clip(0, 65535) >> 8).astype(np.uint8)

@@ -150,6 +150,8 @@ def of_every_kind() -> dict[str, tuple[bytes, Image.Image]]:
         "broken EXIF": (saved(UPRIGHT, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"), UPRIGHT),
         "EXIF of nonsense": (saved(UPRIGHT, "JPEG", exif=b"Exif\0\0nonsense"), UPRIGHT),
         "orientation 99": (with_orientation(99, "PNG"), UPRIGHT),
+        "a film behind a JPEG": (saved(UPRIGHT, "JPEG") + b"ftyp" + bytes(10**6), UPRIGHT),
+        "junk behind a PNG": (saved(UPRIGHT, "PNG") + bytes(10**6), UPRIGHT),
     }
     for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
         for orientation in range(1, 9):
@@ -192,9 +194,13 @@ REFUSED = {
     "a page": (b"<!DOCTYPE html><html>404</html>", "a web page"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "video": (b"\0\0\0\x18ftypisom" + bytes(80), "a video"),
-    "text": (b"no image at all", "no image of a known format"),
+    "text": (b"no image at all", "no image in a form that can be read"),
     "cut PNG": (saved(UPRIGHT, "PNG")[:-60], "truncated"),
     "cut JPEG": (saved(UPRIGHT, "JPEG")[:-20], "truncated"),
+    "cut JPEG with a thumbnail": (
+        saved(UPRIGHT, "JPEG", exif=b"Exif\0\0" + b"\xff\xd9" * 2000)[:-20],
+        "trunc",
+    ),
     "cut WebP": (saved(UPRIGHT, "WEBP")[:-20], "."),
     "cut GIF": (saved(UPRIGHT, "GIF")[:-20], "."),
     "cut TIFF": (saved(UPRIGHT, "TIFF")[:-20], "."),
