@@ -111,13 +111,14 @@ def word(text: str, vocabulary: Sequence[str]) -> str | None:
 
 _PUNCTUATED = r"(?=\W*(?:\Z|[.,;:!\n)]|\b(?:because|since|as|for|in|if|when|but)\b))"
 _CLAIM = re.compile(
-    rf"\b(?:(?P<yes>yes|yeah|yep|yup|true)|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b{NO_IDIOM}"
+    rf"\b(?:(?P<yes>yes|yeah|yep|yup|true(?!\s+(?:colou?rs?|size|north|scale|distance|height|depth|to)\b))"
+    rf"|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b{NO_IDIOM}"
     r"|(?:\A\W*|\b(?:is|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
     rf"(?:(?P<correct>correct|accurate)|(?P<wrong>incorrect|inaccurate|wrong|untrue|mistaken"
     rf"|invalid))\b{_PUNCTUATED}"
     rf"|\b(?:that's|that is|is|was)\s+(?P<right>right)\b(?=\W*(?:\Z|[.!;\n]))"
     r"|\b(?P<match>match(?:es)?|agrees? with|consistent with|corresponds? (?:to|with)|supported by"
-    r"|the case)\b"
+    r"|the case|fits?|supports?|reflects?|holds)\b"
     r"(?=\W*\Z|[.,;]|\s+(?:the|this|what|with|its?|my)\b)"
     r"|\b(?P<mismatch>mismatch(?:es)?|inconsistent with|contradicts?|conflicts with|fails to match)\b",
     re.I,
@@ -136,7 +137,9 @@ _HALF_TRUE = re.compile(
     re.I,
 )
 _HALF_TRUE_AFTER = re.compile(
-    r"\s*(?:only\s+)?(?:in part|partly|partially|to some (?:extent|degree)|(?:for|in) some)\b", re.I
+    r"[\s,]*(?:but\s+)?(?:only\s+)?(?:in part|partly|partially|mostly|somewhat|kind of|sort of"
+    r"|to some (?:extent|degree)|(?:for|in) some)\b",
+    re.I,
 )
 _HEDGED = re.compile(r"\s*(?:or|and|/|\||)\s*(yes|no|true|false)\b", re.I)
 _EITHER = re.compile(
@@ -144,14 +147,15 @@ _EITHER = re.compile(
     r"|not)\b",
     re.I,
 )
-_MAYBE_AFTER = re.compile(r"\s+(?:maybe|perhaps)\b", re.I)
+_MAYBE_AFTER = re.compile(r"\s+(?:maybe|perhaps)\b|,?\s+(?:only\s+)?(?:if|unless|provided)\b|\s*\?", re.I)
 _CLAUSE_START = re.compile(r"(?:\A|[.,;:!\n–—-]|\b(?:and|but|or|also))\s*\Z", re.I)
 _CLAUSE_END = re.compile(r"\s*(?:\Z|[.,;:!\n)]|\b(?:if|for|when|from|in)\b)", re.I)
 _IT = r"(?:it|they|he|she|there|this|that)\s+(?:really\s+|certainly\s+|sure\s+|indeed\s+)?"
 _SAYS_YES = re.compile(
     r"\W*(?:y|i (?:think|believe|guess) so|(?:yes )?(?:definitely|absolutely|certainly|indeed|of course"
     r"|sure|right|exactly)"
-    rf"|affirmative|without (?:a )?doubt|(?:indeed,?\s+)?{_IT}(?:is|are|does|do|has)(?:\s+indeed)?)\W*"
+    rf"|affirmative|sure is|without (?:a )?doubt|(?:indeed,?\s+)?{_IT}(?:is|are|does|do"
+    rf"|has)(?:\s+indeed)?)\W*"
     rf"|[^\w❌✖✗✘👎🙅]*[✅✔☑👍👌🙆][^\w❌✖✗✘👎🙅]*",
     re.I,
 )
@@ -244,24 +248,25 @@ _EXPLICIT_LETTER = re.compile(
     re.I,
 )
 _CAPITAL_LETTER = re.compile(  # I is a pronoun and A an article, unless what follows shows otherwise
-    rf"(?<![{_LETTER}.-])(?:([B-HJ-Z])(?![{_LETTER}-])|(A)(?=[ \t]*(?:$|[\n.,:;!?/)\]<>=|])|\s+[-–—]"
-    rf"|\s+[B-J](?![\w'])"
+    rf"(?<![{_LETTER}.-])(?:([B-HJ-Z])(?![{_LETTER}-]|\+\+|#)|(A)(?=[ \t]*(?:$|[\n.,:;!?/)\]<>=|])|\s+[-–—]"
+    rf"|\s+[B-J](?![\w'])|\s*[&+]|\s*\((?:or|and|not)\b|\s+(?:then|vs|versus)\b"
     r"|\s+(?:or|and|nor|is|because|since|but|rather|instead|would|seems)\b))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 _PLACE = {name: index for index, name in enumerate(_ORDINALS)}
 _PLACE |= {name: index for index, name in enumerate(("1st", "2nd", "3rd", "4th", "5th", "6th"))}
 _PLACE |= {name: index for index, name in enumerate(("i", "ii", "iii", "iv", "v", "vi"))}
+_PLACE |= {name: index for index, name in enumerate(("one", "two", "three", "four", "five", "six"))}
 _PLACE |= {str(index + 1): index for index in range(6)} | {"last": -1}
 _ORDINAL_OPTION = re.compile(
     rf"\b({'|'.join(_ORDINALS)}|last|1st|2nd|3rd|[4-6]th)\s+(?:option|choice|one|answer)\b"
-    r"|\b(?:option|choice)\s+(?:no\.?\s*|number\s+|#)?([1-6]|i{1,3}|iv|vi?)\b",
+    r"|\b(?:option|choice)\s+(?:no\.?\s*|number\s+|#)?([1-6]|i{1,3}|iv|vi?|one|two|three|four|five|six)\b",
     re.I,
 )
 _NAME_BEFORE = re.compile(  # letters of names: "camera B", "vitamin C"
     r"\b(?:camera|vitamin|plan|figure|fig\.|section|group|type|class|grade|team|hepatitis|model|point|room"
     r"|building|exit"
-    r"|gate|wing|appendix|part)\s+\Z",
+    r"|gate|wing|appendix|part|exhibit|module|grade:|category:|error|dr\.|mr\.|ms\.|mrs\.|prof\.)\s+\Z",
     re.I,
 )
 _PLACED_AT = re.compile(  # "the window over the sink" is a window

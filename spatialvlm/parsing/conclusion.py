@@ -43,24 +43,29 @@ _ANNOUNCED = re.compile(
     r"|:|=>?|->|→|⇒|\s[-–—]\s)[:\s]*|[\s\"']*\n\s*)"
     r"|\b(?:asked about|in question)\s+(?:is|are)\b"
     r"|\b(?:correction|i\s+meant?|make\s+that)\b[:,\s]*"
-    r"|\b(?:in\s+total|total|sum|altogether|overall\s+count|total\s+(?:number|count"
+    r"|\b(?:(?<!\d\s)in\s+total|(?<!in )total|sum|altogether|overall\s+count|total\s+(?:number|count"
     r"|of)[^.\n:]{0,40}?)(?:\s+(?:is|of|are|comes\s+to)\b|\s*[:=]|\s(?=\d))\s*",
     re.I,
 )
 _ASIDE_LINE = re.compile(
-    r"(?:^|(?<=[;|\n]))[^\w\n;|]{0,9}(?:(?:my|the|overall|estimated|processing|image|total|average|answer"
+    r"(?:^|(?<=[;|\n])|(?<=[.!?]\s))[^\w\n;|]{0,9}(?:(?:my|the|overall|estimated|processing|image|total"
+    r"|average|answer"
     r"|with)\s+){0,2}"
     r"(?:confidence|certainty|scores?|probability|likelihood|tokens?|time|latency|duration|elapsed|runtime"
-    r"|cost|usage"
+    r"|cost|usage|ids?|uuid|page|retries|used|generated|processing"
     r"|rating|difficulty|temperature|seed|model|version|timestamp|date|request(?:\s+id)?|sources?"
     r"|references?|loss|reward"
     r"|runner[ -]?up|second[ -]best|second choice|alternatives?|detail(?:\s+level)?|copyright|uncertainty"
     r"|margin|tolerance|truncated|finish[ _]reason|frames?|fps"
     r"|resolution|loading|progress|(?:image|picture|video)\s+(?:provided|loaded|received|size)"
-    r"|needs\s+a\s+tool|no\. of \w+|number of frames|note|cached|stop(?:ped)?|stream\w*|eval\w*|quality"
+    r"|needs\s+a\s+tool|tools?\s+\w+|images?|valid|safe|success|done|finished|required|flagged|refused"
+    r"|loaded|attached|visible|available|category|grade|exhibit|code|no\. of \w+|number of frames|note"
+    r"|cached|stop(?:ped)?|stream\w*|eval\w*|quality"
     r"|completeness)"
     r"(?:\s+(?:level|score|used|taken|count|reason|rate|id|generated|estimate|interval|total|checkpoint"
-    r"|shards?|time|cost|usage))*\s*(?:\([^()\n]{0,40}\)\s*)?(?:[:=]|\d|is\b)[^\n;|]*",
+    r"|shards?|time|cost|usage))*(?:\s+(?:in|for|of)\s+[^\n:=]{1,40})?\s*(?:\([^()\n]{0,40}\)\s*)?(?:[:=]"
+    r"|\d|is\b)"
+    r"(?:[^\n;|.!?]|[.!?](?!\s+[A-Z]))*",
     re.I | re.M,
 )
 _ASIDE_CLAUSE = re.compile(
@@ -68,7 +73,16 @@ _ASIDE_CLAUSE = re.compile(
     r"|percent)\s*(?:sure|confiden\w+|certain\w*|probab\w+|likel\w+|chance)\b(?:\s+that\b)?\)?"
     r"|[,;(]?\s*\b(?:with\s+)?(?:a\s+)?(?:confidence|certainty|probability|likelihood)(?:\s+(?:level"
     r"|score))?\s*(?:of|is|:|=|at)?\s*(?:about\s+|around\s+)?[\d.]{1,6}\s?(?:%|percent|/\s?\d{1,3})?\)?"
-    r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]{1,20}|\bhttps?://\S{1,500}|\b[\w-]{1,80}\.(?:jpe?g|png|webp|gif|bmp|mp4|json)\b",
+    r"|\bp\s?\([^()\n]{1,20}\)\s?[=≈:]\s?[\d.]+|\b(?:such as|e\.g\.|for example|for instance)[^.\n]{0,60}"
+    r"|\b(?:you|the (?:question|prompt|user|options?))\s+(?:said|says?|mention\w*|state[ds]?|claim\w*|told"
+    r"|wrote)\b[^.,;\n]*"
+    r"|\b(?:scores?|prob|conf)\s?[:=]\s?[\d.]{1,8}%?|\b\d{1,9}\s?(?:tokens?|retries|milliseconds|ms|fps"
+    r"|words)\b"
+    r"|\b(?:generated|took|finished|completed|processed|done|elapsed)\s(?:in\s)?[\d.]{1,9}\s?(?:s|sec\w*"
+    r"|minutes?)\b"
+    r"|\b(?:processing|loading|progress)\W{1,5}\d{1,3}\s?%|\bpage\s\d+\sof\s\d+"
+    r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]{1,20}|\bhttps?://\S{1,500}|\b[\w-]{1,80}\.(?:jpe?g|png|webp|gif|bmp|mp4"
+    r"|json)\b",
     re.I,
 )
 _EARLIER = re.compile(
@@ -76,15 +90,22 @@ _EARLIER = re.compile(
     r"|count)\s+(?:was|is)\b[^.:;\n]{0,60}[.:;]|\bmis(?:took|read|counted|judged)\b[^.:\n]{0,80}[.:]",
     re.I,
 )
-_INSTRUCTION = (
-    re.compile(  # the prompt's, repeated; "Between the sofa and the bed, the bed"; "If not A, then B"
-        r"\b(?:please\s+)?(?:answer|reply|respond)(?:\s+only)?(?:\s+with)?(?:\s+(?:only|just|a|an|the|simply"
-        r"|either)){0,2}\s+"
-        r"[\"']?(?:yes\b.{1,5}\bno|true\b.{1,5}\bfalse|letter|number|integer|word"
-        r"|option'?s? letter)\b[^.:\n]{0,80}[.:]?"
-        r"|\bbetween\s[^,.\n\d]{1,60}\sand\s[^,.\n\d]{1,40},|\bif\s+(?:it(?:'s| is)\s+)?not\b[^.\n]{0,200}",
-        re.I,
-    )
+_INSTRUCTION = re.compile(  # and what a text is about to do: "Let me look at each option."
+    r"\b(?:please\s+)?(?:answer|reply|respond)(?:\s+only)?(?:\s+with)?(?:\s+(?:only|just|a|an|the|simply"
+    r"|either)){0,2}\s+"
+    r"[\"']?(?:yes\b.{1,5}\bno|true\b.{1,5}\bfalse|letter|number|integer|word"
+    r"|option'?s? letter)\b[^.:\n]{0,80}[.:]?"
+    r"|\b(?:let me|let's|let us|(?:i|we) (?:will|'ll|need to|have to|must|should)|i'll|i'm going to"
+    r"|i am going to|if (?:i|we|there|you) "
+    r"(?:had|were|could|saw)(?! to))\s+(?:(?:now|first|then|also|just|carefully|start by)\s+){0,3}(?:start"
+    r"|begin|look|check|consider|examine"
+    r"|analy[sz]e|think|see|compare|evaluate|go through|inspect|identify|determine|find|measure|break|work"
+    r"|try|describe|review"
+    r"|verify|step|calculate|image|an? image|the image|answer (?:in|yes or|true or|with))\w*\b[^.:!\n]*"
+    r"|\b(?:looking at|considering|consider|regarding|as for|starting with|start with"
+    r"|first,)\s(?:the\s)?(?:option\s)?[A-H]\b[:,]?"
+    r"|\bbetween\s[^,.\n\d]{1,60}\sand\s[^,.\n\d]{1,40},|\bif\s+(?:it(?:'s| is)\s+)?not\b[^.\n]{0,200}",
+    re.I,
 )
 _CUT_OFF_LIST = re.compile(r"\n\W{0,4}[A-H][:.)]\W{0,4}\Z")
 _CUT_OFF = re.compile(
@@ -97,6 +118,16 @@ _CONFIRMED = re.compile(  # "B is the correct answer": what is confirmed stands 
     r"(?:correct|right|best|answer)\s*(?:answer|choice|option|one)?\s*(?:[.,;!]|$)",
     re.I | re.M,
 )
+_TOTAL = re.compile(
+    r"(?:\A|(?<=[.\n;,:]))([^.\n;,:]{1,60}?)\b(?:in total|altogether|in all)\b(?!\s*(?:is|of|are"
+    r"|[:=]\s?\d))",
+    re.I,
+)
+_TAKEN_BACK = re.compile(
+    r"(?:[.!?\n…]|\s[-–—])\s*\(?(?:oh|um)?,?\s*(?:wait|actually|hm+|no|hold on|scratch that"
+    r"|on second thought|sorry|edit)\b",
+    re.I,
+)
 _CORRECTED = (
     r"\b(?:actually|wait|on second thought)\b"
     r"|\b(?:first|initially|originally|thought)\b[^.\n]{0,120}?\bbut\b"  # "I first thought A, but it is B"
@@ -104,9 +135,11 @@ _CORRECTED = (
 )
 _CORRECTION = re.compile(_CORRECTED, re.I)
 _CONCLUDED = re.compile(
-    r"\b(?:so|therefore|thus|hence|finally|overall|consequently|altogether|in conclusion|in total"
+    r"(?<!\bor )\bso\b|\b(?:therefore|thus|hence|finally|overall|consequently|altogether|in conclusion"
+    r"|in total"
     r"|total (?:of|is)|making|makes|giving|leaves|leaving|i (?:think|believe|guess|say|estimate)"
-    r"|(?:i'd|i'll|i would|i will) \w+|choose|pick|select|go with|going with)\b|\b(?:total|sum):|=>?"
+    r"|(?:i'd|i'll|i would|i will) (?!not\b)\w+|(?<!not )(?<!n't )(?:choose|pick|select|go with"
+    r"|going with))\b|\b(?:most|more) likely\b|\b(?:total|sum):|(?<![<>≤≥!])(?<!\by )(?<!\by)=>?"
     r"|≈(?=\s?\d)|,\s*(?:probably|most likely|likely)\b"
     rf"|{_CORRECTED}",
     re.I,
@@ -127,9 +160,11 @@ _LISTED_LINE = re.compile(  # "(A) left", "- left", "A"
 _DENY = (
     r"(?:\b(?:not|never|neither|nor|than|without|except(?: for)?|excluding|cannot|instead of|as opposed to"
     r"|at (?:least|most)"
-    r"|up to|far from|no|unlike|versus|rul(?:e|es|ed|ing) out|eliminat(?:es?|ed|ing)|exclud(?:es?|ed)"
+    r"|up to|far from|no|unlike|versus|followed by|rul(?:e|es|ed|ing) out|eliminat(?:es?|ed|ing)"
+    r"|exclud(?:es?|ed)"
     r"|reject(?:s|ed|ing)?"
     r"|discard(?:s|ed|ing)?|dismiss(?:es|ed|ing)?|(?:anything|everything|all) but)|n't|(?<=[A-Z)\]])\s+over"
+    r"|\b(?:incorrect|wrong|eliminated|rejected|excluded|unlikely|less likely|least likely):(?=\s)"
     r"|\b(?:prefer|lean|choose|pick|favou?r)\w*\b[^.\n]{0,40}\bover)\s+"
 )
 _BETWEEN = (  # what may stand between a denial and what it denies
@@ -155,10 +190,12 @@ _WRONG = (
     r"|unlikely|too \w+|out(?!\s+of)|no match)"
 )
 _DENIED_AFTER = re.compile(
-    rf"[)\]\"'.]*(?:(?:,\s*(?-i:{_LETTER_ITEM})){{0,5}},?\s*(?:\b(?:and|or|nor)\b"
+    rf"[)\]\"'.]*(?:\s+(?:ones?|objects?|options?|choices?|things?"
+    rf"|items?))?(?:(?:,\s*(?-i:{_LETTER_ITEM})){{0,5}},?\s*(?:\b(?:and|or|nor)\b"
     rf"|&)\s*(?-i:{_LETTER_ITEM}))?\s*"
     r"(?:(?:is|are|was|were|can|does|do|did|could|would|should|has|have)\s*(?:not\b|n't)|cannot\b|fails?\b"
-    rf"|(?:is|are|was|were|can be|could be|has been|have been)\s+(?:(?:all|both|also|clearly|definitely"
+    rf"|(?:is|are|was|were|seems?|looks?|appears?|sounds?|can be|could be|has been|have been)\s+(?:(?:all"
+    rf"|both|also|clearly|definitely"
     rf"|therefore|simply)\s+){{0,2}}{_WRONG}\b"
     rf"|[-–—:(]?\s*{_WRONG}\b(?!\s*,?\s*(?:so|but))|would be (?:right|correct|true) if\b|[✗❌✖])",
     re.I,
@@ -228,9 +265,16 @@ def body(text: str) -> str:
 
 
 def _announced(text: str) -> Iterator[str]:
-    for match in _last(_ANNOUNCED, text):
+    announced = _last(_ANNOUNCED, text)
+    if (
+        announced
+        and (taken_back := _last(_TAKEN_BACK, text))
+        and taken_back[0].start() > announced[0].start()
+    ):
+        yield text[taken_back[0].end() :]
+    for match in announced:
         yield _sentence(text, match.end())
-    for match in _last(_CONFIRMED, text):
+    for match in (*_last(_CONFIRMED, text), *_last(_TOTAL, text)):
         yield match[1]
 
 

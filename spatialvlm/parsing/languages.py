@@ -466,7 +466,7 @@ LATIN = {
 
 
 _ENGLISH = """
-    about above all also am an and answer any are as at be because best both but by can can't
+    incorrect exact about above all also am an and answer any are as at be because best both but by can can't
     cannot chair choice choose closer closest correct do does don't final for four from front has have
     he how i i'd i'm image in into is it it's its just left long man more most my near nearer nearest no
     not object of on one only option or other out pick please plus point red right see she six so some

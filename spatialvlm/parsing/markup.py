@@ -31,7 +31,8 @@ _ASIDE_NAME = (
     r"|loss|reward"
     r"|error margin|margin|uncertainty|tolerance|finish_reason|truncated|steps?|evidence|description"
     r"|metadata|caption"
-    r"|bbox\w*|box|status|code|error|refused|coordinates?|points?|page|frames?|fps|resolution|speed"
+    r"|bbox\w*|box|status|code|error|refused|success|valid|safe|stream\w*|coordinates?|points?|page"
+    r"|frames?|fps|resolution|speed"
     r"|progress|loading"
 )
 _ANSWER_NAME = (
@@ -86,7 +87,8 @@ _ASKS = re.compile(
 _ASKS_THE_USER = re.compile(
     r"\b(?:would|could|can|do|did|will) you (?:like|want|please|provide|upload|tell|share|clarify|describe"
     r"|send|give"
-    r"|specify|need|mean|have)\b|\b(?:can|may|shall|should) i (?:help|assist|look|count|describe|check)\b",
+    r"|specify|need|mean|have)\b|\bwhat(?:'s| is| was) (?:the|your) question\b|\b(?:can|may|shall"
+    r"|should) i (?:help|assist|look|count|describe|check)\b",
     re.I,
 )
 _POWER_OF_TEN = re.compile(
@@ -147,7 +149,7 @@ def _plain_latex(text: str) -> str:
     text = _POWER_OF_TEN.sub(r"e\1", text)
     text = _FRACTION.sub(lambda match: f" {match[1] or match[3]}⁄{match[2] or match[4]} ", text)
     text = _ROOT.sub(lambda match: f"√{next(filter(None, match.groups()))}", text)
-    text = re.sub(r"\\pm\b", "±", text)
+    text = re.sub(r"(?<![#\w])#(?=\d)", "no. ", re.sub(r"\\pm\b", "±", text))
     text = re.sub(r"\^\s{0,3}\{?\s{0,3}\\circ\s{0,3}\}?", "°", text)
     text = re.sub(r"\\(?:times|cdot)\b", "×", text)
     text = re.sub(r"\\approx\b|\\sim\b", "≈", text)

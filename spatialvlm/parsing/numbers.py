@@ -10,7 +10,9 @@ from spatialvlm.parsing.conclusion import Found, denied
 NO_IDIOM = (  # a "no" that counts nothing
     r"(?!\s+(?:doubt|idea|clue|question|problem|wonder|way|need|reason|sign|sense|matter|longer|one|answer"
     r"|such"
-    r"|expert|image|response|comment|worries|evidence|indication|guarantee|number|specific|exact|clear)\b)"
+    r"|expert|image|response|comment|worries|evidence|indication|guarantee|number|specific|exact|clear"
+    r"|conclusion|visible|conclusive|definiti\w+|info\w*|details?|context|data|content|text|obvious"
+    r"|certainty|particular|further|additional|suitable|valid|available)\b)"
 )
 SEVERAL = math.inf  # beside a number: it is no answer, as in "3 x 3"
 
@@ -53,7 +55,7 @@ _NUMBER = re.compile(
     r"|\s(?P<blank>\d\d)(?![\d.,]|\s?[A-Za-z]))"
     r"|,?\s?(?:and\s+)?(?P<cm>\d{1,2})\s?(?:cm|centimet(?:er|re)s?)\b)"
     r"|10\s?\^\s?(?P<power>[-+]?\d{1,3})(?!\d)"
-    rf"|(?P<digits>[-+]?(?:{_DIGITS})(?:e[-+]?\d{{1,9}})?)"
+    rf"|(?P<negative>(?:minus|negative)\s+)?(?P<digits>[-+]?(?:{_DIGITS})(?:e[-+]?\d{{1,9}})?)"
     r"(?![\d^]|\.\d|(?:st|nd|rd|th|d|e|er|ème|º|ª)\b|x\d)(?:(?:\s+(?P<scale>hundred|thousand|million"
     r"|billion)|(?P<k>k))\b)?"
     rf"(?P<more>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?)"
@@ -64,21 +66,24 @@ _NUMBER = re.compile(
     rf"(?P<decimals>(?:\s+point)(?:\s+(?:zero|{_UNIT})\b){{1,9}})?"
     rf"(?P<and_part>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?"
     rf"|\b(?:a|an)\s+(?:{_LENGTH})\s+and\s+a\s+(?P<unit_and>half|quarter)\b"
-    r"|\b(?P<none>none(?!\s+of\s+(?:the\s+above|these|those)|\s+(?:given|provided|specified|stated"
+    r"|\b(?P<none>none(?!\s+of\s+(?:the\s+(?:above|info\w*|options?|choices|frames|images|details)|these"
+    r"|those)|\s+(?:given|provided|specified|stated"
     r"|available))\b"
     rf"|(?:there\s+(?:are|is|were|was)|i\s+(?:can\s+)?(?:see|find|count"
     rf"|spot))\s+no\b{NO_IDIOM}(?!\s+(?:more|fewer|less)\b)"
     r"|(?:there\s+(?:aren't|isn't|are\s+not|is\s+not)|(?:do\s+not|don't|cannot|can't|can\s+not)\s+(?:see"
     r"|find|count|spot))"
     r"\s+(?:any\b|an?\s+single\b)(?!\s+(?:image|picture|photo))|\bnot\s+a\s+single\b"
-    rf"|(?<!\w\W)no{NO_IDIOM}\s+(?:[a-z]+\s+){{0,3}}[a-z]+s(?=\W*$|\s+(?:are|were|can|visible|present)\b))",
+    rf"|(?<!\w\W)no{NO_IDIOM}\s+(?:[a-z]+\s+){{0,3}}[a-z]+s(?=\W*$|\s+(?:are|were|can|visible|present"
+    rf"|at all|here|there|in|on|to be|whatsoever)\b))",
     re.I,
 )
 
 # ---- what holds digits and is no number, or a number that is not the answer
 
 _NO_NUMBER = re.compile(
-    r"\b\d{1,2}:\d\d(?::\d\d)?\b(?:\s?[ap]\.?m\b)?"  # times
+    r"\b\d{1,2}:\d\d(?::\d\d)?\b(?:\s?[ap]\.?m\b)?|\b\d{1,2}\s?(?:[ap]m|[ap]\.m\.|o'clock)(?!\w)"  # times
+    r"|\d\s?\.{2,3}\s?\d"
     r"|\b\d{4}-\d\d-\d\d\b|\b\d{1,4}/\d{1,2}/\d{1,4}\b|\b\d+(?:\.\d+){3,}\b"
     r"|\b\d+(?:\.\d+){2}(?![\d,])(?<!\.\d{3})"
     r"|\b\d{2,5}\s?[x×]\s?\d{2,5}\b(?!\s?m)|\b\d{1,2}:\d{1,2}\b|\b0x[\da-f]+\b"
@@ -91,10 +96,20 @@ _NO_NUMBER = re.compile(
     r"|and)\s?\d+\b"
     r"|\b\d{1,2}\s?k\s+(?:resolution|video|tv|display|screen|monitor|image|photo)s?\b"
     r"|\b(?:with|to|at)\s+(?:\d+|one|two|three)\s+(?:decimals?|decimal places?|significant \w+|digits?)\b"
-    r"|\bthe\s+(?:two|three|2|3)\s+(?:objects?|items?|points?|images?|pictures?|photos?|views?|options?"
+    r"|\bthe\s+(?:two|three|four|\d{1,2})\s+(?:frames?|rooms?|objects?|items?|points?|images?|pictures?"
+    r"|photos?|views?|options?"
     r"|things)\b"
     r"|\b(?:one|two|three) (?:by|at a) (?:one|two|three|time)\b|\bone (?:would|could|can|must|should|may"
     r"|might|has to|needs|sees|another|side|end)\b"
+    r"|\b(?:\d{1,9}|one|two|three|four|five|six)\s+(?:steps?|parts|ways?|observations?|sentences?|methods?"
+    r"|reasons?"
+    r"|possibilities|cases|factors|approaches|numbers?|letters?|bytes|dpi|px|pixels?|attempts?|retries"
+    r"|tokens?)\b"
+    r"|\b(?:\d{1,4}|one|two|three|four|five|six)-(?!met|m\b|cm|f(?:oo|ee)t|inch|ft|degree|ish|and|half"
+    r"|quarter|third)[a-z]{3,}\b"
+    r"|\b0\s+(?:frames?|images?)\b|\b24/7\b|\banswer(?: to question)? \d{1,2}\s?:|\bone day\b"
+    r"|\b\d+\s?% battery\b"
+    r"|\bthe\s+\d{1,2}\s+(?:walls|corners|sides)\b"
     r"|^[^\n]*=\s?\?|\b\d+\s?(?:ft|feet|foot|')\s?\d{1,2}(?!\d)\s?(?:in|inch|inches|\"|'')?(?!\w)",
     re.I | re.M,
 )
@@ -109,14 +124,20 @@ _COUNTING = re.compile(  # "one, two, three": counted aloud
     re.I,
 )
 _OF_WHICH = re.compile(
-    r",?\s*\b(?:of which|including|two of which|among (?:them|which)|of these)\b[^.;\n]{0,80}", re.I
+    rf",?\s*\b(?:(?:\d{{1,3}}|{_BELOW_100})\s+of\s+which|of which|including|among (?:them"
+    rf"|which))\b[^.;\n]{{0,80}}"
+    rf"|,\s*(?:\d{{1,3}}|{_BELOW_100})\s+of\s+(?:them|these)\b[^.;\n]{{0,80}}"
+    # "there are four: one here, three there"
+    r"|(?<=\w):\s+(?:a|an|one|two|three|four|\d{1,2})\s[^.;\n]{0,100}(?:,|\band\b)[^.;\n]{0,100}",
+    re.I,
 )
 _ONE_AS_PRONOUN = re.compile(  # "the red one", "one of them"
     r"\b(?:the|this|that|each|every|which|any|another|other|either|no)\s+(?:[\w-]{1,30}\s+){0,2}$", re.I
 )
 _ONE_OF = re.compile(r"\s+(?:of|another)\b", re.I)
 _BOUND_BEFORE = re.compile(
-    r"(?:\b(?:over|under|above|below|beyond|exceed(?:s|ing)?|(?:minimum|maximum) of|upwards of|minimum"
+    r"(?:\b(?:max(?:imum)?(?: of)?:?|min(?:imum)?(?: of)?:?|limit(?: of)?:?|not quite|none or|top|over"
+    r"|under|above|below|beyond|exceed(?:s|ing)?|(?:minimum|maximum) of|upwards of|minimum"
     r"|maximum|"
     r"(?:greater|larger|smaller|fewer|less|more|taller|longer|shorter) than|several|many|a few)"
     r"|(?<![-=])[<>≤≥]=?)\s*$",
@@ -131,16 +152,23 @@ _BOUND_AFTER = re.compile(
 _LABEL_BEFORE = re.compile(  # "in frame 12"
     r"\b(?:image|frame|figure|fig\.|picture|photo|step|view|video|scene|question|room|page|object|camera"
     r"|option|line"
-    r"|version|section|chapter|case|phase|sensor|point|no\.|copyright)\s+(?:#|no\.\s*)?$",
+    r"|version|section|chapter|case|phase|sensor|point|no\.|copyright|type|iso|model|level|class|grade"
+    r"|floor|channel|apartment|year|gate|route|call|dial)\s+(?:#|no\.\s*)?$",
     re.I,
 )
 _ASIDE = re.compile(
-    r"(?<=\w)\s?\((?!\s?(?:[\d.,]{1,20}|[a-z-]{1,20})\s?\))[^()]{0,2000}\)", re.I
+    r"(?<=\w)\s?\((?!\s?(?:or|maybe|possibly|perhaps)\b|\s?(?:[\d.,]{1,20}"
+    r"|[a-z-]{1,20})\s?\))[^()]{0,2000}\)",
+    re.I,
 )  # but "three (3)"
 _OPERATOR = re.compile(  # "3 m x 3 m", "2 + 2", "one by two"
     rf"\s?(?:{_LENGTH}|[a-z]{{1,15}})?\s?(?:[+×*·÷x]|\bby\b|\btimes\b|\bplus\b|\bminus\b)\s?(?=[\d(√])", re.I
 )
-_SAME_AGAIN = re.compile(r"(?:\s+[^\W\d]{2,20}){1,5}\s*(?:,|\band\b|\bplus\b|;)\s*(?:and\s+)?", re.I)
+_SAME_AGAIN = re.compile(
+    r"(?:\s+[^\W\d]{2,20}){1,5}\s*(?:,|\band\b|\bplus\b|;)\s*(?:and\s+)?"
+    r"|\s*[,;]?\s*(?:[^\W\d]{2,20}\s+){0,2}[^\W\d]{2,20}\s?[:=]\s?",
+    re.I,
+)
 _PART_AFTER = re.compile(rf"[\s-]+(?:{_PART})\b", re.I)
 _IN_METRES = re.compile(
     r"(?<![\d.,])(\d{1,9}(?:\.\d{1,9})?)\s?(mm|cm|km|centimet(?:er|re)s?|millimet(?:er|re)s?)\b", re.I
@@ -208,6 +236,7 @@ def _value(text: str, match: re.Match) -> int | float | None:
         return None
     if match["digits"]:
         value = _digits_to_number(match["digits"], match["scale"] or match["k"])
+        value = -value if match["negative"] and value is not None else value
     elif _is_pronoun(text, match):
         return None
     else:
@@ -226,7 +255,7 @@ def _plain(value: float) -> int | float | None:
 
 
 def _of_parts(words: str) -> float | None:
-    """The value of "three quarters"; None for thirds, sixths, sevenths and ninths, which have no decimals."""
+    """The value of "three quarters"; None for thirds, sixths and the like, which have no decimals."""
     *count, part = re.findall(r"[a-z]+", words.lower())
     bottom = _PARTS.get(part[:3])
     return _VALUES.get(count[-1] if count else "a", 1) / bottom if bottom else None
@@ -253,7 +282,7 @@ def _words_to_number(words: str) -> int:
 
 
 def _digits_to_number(digits: str, scale: str | None) -> int | float | None:
-    """The value of digits as `_NUMBER` matches them, an int unless they show a fraction; None if infinite."""
+    """The value of digits as `_NUMBER` matches them, an int but for fractions; None if infinite."""
     number, _, exponent = digits.lower().replace(" ", "").replace("'", "").partition("e")
     if re.fullmatch(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", number):
         number = number.replace(",", "")

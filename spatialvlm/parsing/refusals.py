@@ -17,8 +17,9 @@ _CANNOT = (
     r"| not)|did(?:n't| not)|won't|not possible to|impossible to|never)"
 )
 _ANY = (
-    r"(?:(?:the|an?|any|your|this|that|these|actual|attached|uploaded|provided|such|directly|physical|to"
-    r"|real|both|two|\d+|or|view|see|access|open|analy[sz]e|content|contents|of|in|inspect|interpret|process)\s+){0,5}"
+    r"(?:(?:\d{1,3}|two|three|both|multiple|the|an?|any|your|this|that|these|actual|attached|uploaded"
+    r"|provided|such|directly|physical|to"
+    r"|real|or|view|see|access|open|analy[sz]e|content|contents|of|in|inspect|interpret|process)\s+){0,5}"
 )
 
 _ABSENT = re.compile(
@@ -38,7 +39,8 @@ _ABSENT = re.compile(
     rf"|when you)\s+(?:please\s+|first\s+|kindly\s+)?(?:re-?)?(?:upload|provide|share|attach|send|give"
     rf"|describe|try|check|clarify|tell|specify|retry|wait|rephrase|resend|include|contact|add|show"
     rf"|paste)\b"
-    r"|\bplease upload\b|\btry again\b|\bretry after\b|\bupload(?:ing)? (?:the|an?|your) "
+    r"|\bplease upload\b|\btry again\b|\b(?:retries|attempts)\b|\bretry after\b|\bupload(?:ing)? (?:the"
+    r"|an?|your) "
     rf"|\b(?:i(?:'d| would| will|'ll| am|'m)?\s+(?:be\s+)?)?(?:happy|glad) to (?:help|assist)\b|\b(?:i can"
     rf"|i could|can i|may i|let me) (?:certainly |definitely |surely )?(?:help|assist)\b"
     r"|\blet me know\b|\bfeel free\b|\bhow (?:can|may) i\b|\bwhat would you like\b|\bi need (?:you|to see"
@@ -51,7 +53,7 @@ _ABSENT = re.compile(
     r"|content|safety) (?:policy|policies|filter\w*|guidelines)\b|\bcontent_filter\b"
     r"|\bpolicy[ _]violation\b|\bblocked\b|\bflagged\b"
     # errors
-    r"|(?<!margin of )(?<!by )\berror\s*(?:code\b|message\b|:|\[|\(|#|\d)|\b[A-Za-z]*(?:Error"
+    r"|(?<!margin of )(?<!by )\berror\s*(?:\]|code\b|message\b|:|\[|\(|#|\d)|\b[A-Za-z]*(?:Error"
     r"|Exception)\b(?=\s*[:(\[]|$)|\berror (?:occurred|while|when|processing|during|in (?:processing"
     r"|loading|parsing|reading|the (?:request|server)))"
     r"|\b(?:an|server|internal|network|unknown|api|http|runtime|unexpected|connection|fatal|decoding|parse"
@@ -148,6 +150,12 @@ _ANSWERS_ANYWAY = re.compile(
     r"|\bi(?:'d| would)? (?:guess|go with|pick|choose|estimate|say|bet)\b(?P<opinion>[^\n]*)",
     re.I,
 )
+_ASSERTS = re.compile(
+    r"\W*(?:i(?:'d| would)? (?:think|say|see|count|guess|believe|estimate)|it(?:'s| is)|there (?:are|is)"
+    r"|yes,|no,)\b"
+    r"(?![^.\n]*\b(?:might|may|could|possibly)\b)",
+    re.I,
+)
 _BARE = re.compile(
     r"\W*(?:(?:about|roughly|approximately|around|maybe|probably|it(?:'s| is)|option|answer:?|the)\s+)*"
     r"\(?(?!no\b|yes\b|sorry\b|well\b|hmm\b|sure\b|i\b)[\w.,/%]+\)?(?:\s+[a-z]{1,12})?\W*",
@@ -176,7 +184,9 @@ def answering(text: str) -> str:
         elif doubt := _UNABLE.search(sentence):
             kept = [piece for piece in kept if _ANSWERS_ANYWAY.search(piece) or _BARE.fullmatch(piece)]
             if (conceded := _CONCEDED_BEFORE.search(sentence, 0, doubt.start())) and not absent:
-                kept.append(sentence[: conceded.start()])
+                before = sentence[: conceded.start()]
+                if _BARE.fullmatch(before) or _ANSWERS_ANYWAY.search(before) or _ASSERTS.match(before):
+                    kept.append(before)
             rest = _opinion_after(sentence, _last_end(_UNABLE, sentence))
             if rest and (not absent or _ANSWERS_ANYWAY.search(rest)):
                 kept.append(rest)

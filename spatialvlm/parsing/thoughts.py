@@ -71,23 +71,29 @@ def without_thoughts(text: str) -> str:
     if len(text) > HEAD + TAIL:
         text = f"{text[:HEAD]}\n\n{text[-TAIL:]}"
     text = _RUN.sub(r"\1\1\1\1", text)
-    kept, start, opened = [], 0, None
+    kept, start, opened, within = [], 0, None, ""
     for mark in _MARK.finditer(text):
         kind = mark.lastgroup
         if kind == "open" and mark[0].lower() == "analysis" and not _GPT_OSS.match(text):
             continue
         if kind == "open" and opened is None:
             kept.append(text[start : mark.start()])
-            opened = mark.end()
+            opened, within = mark.end(), _name(mark[0])
         elif kind == "close" and opened is None:
             kept, start = [], mark.end()  # all before was thoughts
-        elif kind in ("close", "inner") and opened is not None:
+        elif opened is not None and (kind == "close" or (kind == "inner" and _name(mark[0]) in ("", within))):
             start, opened = mark.end(), None
     if opened is None:
         kept.append(text[start:])
     elif final := _ANSWER_AT_END.search(text, max(opened, len(text) - 1000)):
         kept.append(final[0])
     return _without_headed(_first_turn("".join(kept)))
+
+
+def _name(mark: str) -> str:
+    """The name of a tag that prepares an answer; empty for other marks."""
+    name = re.fullmatch(rf"[<\[]/?({_PREPARING})(?:\s[^<>]*)?[>\]]", mark, re.I)
+    return name[1].lower() if name else ""
 
 
 def _first_turn(text: str) -> str:
