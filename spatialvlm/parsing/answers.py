@@ -249,7 +249,7 @@ _EXPLICIT_LETTER = re.compile(
 )
 _CAPITAL_LETTER = re.compile(  # I is a pronoun and A an article, unless what follows shows otherwise
     rf"(?<![{_LETTER}.-])(?:([B-HJ-Z])(?![{_LETTER}-]|\+\+|#)|(A)(?=[ \t]*(?:$|[\n.,:;!?/)\]<>=|])|\s+[-–—]"
-    rf"|\s+[B-J](?![\w'])|\s*[&+]|\s*\((?:or|and|not)\b|\s+(?:then|vs|versus)\b"
+    r"|\s+(?:[^\W\d_]{1,5}\s+)?[B-J](?![\w'])|\s*[&+]|\s*\((?:or|and|not)\b|\s+(?:then|vs|versus)\b"
     r"|\s+(?:or|and|nor|is|because|since|but|rather|instead|would|seems)\b))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")

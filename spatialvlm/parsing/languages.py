@@ -43,25 +43,25 @@ SPANISH = Language(
     | cargue la | adjunte | adjunta | envíe la | envíame | comparta la | por favor; cannot determine: no
     puedo | no se puede | no es posible | no sé | no lo sé | no veo | no logro | imposible | es difícil |
     difícil de | no está claro | depende | no tengo | desconozco | no consigo | no hay suficiente | no
-    alcanzo; not sure: no estoy segur~ | no estoy del todo; no image provided: no se proporcionó | no se
-    ha proporcionado | ninguna imagen | no hay imagen | no hay ninguna imagen | sin imagen | no veo la
-    imagen | no veo ninguna imagen | no puedo ver; error:: demasiadas solicitudes | tiempo de espera
-    agotado; note:: nota:; partly: parcialmente | en parte | a medias | medio | más o menos; true:
-    verdadero | verdadera | verdad | cierto | cierta; correct: correcto | correcta | correctas |
-    correctos; false: falso | falsa; wrong: incorrecto | incorrecta | incorrectas | incorrectos; not: no
-    es | no son | no está | no era; there are no: no hay ninguna | no hay ningún | no hay | ninguna |
-    ninguno | ningún | no se ve ninguna | no veo ninguna; there are: hay; neither: ni; but: sino | pero;
-    or: o | u; and: y; so: por lo tanto | por tanto | así que | entonces | en conclusión | por eso; in
-    total: en total | total; leaving: queda | quedando | solo queda; ruling out: descarto | descartando |
-    descartamos | elimino | eliminando; instead of: en lugar de | en vez de; because: porque | ya que |
-    puesto que; answer: respuesta | contestación; final: final; option: opción | alternativa | la letra |
-    letra; choose: elijo | elegiría | escojo | selecciono | me quedo con | me inclino por | yo diría; is:
-    es | sería | son; maybe: quizás | tal vez | probablemente | creo que; could be: podría ser | puede
-    ser; about: aproximadamente | unos | unas | alrededor de | cerca de | casi; more than: más de | mayor
-    que | menos de | menor que; at least: como mínimo | por lo menos | al menos | como máximo | a lo sumo
-    | mínimo | máximo; between: entre; confidence: confianza | seguridad; left: izquierda; right:
-    derecha; front: delante | enfrente; behind: detrás | atrás; above: arriba | encima; below: abajo |
-    debajo; and half: y medio | y media
+    alcanzo | no sabría; not sure: no estoy segur~ | no estoy del todo; no image provided: no se
+    proporcionó | no se ha proporcionado | ninguna imagen | no hay imagen | no hay ninguna imagen | sin
+    imagen | no veo la imagen | no veo ninguna imagen | no puedo ver; error:: demasiadas solicitudes |
+    tiempo de espera agotado; note:: nota:; partly: parcialmente | en parte | a medias | medio | más o
+    menos | no del todo | no es del todo; true: verdadero | verdadera | verdad | cierto | cierta;
+    correct: correcto | correcta | correctas | correctos; false: falso | falsa; wrong: incorrecto |
+    incorrecta | incorrectas | incorrectos; not: no es | no son | no está | no era; there are no: no hay
+    ninguna | no hay ningún | no hay | ninguna | ninguno | ningún | no se ve ninguna | no veo ninguna;
+    there are: hay; neither: ni; but: sino | pero; or: o | u; and: y; so: por lo tanto | por tanto | así
+    que | entonces | en conclusión | por eso; in total: en total | total; leaving: queda | quedando |
+    solo queda; ruling out: descarto | descartando | descartamos | elimino | eliminando; instead of: en
+    lugar de | en vez de; because: porque | ya que | puesto que; answer: respuesta | contestación; final:
+    final; option: opción | alternativa | la letra | letra; choose: elijo | elegiría | escojo |
+    selecciono | me quedo con | me inclino por | yo diría; is: es | sería | son | está; maybe: quizás |
+    tal vez | probablemente | creo que; could be: podría ser | puede ser; about: aproximadamente | unos |
+    unas | alrededor de | cerca de | casi; more than: más de | mayor que | menos de | menor que; at
+    least: como mínimo | por lo menos | al menos | como máximo | a lo sumo | mínimo | máximo; between:
+    entre; confidence: confianza | seguridad; left: izquierda; right: derecha; front: delante | enfrente;
+    behind: detrás | atrás; above: arriba | encima; below: abajo | debajo; and half: y medio | y media
     """,
     units="""
     cero uno/una dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince
@@ -85,22 +85,23 @@ PORTUGUESE = Language(
     de jeito nenhum | de modo algum | nada disso; no doubt: sem dúvida | não há dúvida; please upload:
     envie a | carregue a | anexe | por favor | claro _ envie | compartilhe a; cannot determine: não posso
     | não é possível | não sei | não vejo | não consigo | impossível | é difícil | difícil | não está
-    claro | depende | não tenho; not sure: não tenho certeza | não estou cert~; no image provided:
-    nenhuma imagem | não há imagem | sem imagem | sem a imagem | não vejo a imagem | não vejo nenhuma
-    imagem | não consigo ver | cadê a imagem; error:: erro | tente novamente; note:: nota:; partly:
-    parcialmente | em parte | mais ou menos | meio; true: verdadeiro | verdadeira | verdade; correct:
-    correto | correta | certo | certa | corretas | corretos; false: falso | falsa; wrong: incorreto |
-    incorreta | errado | errada; not: não é | não são | não está; there are no: não há nenhuma | não há
-    nenhum | não há | nenhuma | nenhum | não existem | não vejo nenhuma; there are: há | existem;
-    neither: nem; but: mas; or: ou; and: e; so: portanto | logo | assim | então | em conclusão | por
-    isso; in total: no total | ao todo | total; leaving: resta | restando | sobra | restou; ruling out:
-    elimino | eliminando | descarto | descartando; instead of: em vez de; because: porque | pois | já
-    que; answer: resposta; option: opção | alternativa | letra; choose: escolho | seleciono | eu diria |
-    fico com; is: é | seria | são; maybe: talvez | provavelmente | acho que; could be: pode ser | poderia
-    ser; about: aproximadamente | cerca de | uns | umas | quase; more than: mais de | maior que | menos
-    de | menor que; at least: no mínimo | pelo menos | ao menos | no máximo | mínimo de | máximo de;
-    between: entre; confidence: confiança; left: esquerda; right: direita; front: frente; behind: atrás;
-    above: acima; below: abaixo | embaixo; and half: e meio | e meia
+    claro | depende | não tenho | não saberia; not sure: não tenho certeza | não estou cert~; no image
+    provided: nenhuma imagem | não há imagem | sem imagem | sem a imagem | não vejo a imagem | não vejo
+    nenhuma imagem | não consigo ver | cadê a imagem; error:: erro | tente novamente; note:: nota:;
+    partly: parcialmente | em parte | mais ou menos | meio | não totalmente | não completamente; true:
+    verdadeiro | verdadeira | verdade; correct: correto | correta | certo | certa | corretas | corretos;
+    false: falso | falsa; wrong: incorreto | incorreta | errado | errada; not: não é | não são | não
+    está; there are no: não há nenhuma | não há nenhum | não há | nenhuma | nenhum | não existem | não
+    vejo nenhuma; there are: há | existem; neither: nem; but: mas; or: ou; and: e; so: portanto | logo |
+    assim | então | em conclusão | por isso; in total: no total | ao todo | total; leaving: resta |
+    restando | sobra | restou; ruling out: elimino | eliminando | descarto | descartando; instead of: em
+    vez de; because: porque | pois | já que; answer: resposta; option: opção | alternativa | letra;
+    choose: escolho | seleciono | eu diria | fico com; is: é | seria | são | está; maybe: talvez |
+    provavelmente | acho que; could be: pode ser | poderia ser; about: aproximadamente | cerca de | uns |
+    umas | quase; more than: mais de | maior que | menos de | menor que; at least: no mínimo | pelo menos
+    | ao menos | no máximo | mínimo de | máximo de; between: entre; confidence: confiança; left:
+    esquerda; right: direita; front: frente; behind: atrás; above: acima; below: abaixo | embaixo; and
+    half: e meio | e meia
     """,
     units="""
     zero um/uma dois/duas três quatro cinco seis sete oito nove dez onze doze treze quatorze/catorze
@@ -128,21 +129,21 @@ FRENCH = Language(
     possible; not sure: je ne suis pas sûr~ | pas sûr | pas sûre | pas certain; no image provided: aucune
     image | pas d'image | je ne vois pas l'image | sans image | sans l'image | image manquante; error::
     erreur | délai dépassé | réessayez | trop de requêtes; partly: partiellement | en partie | à moitié |
-    plus ou moins; true: vrai | vraie; correct: correct | correcte | exact | exacte | juste; false: faux
-    | fausse; wrong: incorrect | incorrecte | inexact | inexacte; not: n'est pas | ne sont pas | ce n'est
-    pas | pas; there are no: il n'y a pas de | il n'y a pas d' | il n'y a aucune | il n'y a aucun |
-    aucune | aucun | je ne vois aucune | il n'y en a pas; there are: il y a; neither: ni; but: mais; or:
-    ou | ou bien; and: et; so: donc | par conséquent | ainsi | alors | en conclusion; in total: au total
-    | en tout | total; leaving: il reste | reste | il ne reste que; ruling out: j'élimine | on élimine |
-    en éliminant | j'exclus | on exclut; instead of: plutôt que | au lieu de; because: parce que | car |
-    puisque; answer: réponse; option: l'option | option | la lettre | lettre; choose: je choisis | je
-    choisirais | je dirais | j'opte pour; is: est | serait | sont | c'est; maybe: peut-être |
-    probablement | je pense que; could be: pourrait être | peut être; about: environ | à peu près |
-    approximativement | presque; more than: plus de | moins de | supérieur à | inférieur à; at least: au
-    moins | au minimum | au plus | au maximum | minimum | maximum; between: entre; confidence: confiance;
-    left: gauche; right: à droite | droite; front: devant; behind: derrière; above: au-dessus; below: en
-    dessous | au-dessous; new: est neuf | est neuve | sont neufs | tout neuf; and half: et demi | et
-    demie
+    plus ou moins | pas tout à fait | pas entièrement; true: vrai | vraie; correct: correct | correcte |
+    exact | exacte | juste; false: faux | fausse; wrong: incorrect | incorrecte | inexact | inexacte;
+    not: n'est pas | ne sont pas | ce n'est pas | pas; there are no: il n'y a pas de | il n'y a pas d' |
+    il n'y a aucune | il n'y a aucun | aucune | aucun | je ne vois aucune | il n'y en a pas; there are:
+    il y a; neither: ni; but: mais; or: ou | ou bien; and: et; so: donc | par conséquent | ainsi | alors
+    | en conclusion; in total: au total | en tout | total; leaving: il reste | reste | il ne reste que;
+    ruling out: j'élimine | on élimine | en éliminant | j'exclus | on exclut; instead of: plutôt que | au
+    lieu de; because: parce que | car | puisque; answer: réponse; option: l'option | option | la lettre |
+    lettre; choose: je choisis | je choisirais | je dirais | j'opte pour; is: est | serait | sont |
+    c'est; maybe: peut-être | probablement | je pense que; could be: pourrait être | peut être; about:
+    environ | à peu près | approximativement | presque; more than: plus de | moins de | supérieur à |
+    inférieur à; at least: au moins | au minimum | au plus | au maximum | minimum | maximum; between:
+    entre; confidence: confiance; left: gauche; right: à droite | droite; front: devant; behind:
+    derrière; above: au-dessus; below: en dessous | au-dessous; new: est neuf | est neuve | sont neufs |
+    tout neuf; and half: et demi | et demie
     """,
     units="""
     zéro un/une deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize
@@ -199,9 +200,9 @@ GERMAN = Language(
     erkennen | unklar | kommt darauf an | unbekannt | nicht genug | keine ahnung | nicht feststellen |
     nicht bestimmen | nicht beurteilen; not sure: nicht sicher | unsicher; no image provided: kein bild |
     ein bild fehlt | ohne bild | das bild fehlt | keine abbildung | sehe kein bild; error:: fehler |
-    zeitüberschreitung | zu viele anfragen; partly: teilweise | zum teil | halb | nur bedingt; true:
-    wahr; correct: richtig | korrekt | zutreffend | trifft zu; false: falsch; wrong: unwahr | inkorrekt |
-    unzutreffend | trifft nicht zu | scheiden aus | scheidet aus | fallen weg | fällt weg | entfällt |
+    zeitüberschreitung | zu viele anfragen; partly: teilweise | zum teil | halb | nur bedingt | nicht
+    ganz | nicht völlig; true: wahr; correct: richtig | korrekt | zutreffend; false: falsch; wrong:
+    unwahr | inkorrekt | unzutreffend | scheiden aus | scheidet aus | fallen weg | fällt weg | entfällt |
     entfallen; not: nicht | ist nicht; there are no: keine | kein | keiner | keinen; there are: es gibt |
     es sind; neither: weder; nor: noch; but: sondern | aber | vielmehr; or: oder | bzw.; and: und; so:
     also | daher | deshalb | somit | folglich | demnach; in total: insgesamt | zusammen | in summe;
@@ -213,7 +214,7 @@ GERMAN = Language(
     than: mehr als | weniger als | größer als | kleiner als; at least: mindestens | höchstens | maximal |
     minimal | wenigstens | bis zu; between: zwischen; to: bis; confidence: konfidenz | sicherheit |
     zuversicht; left: links; right: rechts; front: vorne | vor; behind: hinten | hinter; above: oben |
-    über; below: unten | unter
+    über; below: unten | unter; is correct: trifft zu; is wrong: trifft nicht zu
     """,
     units="""
     nullkommanull eins zwei/zwo drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn
@@ -236,19 +237,19 @@ INDONESIAN = Language(
     yes: ya | iya | betul | tentu saja | benar sekali | ya benar; no: tidak | tidak sama sekali | tentu
     tidak | sama sekali tidak; no doubt: tidak diragukan lagi | tanpa ragu; please upload: tentu _
     silakan | silakan | tolong | mohon | unggah; cannot determine: tidak dapat | tidak bisa | tidak tahu
-    | tidak mungkin | sulit | belum tentu | tergantung | tidak jelas | tidak diketahui; not sure: tidak
-    yakin | kurang yakin | ragu; no image provided: tidak ada gambar | gambar tidak | tanpa gambar;
-    error:: kesalahan | galat | coba lagi; partly: sebagian | setengah benar; true: benar; correct:
-    tepat; false: salah; wrong: keliru; not: bukan; there are no: tidak ada | tak ada; there are: ada;
-    nor: maupun; but: melainkan | tetapi | tapi | namun; or: atau; and: dan; so: jadi | oleh karena itu |
-    maka | dengan demikian; in total: total | jumlahnya | seluruhnya; leaving: tersisa | sisanya |
-    tinggal; ruling out: menyingkirkan | mengeliminasi; instead of: dan bukan | bukannya | daripada;
-    because: karena | sebab; answer: jawaban; option: opsi | pilihan; choose: saya memilih | saya pilih;
-    is: adalah | ialah | yaitu; maybe: mungkin; about: sekitar | kira-kira | kurang lebih | hampir; more
-    than: lebih dari | kurang dari; at least: minimal | paling sedikit | setidaknya | paling banyak |
-    maksimal | sedikitnya; between: antara; to: sampai | hingga; confidence: keyakinan | tingkat
-    keyakinan | kepercayaan; left: kiri; right: kanan; front: depan; behind: belakang; above: atas;
-    below: bawah; is not correct: tidak benar | tidak tepat; and half: setengah
+    | tidak mungkin | sulit | belum tentu | tergantung | tidak jelas | tidak diketahui | tidak pasti; not
+    sure: tidak yakin | kurang yakin | ragu; no image provided: tidak ada gambar | gambar tidak | tanpa
+    gambar; error:: kesalahan | galat | coba lagi; partly: sebagian | setengah benar | tidak sepenuhnya;
+    true: benar; correct: tepat; false: salah; wrong: keliru; not: bukan; there are no: tidak ada | tak
+    ada; there are: ada; nor: maupun; but: melainkan | tetapi | tapi | namun; or: atau; and: dan; so:
+    jadi | oleh karena itu | maka | dengan demikian; in total: total | jumlahnya | seluruhnya; leaving:
+    tersisa | sisanya | tinggal; ruling out: menyingkirkan | mengeliminasi; instead of: dan bukan |
+    bukannya | daripada; because: karena | sebab; answer: jawaban; option: opsi | pilihan; choose: saya
+    memilih | saya pilih; is: adalah | ialah | yaitu; maybe: mungkin; about: sekitar | kira-kira | kurang
+    lebih | hampir; more than: lebih dari | kurang dari; at least: minimal | paling sedikit | setidaknya
+    | paling banyak | maksimal | sedikitnya; between: antara; to: sampai | hingga; confidence: keyakinan
+    | tingkat keyakinan | kepercayaan; left: kiri; right: kanan; front: depan; behind: belakang; above:
+    atas; below: bawah; is not correct: tidak benar | tidak tepat; and half: setengah
     """,
     units="nol satu dua tiga empat lima enam tujuh delapan sembilan sepuluh sebelas",
     others="""
@@ -270,21 +271,22 @@ RUSSIAN = Language(
     | недостаточно | не удалось | не удаётся; not sure: не уверен | не уверена | сомневаюсь; no image
     provided: не вижу изображени~ | нет изображения | изображение не | без изображения | не вижу картинк~
     | не вижу фото; error:: ошибка | слишком много запросов | сервис недоступен | повторите; partly:
-    частично | отчасти | наполовину; true: верно | правда | истинно | истина | верным | верна | да верно;
-    correct: правильно | правильный | правильная | правильны | верный; false: неверно | ложь | ложно |
-    неправда | неверна | ложна; wrong: неправильно | неправильный | неверный | не подходит | не подходят
-    | исключены | исключается | отпадает | отпадают; not: не | это не; there are no: нет никаких | не
-    видно | отсутствуют | ни одного | ни одной; none: нисколько; neither: ни; but: а | но; or: или |
-    либо; and: и; so: следовательно | поэтому | значит | таким образом | итак; in total: всего | итого |
-    в сумме; leaving: остаётся | остается; ruling out: исключаю | исключаем | исключив | отбрасываем;
-    instead of: а не | вместо; because: потому что | так как | поскольку; answer: ответ; final:
-    окончательный | итоговый | финальный; option: вариант | опция | буква; choose: выбираю | выбрал |
-    выбрала | я бы выбрал; maybe: возможно | наверное | вероятно | скорее всего | думаю; about: около |
-    примерно | приблизительно | почти; more than: больше | более | меньше | менее | больше чем | свыше;
-    at least: не менее | как минимум | минимум | не более | максимум | по крайней мере | не больше | не
-    меньше | хотя бы; between: от | между; to: до; confidence: уверенность; left: слева | влево | левее |
-    левая | левый; right: справа | вправо | правее | правая | правый; front: спереди | впереди | перед;
-    behind: сзади | позади; above: сверху | выше; below: снизу | ниже; and half: с половиной
+    частично | отчасти | наполовину | не совсем | не вполне; true: верно | правда | истинно | истина |
+    верным | верна | да верно; correct: правильно | правильный | правильная | правильны | верный; false:
+    неверно | ложь | ложно | неправда | неверна | ложна; wrong: неправильно | неправильный | неверный |
+    не подходит | не подходят | исключены | исключается | отпадает | отпадают; not: не | это не; there
+    are no: нет никаких | не видно | отсутствуют | ни одного | ни одной; none: нисколько; neither: ни;
+    but: а | но; or: или | либо; and: и; so: следовательно | поэтому | значит | таким образом | итак; in
+    total: всего | итого | в сумме; leaving: остаётся | остается; ruling out: исключаю | исключаем |
+    исключив | отбрасываем; instead of: а не | вместо; because: потому что | так как | поскольку; answer:
+    ответ; final: окончательный | итоговый | финальный; option: вариант | опция | буква; choose: выбираю
+    | выбрал | выбрала | я бы выбрал; maybe: возможно | наверное | вероятно | скорее всего | думаю;
+    about: около | примерно | приблизительно | почти; more than: больше | более | меньше | менее | больше
+    чем | свыше; at least: не менее | как минимум | минимум | не более | максимум | по крайней мере | не
+    больше | не меньше | хотя бы; between: от | между; to: до; confidence: уверенность; left: слева |
+    влево | левее | левая | левый; right: справа | вправо | правее | правая | правый; front: спереди |
+    впереди | перед; behind: сзади | позади; above: сверху | выше; below: снизу | ниже; and half: с
+    половиной
     """,
     units="""
     ноль/нуль один/одна/одно два/две/двух три/трёх/трех четыре/четырёх/четырех пять/пяти шесть/шести
@@ -309,11 +311,10 @@ HINDI = Language(
     सत्य नहीं है; there are no: कोई _ नहीं है | कोई _ नहीं हैं | कोई भी _ नहीं | कोई नहीं | एक भी _ नहीं;
     or: या | अथवा; and: और; but: बल्कि | लेकिन; neither: न | न तो; so: इसलिए | अतः; in total: कुल | कुल
     मिलाकर; because: क्योंकि; answer: उत्तर | जवाब; final: अंतिम; option: विकल्प; maybe: शायद | संभवतः;
-    about: लगभग | करीब | तकरीबन; more than: से अधिक | से ज्यादा | से ज़्यादा | से कम; at least: कम से कम |
-    अधिक से अधिक | ज्यादा से ज्यादा | न्यूनतम | अधिकतम; between: के बीच; to: से; confidence: विश्वास |
-    आत्मविश्वास; left: बाईं | बाएँ | बाएं | बायीं | बायाँ; right: दाईं | दाएँ | दाएं | दायीं | दाहिनी |
-    दाहिने; front: सामने | आगे; behind: पीछे; above: ऊपर; below: नीचे; is correct: सही | ठीक | सही है |
-    सही हैं
+    about: लगभग | करीब | तकरीबन; at least: कम से कम | अधिक से अधिक | ज्यादा से ज्यादा | न्यूनतम | अधिकतम;
+    between: के बीच; to: से; confidence: विश्वास | आत्मविश्वास; left: बाईं | बाएँ | बाएं | बायीं | बायाँ;
+    right: दाईं | दाएँ | दाएं | दायीं | दाहिनी | दाहिने; front: सामने | आगे; behind: पीछे; above: ऊपर;
+    below: नीचे; is correct: सही | ठीक | सही है | सही हैं; or more: से अधिक | से ज्यादा | से ज़्यादा | से कम
     """,
     units="""
     शून्य एक दो तीन चार पाँच/पांच छह/छः/छ सात आठ नौ दस ग्यारह बारह तेरह चौदह पंद्रह/पन्द्रह सोलह सत्रह अठारह
@@ -358,16 +359,16 @@ ARABIC = Language(
     | غير معروف | يعتمد | لم أتمكن | غير ممكن | مستحيل | لا أعلم; not sure: لست متأكد~ | غير متأكد~; no
     image provided: لا توجد صورة | لا أرى الصورة | لا أرى صورة | بدون صورة | لم يتم إرفاق | لا يوجد صورة;
     error:: خطأ: | خطأ في | انتهت المهلة; partly: جزئيًا | جزئيا | إلى حد ما; true: صحيح | صحيحة | صحيحًا |
-    صحيحا | حقيقي; correct: الصحيحة | الصحيح | صواب; false: خطأ | خاطئ | خاطئة | غير صحيح | غير صحيحة |
-    كاذبة | باطل | غلط; not: ليس | ليست | ليسا; and no: ولا; there are no: لا توجد | لا يوجد | ليس هناك |
-    لا يوجد أي | لا توجد أي; there are: هناك | يوجد | توجد; or: أو | أم; and: و; but: بل | لكن | ولكن;
-    so: إذن | لذلك | إذًا | وبالتالي | لذا; in total: المجموع | في المجموع | الإجمالي | أي; because: لأن |
-    لأنه; answer: الجواب | الإجابة | جواب | إجابة; final: النهائي | النهائية; option: الخيار | خيار |
-    الحرف; choose: أختار | اخترت; is: هو | هي; maybe: ربما | على الأرجح; could be: قد يكون | يمكن أن
-    يكون; about: حوالي | تقريبا | تقريبًا | نحو; more than: أكثر من | أقل من; at least: على الأقل | ما لا
-    يقل عن | كحد أدنى | لا يزيد عن | كحد أقصى | على الأكثر; between: بين; to: إلى; confidence: الثقة |
-    ثقة; left: اليسار | يسار | يسارًا; right: اليمين | يمين | يمينًا; front: أمام | الأمام; behind: خلف |
-    وراء; above: فوق | أعلى; below: تحت | أسفل; and half: ونصف | و نصف
+    صحيحا | حقيقي; correct: الصحيحة | الصحيح | صواب | صح; false: خطأ | خاطئ | خاطئة | غير صحيح | غير
+    صحيحة | كاذبة | باطل | غلط; not: ليس | ليست | ليسا; and no: ولا; there are no: لا توجد | لا يوجد |
+    ليس هناك | لا يوجد أي | لا توجد أي; there are: هناك | يوجد | توجد; or: أو | أم; and: و; but: بل | لكن
+    | ولكن; so: إذن | لذلك | إذًا | وبالتالي | لذا; in total: المجموع | في المجموع | الإجمالي | أي;
+    because: لأن | لأنه; answer: الجواب | الإجابة | جواب | إجابة; final: النهائي | النهائية; option:
+    الخيار | خيار | الحرف; choose: أختار | اخترت; is: هو | هي; maybe: ربما | على الأرجح; could be: قد
+    يكون | يمكن أن يكون; about: حوالي | تقريبا | تقريبًا | نحو; more than: أكثر من | أقل من; at least: على
+    الأقل | ما لا يقل عن | كحد أدنى | لا يزيد عن | كحد أقصى | على الأكثر; between: بين; to: إلى;
+    confidence: الثقة | ثقة; left: اليسار | يسار | يسارًا; right: اليمين | يمين | يمينًا; front: أمام |
+    الأمام; behind: خلف | وراء; above: فوق | أعلى; below: تحت | أسفل; and half: ونصف | و نصف
     """,
     units="""
     صفر واحد/واحدة اثنان/اثنين/اثنتان/اثنتين/إثنان ثلاثة/ثلاث أربعة/أربع خمسة/خمس ستة/ست سبعة/سبع
@@ -390,13 +391,13 @@ URDU = Language(
     یقین نہیں | پکا نہیں; no image provided: کوئی تصویر نہیں | تصویر نہیں | تصویر موجود نہیں | تصویر
     دستیاب نہیں; error:: خرابی | غلطی; partly: جزوی طور پر | جزوی; true: سچ; false: غلط | جھوٹ; is not
     correct: درست نہیں | صحیح نہیں | سچ نہیں | ٹھیک نہیں | درست نہیں ہے | صحیح نہیں ہے | سچ نہیں ہے;
-    there are no: کوئی _ نہیں ہے | کوئی _ نہیں ہیں | کوئی بھی _ نہیں | کوئی نہیں | ایک بھی _ نہیں; or:
-    یا; and: اور; is not but: نہیں بلکہ; but: بلکہ | لیکن; neither: نہ; so: لہٰذا | لہذا | اس لیے; in
-    total: کل | مجموعی طور پر; because: کیونکہ; answer: جواب; final: حتمی; option: آپشن | انتخاب; maybe:
-    شاید; about: تقریباً | تقریبا | لگ بھگ; more than: سے زیادہ | سے کم; at least: کم از کم | زیادہ سے
-    زیادہ; between: کے درمیان; to: سے; confidence: اعتماد; left: بائیں | بائیں طرف; right: دائیں | دائیں
-    طرف; front: سامنے; behind: پیچھے; above: اوپر; below: نیچے; is correct: درست | صحیح | ٹھیک | درست ہے
-    | صحیح ہے
+    there are no: کوئی _ نہیں ہے | کوئی _ نہیں ہیں | کوئی بھی _ نہیں | کوئی نہیں | ایک بھی _ نہیں | کوئی
+    _ نہیں; or: یا; and: اور; is not but: نہیں بلکہ; but: بلکہ | لیکن; neither: نہ; so: لہٰذا | لہذا | اس
+    لیے; in total: کل | مجموعی طور پر; because: کیونکہ; answer: جواب; final: حتمی; option: آپشن | انتخاب;
+    maybe: شاید; about: تقریباً | تقریبا | لگ بھگ; at least: کم از کم | زیادہ سے زیادہ; between: کے
+    درمیان; to: سے; confidence: اعتماد; left: بائیں | بائیں طرف; right: دائیں | دائیں طرف; front: سامنے;
+    behind: پیچھے; above: اوپر; below: نیچے; is correct: درست | صحیح | ٹھیک | درست ہے | صحیح ہے; or more:
+    سے زیادہ | سے کم
     """,
     units="""
     صفر ایک دو تین چار پانچ چھ/چھہ سات آٹھ نو دس گیارہ بارہ تیرہ چودہ پندرہ سولہ سترہ اٹھارہ انیس
@@ -408,26 +409,27 @@ URDU = Language(
 )
 CHINESE = Language(
     phrases="""
-    yes: 是的 | 没错 | 是啊 | 当然是 | 当然 | 对啊; no: 否 | 不是的 | 错了 | 并非如此 | 当然不是 | 不，;
-    no doubt: 毫无疑问 | 无疑; please upload: 请上传 | 请提供 | 请发送 | 请把图片 | 请分享 |
-    需要更多信息; cannot determine: 无法 | 不能确定 | 不知道 | 难以判断 | 看不清 | 不清楚 | 很难说 |
-    取决于 | 不能判断 | 难以确定 | 不可能确定 | 信息不足 | 不好说 | 看不到; not sure: 不确定 | 不太确定 |
-    没有把握 | 不敢肯定; no image provided: 没有图片 | 没有看到图片 | 看不到图片 | 没有提供图片 |
-    未提供图片 | 没有图像 | 没有收到图片 | 图片未 | 无图片; error:: 请求超时 | 网络错误 | 服务器错误 |
-    请求过多 | 请稍后再试 | 错误代码 | 错误：; partly: 部分 | 不完全 | 不全 | 半对半错 | 基本; true: 真的
-    | 属实 | 为真 | 真 | 相符 | 一致 | 成立 | 符合; is false: 错误 | 不正确 | 为假 | 假的 | 不属实 | 不符
-    | 不一致 | 不成立 | 不准确 | 是错误的 | 错误的 | 不正确的 | 是不正确的; are wrong: 都不对 | 都不是 |
-    都错 | 都不正确 | 均不对 | 均不正确 | 均不是 | 不对 | 都可以排除 | 可以排除 | 被排除 | 均可排除; not:
-    并非 | 不选 | 不是 | 并不是; instead of: 而不是 | 而非; but: 而是 | 但是 | 不过 | 但; whether: 是否;
-    there are no: 没有 | 也没有; neither: 既不是; nor: 也不是; or: 或者 | 或是 | 还是 | 或; and: 和 | 与
-    | 及 | 以及; so: 因此 | 所以 | 故 | 综上 | 于是; in total: 总共有 | 总共 | 一共有 | 一共 | 共有 | 共
-    | 总数 | 合计 | 共计; of which: 其中; leaving: 只剩下 | 只剩 | 剩下; ruling out: 排除 | 排除了;
-    because: 因为 | 由于; answer: 答案 | 回答; final: 最终 | 最后; option: 选项; choose: 选 | 故选 | 选择
-    | 应选 | 我选; is: 是 | 为 | 应为 | 应该是 | 应是; maybe: 可能 | 大概是 | 也许; about: 大约 | 约 |
-    左右 | 大概 | 差不多; more than: 超过 | 多于 | 大于 | 少于 | 小于 | 不到; at least: 至少 | 至多 |
-    最多 | 不少于 | 不超过 | 最少; or more: 以上 | 以下 | 多个; between: 介于; to: 到 | 至; confidence:
-    置信度 | 信心; left: 左边 | 左侧 | 左; right: 右边 | 右侧 | 右; front: 前面 | 前方; behind: 后面 |
-    后方; above: 上面 | 上方; below: 下面 | 下方; is correct: 正确 | 正确的 | 是正确的 | 是对的 | 对的
+    yes: 是的 | 没错 | 是啊 | 当然是 | 当然 | 对啊 | 是肯定的 | 肯定的; no: 否 | 不是的 | 错了 | 并非如此
+    | 当然不是 | 不， | 是否定的 | 否定的; no doubt: 毫无疑问 | 无疑; please upload: 请上传 | 请提供 |
+    请发送 | 请把图片 | 请分享 | 需要更多信息; cannot determine: 无法 | 不能确定 | 不知道 | 难以判断 |
+    看不清 | 不清楚 | 很难说 | 取决于 | 不能判断 | 难以确定 | 不可能确定 | 信息不足 | 不好说 | 看不到;
+    not sure: 不确定 | 不太确定 | 没有把握 | 不敢肯定; no image provided: 没有图片 | 没有看到图片 |
+    看不到图片 | 没有提供图片 | 未提供图片 | 没有图像 | 没有收到图片 | 图片未 | 无图片; error:: 请求超时
+    | 网络错误 | 服务器错误 | 请求过多 | 请稍后再试 | 错误代码 | 错误：; partly: 部分 | 不全 | 半对半错 |
+    基本 | 不太 | 不完全; true: 真的 | 属实 | 为真 | 真 | 相符 | 一致 | 成立 | 符合; is false: 错误 |
+    不正确 | 为假 | 假的 | 不属实 | 不符 | 不一致 | 不成立 | 不准确 | 是错误的 | 错误的 | 不正确的 |
+    是不正确的; are wrong: 都不对 | 都不是 | 都错 | 都不正确 | 均不对 | 均不正确 | 均不是 | 不对 |
+    都可以排除 | 可以排除 | 被排除 | 均可排除; not: 并非 | 不选 | 不是 | 并不是; instead of: 而不是 |
+    而非; but: 而是 | 但是 | 不过 | 但; whether: 是否; there are no: 没有 | 也没有; neither: 既不是; nor:
+    也不是; or: 或者 | 或是 | 还是 | 或; and: 和 | 与 | 及 | 以及; so: 因此 | 所以 | 故 | 综上 | 于是; in
+    total: 总共有 | 总共 | 一共有 | 一共 | 共有 | 共 | 总数 | 合计 | 共计; of which: 其中; leaving:
+    只剩下 | 只剩 | 剩下; ruling out: 排除 | 排除了; because: 因为 | 由于; answer: 答案 | 回答; final:
+    最终 | 最后; option: 选项; choose: 选 | 故选 | 选择 | 应选 | 我选; is: 是 | 为 | 应为 | 应该是 |
+    应是; maybe: 可能 | 大概是 | 也许; about: 大约 | 约 | 左右 | 大概 | 差不多; more than: 超过 | 多于 |
+    大于 | 少于 | 小于 | 不到; at least: 至少 | 至多 | 最多 | 不少于 | 不超过 | 最少; or more: 以上 |
+    以下 | 多个; between: 介于; to: 到 | 至; confidence: 置信度 | 信心; left: 左边 | 左侧 | 左; right:
+    右边 | 右侧 | 右; front: 前面 | 前方; behind: 后面 | 后方; above: 上面 | 上方; below: 下面 | 下方; is
+    correct: 正确 | 正确的 | 是正确的 | 是对的 | 对的
     """,
 )
 JAPANESE = Language(
@@ -438,17 +440,17 @@ JAPANESE = Language(
     見えません | 答えられません | 不明 | 難しい | できません | 場合による | 特定できません; not sure:
     確信がありません | 自信がありません | 確かではありません; no image provided: 画像が見えません |
     画像がありません | 画像がない | 画像が提供されて | 画像が見えない; error:: エラー | タイムアウト;
-    partly: 部分的に | 一部 | 半分; true: 本当です | 真です | 真; is false: 誤りです | 間違いです |
-    正しくありません | 正しくない | 間違っています | 偽 | 偽です | 誤り | 一致しません; whether:
-    かどうか; maybe: かもしれません | かもしれない | おそらく; is not ,: ではなく | ではありません |
-    じゃなく | ではない; are wrong: は除外 | を除外; there are no: はありません | はいません |
-    がありません | はない | もありません | がいません; or: か | または | もしくは; and: と | や; so:
-    したがって | よって | だから | なので; in total: 合計 | 全部で | 合わせて; leaving: 残るのは |
-    残りは; ruling out: 消去法により; answer: 答え | 正解 | 回答 | 最終的な答え; option: 選択肢; choose:
-    選びます; is: は | が; about: 約 | およそ | だいたい | くらい; or more: 以上 | 以下 | 未満 | より多い
-    | を超え | より少ない; at least: 少なくとも | 最大 | 最低; to: から; confidence: 信頼度 | 確信度 |
-    自信; left: 左側 | 左; right: 右側 | 右; front: 前 | 手前; behind: 後ろ | 奥; above: 上; below: 下;
-    is correct: 正しい | 正しいです | 正解です
+    partly: 部分的に | 一部 | 半分 | 完全には; true: 本当です | 真です | 真; is false: 誤りです |
+    間違いです | 正しくありません | 正しくない | 間違っています | 偽 | 偽です | 誤り | 一致しません;
+    whether: かどうか; maybe: かもしれません | かもしれない | おそらく; is not ,: ではなく |
+    ではありません | じゃなく | ではない; are wrong: は除外 | を除外; there are no: はありません |
+    はいません | がありません | はない | もありません | がいません; or: か | または | もしくは; and: と |
+    や; so: したがって | よって | だから | なので; in total: 合計 | 全部で | 合わせて; leaving: 残るのは
+    | 残りは; ruling out: 消去法により; answer: 答え | 正解 | 回答 | 最終的な答え; option: 選択肢;
+    choose: 選びます; is: は | が; about: 約 | およそ | だいたい | くらい; or more: 以上 | 以下 | 未満 |
+    より多い | を超え | より少ない; at least: 少なくとも | 最大 | 最低; to: から; confidence: 信頼度 |
+    確信度 | 自信; left: 左側 | 左; right: 右側 | 右; front: 前 | 手前; behind: 後ろ | 奥; above: 上;
+    below: 下; is correct: 正しい | 正しいです | 正解です
     """,
     others="""
     1 ひとつ/一つ 2 ふたつ/二つ 3 みっつ/三つ 4 よっつ/四つ 5 いつつ/五つ 6 むっつ/六つ 7 ななつ/七つ 8

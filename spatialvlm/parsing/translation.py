@@ -106,16 +106,16 @@ def _rules(language: Language) -> _Rules:
                 stem = "ein" if name == "eins" else name
                 values |= {f"{stem}und{ten}": value + values[ten] for ten in tens}
     ones = [word for word in language.one.split("/") if word]
-    for word in ones:
-        values.pop(word, None)
+    one_values = {word: values.pop(word) for word in ones if word in values}
     numbers = None
     if values:
         part = _alternatives(list(values), apart=False)
-        join = rf"(?:[\s-]{{1,3}}(?:(?:{'|'.join(language.joins.split()) or '(?!)'})[\s-]{{0,3}})?)"
+        further = _alternatives([*values, *ones], apart=False)
+        join = rf"(?:[\s-]{{1,3}}(?:(?:{'|'.join([*language.joins.split(), 'and'])})[\s-]{{0,3}})?)"
         ending = "(?:टी|টি|টা)?" if language is BENGALI else ""
         prefix = "و?" if language is ARABIC else ""
         sides = (rf"(?<![{_INSIDE}]){prefix}", rf"{ending}(?![{_INSIDE}])") if apart else ("", "")
-        numbers = re.compile(rf"{sides[0]}({part}(?:{join}{prefix}{part})*){sides[1]}", re.I)
+        numbers = re.compile(rf"{sides[0]}({part}(?:{join}{prefix}{further})*){sides[1]}", re.I)
     one = None
     if ones:
         any_one = rf"(?:{'|'.join(ones)})"
@@ -127,7 +127,7 @@ def _rules(language: Language) -> _Rules:
     tokens = {token for word in english for token in _WORD.findall(word)} | set(values) | set(ones)
     known = frozenset(token.lower() for token in tokens) | frozenset(language.frequent.split())
     pattern = re.compile(_alternatives(list(english), apart), re.I)
-    return _Rules(pattern, english, numbers, values, known, one)
+    return _Rules(pattern, english, numbers, values | one_values, known, one)
 
 
 # ---- translation
@@ -156,7 +156,9 @@ def in_english(text: str) -> str:
         text = re.sub(r"(?<!\w)و(?=\s?[A-Z]\b)", " and ", text)
         text = re.sub(r"(?<!\w)[وفبل]?ال(?=\w{2})", "", text)
     if re.search(f"[{_CYRILLIC}]", text):
-        text = re.sub(r"\bнет(?=\s+\w)|(?<=\w )нет(?=\W*$)", "there are no", text, flags=re.I | re.M)
+        text = re.sub(
+            r"\bнет(?=\s+\w)|(?<=\w )(?<!или )(?<!и )нет(?=\W*$)", "there are no", text, flags=re.I | re.M
+        )
         text = _translated(text, RUSSIAN)
     return _latin(text)
 
@@ -185,8 +187,9 @@ def _latin(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text; a capital by itself is a choice."""
-    return [word.lower() for word in _WORD.findall(text) if len(word) > 1 or not ("A" <= word <= "Z")]
+    """The words of a text, those with hyphens in parts too; a capital by itself is a choice."""
+    words = [word.lower() for word in _WORD.findall(text) if len(word) > 1 or not ("A" <= word <= "Z")]
+    return [part for word in words for part in ({word, *word.split("-")} if "-" in word else (word,))]
 
 
 def _initial_words(text: str) -> str:
@@ -202,6 +205,8 @@ def _all_words() -> frozenset[str]:
 def _language_of(words: tuple[str, ...], least: int) -> str | None:
     english = sum(word in ENGLISH for word in words)
     counts = {name: sum(word in _rules(language).words for word in words) for name, language in LATIN.items()}
+    if len(words) == 1 and not english:  # "Ya." is a yes in one language and a part of phrases in others
+        counts = {name: count + (words[0] in _rules(LATIN[name]).english) for name, count in counts.items()}
     name = max(counts, key=counts.get)
     if not any(len(word) > 1 and word in _rules(LATIN[name]).words for word in words):
         return None
@@ -257,7 +262,8 @@ def _in_digits(words: str, values: dict[str, float]) -> str:
         if groups and value in (100, 1000) and 1 < last < value:
             groups[-1] = last * value
         elif groups and (
-            (last % 10 == 0 and 20 <= last < 100 and value < (20 if last in (60, 80) else 10))
+            (last < 10 and 20 <= value < 100 and value % 10 == 0 and "و" in words)
+            or (last % 10 == 0 and 20 <= last < 100 and value < (20 if last in (60, 80) else 10))
             or (last % 100 == 0 and last >= 100 and value < 100)
             or (last % 1000 == 0 and last >= 1000 and value < 1000)
         ):
@@ -278,7 +284,7 @@ _COUNTERS = (
 _SIGNS = "".join((*_DIGITS, *_PLACES))
 _NUMERAL = re.compile(
     rf"(?<![第几數数同另每唯{_SIGNS}])(?P<whole>[{_SIGNS}]{{1,12}})(?:点(?P<decimals>[{_SIGNS}]{{1,9}}))?"
-    rf"(?=半?[{_COUNTERS}\s]|[,.;:!?。，、；：！？）)]|$)(?!张图|枚の画)",
+    rf"(?=半?[{_COUNTERS}\s到至~〜-]|[,.;:!?。，、；：！？）)]|$)(?!张图|枚の画)",
     re.M,
 )
 _ORDINAL = re.compile(rf"第\s?[\d{_SIGNS}]{{1,9}}|[\d{_SIGNS}]{{1,9}}\s?(?:番目|つ目|人目)")
