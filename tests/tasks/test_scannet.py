@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 
 import alphashape
 import numpy as np
@@ -40,9 +41,20 @@ def test_scans_give_the_rooms_own_questions_and_answers(tmp_path):
     assert same > 60
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return scans.write(tmp_path_factory.mktemp("made") / "scene0000_00", scans.room(0), density=100)
+
+
+@pytest.fixture(scope="module")
+def read_once(made):
+    return scannet.read(made)
+
+
 @pytest.fixture
-def scan(tmp_path):
-    return scans.write(tmp_path / "scene0000_00", scans.room(0), density=100)
+def scan(made, tmp_path):
+    """A copy, which the test may change."""
+    return shutil.copytree(made, tmp_path / made.name)
 
 
 def file(scan, end: str):
@@ -98,22 +110,20 @@ def reversed_again(content):
         again(1, label=" FLOOR"),  # a wall or a floor is no thing, whatever else its segments are
     ],
 )
-def test_an_object_that_is_listed_twice_is_one(scan, change):
-    once = scannet.read(scan)
+def test_an_object_that_is_listed_twice_is_one(scan, read_once, change):
     before = json.loads(file(scan, scannet.OBJECTS).read_text())
     changed(file(scan, scannet.OBJECTS), change)
     assert len(json.loads(file(scan, scannet.OBJECTS).read_text())["segGroups"]) > len(before["segGroups"])
-    assert scannet.read(scan) == once
+    assert scannet.read(scan) == read_once
 
 
 @pytest.mark.parametrize("id", [1, 99])
-def test_another_object_of_the_same_label_stays(scan, id):
+def test_another_object_of_the_same_label_stays(scan, read_once, id):
     """By its segments alone: its id may be another's."""
     first, second = (thing.label for thing in scans.room(0).things[:2])
-    before = scannet.read(scan)
     changed(file(scan, scannet.OBJECTS), group(2, label=first, objectId=id))
     after = scannet.read(scan)
-    assert after.object_counts[first] == before.object_counts[first] + (first != second)
+    assert after.object_counts[first] == read_once.object_counts[first] + (first != second)
     assert len(set(after.objects[first])) == after.object_counts[first]
 
 
@@ -244,12 +254,11 @@ def as_mesh(order: str = "<", text: bool = False, columns=None, faces=None):
         (scannet.MESH, as_mesh(faces=[np.arange(3), np.arange(4)])),
     ],
 )
-def test_a_scan_written_otherwise_is_the_same(scan, end, change):
-    expected = scannet.read(scan)
+def test_a_scan_written_otherwise_is_the_same(scan, read_once, end, change):
     change(file(scan, end))
     found = scannet.read(scan)
-    assert (found.object_counts, found.objects) == (expected.object_counts, expected.objects)
-    assert found.room_size == approx(expected.room_size)
+    assert (found.object_counts, found.objects) == (read_once.object_counts, read_once.objects)
+    assert found.room_size == approx(read_once.room_size)
 
 
 LABELS = "id\traw_category\tcategory\tcount\n1\twall\twall\t9\n2\ttrashcan\ttrash can\t3\n"
