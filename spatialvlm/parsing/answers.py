@@ -116,7 +116,7 @@ _CLAIM = re.compile(
     r"|(?:\A\W*|\b(?:is|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
     rf"(?:(?P<correct>correct|accurate)|(?P<wrong>incorrect|inaccurate|wrong|untrue|mistaken"
     rf"|invalid))\b{_PUNCTUATED}"
-    rf"|\b(?:that's|that is|is|was)\s+(?P<right>right)\b(?=\W*(?:\Z|[.!;\n]))"
+    rf"|\b(?:that's|that is|is|was)\s+(?:not\s+)?(?P<right>right)\b(?=\W*(?:\Z|[.!;\n]))"
     r"|\b(?P<match>match(?:es)?|agrees? with|consistent with|corresponds? (?:to|with)|supported by"
     r"|the case|fits?|supports?|reflects?|holds)\b"
     r"(?=\W*\Z|[.,;]|\s+(?:the|this|what|with|its?|my)\b)"

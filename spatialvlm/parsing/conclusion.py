@@ -63,7 +63,8 @@ _ASIDE_LINE = re.compile(
     r"|cached|stop(?:ped)?|stream\w*|eval\w*|quality"
     r"|completeness)"
     r"(?:\s+(?:level|score|used|taken|count|reason|rate|id|generated|estimate|interval|total|checkpoint"
-    r"|shards?|time|cost|usage))*(?:\s+(?:in|for|of)\s+[^\n:=]{1,40})?\s*(?:\([^()\n]{0,40}\)\s*)?(?:[:=]"
+    r"|shards?|time|cost|usage))*(?:\s+(?:in|for"
+    r"|of)\s+[^\n:=]{1,40})?[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?(?:[:=]"
     r"|\d|is\b)"
     r"(?:[^\n;|.!?]|[.!?](?!\s+[A-Z]))*",
     re.I | re.M,
@@ -95,7 +96,8 @@ _INSTRUCTION = re.compile(  # and what a text is about to do: "Let me look at ea
     r"|either)){0,2}\s+"
     r"[\"']?(?:yes\b.{1,5}\bno|true\b.{1,5}\bfalse|letter|number|integer|word"
     r"|option'?s? letter)\b[^.:\n]{0,80}[.:]?"
-    r"|\b(?:let me|let's|let us|(?:i|we) (?:will|'ll|need to|have to|must|should)|i'll|i'm going to"
+    r"|(?:^|(?<=[.!?]\s))(?:even though|although|though|while|whereas)\s[^,.\n]{1,120},|\b(?:let me|let's"
+    r"|let us|(?:i|we) (?:will|'ll|need to|have to|must|should)|i'll|i'm going to"
     r"|i am going to|if (?:i|we|there|you) "
     r"(?:had|were|could|saw)(?! to))\s+(?:(?:now|first|then|also|just|carefully|start by)\s+){0,3}(?:start"
     r"|begin|look|check|consider|examine"
@@ -137,18 +139,22 @@ _CORRECTION = re.compile(_CORRECTED, re.I)
 _CONCLUDED = re.compile(
     r"(?<!\bor )\bso\b|\b(?:therefore|thus|hence|finally|overall|consequently|altogether|in conclusion"
     r"|in total"
-    r"|total (?:of|is)|making|makes|giving|leaves|leaving|i (?:think|believe|guess|say|estimate)"
-    r"|(?:i'd|i'll|i would|i will) (?!not\b)\w+|(?<!not )(?<!n't )(?:choose|pick|select|go with"
+    r"|total (?:of|is)|making|makes|giving|gives|yields|yielding|equals|comes to|leaves|leaving|i (?:think"
+    r"|believe|guess|say|estimate)"
+    r"|(?:i'd|i'll|i would|i will) (?!not\b|rule\b|exclude|eliminat|reject)\w+|(?<!not )(?<!n't )(?:choose"
+    r"|pick|select|go with"
     r"|going with))\b|\b(?:most|more) likely\b|\b(?:total|sum):|(?<![<>≤≥!])(?<!\by )(?<!\by)=>?"
     r"|≈(?=\s?\d)|,\s*(?:probably|most likely|likely)\b"
     rf"|{_CORRECTED}",
     re.I,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(])|\n")
-_EXPLANATION = re.compile(r"\b(?:because|since)\b", re.I)
+_EXPLANATION = re.compile(r"\b(?:because|since|though|although|while|whereas)\b", re.I)
 _BARE_OPENING = re.compile(  # a short first line, set off from an explanation
     r"\A([^\n:]+)\n(?:\s*\n|\W*(?:explanation|reason(?:ing)?|rationale|justification|note)\b)", re.I
 )
+_BARE_FIRST_LINE = re.compile(r"\A(\W{0,4}(?:[A-Z]|\d{1,6}(?:\.\d{1,6})?|yes|no)\W{0,4})\n", re.I)
+_BARE_LINE = re.compile(r"^\W*(?:\w+\W*|\w\W.*)$", re.M)  # or one of a list, "B. chair"
 _OPENING_SENTENCE = re.compile(  # "6. There are four here and two there", but not the first entry of a list
     r"\A\W*([A-Za-z]+|[\d.,]*\d|it(?:'s| is) (?:the )?\w+(?: \w+)?)[.!]\s+(?=[A-Z]\S*(?:\s+[^\s.)]+){3})"
     r"(?!.*[\s(]\w{1,2}[.)]\s)",
@@ -273,13 +279,19 @@ def _announced(text: str) -> Iterator[str]:
     ):
         yield text[taken_back[0].end() :]
     for match in announced:
-        yield _sentence(text, match.end())
+        stretch = _sentence(text, match.end())
+        if "=" in stretch:  # "total = 2 + 3 = 5"
+            yield stretch.rpartition("=")[2]
+        yield stretch
     for match in (*_last(_CONFIRMED, text), *_last(_TOTAL, text)):
         yield match[1]
 
 
 def _stretches(text: str, stated: re.Pattern | None) -> Iterator[str]:
     yield from _announced(text)
+    bare = _BARE_FIRST_LINE.match(text)
+    if bare and not _BARE_LINE.search(text, bare.end()) and not _CORRECTION.search(text, bare.end()):
+        yield bare[1]
     if last := _short_last_line(text):
         yield last
     opening = _BARE_OPENING.match(text)
@@ -317,7 +329,7 @@ def _sentence(text: str, start: int) -> str:
 def _short_last_line(text: str) -> str | None:
     """The last of several lines where it has four words at most and is no further entry of a list."""
     lines = [line for line in text.splitlines() if line.strip()]
-    if len(lines) < 2 or len(lines[-1].split()) > 4:
+    if len(lines) < 2 or len(lines[-1].split()) > 6:
         return None
     before = re.split(r"\n\s*\n", text)[:-1]
     set_off = len(lines) > 2 and before and "\n" in before[-1].strip() and text.endswith("\n" + lines[-1])
