@@ -193,10 +193,10 @@ def load(
     options = {"dtype": dtype, "device_map": {"": state.device}}
     if args.load_in_4bit:
         options["quantization_config"] = _four_bits(dtype, state.device)
+    name, merged = _base(name)
+    if merged and args.load_in_4bit:
+        raise UserError(f"--load_in_4bit: the adapter {merged} cannot be merged into 4-bit weights")
     with _explained(name):
-        name, merged = _base(name)
-        if merged and args.load_in_4bit:
-            raise UserError(f"--load_in_4bit: the adapter {merged} cannot be merged into 4-bit weights")
         chats = _model_type(name) in qwen.TYPES
         if chats and args.shard_base:
             raise UserError("--shard_base is for PaliGemma; leave it out, a Qwen runs whole on each device")

@@ -378,6 +378,9 @@ def test_an_adapter_in_the_place_of_a_model_is_checked_too(folder, adapter, tmp_
     fits, _ = loading.load(arguments(model=str(adapter)))
     expected, _ = loading.load(arguments(model=str(folder), adapter=str(adapter)))
     torch.testing.assert_close(logps(fits, batch), logps(expected, batch))
+    name = changed_adapter(adapter, tmp_path, base_model_name_or_path="nobody/no-such-model")
+    with pytest.raises(UserError, match="--model nobody/no-such-model cannot be fetched"):
+        loading.load(arguments(model=name))
     base = str(folder.resolve())
     name = changed_adapter(adapter, tmp_path, renamed("language_model.", ""), base_model_name_or_path=base)
     with pytest.raises(UserError, match=f"--model {re.escape(name)}: 28 of its 28 weights have no place"):
