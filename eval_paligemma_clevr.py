@@ -34,6 +34,13 @@ HUB_ID = "MMInstruction/Clevr_CoGenT_ValB"
 @dataclass
 class Args(evaluate.Args):
     BY_PROFILE: ClassVar = {"data": {"paper": HUB_ID, "embedded": "embedded"}}
+    split: str | None = field(
+        default=None,
+        metadata={
+            "help": "train, val or test; by default val of a folder, test of Super-CLEVR's and of rendered "
+            "scenes, and of rows train, the hub's only one"
+        },
+    )
     form: Literal["official", "free"] = field(
         default="official",
         metadata={"help": "the official questions, or our own short ones over the same scenes"},

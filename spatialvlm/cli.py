@@ -194,7 +194,9 @@ def run(
         parser = TrlParser(args_class, add_help=False)
         parser.error = _refuse  # one line for a flag's bad value too, where argparse prints its whole usage
         try:
-            (args,) = parser.parse_args_and_config(argv)
+            args, *unknown = parser.parse_args_and_config(
+                argv, return_remaining_strings=True, separate_remaining_strings=True
+            )
         except yaml.YAMLError as error:
             where = argv[argv.index("--config") + 1]
             raise UserError(f"--config {where} is not YAML: {' '.join(str(error).split())}") from None
@@ -203,6 +205,9 @@ def run(
             raise UserError(f"--config {where} is not UTF-8; save it as UTF-8") from None
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from None
+        for place, words in zip(("--config names", "these are"), unknown, strict=True):
+            if words:
+                _refuse(f"{place} no flags of this script: {' '.join(words)}")
         result = main(args)
         distributed.leave()
         return result

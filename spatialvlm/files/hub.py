@@ -10,11 +10,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import posixpath
 import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +28,7 @@ from spatialvlm.errors import UserError, first_line
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
 SAME_SPLIT = {"val": "validation", "dev": "validation"}
+LISTING = "the list of its files"
 BLOCK = 2**20  # bytes of a file that are fetched together, at least
 AHEAD = 16  # blocks at most, where a file is read in its order
 SECONDS = 10  # from one line about a long download to the next
@@ -134,29 +137,43 @@ def files(id: str | Path, split: str, config: str | None = None) -> list[HubFile
     place = _folder(id) / at / f"splits-{_plain(config or '')}.json"
     if (splits := _remembered(place)) is None:
         name = without_revision(id)
-        splits = _asked(str(id), "the list of its files", lambda: _splits(name, at, config))
+        splits = _asked(str(id), LISTING, lambda: _splits(name, at, config))
         _remember(place, splits)
     wanted = SAME_SPLIT.get(split, split)
+    every = [path for listed in splits.values() for path, _ in listed]
+    if not any(map(_is_rows, every)):
+        there = f"{every[0]} is none of" if every else "it has none of"
+        raise UserError(f"{id}: {there} {', '.join(SUFFIXES)}; convert it, and give the file")
     found = next((name for name in splits if SAME_SPLIT.get(name, name) == wanted), None)
     if found is None:
         raise UserError(f"{id} has no split {split!r} on the hub, but {', '.join(splits) or 'none'}")
     listed = [HubFile(str(id), at, path, size) for path, size in splits[found]]
-    if others := [file.path for file in listed if Path(file.path).suffix not in SUFFIXES]:
+    if others := [file.path for file in listed if not _is_rows(file.path)]:
         raise UserError(f"{id}: {others[0]} is none of {', '.join(SUFFIXES)}; convert it, and give the file")
     return listed
+
+
+def _is_rows(path: str) -> bool:
+    return Path(path).suffix in SUFFIXES
 
 
 def _splits(name: str, at: str, config: str | None) -> dict[str, list[tuple[str, int]]]:
     """(path, size) of the files of every split, as `datasets` resolves them."""
     import datasets
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
     from huggingface_hub import HfApi, HfFileSystem
+    from huggingface_hub.errors import RevisionNotFoundError
 
     if config is not None and config not in datasets.get_dataset_config_names(name, revision=at):
         config = None
     try:
         listed = datasets.load_dataset_builder(name, config, revision=at).config.data_files or {}
-    except DatasetNotFoundError:
+    except (DataFilesNotFoundError, EmptyDatasetError):
+        return {}
+    except DatasetNotFoundError as error:
+        if isinstance(error.__cause__, RevisionNotFoundError):
+            raise error.__cause__ from None
         HfApi().auth_check(name, repo_type="dataset")  # raises what this error hides
         raise
     system = HfFileSystem()
@@ -167,6 +184,34 @@ def _splits(name: str, at: str, config: str | None) -> dict[str, list[tuple[str,
     found = HfApi().get_paths_info(name, paths, revision=at, repo_type="dataset")
     sizes = {entry.path: entry.size for entry in found}
     return {split: [(path, sizes[path]) for path in each] for split, each in splits.items()}
+
+
+class Folder:
+    """The folder of a hub's data set: `folder / name` is a file's path here, once it is downloaded.
+
+    A name is relative to the data set, or to the folder of its rows.
+    """
+
+    def __init__(self, id: str | Path) -> None:
+        self.id = id
+
+    def __truediv__(self, name: str | Path) -> Path:
+        for place in ("", *sorted({posixpath.dirname(each) for each in self._names if _is_rows(each)})):
+            path = posixpath.normpath(posixpath.join(place, str(name)))
+            if path in self._names:
+                return download(self.id, path)
+        return Path(name)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        from huggingface_hub import HfApi
+
+        name, at = without_revision(self.id), commit(self.id)
+        place = _folder(self.id) / at / "names.json"
+        if (names := _remembered(place)) is None:
+            found = _asked(str(self.id), LISTING, lambda: HfApi().dataset_info(name, revision=at).siblings)
+            _remember(place, names := [each.rfilename for each in found])
+        return frozenset(names)
 
 
 def snapshot(id: str | Path) -> Path | None:
@@ -364,15 +409,20 @@ def _asked(id: str, what: str, ask: Callable[[], T]) -> T:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
+    from huggingface_hub.utils import logging
 
     name, _, revision = id.partition("@")
     begin = f"{name} is no file or folder here, and from the hub"
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # the library writes two lines per try, and we one of how it ended
     try:
         return ask()
     except UserError:
         raise
     except Exception as error:  # the hub's errors have no common ancestor
         cause, said = error, first_line(error)
+    finally:
+        logging.set_verbosity(verbosity)
     log_in = "log in with `hf auth login`"
     if isinstance(cause, GatedRepoError):
         accept = "it is gated: accept its conditions on its page"

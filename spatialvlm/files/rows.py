@@ -115,11 +115,16 @@ def _of_split(files: Sequence[Path], split: str) -> list[Path]:
     return of
 
 
-def beside(path: str | Path) -> Path | None:
-    """The folder that file names in the rows of `path` are relative to; None for a hub id."""
+Folder = Path | hub.Folder
+
+
+def beside(path: str | Path) -> Folder | None:
+    """The folder that file names in the rows of `path` are relative to; None where there is none."""
     if Path(path).is_dir():
         return Path(path)
-    return Path(path).parent if Path(path).is_file() else None
+    if Path(path).is_file():
+        return Path(path).parent
+    return hub.Folder(path) if hub.is_hub_id(path) else None
 
 
 def _from_hub(file: hub.HubFile, name: str) -> Sequence[Row]:
@@ -282,7 +287,7 @@ _YES_NO = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0
 _YES_NO |= {"1.0": True, "0.0": False}
 
 
-def as_image(value: Any, where: str, folder: Path | None = None) -> Image.Image | Path:
+def as_image(value: Any, where: str, folder: Folder | None = None) -> Image.Image | Path:
     """An image as rows hold it, whose header, sides and end are checked (`spatialvlm.images`).
 
     PIL's; a file's bytes, or those in base64, also as a data URL; `{'bytes', 'path'}`; a path (relative to

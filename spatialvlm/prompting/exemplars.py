@@ -118,7 +118,7 @@ def from_file(path: str | Path, shots: int, images: int | None = None) -> tuple[
     return tuple(found)
 
 
-def _from_row(where: str, row: dict[str, Any], folder: Path | None, images: int | None) -> Exemplar:
+def _from_row(where: str, row: dict[str, Any], folder: rows.Folder | None, images: int | None) -> Exemplar:
     value = rows.need(row, "image", where)
     files = value if isinstance(value, list | tuple) else [value]
     opened = tuple(rows.as_image(each, where, folder) for each in files)

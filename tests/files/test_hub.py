@@ -9,12 +9,16 @@ import time
 
 import hub_rows
 import pytest
+import test_cvbench
+import tiny
 import videos
 from pyarrow import parquet
+from test_cvbench import png
 
 from spatialvlm.errors import UserError
 from spatialvlm.files import hub as hubs
 from spatialvlm.files import rows, tables
+from spatialvlm.images import open_image
 from spatialvlm.run_folder import DataSource, fingerprint
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.cvbench import data as cvbench
@@ -142,12 +146,17 @@ def test_ids_are_told_from_places_on_this_machine():
 def test_what_is_not_there_is_named(hub):
     hub.add(SAT, hub_rows.sat())
     hub.add("owner/tables", {"data.csv": "a,b\n1,2\n"})
+    hub.add("owner/nothing", {"README.md": "# Nothing yet"})
+    hub.add("owner/pictures", {"train/a.png": png(0)})
     hub.gated.add("owner/gated")
     hub.add("owner/gated", hub_rows.sat())
     for id, message in {
         "array/SATs": "array/SATs is no file or folder here, .* no such data set, or a private one",
         "owner/gated": "owner/gated .* it is gated: accept its conditions on its page, and log in with `hf",
         "owner/tables": "owner/tables: data.csv is none of .parquet, .jsonl, .json",
+        "owner/nothing": "owner/nothing: it has none of .parquet, .jsonl, .json",
+        "owner/pictures": "owner/pictures: train/a.png is none of .parquet, .jsonl, .json",
+        f"array/SAT@{'a' * 40}": f"array/SAT has no revision '{'a' * 40}' on the hub",
     }.items():
         with pytest.raises(UserError, match=message) as caught:
             sat.load(id)
@@ -155,6 +164,22 @@ def test_what_is_not_there_is_named(hub):
     hub.add(vsibench.HUB_ID, {"test.jsonl": hub_rows.vsibench({"scannet/s": b""})["test.jsonl"]})
     with pytest.raises(UserError, match="has no file scannet.zip on the hub; give another revision"):
         vsibench.load_with_frames(None, 4)
+
+
+@pytest.mark.parametrize("folder", ["", "data/"])
+def test_images_lie_beside_the_rows(hub, folder):
+    """Relative to the rows' file or to the data set; each is fetched once."""
+    data = [test_cvbench.row(n) | {"image": {"path": f"images/{n}.png", "bytes": None}} for n in range(3)]
+    content = {f"{folder}images/{n}.png": png(n) for n in range(2)} | {"images/2.png": png(2)}
+    hub.add("owner/rows", content | {f"{folder}test.jsonl": hub_rows.as_jsonl(data)})
+    examples = cvbench.load("owner/rows")
+    for number, example in enumerate(examples):
+        assert open_image(example.images[0]).tobytes() == tiny.image(number).tobytes()
+    assert all(hub.asked["owner/rows", path] == 1 for path in content)
+    hub.add("owner/rows", {"test.jsonl": hub_rows.as_jsonl(data)})
+    hubs._COMMITS.clear()
+    with pytest.raises(UserError, match="owner/rows test row 0: image images/0.png does not exist"):
+        cvbench.load("owner/rows")
 
 
 def test_a_connection_that_breaks_is_tried_again(large, monkeypatch):
@@ -176,7 +201,7 @@ def test_a_full_disk_ends_in_one_line_that_says_what_is_needed(large, monkeypatc
     assert len(sat.load(SAT, limit=60)) == 60  # once there is space
 
 
-def test_what_was_fetched_stays_when_the_network_goes(large, content, monkeypatch):
+def test_what_was_fetched_stays_when_the_network_goes(large, content, monkeypatch, capfd):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     assert len(sat.load(SAT, limit=60)) == 60
     fetched = large.sent[TRAIN]
@@ -184,6 +209,7 @@ def test_what_was_fetched_stays_when_the_network_goes(large, content, monkeypatc
     with pytest.raises(UserError) as caught:
         sat.load(SAT, limit=600)
     message = str(caught.value)
+    assert "Retry" not in capfd.readouterr().err, "one line is enough"
     assert "SAT_train.parquet cannot be downloaded" in message and "\n" not in message
     assert "what was fetched stays, and the same command continues" in message
     large.breaks.clear()

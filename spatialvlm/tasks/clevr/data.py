@@ -54,6 +54,7 @@ def load(
     split: str | None = None,
     limit: int | None = None,
     form: Literal["official", "free"] = "official",
+    need_images: bool = True,
 ) -> Sequence[Example]:
     """The official questions of CLEVR or Super-CLEVR, or our own short ones over CLEVR's scenes.
 
@@ -67,6 +68,7 @@ def load(
             by default `train`, the only one the hub has.
         limit: at most this many.
         form: `free` asks our own questions (`load_free`), of rendered scenes or an official folder.
+        need_images: whether an image's file of a row must be there; False where answers are there already.
 
     Returns: Examples with the family as task. `meta` has `vocabulary`, the answers that a question allows; of
     a folder also `scene` (None without scenes) and `program`.
@@ -75,10 +77,12 @@ def load(
         UserError: no such folder, a file that is not JSON, a row without a question, an answer that can be or
             an image; the message names it.
     """
-    return with_vocabulary(_load(path, split, limit, form))
+    return with_vocabulary(_load(path, split, limit, form, need_images))
 
 
-def _load(path: str | Path, split: str | None, limit: int | None, form: str) -> Sequence[Example]:
+def _load(
+    path: str | Path, split: str | None, limit: int | None, form: str, need_images: bool
+) -> Sequence[Example]:
     if str(path) == "embedded":
         from spatialvlm.worlds.clevr import series
 
@@ -92,7 +96,7 @@ def _load(path: str | Path, split: str | None, limit: int | None, form: str) -> 
         return _load_superclevr(Path(path), split, limit)
     if is_official_folder(path):
         raise UserError(f"{path} has no questions/ folder; CLEVR's official questions lie there")
-    return _load_hub(path, split or "train", limit)
+    return _load_hub(path, split or "train", limit, need_images)
 
 
 def vocabulary(example: Example) -> tuple[str, ...]:
@@ -407,7 +411,7 @@ def _fields(row: rows.Row, where: str) -> tuple[str, Any, str]:
     return asked, rows.need(row, "image", where), answer
 
 
-def _load_hub(path: str | Path, split: str, limit: int | None) -> Sequence[Example]:
+def _load_hub(path: str | Path, split: str, limit: int | None, need_images: bool) -> Sequence[Example]:
     """Examples that are made when looked at, all rows checked before."""
     table, folder = rows.read(path, split), rows.beside(path)
     prefix = "superclevr" if "superclevr" in str(path).lower() else "clevr"
@@ -416,7 +420,8 @@ def _load_hub(path: str | Path, split: str, limit: int | None) -> Sequence[Examp
         where, row = table[number]
         asked, image, answer = _fields(row, where)
         image = rows.as_image(image, where, folder)
-        rows.require_files([image], where)
+        if need_images:
+            rows.require_files([image], where)
         return Example(
             id=f"{prefix}-{split}-{number}",
             images=(image,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.benchmark import PAPER_TEXT, STRICT_FREE, Benchmark, Parsed, Rule, micro_and_mean
@@ -40,7 +41,7 @@ def aggregate(records: Sequence[Record]) -> dict[str, Estimate]:
 
 BENCHMARK = Benchmark(
     "CLEVR",
-    clevr.load,
+    partial(clevr.load, need_images=False),
     {
         "strict": STRICT_FREE,
         "official": Rule("official", "the integer inside <answer>, or its text (R1-V)", parse_official),

@@ -33,6 +33,7 @@ def load(
     limit: int | None = None,
     tasks: Sequence[str] | None = None,
     flipped: bool = False,
+    need_images: bool = True,
 ) -> Sequence[Example]:
     """CV-Bench's questions in their order, answers as the benchmark has them: `(C)`.
 
@@ -44,6 +45,7 @@ def load(
             first to last, so that all tasks stay in.
         tasks: only these of Count, Relation, Depth and Distance.
         flipped: with Depth and Distance polarity-flipped (`flip_polarity`).
+        need_images: whether an image's file must be there; False where answers are there already.
 
     Returns: Examples that are made when looked at; `meta["source"]` is ADE20K, COCO or Omni3D, and absent for
     embedded and CLEVR scenes.
@@ -53,7 +55,7 @@ def load(
             message names it.
     """
     if flipped:
-        return flip_polarity(load(path, split, limit, tasks))
+        return flip_polarity(load(path, split, limit, tasks, need_images=need_images))
     if unknown := set(tasks or ()) - set(CVBENCH_TASKS):
         raise UserError(
             f"CV-Bench has the tasks {', '.join(CVBENCH_TASKS)}, not {', '.join(sorted(unknown))}"
@@ -77,7 +79,7 @@ def load(
     chosen = [numbers[number * len(numbers) // size] for number in range(size)]
     folder = rows.beside(path)
     for number in chosen:
-        _check(*table[number], folder)
+        _check(*table[number], folder, need_images)
 
     def make(number: int) -> Example:
         return _example(number, *table[number], folder)
@@ -89,13 +91,15 @@ def _only(tasks: Sequence[str] | None, examples: Sequence[Example]) -> Sequence[
     return [example for example in examples if example.task in tasks] if tasks else examples
 
 
-def _check(where: str, row: dict[str, Any], folder: Path | None) -> None:
+def _check(where: str, row: dict[str, Any], folder: rows.Folder | None, need_images: bool) -> None:
     """Raises UserError where a row is not whole, before anything is computed from the others."""
     if missing := [name for name in COLUMNS if name not in row]:
         raise UserError(f"{where} has no column '{missing[0]}'; CV-Bench's own columns are needed")
     for name in ("task", "question", "answer", "prompt", "source"):
         rows.text(row, name, where)
-    rows.require_files([rows.as_image(rows.need(row, "image", where), where, folder)], where)
+    image = rows.as_image(rows.need(row, "image", where), where, folder)
+    if need_images:
+        rows.require_files([image], where)
     for name, known in (("task", CVBENCH_TASKS), ("source", SOURCES)):
         if row[name] not in known:
             among = ", ".join(known)
@@ -112,7 +116,7 @@ def _check(where: str, row: dict[str, Any], folder: Path | None) -> None:
         )
 
 
-def _example(index: int, where: str, row: dict[str, Any], folder: Path | None) -> Example:
+def _example(index: int, where: str, row: dict[str, Any], folder: rows.Folder | None) -> Example:
     return Example(
         id=f"cvbench-{rows.as_id(row.get('idx', index), 'idx', where)}",
         images=(rows.as_image(row["image"], where, folder),),

@@ -58,7 +58,7 @@ def _sources(records: Sequence[Record], tasks: Sequence[str]) -> list[Estimate]:
 
 
 def load(path: str, split: str | None = None, limit: int | None = None) -> Sequence[Example]:
-    return cvbench.load(path, split or "test", limit)
+    return cvbench.load(path, split or "test", limit, need_images=False)
 
 
 BENCHMARK = Benchmark(

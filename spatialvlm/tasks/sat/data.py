@@ -159,7 +159,7 @@ def _images(row: rows.Row, where: str) -> list:
 
 
 def _example(
-    id: str, where: str, row: rows.Row, folder: Path | None, answer_form: str, rng: Random
+    id: str, where: str, row: rows.Row, folder: rows.Folder | None, answer_form: str, rng: Random
 ) -> Example:
     question = rows.as_text(rows.need(row, "question", where), "question", where)
     kind = rows.as_text(rows.need(row, "question_type", where), "question_type", where)

@@ -179,7 +179,7 @@ def training_prompt(question: str, mode: Mode) -> str:
 
 def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Callable[[str, rows.Row], bool]:
     """A test of whether VSI-Bench-Debiased leaves a row out."""
-    beside = rows.beside(path)
+    beside = None if hub.on_hub(path) else rows.beside(path)
     file = Path(given) if given else beside / PRUNED_IDS if beside else None
     if given and not file.is_file():
         raise UserError(f"--pruned_ids {file} is no file; give the hub's {PRUNED_IDS}")

@@ -191,7 +191,7 @@ def load(
     return LazyExamples(make, chosen.numbers, kept=1, facts=facts)
 
 
-def _example(where: str, each: rows.Row, folder: Path | None, num_frames: int) -> Example:
+def _example(where: str, each: rows.Row, folder: rows.Folder | None, num_frames: int) -> Example:
     source, scene, of, kind, question = (rows.text(each, name, where) for name in TEXTS[1:-1])
     id = rows.as_id(rows.need(each, "id", where), "id", where)
     answer = rows.as_word(rows.need(each, "answer", where), "answer", where).strip()

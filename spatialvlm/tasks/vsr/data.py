@@ -182,14 +182,14 @@ def _check(where: str, row: rows.Row) -> None:
     rows.as_yes_no(row["label"], "label", where)
 
 
-def _image(where: str, row: rows.Row, folder: Path | None, must_be_there: bool) -> Any:
+def _image(where: str, row: rows.Row, folder: rows.Folder | None, must_be_there: bool) -> Any:
     """An image, its path, or (as text) the link to fetch it from."""
     value = row["image"]
     if isinstance(value, dict) and not value.get("bytes"):
         value = value.get("path")
     if not isinstance(value, str):
         return rows.as_image(value, where)
-    places = [folder / part / value for part in ("", "train2017", "val2017")] if folder else []
+    places = [folder / Path(part, value) for part in ("", "train2017", "val2017")] if folder else []
     if found := next(filter(rows.is_file, places), None):
         return rows.checked_file(found, where)
     if not isinstance(packed := rows.as_image(value, where), Path):
