@@ -109,6 +109,20 @@ def test_bad_arguments_end_in_exit_code_2_without_a_traceback(arguments, capsys)
     assert "rror:" in printed and "Traceback" not in printed
 
 
+def test_unknown_flags_are_named_in_one_line(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text("stepz: 7\n")
+    for arguments, message in (
+        (["--stepz", "3"], "these are no flags of this script: --stepz 3; see --help"),
+        (
+            ["--config", str(tmp_path / "run.yaml")],
+            "--config names no flags of this script: --stepz 7; see --help",
+        ),
+    ):
+        with pytest.raises(SystemExit):
+            cli.run(main, Args, arguments)
+        assert capsys.readouterr().err == f"error: {message}\n"
+
+
 def test_an_unknown_name_in_the_file_is_an_error(tmp_path, capsys):
     file = tmp_path / "run.yaml"
     file.write_text("stepz: 7\n")

@@ -147,7 +147,7 @@ def test_what_is_not_there_is_named(hub):
     hub.add(SAT, hub_rows.sat())
     hub.add("owner/tables", {"data.csv": "a,b\n1,2\n"})
     hub.add("owner/nothing", {"README.md": "# Nothing yet"})
-    hub.add("owner/pictures", {"train/a.png": png(0)})
+    hub.add("owner/photos", {"train/a.png": png(0)})
     hub.gated.add("owner/gated")
     hub.add("owner/gated", hub_rows.sat())
     for id, message in {
@@ -155,7 +155,7 @@ def test_what_is_not_there_is_named(hub):
         "owner/gated": "owner/gated .* it is gated: accept its conditions on its page, and log in with `hf",
         "owner/tables": "owner/tables: data.csv is none of .parquet, .jsonl, .json",
         "owner/nothing": "owner/nothing: it has none of .parquet, .jsonl, .json",
-        "owner/pictures": "owner/pictures: train/a.png is none of .parquet, .jsonl, .json",
+        "owner/photos": "owner/photos: train/a.png is none of .parquet, .jsonl, .json",
         f"array/SAT@{'a' * 40}": f"array/SAT has no revision '{'a' * 40}' on the hub",
     }.items():
         with pytest.raises(UserError, match=message) as caught:
