@@ -39,9 +39,9 @@ _TURNS = {  # by EXIF orientation
 }
 _NO_IMAGES = {  # what people take for images, by how it begins
     b"": "an empty file",
-    b"\xff\x0a": "a JPEG XL image, which cannot be read: convert it to PNG or JPEG",
-    b"\0\0\0\x0cJXL ": "a JPEG XL image, which cannot be read: convert it to PNG or JPEG",
-    b"<svg": "an SVG drawing, which cannot be read: convert it to PNG",
+    b"\xff\x0a": "a JPEG XL image: convert it to PNG or JPEG",
+    b"\0\0\0\x0cJXL ": "a JPEG XL image: convert it to PNG or JPEG",
+    b"<svg": "an SVG drawing: convert it to PNG",
     b"<?xml": "an SVG drawing or another XML file",
     b"<!doctype": "a web page",
     b"<html": "a web page",
@@ -106,6 +106,12 @@ def check_file(path: Path) -> None:
             _check(image, file)
     except Exception as error:  # as above
         raise _named(error, path) from None
+
+
+def short_name(path: Path) -> str:
+    """A file's name as messages show it, on one line and short, whatever was taken for a name."""
+    name = " ".join(str(path).split())
+    return name if len(name) <= 200 else f"{name[:100]}... ({len(name):,} characters)"
 
 
 def check_size(image: Image.Image) -> None:
@@ -174,7 +180,7 @@ def _named(error: Exception, source: Path | bytes | bytearray | None) -> ImageEr
     if head[4:8] == b"ftyp":
         heic = head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
         kind = "a HEIC image" if heic else "a video or another MP4 file"
-        return ImageError(f"{kind}, which cannot be read: convert it to PNG or JPEG")
+        return ImageError(f"{kind}: convert it to PNG or JPEG")
     kinds = (kind for begin, kind in _NO_IMAGES.items() if (head.startswith(begin) if begin else not head))
     return ImageError(next(kinds, "no image in a form that can be read"))
 
@@ -186,10 +192,10 @@ def _decoded(image: Image.Image | Path, show: Callable[[Image.Image], Image.Imag
         with Image.open(image) as opened:
             return show(opened)
     except FileNotFoundError:
-        raise UserError(f"image {image} does not exist") from None
+        raise UserError(f"image {short_name(image)} does not exist") from None
     except Exception as error:  # of some thirty formats, whose errors have no common ancestor
         in_memory = isinstance(image, Image.Image)
-        name = getattr(image, "filename", "") or "in memory" if in_memory else image
+        name = getattr(image, "filename", "") or "in memory" if in_memory else short_name(image)
         reason = _named(error, None if in_memory else image)
         raise UserError(
             f"image {name} cannot be read ({reason}); replace the file or remove its row"

@@ -332,9 +332,7 @@ def checked_file(path: Path, where: str) -> Path:
         status = path.stat()
         _check_file(path, status.st_size, status.st_mtime_ns)
     except OSError:
-        name = str(path)
-        name = name if len(name) <= 200 else f"{name[:100]}... ({len(name):,} characters)"
-        message = f"{where}: image {name} does not exist; add it or remove the row"
+        message = f"{where}: image {images.short_name(path)} does not exist; add it or remove the row"
         raise RowError(message, "no image") from None
     except images.ImageError as error:
         message = f"{where}: image {path} cannot be read ({error}); replace it or remove the row"

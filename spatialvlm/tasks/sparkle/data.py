@@ -337,6 +337,7 @@ def read(
     table = rows.Rows([part for file in files for part in rows.read(file, split).tables])
     if not files:
         table = rows.read(path, split)
+    folder = rows.beside(path)
     seen: dict[str, str] = {}
 
     def usable(number: int) -> bool:
@@ -346,7 +347,7 @@ def read(
             raise RowError(message, "unknown 'task'")
         if not wanted(task):
             return False
-        example = _from_row((where, each))
+        example = _from_row(where, each, folder)
         if fault := fault_of(example):
             raise RowError(f"{where}: {fault}; correct or remove the row", "answer does not follow")
         if example.id in seen:
@@ -359,11 +360,12 @@ def read(
     if not chosen.numbers:
         raise UserError(f"{path} has no row of split '{split}' with a task to load")
     facts = {"excluded": chosen.excluded} if training else {}
-    return LazyExamples(lambda number: _from_row(table[number]), chosen.numbers, kept=1, facts=facts)
+    return LazyExamples(lambda number: _from_row(*table[number], folder), chosen.numbers, kept=1, facts=facts)
 
 
-def _from_row(named: tuple[str, rows.Row]) -> Example:
-    where, each = named
+def _from_row(where: str, each: rows.Row, folder: Path | None) -> Example:
+    image = rows.as_image(rows.need(each, "image", where), where, folder)
+    rows.require_files([image], where)
     texts = {name: rows.text(each, name, where) for name in TEXTS if name != "answer"}
     texts["answer"] = rows.as_word(rows.need(each, "answer", where), "answer", where).strip()
     nodes = _nodes(rows.need(each, "nodes", where), where)
@@ -385,7 +387,7 @@ def _from_row(named: tuple[str, rows.Row]) -> Example:
         meta["edges"] = [tuple(edge) for edge in each["edges"]]
     return Example(
         id=texts["id"],
-        images=(rows.as_image(rows.need(each, "image", where), where),),
+        images=(image,),
         **{name: texts[name] for name in ("question", "answer", "task", "prompt")},
         meta=meta,
     )
