@@ -50,9 +50,9 @@ _NO_IMAGES = {  # what people take for images, by how it begins
 }
 _TAIL = 2**16  # bytes at the end of a file that are searched for its mark first
 
-# Pillow warns of half the pixels that it refuses, which photographs of 108 megapixels have.
+# Pillow warns of broken EXIF, and of half the pixels that it refuses, which many photographs have.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class ImageError(ValueError):
@@ -102,7 +102,7 @@ def check_file(path: Path) -> None:
         ImageError: it is no image, only a part of one, or refused.
     """
     try:
-        with path.open("rb") as file, Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             _check(image, file)
     except Exception as error:  # as above
         raise _named(error, path) from None
@@ -175,12 +175,12 @@ def _named(error: Exception, source: Path | bytes | bytearray | None) -> ImageEr
     if isinstance(error, Image.DecompressionBombError):
         return ImageError(f"{str(error).partition(', ')[0]}: scale it down")
     if not isinstance(error, UnidentifiedImageError) or source is None:
-        return ImageError(str(error).strip() or type(error).__name__)
+        return ImageError(" ".join(str(error).split()) or type(error).__name__)
     head = _content(source)[:64].lstrip().lower()
     if head[4:8] == b"ftyp":
         heic = head[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
-        kind = "a HEIC image" if heic else "a video or another MP4 file"
-        return ImageError(f"{kind}: convert it to PNG or JPEG")
+        kind = "a HEIC image: convert it to PNG or JPEG" if heic else "a video or another MP4 file"
+        return ImageError(kind)
     kinds = (kind for begin, kind in _NO_IMAGES.items() if (head.startswith(begin) if begin else not head))
     return ImageError(next(kinds, "no image in a form that can be read"))
 

@@ -5,7 +5,9 @@ import io
 import re
 import struct
 import zlib
+from collections import Counter
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -230,6 +232,30 @@ def test_what_is_no_image_is_named_from_bytes_and_files(name, tmp_path):
 def test_an_image_of_200_to_1_and_one_pixel_are_read():
     for size in ((200, 1), (1, 1), (3, 3)):
         assert open_image(open_lazily(saved(Image.new("RGB", size), "PNG"))).size == size
+
+
+def test_damaged_files_are_images_or_named(tmp_path):
+    """Bits turned, parts missing, zeroed or put in, in files of every kind."""
+    rng, file = Random(0), tmp_path / "image"
+    counts = Counter()
+    for name in list(MADE) * 4:
+        content = bytearray(MADE[name][0])
+        at = rng.randrange(len(content))
+        damaged = rng.choice((content[:at], content[:at] + bytes(9) + content[at + 9 :], content[:]))
+        for _ in range(2):
+            at = rng.randrange(len(damaged) + 1)
+            damaged[at : at + 1] = rng.randbytes(1)
+        damaged[at:at] = rng.randbytes(rng.randrange(3))
+        file.write_bytes(damaged)
+        try:
+            found = open_image(rows.as_image(bytes(damaged), "set row 3"))
+            images.check_file(file)
+            assert found.mode == open_depth(file).mode == "RGB"
+            counts["shown"] += 1
+        except (UserError, images.ImageError) as error:
+            assert "\n" not in str(error) and " at 0x" not in str(error)
+            counts["named"] += 1
+    assert min(counts.values()) > 50
 
 
 def test_nothing_else_opens_an_image_or_changes_its_mode():
