@@ -404,10 +404,10 @@ def _fields(row: rows.Row, where: str) -> tuple[str, Any, str]:
         asked, image = _question(row, "question", where), rows.need(row, "image_path", where)
         return asked, image, _answer(row, "ground_truth", where, asked)
     asked, solution = _question(row, "problem", where), rows.text(row, "solution", where)
-    found = re.search(r"<answer>(.*?)</answer>", solution, re.DOTALL)
-    if found is None:
+    inside, closed, _ = solution.partition("<answer>")[2].partition("</answer>")
+    if not closed:
         raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
-    answer = _answer({"<answer>": found[1]}, "<answer>", where, asked)
+    answer = _answer({"<answer>": inside}, "<answer>", where, asked)
     return asked, rows.need(row, "image", where), answer
 
 

@@ -113,8 +113,8 @@ def _thoughts(row: rows.Row, where: str) -> str:
     """The thoughts without tags, of their own column or of the answer's. Raises RowError where none are."""
     for name in (*NAMES["thoughts"], *NAMES["answer"]):
         text = row.get(name) if isinstance(row.get(name), str) else ""
-        tagged = re.search(r"<think>(.*?)</think>", text, re.DOTALL)
-        found = tagged[1] if tagged else text if name in NAMES["thoughts"] else ""
+        inside, closed, _ = text.partition("<think>")[2].partition("</think>")
+        found = inside if closed else text if name in NAMES["thoughts"] else ""
         if found := re.sub(r"</?think>", "", found).strip():
             return rows.as_text(found, name, where)
     raise RowError(f"{where} has no thoughts; fix or remove the row", "no thoughts")
