@@ -119,7 +119,8 @@ _PATTERNS = {kind: _pattern(template) for kind, template in TEMPLATES.items()}
 
 
 def _right_option(row: rows.Row) -> str:
-    return row["options"][ord(row["ground_truth"]) - ord("A")][3:].strip()
+    options = rows.as_texts(row["options"], "options", "row")
+    return options[ord(row["ground_truth"]) - ord("A")][3:].strip()
 
 
 def _closest(one: tuple, other: tuple) -> float:

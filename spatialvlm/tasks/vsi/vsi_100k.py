@@ -149,10 +149,11 @@ def load(
         if example.id in seen:
             message = f"{where} has the id {example.id!r} of {seen[example.id]}; remove one of them"
             raise RowError(message, "duplicate id")
-        if need_frames and not each["frames"]:
+        frames = example.images if _names(each, "frames", where) else ()
+        if need_frames and not frames:
             message = f"{where} has no frames to show; make the data with --frames FOLDER"
             raise RowError(message, "no frames")
-        for frame in example.images if each["frames"] else ():
+        for frame in frames:
             if frame not in existing and not rows.is_file(frame):
                 message = f"{where}: its frame {frame} is not there; add it or remove the row"
                 raise RowError(message, "missing frame")
