@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -132,6 +132,19 @@ def _of_video(path: Path, num_frames: int) -> Frames:
     return Frames(images, indices, total, interval if interval > 0 else None)
 
 
+def _opened(path: Path) -> Any:
+    import av
+
+    return av.open(str(path), metadata_errors="replace")  # titles in any encoding
+
+
+def _packets(container: Any, *streams: Any) -> Iterator[Any]:
+    try:
+        yield from container.demux(*streams)
+    except IndexError:  # PyAV 18.1 at the end of a file in which another stream began later: all is read
+        return
+
+
 def _images_of(container: Any, path: Path) -> Any:
     """The stream that a player shows."""
     from av.stream import Disposition
@@ -139,6 +152,8 @@ def _images_of(container: Any, path: Path) -> Any:
     stream = container.streams.best("video")
     if stream is None or stream.disposition & Disposition.attached_pic:  # the cover of a recording
         raise UserError(f"video {path} holds no images; give another file")
+    if stream.codec_context is None:
+        raise UserError(f"video {path} is in a codec that FFmpeg does not know; convert it to another")
     return stream
 
 
@@ -148,15 +163,13 @@ def _announced(path: Path) -> tuple[int, bool]:
     Raises:
         UserError: the file is cut short, as far as its format says how long it is.
     """
-    import av
-
-    with av.open(str(path)) as container:
+    with _opened(path) as container:
         stream = _images_of(container, path)
         format = container.format.name
         indexed = len(stream.index_entries)  # of MP4 after trimming
         listed = indexed if "mp4" in format else stream.frames
         count, broken, times, first, end = 0, 0, [], None, 0.0
-        for packet in container.demux():
+        for packet in _packets(container):
             time = packet.dts if packet.pts is None else packet.pts
             if time is None:
                 if not packet.size:  # the end of a stream
@@ -170,7 +183,7 @@ def _announced(path: Path) -> tuple[int, bool]:
                     first = packet.pts if packet.pts is not None else -math.inf
                 if packet.size and not packet.is_discard and first is not None:
                     times.append(packet.pts)
-        length = (container.duration or 0) / av.time_base
+        length = (container.duration or 0) / 1e6
         if count < listed and count != indexed:  # AVI counts frames that were dropped in recording
             raise UserError(f"video {path} is cut short: {count} of {listed} frames; fetch it again")
         if broken:
@@ -188,17 +201,16 @@ def _shown(path: Path, wanted: Sequence[int]) -> tuple[int, list[tuple[int, floa
     frames, and what AVI calls a frame's time is another's. It takes as long as seeking 16 frames, or less
     but where key frames are dense.
     """
-    import av
-
     taken, number = [], -1
-    with av.open(str(path)) as container:
+    with _opened(path) as container:
         stream = _images_of(container, path)
         stream.thread_type = "AUTO"
         # else a damaged frame comes out as the decoder guesses it
         stream.codec_context.options = {"err_detect": "explode"}
         rate, aspect = stream.guessed_rate or 0, stream.sample_aspect_ratio or Fraction(1)
         chosen = set(wanted)
-        for number, frame in enumerate(container.decode(stream)):
+        frames = (frame for packet in _packets(container, stream) for frame in packet.decode())
+        for number, frame in enumerate(frames):
             if frame.is_corrupt:
                 raise UserError(f"video {path}: frame {number} cannot be decoded; fetch the file again")
             if number in chosen:

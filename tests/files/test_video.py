@@ -214,6 +214,26 @@ def test_an_avi_counts_the_frames_that_its_recording_dropped(tmp_path):
     assert numbers(video.frames(tmp_path / "v.avi", 7)) == video.uniform(FRAMES, 7)
 
 
+def test_a_title_in_another_encoding(tmp_path):
+    path = write(tmp_path / "v.mp4")
+    with av.open(str(path), metadata_errors="replace") as container:
+        encoder = container.metadata["encoder"].encode()
+    path.write_bytes(path.read_bytes().replace(encoder, b"Caf\xe9".ljust(len(encoder))))
+    assert numbers(video.frames(path, 5)) == video.uniform(FRAMES, 5)
+
+
+def test_a_broadcast_in_which_another_programme_begins(tmp_path):
+    """A packet with a stream's first bytes under an id that no table of the file names."""
+    content = write(tmp_path / "v.ts").read_bytes()
+    begin = b"\x00\x00\x01\xe0\x00\x00\x80\x80\x05\x21\x00\x01\x00\x01"
+    packets = [
+        b"\x47" + bytes([0x42, number, 0x10 + at]) + begin.ljust(184, b"\x01")
+        for at, number in [(0, 0), (1, 0)]
+    ]
+    (tmp_path / "v.ts").write_bytes(content + b"".join(packets))
+    assert numbers(video.frames(tmp_path / "v.ts", 5)) == video.uniform(FRAMES, 5)
+
+
 # (x to x, x to y, y to x, y to y), and where the bright corner of `grey` is then
 MATRICES = {
     "as it is": ((1, 0, 0, 1), "top left"),
@@ -339,6 +359,7 @@ def of_two_sizes(path: Path) -> None:
         (lambda path: edit(write(path), (5, None)), "holds no images"),
         (lambda path: edit(write(path), (10, 60)), "holds no images"),
         (lambda path: without_pictures(path, cover=True), "holds no images"),
+        (lambda path: path.write_bytes(write(path).read_bytes().replace(b"avc1", b"zzzz")), "does not know"),
         (of_two_sizes, "is damaged|changes from 64 x 48 to 96 x 64 pixels"),
         (cut_short, "cannot be|cut short"),
         (cut_before_header, "cannot be read"),
