@@ -552,6 +552,23 @@ def test_spoilt_lists_of_ids_are_read_right_or_named(tmp_path):
     report("pruned_ids", outcomes)
 
 
+def test_spoilt_files_of_the_hub_are_read_right_or_named(hub, tmp_path):
+    form, outcomes = FORMS["cvbench-jsonl"], []
+    text = form.write(tmp_path, form.rows()).read_text()
+    images = {file.name: file.read_bytes() for file in tmp_path.glob("*.png")}
+    whole = form.read(tmp_path / "test.jsonl")
+    for drill in range(DRILLS // 3):
+        what, content = spoil_text(text, Random(f"hub-{drill}"))
+        commit = hub.add("owner/rows", images | {"test.jsonl": content})
+        place = f"owner/rows@{commit}"
+        result = outcome(
+            form, place, whole, lambda message, place=place: place in message or "test.jsonl" in message
+        )
+        if not (what == "cut off" and result == "silent" and content.rstrip().endswith(b"}")):
+            outcomes.append((what, result))
+    report("hub", outcomes)
+
+
 @pytest.mark.parametrize("name", ["cvbench-jsonl", "vsibench-jsonl", "clevr-folder"])
 def test_two_rows_of_one_id_are_named(name, tmp_path):
     form = FORMS[name]

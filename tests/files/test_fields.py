@@ -14,6 +14,7 @@ import test_vsr
 
 from spatialvlm.errors import RowError, UserError, shown
 from spatialvlm.files import rows
+from spatialvlm.tasks import score_file
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.cvbench import data as cvbench
 from spatialvlm.tasks.sat import data as sat
@@ -197,3 +198,28 @@ def test_answers_of_sat(tmp_path):
     pandas.DataFrame(data).to_parquet(tmp_path / "train.parquet")
     (example,) = sat.load(tmp_path / "train.parquet")
     assert example.answer == "3" and sorted(example.choices) == ["3", "4"]
+
+
+# ---- files made after public trouble reports
+
+
+def test_reported_files_are_read_right(real_data):
+    folder = real_data / "field_cases"
+    marked = vsr.load(folder / "d4-bom/bom_test.jsonl", need_images=False)
+    assert [example.answer for example in marked] == ["no", "yes", "no"]
+    subsets = {
+        name: vsibench.load(folder / "d4-bom/test.jsonl", subset=name) for name in ("pruned", "debiased")
+    }
+    assert [example.id for example in subsets["pruned"]] == ["vsibench-0", "vsibench-2"]
+    assert [example.id for example in subsets["debiased"]] == ["vsibench-1", "vsibench-3"]
+    floats = vsr.load(folder / "d6-pandas-types/float_test.parquet", need_images=False)
+    assert [example.answer for example in floats] == ["no", "yes", "no", "yes"]
+    for name in ("vsi_empty_test.parquet", "vsi_nan_test.jsonl"):
+        found = vsibench.load(folder / "d6-pandas-types" / name)
+        assert [(example.answer, example.choices) for example in found] == [
+            ("4", None), ("4", None), ("B", ("desk", "chair")),
+        ]  # fmt: skip
+    args = score_file.Args(
+        "cvbench", str(folder / "d9-doc-id/doc_id_shuffled.jsonl"), str(folder / "d9-doc-id/q.parquet")
+    )
+    assert score_file.score(args)["aggregates"]["micro"]["value"] == 1
