@@ -18,6 +18,7 @@ from functools import lru_cache
 
 from spatialvlm.parsing.conclusion import Found, conclude, declines, denied, inside_answer_tags
 from spatialvlm.parsing.numbers import NO_IDIOM, SEVERAL, in_metres, numbers
+from spatialvlm.parsing.thoughts import head_and_tail
 from spatialvlm.parsing.translation import in_english
 
 __all__ = [
@@ -55,6 +56,7 @@ _DERIVED = {  # "the wooden one" is of wood
     "cubical": "cube",
     "cylindrical": "cylinder",
     "rubbery": "rubber",
+    "tv": "television",
 }
 _DERIVED_WORD = re.compile(rf"\b(?:{'|'.join(_DERIVED)})\b", re.I)
 
@@ -99,17 +101,23 @@ def _phrases(text: str, phrases: Sequence[str]) -> set[int]:
     return found
 
 
+_PROPERTY_IS = re.compile(  # "The color of the object that is left of the red cube is"
+    r"\b(?:color|colour|shape|material|size|the one)\b[^.\n]{0,120}\b(?:is|are|was)\b", re.I
+)
+
+
 def word(text: str, vocabulary: Sequence[str]) -> str | None:
     """The entry of the vocabulary that a text answers with, or None; plurals and "grey" count too."""
     may_decline = not any(declines(entry) for entry in vocabulary)
     return conclude(
         text,
         lambda stretch: {vocabulary[index] for index in _phrases(stretch, vocabulary)},
+        _PROPERTY_IS,
         may_decline=may_decline,
     )
 
 
-_PUNCTUATED = r"(?=\W*(?:\Z|[.,;:!\n)]|\b(?:because|since|as|for|in|if|when|but)\b))"
+_PUNCTUATED = r"(?=\W*(?:\Z|[.,;:!\n)]|\s[-–—]|\b(?:because|since|as|for|in|if|when|but)\b))"
 _CLAIM = re.compile(
     rf"\b(?:(?P<yes>yes|yeah|yep|yup|true(?!\s+(?:colou?rs?|size|north|scale|distance|height|depth|to)\b))"
     rf"|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b{NO_IDIOM}"
@@ -118,22 +126,26 @@ _CLAIM = re.compile(
     rf"|invalid))\b{_PUNCTUATED}"
     rf"|\b(?:that's|that is|is|was)\s+(?:not\s+)?(?P<right>right)\b(?=\W*(?:\Z|[.!;\n]))"
     r"|\b(?P<match>match(?:es)?|agrees? with|consistent with|corresponds? (?:to|with)|supported by"
-    r"|the case|fits?|supports?|reflects?|holds)\b"
+    r"|the case|fits?|supports?|reflects?|holds?)\b"
     r"(?=\W*\Z|[.,;]|\s+(?:the|this|what|with|its?|my)\b)"
     r"|\b(?P<mismatch>mismatch(?:es)?|inconsistent with|contradicts?|conflicts with|fails to match)\b",
     re.I,
 )
+_LITTLE = r"(?:\s(?:of|it|is|be|a|an|the|statement|not))*\s*\Z"
 _HALF_TRUE = re.compile(
     r"\b(?:not that it|partial(?:ly)?|partly|half|mostly|somewhat|largely|mainly|kind of|sort of|almost"
     r"|nearly|in part"
-    r"|technically"
-    r"|sometimes|more or less|(?:not|n't) (?:be )?(?:entirely|completely|fully|quite|exactly|totally"
-    r"|strictly|wholly|always"
-    r"|necessarily|altogether)|to some (?:extent|degree),?|(?:could|may|might|would|must|should|has to"
-    r"|whether|if|unless|(?:not|n't|to) (?:claim|say)|to)"
-    r"(?:\s(?:or|may|not|it|that|this|they|the|statement|claim|is|are|was|it's|have|been|still"
-    r"|also|well)){0,4})"
-    r"(?:\s(?:of|it|is|be|a|an|the|statement|not))*\s*\Z",
+    r"|technically|sometimes|more or less|(?:not|n't) (?:be )?(?:entirely|completely|fully|quite|exactly"
+    r"|totally|strictly"
+    rf"|wholly|always|necessarily|altogether)|to some (?:extent|degree),?){_LITTLE}",
+    re.I,
+)
+_POSSIBLY = re.compile(
+    r"\b(?:could|may|might|would|must|should|has to|whether|if|unless|(?:not|n't|to) (?:claim|say)|to"
+    r"|before i answer)"
+    r"(?:\s(?:or|may|not|it|that|this|they|the|statement|claim|is|are|was|it's|have|been|still|also"
+    r"|well)){0,4}"
+    rf"{_LITTLE}",
     re.I,
 )
 _HALF_TRUE_AFTER = re.compile(
@@ -182,12 +194,16 @@ def _claims(stretch: str) -> Found:
         name = next((name for name in ("correct", "wrong", "right") if match[name]), None)
         start = match.start(name) if name else match.start()
         before = stretch[max(0, start - 80) : start]
+        is_word = match[0].lower() in ("yes", "yeah", "yep", "yup", "no", "nope", "nah")
         if _HALF_TRUE.search(before) or _HALF_TRUE_AFTER.match(stretch, match.end()):
+            found, opening = set(), None
+            continue
+        if not is_word and _POSSIBLY.search(before):
             continue
         if _MAYBE_AFTER.match(stretch, match.end()):
             continue
         negated = denied(stretch, start, match.end())
-        if negated and match[0].lower() in ("yes", "yeah", "yep", "yup", "no", "nope", "nah"):
+        if negated and is_word:
             continue
         answer = "yes" if is_yes != negated else "no"
         if not stretch[: match.start()].strip(" \"'(,.:"):
@@ -218,7 +234,7 @@ _MEASURE_IS = re.compile(  # "The distance between the 2 objects is": numbers be
     re.I,
 )
 
-_LIST_MARK = re.compile(r"^[ \t]{0,20}(\d{1,4})[.)]\s{1,5}(?=\S)", re.M)
+_LIST_MARK = re.compile(r"^(?:<answer>)?[ \t]{0,20}(\d{1,4})[.)]\s{1,5}(?=\S)", re.M)
 
 
 def number(text: str) -> int | float | None:
@@ -228,9 +244,10 @@ def number(text: str) -> int | float | None:
     bounds ("between 2 and 3", "2-3", "more than 3") are no answer; neither are ordinals, "3D" or the one in
     "the red one". Units are not converted: "350 cm" is 350.
     """
+    text = head_and_tail(text)
     marks = _LIST_MARK.findall(text)
     if marks and marks[0] == "1":  # "6. There are four here and two there" starts no list
-        text = _LIST_MARK.sub("", text)
+        text = _LIST_MARK.sub(lambda mark: "<answer>" * mark[0].startswith("<"), text)
     return conclude(text, numbers, _MEASURE_IS)
 
 
@@ -249,7 +266,8 @@ _EXPLICIT_LETTER = re.compile(
 )
 _CAPITAL_LETTER = re.compile(  # I is a pronoun and A an article, unless what follows shows otherwise
     rf"(?<![{_LETTER}.-])(?:([B-HJ-Z])(?![{_LETTER}-]|\+\+|#)|(A)(?=[ \t]*(?:$|[\n.,:;!?/)\]<>=|])|\s+[-–—]"
-    r"|\s+(?:[^\W\d_]{1,5}\s+)?[B-J](?![\w'])|\s*[&+]|\s*\((?:or|and|not)\b|\s+(?:then|vs|versus)\b"
+    r"|\s+(?:[^\W\d_]{1,5}\s+)?[B-J](?![\w'])|[\"']|\s*[&+✓✔☑✗✘✖❌✅]|\s*\((?:or|and|not)\b|\s+(?:then|vs"
+    r"|versus)\b"
     r"|\s+(?:or|and|nor|is|because|since|but|rather|instead|would|seems)\b))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
@@ -260,6 +278,7 @@ _PLACE |= {name: index for index, name in enumerate(("one", "two", "three", "fou
 _PLACE |= {str(index + 1): index for index in range(6)} | {"last": -1}
 _ORDINAL_OPTION = re.compile(
     rf"\b({'|'.join(_ORDINALS)}|last|1st|2nd|3rd|[4-6]th)\s+(?:option|choice|one|answer)\b"
+    rf"|\b(?:chose|choose|pick|picked|select|selected|take|go with)\s+the\s+({'|'.join(_ORDINALS)}|last)\b"
     r"|\b(?:option|choice)\s+(?:no\.?\s*|number\s+|#)?([1-6]|i{1,3}|iv|vi?|one|two|three|four|five|six)\b",
     re.I,
 )
@@ -270,7 +289,8 @@ _NAME_BEFORE = re.compile(  # letters of names: "camera B", "vitamin C"
     re.I,
 )
 _PLACED_AT = re.compile(  # "the window over the sink" is a window
-    r"\W*(?:the\s+)?(?P<what>[\w\s-]{1,40}?),?\s+(?:over|above|below|under|beneath|beside|behind|near"
+    r"\W*(?:(?:it|that|this)(?:'s|\s+is)\s+)?(?:the\s+)?(?P<what>[\w\s-]{1,40}?),?\s+(?:over|above|below"
+    r"|under|beneath|beside|behind|near"
     r"|next to|in front of|by)"
     r"\s+(?:the\s+)?(?P<reference>[\w\s-]{1,40})\W*",
     re.I,
@@ -300,7 +320,7 @@ def _by_place(text: str, alphabet: Sequence[str]) -> Found:
     found = set()
     for match in _ORDINAL_OPTION.finditer(text):
         if not denied(text, *match.span()):
-            place = _PLACE[(match[1] or match[2]).lower()]
+            place = _PLACE[next(filter(None, match.groups())).lower()]
             found.add(alphabet[-1] if place < 0 else chr(ord("A") + place))
     return found
 
@@ -318,15 +338,17 @@ def choice(text: str, choices: Sequence[str]) -> str | None:
     if len(choices) < 2:
         raise ValueError(f"a choice needs at least two choices, not {choices!r}")
     alphabet = [chr(ord("A") + index) for index in range(len(choices))]
-    may_decline = not any(declines(option) for option in choices)
-    choices = [in_english(option) for option in choices]
-    values, unit = _quantities(choices)
+    choices, values, unit, may_decline = _prepared(tuple(choices))
 
     def find(stretch: str) -> Found:
         letters = _letters(stretch, alphabet) or (_by_place(stretch, alphabet) if values is None else set())
         if values is None:
             named = {alphabet[index] for index in _phrases(stretch, choices)}
-            if len(named) > 1 and (placed := _PLACED_AT.fullmatch(stretch)) and not _VERB.search(stretch):
+            if (
+                len(named) > 1
+                and (placed := _PLACED_AT.fullmatch(stretch))
+                and not _VERB.search(placed["what"])
+            ):
                 named = {alphabet[index] for index in _phrases(placed["what"], choices)}
         else:
             mentioned = numbers(in_metres(stretch) if unit == "m" else stretch)
@@ -339,6 +361,14 @@ def choice(text: str, choices: Sequence[str]) -> str | None:
 
     letter = conclude(text, find, may_decline=may_decline)
     return letter if letter in alphabet else None
+
+
+@lru_cache(maxsize=1024)
+def _prepared(choices: tuple[str, ...]) -> tuple[list[str], list[float] | None, str, bool]:
+    """Choices in English, their values and unit if they are quantities, and whether none is a refusal."""
+    may_decline = not any(declines(option) for option in choices)
+    translated = [in_english(option) for option in choices]
+    return translated, *_quantities(translated), may_decline
 
 
 def _quantities(choices: Sequence[str]) -> tuple[list[float] | None, str]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from spatialvlm.parsing.markup import CLOSE, OPEN, TAGGED, inside_answer_tags, plain, unmarked
+from spatialvlm.parsing.markup import ASIDE, CLOSE, OPEN, TAGGED, inside_answer_tags, plain, unmarked
 from spatialvlm.parsing.refusals import answering, declines
 from spatialvlm.parsing.thoughts import without_thoughts
 from spatialvlm.parsing.translation import in_english
@@ -32,12 +32,13 @@ CONCLUSIONS = 20  # of each kind that are looked at, from the end
 
 _MARKS = re.compile(f"[{OPEN}{CLOSE}]")
 _ANNOUNCED = re.compile(
-    r"\b(?:answers?|ans|verdict|conclusion|result|solution|prediction|decision|output|response|guess|pick"
+    r"\b(?:answers?|ans|final(?=\s*:)|verdict|conclusion|result|solution|prediction|decision|output"
+    r"|response|guess|pick"
     r"|selected"
     r"|(?:correct|right|best|final|my|likely|chosen|selected|closest|nearest)\s+(?:choice|option|match"
     r"|candidate|letter"
     r"|one|estimate|count|selection|fit)|choice|option (?:chosen|selected)|selection)\b"
-    r"(?:\s+(?:to|for|of|here|among|in|from|based)\b[^.:\n]{0,80}?)?"
+    r"(?:\s+(?:to(?!\s+whether)|for|of|here|among|in|from|based|that|i|we)\b[^.:\n]{0,80}?)?"
     r"(?:[\s\"')]*(?:\b(?:is|was|are|(?:would|should|must|will|has\s+to)\s+be|remains|seems\s+to\s+be)\b"
     r"(?!\s+(?:a|an|the)?\s*(?:single|letter|number|integer|color|colour|one\s+of|word)\b)"
     r"|:|=>?|->|→|⇒|\s[-–—]\s)[:\s]*|[\s\"']*\n\s*)"
@@ -50,22 +51,14 @@ _ANNOUNCED = re.compile(
 _ASIDE_LINE = re.compile(
     r"(?:^|(?<=[;|\n])|(?<=[.!?]\s))[^\w\n;|]{0,9}(?:(?:my|the|overall|estimated|processing|image|total"
     r"|average|answer"
-    r"|with)\s+){0,2}"
-    r"(?:confidence|certainty|scores?|probability|likelihood|tokens?|time|latency|duration|elapsed|runtime"
-    r"|cost|usage|ids?|uuid|page|retries|used|generated|processing"
-    r"|rating|difficulty|temperature|seed|model|version|timestamp|date|request(?:\s+id)?|sources?"
-    r"|references?|loss|reward"
-    r"|runner[ -]?up|second[ -]best|second choice|alternatives?|detail(?:\s+level)?|copyright|uncertainty"
-    r"|margin|tolerance|truncated|finish[ _]reason|frames?|fps"
-    r"|resolution|loading|progress|(?:image|picture|video)\s+(?:provided|loaded|received|size)"
-    r"|needs\s+a\s+tool|tools?\s+\w+|images?|valid|safe|success|done|finished|required|flagged|refused"
-    r"|loaded|attached|visible|available|category|grade|exhibit|code|no\. of \w+|number of frames|note"
-    r"|cached|stop(?:ped)?|stream\w*|eval\w*|quality"
-    r"|completeness)"
-    r"(?:\s+(?:level|score|used|taken|count|reason|rate|id|generated|estimate|interval|total|checkpoint"
+    rf"|with)\s+){{0,2}}(?:{ASIDE}|(?:image|picture|video)\s+(?:provided|loaded|received|size)"
+    rf"|needs\s+a\s+tool"
+    r"|tools?\s+\w+|images?(?=\s*[:=]\s*(?:yes|no|true|false))|loaded|attached|visible|available|exhibit"
+    r"|no\. of \w+"
+    r"|number of frames)(?:\s+(?:level|score|used|taken|count|reason|rate|id|generated|estimate|interval"
+    r"|total|checkpoint"
     r"|shards?|time|cost|usage))*(?:\s+(?:in|for"
-    r"|of)\s+[^\n:=]{1,40})?[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?(?:[:=]"
-    r"|\d|is\b)"
+    r"|of)\s+[^\n:=]{1,40})?[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?(?:[:=]|is\b)"
     r"(?:[^\n;|.!?]|[.!?](?!\s+[A-Z]))*",
     re.I | re.M,
 )
@@ -77,6 +70,9 @@ _ASIDE_CLAUSE = re.compile(
     r"|\bp\s?\([^()\n]{1,20}\)\s?[=≈:]\s?[\d.]+|\b(?:such as|e\.g\.|for example|for instance)[^.\n]{0,60}"
     r"|\b(?:you|the (?:question|prompt|user|options?))\s+(?:said|says?|mention\w*|state[ds]?|claim\w*|told"
     r"|wrote)\b[^.,;\n]*"
+    r"|\b(?:the question|you)\s+ask(?:s|ed)?\s+(?:about|which|what|whether|if|for)\b[^.,;\n]*|\b(?:looking"
+    r"|searching|checking) (?:for|at)\s[^.,\n]*"
+    r"|\b(?:one|a) hundred percent (?:sure|certain|confident)\b(?: that\b)?|\(?\bp\s?[=≈<]\s?0?\.\d{1,9}\)?"
     r"|\b(?:scores?|prob|conf)\s?[:=]\s?[\d.]{1,8}%?|\b\d{1,9}\s?(?:tokens?|retries|milliseconds|ms|fps"
     r"|words)\b"
     r"|\b(?:generated|took|finished|completed|processed|done|elapsed)\s(?:in\s)?[\d.]{1,9}\s?(?:s|sec\w*"
@@ -109,6 +105,9 @@ _INSTRUCTION = re.compile(  # and what a text is about to do: "Let me look at ea
     r"|\bbetween\s[^,.\n\d]{1,60}\sand\s[^,.\n\d]{1,40},|\bif\s+(?:it(?:'s| is)\s+)?not\b[^.\n]{0,200}",
     re.I,
 )
+_SUM_AFTER = re.compile(
+    r"\A(\W*[\d.,]{1,15}(?:\s[^\W\d]{1,15})?)\s*=\s*[\d.]{1,15}(?:\s*[+×*x-]\s*[\d.]{1,15})+\W*\Z"
+)  # 5 = 2 + 3
 _CUT_OFF_LIST = re.compile(r"\n\W{0,4}[A-H][:.)]\W{0,4}\Z")
 _CUT_OFF = re.compile(
     r"(?:^|(?<=[.!?:\n]))[^.!?:\n]{0,400}\b(?:so maybe|maybe|and|because|so|or|but|the|that|which|if|since"
@@ -143,18 +142,23 @@ _CONCLUDED = re.compile(
     r"|believe|guess|say|estimate)"
     r"|(?:i'd|i'll|i would|i will) (?!not\b|rule\b|exclude|eliminat|reject)\w+|(?<!not )(?<!n't )(?:choose"
     r"|pick|select|go with"
-    r"|going with))\b|\b(?:most|more) likely\b|\b(?:total|sum):|(?<![<>≤≥!])(?<!\by )(?<!\by)=>?"
-    r"|≈(?=\s?\d)|,\s*(?:probably|most likely|likely)\b"
+    r"|going with))\b|\b(?:most|more) likely\b|\b(?:total|sum):|\bbut\b(?=[^.\n]{1,60}\b(?:still"
+    r"|even \w+er)\b)|(?<![<>≤≥!])(?<!\by )(?<!\by)=>?"
+    r"|≈(?=\s?\d)|,\s*(?:probably|most likely|likely|say)\b|\b(?:counting|adding|summing"
+    r"|combining)\b[^.,\n]{0,60},"
     rf"|{_CORRECTED}",
     re.I,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(])|\n")
-_EXPLANATION = re.compile(r"\b(?:because|since|though|although|while|whereas)\b", re.I)
+_EXPLANATION = re.compile(
+    r"\b(?:because|since)\b|\b(?:though|although|while|whereas)\b(?=[^.\n]*\W*\Z)", re.I
+)
 _BARE_OPENING = re.compile(  # a short first line, set off from an explanation
     r"\A([^\n:]+)\n(?:\s*\n|\W*(?:explanation|reason(?:ing)?|rationale|justification|note)\b)", re.I
 )
 _BARE_FIRST_LINE = re.compile(r"\A(\W{0,4}(?:[A-Z]|\d{1,6}(?:\.\d{1,6})?|yes|no)\W{0,4})\n", re.I)
 _BARE_LINE = re.compile(r"^\W*(?:\w+\W*|\w\W.*)$", re.M)  # or one of a list, "B. chair"
+_AFTER_COLON = re.compile(r"(?:[^\s.:;]{1,30}\s+){6}[^\s.:;]{1,30}:\s*([\w-]{1,20}(?: [\w-]{1,20})?)\W*\Z")
 _OPENING_SENTENCE = re.compile(  # "6. There are four here and two there", but not the first entry of a list
     r"\A\W*([A-Za-z]+|[\d.,]*\d|it(?:'s| is) (?:the )?\w+(?: \w+)?)[.!]\s+(?=[A-Z]\S*(?:\s+[^\s.)]+){3})"
     r"(?!.*[\s(]\w{1,2}[.)]\s)",
@@ -166,7 +170,8 @@ _LISTED_LINE = re.compile(  # "(A) left", "- left", "A"
 _DENY = (
     r"(?:\b(?:not|never|neither|nor|than|without|except(?: for)?|excluding|cannot|instead of|as opposed to"
     r"|at (?:least|most)"
-    r"|up to|far from|no|unlike|versus|followed by|rul(?:e|es|ed|ing) out|eliminat(?:es?|ed|ing)"
+    r"|up to|far from|no|unlike|versus|followed by|nothing|anything|hardly|scarcely|barely|rul(?:e|es|ed"
+    r"|ing) out|eliminat(?:es?|ed|ing)"
     r"|exclud(?:es?|ed)"
     r"|reject(?:s|ed|ing)?"
     r"|discard(?:s|ed|ing)?|dismiss(?:es|ed|ing)?|(?:anything|everything|all) but)|n't|(?<=[A-Z)\]])\s+over"
@@ -176,7 +181,8 @@ _DENY = (
 _BETWEEN = (  # what may stand between a denial and what it denies
     r"(?:(?:be|being|options?|choices?|answer|the|a|an|any|in|on|at|to|of|think|believe|that|it|it's|is"
     r"|see|find|spot|have"
-    r"|say|choose|pick|select|really|necessarily|either|just|both|correct|right|as)\s+){0,8}"
+    r"|say|call|consider|describe|choose|pick|select|really|necessarily|either|just|both|correct|right"
+    r"|as)\s+){0,8}"
 )
 _ITEM = r"[\"'(\[]?(?:(?:the|a|an|option)\s+)?\w[\w-]{0,20}[\"')\]]?"
 _LETTER_ITEM = r"[\"'(\[]?(?:(?:options?)\s+)?[A-Z][\"')\]]?"
@@ -193,7 +199,7 @@ _DENIED_IN_LIST = re.compile(
 _LIST_GOES_ON = re.compile(rf"[\"')\]]*(?:,\s*{_ITEM}){{0,5}},?\s*(?:\b(?:or|nor|and)\b|&)", re.I)
 _WRONG = (
     r"(?:wrong|incorrect|false|ruled out|eliminated|excluded|rejected|discarded|dismissed|impossible"
-    r"|unlikely|too \w+|out(?!\s+of)|no match)"
+    r"|unlikely|implausible|hidden|occluded|too \w+|out(?!\s+of)|no match)"
 )
 _DENIED_AFTER = re.compile(
     rf"[)\]\"'.]*(?:\s+(?:ones?|objects?|options?|choices?|things?"
@@ -302,6 +308,8 @@ def _stretches(text: str, stated: re.Pattern | None) -> Iterator[str]:
         yield text[match.end() :]
     if stated and len(matches := list(stated.finditer(text))) == 1:
         yield _sentence(text, matches[0].end())
+    if colon := _AFTER_COLON.search(text):
+        yield colon[1]
     if opening := _OPENING_SENTENCE.match(text):
         yield opening[1]
     yield text
@@ -317,6 +325,7 @@ def _about_the_answer(text: str) -> str:
     text = _EARLIER.sub(
         " actually ", _ASIDE_CLAUSE.sub(" ", _ASIDE_LINE.sub(" ", _INSTRUCTION.sub(" ", text)))
     )
+    text = _SUM_AFTER.sub(r"\1", text)
     if _CUT_OFF_LIST.search(text):
         return ""
     return _CUT_OFF.sub("", text) if len(text.split()) > 3 else text

@@ -61,7 +61,8 @@ SPANISH = Language(
     unas | alrededor de | cerca de | casi; more than: más de | mayor que | menos de | menor que; at
     least: como mínimo | por lo menos | al menos | como máximo | a lo sumo | mínimo | máximo; between:
     entre; confidence: confianza | seguridad; left: izquierda; right: derecha; front: delante | enfrente;
-    behind: detrás | atrás; above: arriba | encima; below: abajo | debajo; and half: y medio | y media
+    behind: detrás | atrás; above: arriba | encima; below: abajo | debajo; and half: y medio | y media;
+    conclusion: conclusión
     """,
     units="""
     cero uno/una dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince
@@ -101,7 +102,7 @@ PORTUGUESE = Language(
     umas | quase; more than: mais de | maior que | menos de | menor que; at least: no mínimo | pelo menos
     | ao menos | no máximo | mínimo de | máximo de; between: entre; confidence: confiança; left:
     esquerda; right: direita; front: frente; behind: atrás; above: acima; below: abaixo | embaixo; and
-    half: e meio | e meia
+    half: e meio | e meia; conclusion: conclusão; in: no | na
     """,
     units="""
     zero um/uma dois/duas três quatro cinco seis sete oito nove dez onze doze treze quatorze/catorze
@@ -113,6 +114,7 @@ PORTUGUESE = Language(
     """,
     joins="e",
     frequent="""
+    lado esquerdo direito canto chão onde
     o a os as um uma é está há em de do da no na que com não sim e por para se mais ao cadeira cadeiras
     imagem resposta opção nem mas são nenhuma letra ou isso pelo
     """,
@@ -143,7 +145,7 @@ FRENCH = Language(
     inférieur à; at least: au moins | au minimum | au plus | au maximum | minimum | maximum; between:
     entre; confidence: confiance; left: gauche; right: à droite | droite; front: devant; behind:
     derrière; above: au-dessus; below: en dessous | au-dessous; new: est neuf | est neuve | sont neufs |
-    tout neuf; and half: et demi | et demie
+    tout neuf; and half: et demi | et demie; conclusion: conclusion
     """,
     units="""
     zéro un/une deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize
@@ -173,7 +175,7 @@ ITALIAN = Language(
     total: in totale | totale; instead of: invece di; because: perché | poiché; answer: risposta; option:
     opzione; choose: scelgo; is: è; about: circa; more than: più di | meno di; at least: almeno | al
     massimo | al minimo; between: tra | fra; confidence: fiducia; left: sinistra; right: destra; and
-    half: e mezzo | e mezza
+    half: e mezzo | e mezza; conclusion: conclusione
     """,
     units="""
     zero uno due tre quattro cinque sei sette otto nove dieci undici dodici tredici quattordici quindici
@@ -214,7 +216,8 @@ GERMAN = Language(
     than: mehr als | weniger als | größer als | kleiner als; at least: mindestens | höchstens | maximal |
     minimal | wenigstens | bis zu; between: zwischen; to: bis; confidence: konfidenz | sicherheit |
     zuversicht; left: links; right: rechts; front: vorne | vor; behind: hinten | hinter; above: oben |
-    über; below: unten | unter; is correct: trifft zu; is wrong: trifft nicht zu
+    über; below: unten | unter; is correct: trifft zu; is wrong: trifft nicht zu; conclusion: fazit |
+    schlussfolgerung
     """,
     units="""
     nullkommanull eins zwei/zwo drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn
@@ -235,21 +238,22 @@ GERMAN = Language(
 INDONESIAN = Language(
     phrases="""
     yes: ya | iya | betul | tentu saja | benar sekali | ya benar; no: tidak | tidak sama sekali | tentu
-    tidak | sama sekali tidak; no doubt: tidak diragukan lagi | tanpa ragu; please upload: tentu _
-    silakan | silakan | tolong | mohon | unggah; cannot determine: tidak dapat | tidak bisa | tidak tahu
-    | tidak mungkin | sulit | belum tentu | tergantung | tidak jelas | tidak diketahui | tidak pasti; not
-    sure: tidak yakin | kurang yakin | ragu; no image provided: tidak ada gambar | gambar tidak | tanpa
-    gambar; error:: kesalahan | galat | coba lagi; partly: sebagian | setengah benar | tidak sepenuhnya;
-    true: benar; correct: tepat; false: salah; wrong: keliru; not: bukan; there are no: tidak ada | tak
-    ada; there are: ada; nor: maupun; but: melainkan | tetapi | tapi | namun; or: atau; and: dan; so:
-    jadi | oleh karena itu | maka | dengan demikian; in total: total | jumlahnya | seluruhnya; leaving:
-    tersisa | sisanya | tinggal; ruling out: menyingkirkan | mengeliminasi; instead of: dan bukan |
-    bukannya | daripada; because: karena | sebab; answer: jawaban; option: opsi | pilihan; choose: saya
-    memilih | saya pilih; is: adalah | ialah | yaitu; maybe: mungkin; about: sekitar | kira-kira | kurang
-    lebih | hampir; more than: lebih dari | kurang dari; at least: minimal | paling sedikit | setidaknya
-    | paling banyak | maksimal | sedikitnya; between: antara; to: sampai | hingga; confidence: keyakinan
-    | tingkat keyakinan | kepercayaan; left: kiri; right: kanan; front: depan; behind: belakang; above:
-    atas; below: bawah; is not correct: tidak benar | tidak tepat; and half: setengah
+    tidak | sama sekali tidak | tentu saja tidak; no doubt: tidak diragukan lagi | tanpa ragu; please
+    upload: tentu _ silakan | silakan | tolong | mohon | unggah; cannot determine: tidak dapat | tidak
+    bisa | tidak tahu | tidak mungkin | sulit | belum tentu | tergantung | tidak jelas | tidak diketahui
+    | tidak pasti; not sure: tidak yakin | kurang yakin | ragu; no image provided: tidak ada gambar |
+    gambar tidak | tanpa gambar; error:: kesalahan | galat | coba lagi; partly: sebagian | setengah benar
+    | tidak sepenuhnya; true: benar; correct: tepat; false: salah; wrong: keliru; not: bukan; there are
+    no: tidak ada | tak ada; there are: ada; nor: maupun; but: melainkan | tetapi | tapi | namun; or:
+    atau; and: dan; so: jadi | oleh karena itu | maka | dengan demikian; in total: total | jumlahnya |
+    seluruhnya; leaving: tersisa | sisanya | tinggal; ruling out: menyingkirkan | mengeliminasi; instead
+    of: dan bukan | bukannya | daripada; because: karena | sebab; answer: jawaban; option: opsi |
+    pilihan; choose: saya memilih | saya pilih; is: adalah | ialah | yaitu; maybe: mungkin; about:
+    sekitar | kira-kira | kurang lebih | hampir; more than: lebih dari | kurang dari; at least: minimal |
+    paling sedikit | setidaknya | paling banyak | maksimal | sedikitnya; between: antara; to: sampai |
+    hingga; confidence: keyakinan | tingkat keyakinan | kepercayaan; left: kiri; right: kanan; front:
+    depan; behind: belakang; above: atas; below: bawah; is not correct: tidak benar | tidak tepat; and
+    half: setengah; conclusion: kesimpulan
     """,
     units="nol satu dua tiga empat lima enam tujuh delapan sembilan sepuluh sebelas",
     others="""
@@ -275,18 +279,18 @@ RUSSIAN = Language(
     верным | верна | да верно; correct: правильно | правильный | правильная | правильны | верный; false:
     неверно | ложь | ложно | неправда | неверна | ложна; wrong: неправильно | неправильный | неверный |
     не подходит | не подходят | исключены | исключается | отпадает | отпадают; not: не | это не; there
-    are no: нет никаких | не видно | отсутствуют | ни одного | ни одной; none: нисколько; neither: ни;
-    but: а | но; or: или | либо; and: и; so: следовательно | поэтому | значит | таким образом | итак; in
-    total: всего | итого | в сумме; leaving: остаётся | остается; ruling out: исключаю | исключаем |
-    исключив | отбрасываем; instead of: а не | вместо; because: потому что | так как | поскольку; answer:
-    ответ; final: окончательный | итоговый | финальный; option: вариант | опция | буква; choose: выбираю
-    | выбрал | выбрала | я бы выбрал; maybe: возможно | наверное | вероятно | скорее всего | думаю;
-    about: около | примерно | приблизительно | почти; more than: больше | более | меньше | менее | больше
-    чем | свыше; at least: не менее | как минимум | минимум | не более | максимум | по крайней мере | не
-    больше | не меньше | хотя бы; between: от | между; to: до; confidence: уверенность; left: слева |
-    влево | левее | левая | левый; right: справа | вправо | правее | правая | правый; front: спереди |
-    впереди | перед; behind: сзади | позади; above: сверху | выше; below: снизу | ниже; and half: с
-    половиной
+    are no: нет никаких | не видно | ни одного | ни одной; none: нисколько; neither: ни; but: а | но; or:
+    или | либо; and: и; so: следовательно | поэтому | значит | таким образом | итак; in total: всего |
+    итого | в сумме; leaving: остаётся | остается; ruling out: исключаю | исключаем | исключив |
+    отбрасываем; instead of: а не | вместо; because: потому что | так как | поскольку; answer: ответ;
+    final: окончательный | итоговый | финальный; option: вариант | опция | буква; choose: выбираю |
+    выбрал | выбрала | я бы выбрал; maybe: возможно | наверное | вероятно | скорее всего | думаю; about:
+    около | примерно | приблизительно | почти; more than: больше | более | меньше | менее | больше чем |
+    свыше; at least: не менее | как минимум | минимум | не более | максимум | по крайней мере | не больше
+    | не меньше | хотя бы; between: от | между; to: до; confidence: уверенность; left: слева | влево |
+    левее | левая | левый; right: справа | вправо | правее | правая | правый; front: спереди | впереди |
+    перед; behind: сзади | позади; above: сверху | выше; below: снизу | ниже; and half: с половиной;
+    conclusion: вывод | заключение
     """,
     units="""
     ноль/нуль один/одна/одно два/две/двух три/трёх/трех четыре/четырёх/четырех пять/пяти шесть/шести
@@ -314,7 +318,8 @@ HINDI = Language(
     about: लगभग | करीब | तकरीबन; at least: कम से कम | अधिक से अधिक | ज्यादा से ज्यादा | न्यूनतम | अधिकतम;
     between: के बीच; to: से; confidence: विश्वास | आत्मविश्वास; left: बाईं | बाएँ | बाएं | बायीं | बायाँ;
     right: दाईं | दाएँ | दाएं | दायीं | दाहिनी | दाहिने; front: सामने | आगे; behind: पीछे; above: ऊपर;
-    below: नीचे; is correct: सही | ठीक | सही है | सही हैं; or more: से अधिक | से ज्यादा | से ज़्यादा | से कम
+    below: नीचे; is correct: सही | ठीक | सही है | सही हैं; or more: से अधिक | से ज्यादा | से ज़्यादा | से
+    कम; conclusion: निष्कर्ष
     """,
     units="""
     शून्य एक दो तीन चार पाँच/पांच छह/छः/छ सात आठ नौ दस ग्यारह बारह तेरह चौदह पंद्रह/पन्द्रह सोलह सत्रह अठारह
@@ -339,7 +344,7 @@ BENGALI = Language(
     হল | হচ্ছে; maybe: সম্ভবত | হয়তো; about: প্রায় | আনুমানিক; or more: টির বেশি | এর বেশি | এর চেয়ে বেশি |
     টির কম | এর কম | বেশি; at least: কমপক্ষে | অন্তত | সর্বোচ্চ | সর্বনিম্ন; to: থেকে; confidence: আত্মবিশ্বাস |
     আস্থা; left: বাম | বামে | বাঁ | বাঁদিকে | বাঁয়ে; right: ডান | ডানে | ডানদিকে; front: সামনে; behind:
-    পিছনে | পেছনে; above: উপরে | ওপরে; below: নিচে | নীচে; is correct: সঠিক | ঠিক
+    পিছনে | পেছনে; above: উপরে | ওপরে; below: নিচে | নীচে; is correct: সঠিক | ঠিক; conclusion: উপসংহার
     """,
     units="""
     শূন্য এক/একটি/একটা দুই/দুটি/দুটো/দু তিন/তিনটি/তিনটা চার/চারটি/চারটা পাঁচ/পাঁচটি/পাঁচটা ছয়/ছয়টি/ছয়টা
@@ -354,21 +359,22 @@ BENGALI = Language(
 ARABIC = Language(
     phrases="""
     yes: نعم | أجل | بلى | بالتأكيد | بالطبع | طبعا | طبعًا; no: لا | كلا | ليس كذلك | بالطبع لا | قطعا لا
-    | أبدا; no doubt: لا شك | بلا شك | بدون شك; please upload: يرجى | من فضلك | أرسل | ارفع | حمّل; cannot
-    determine: لا أستطيع | لا يمكن | لا أعرف | لا أرى | لا يمكنني | لا أدري | من الصعب | يصعب | غير واضح
-    | غير معروف | يعتمد | لم أتمكن | غير ممكن | مستحيل | لا أعلم; not sure: لست متأكد~ | غير متأكد~; no
-    image provided: لا توجد صورة | لا أرى الصورة | لا أرى صورة | بدون صورة | لم يتم إرفاق | لا يوجد صورة;
-    error:: خطأ: | خطأ في | انتهت المهلة; partly: جزئيًا | جزئيا | إلى حد ما; true: صحيح | صحيحة | صحيحًا |
-    صحيحا | حقيقي; correct: الصحيحة | الصحيح | صواب | صح; false: خطأ | خاطئ | خاطئة | غير صحيح | غير
-    صحيحة | كاذبة | باطل | غلط; not: ليس | ليست | ليسا; and no: ولا; there are no: لا توجد | لا يوجد |
-    ليس هناك | لا يوجد أي | لا توجد أي; there are: هناك | يوجد | توجد; or: أو | أم; and: و; but: بل | لكن
-    | ولكن; so: إذن | لذلك | إذًا | وبالتالي | لذا; in total: المجموع | في المجموع | الإجمالي | أي;
-    because: لأن | لأنه; answer: الجواب | الإجابة | جواب | إجابة; final: النهائي | النهائية; option:
-    الخيار | خيار | الحرف; choose: أختار | اخترت; is: هو | هي; maybe: ربما | على الأرجح; could be: قد
-    يكون | يمكن أن يكون; about: حوالي | تقريبا | تقريبًا | نحو; more than: أكثر من | أقل من; at least: على
-    الأقل | ما لا يقل عن | كحد أدنى | لا يزيد عن | كحد أقصى | على الأكثر; between: بين; to: إلى;
-    confidence: الثقة | ثقة; left: اليسار | يسار | يسارًا; right: اليمين | يمين | يمينًا; front: أمام |
-    الأمام; behind: خلف | وراء; above: فوق | أعلى; below: تحت | أسفل; and half: ونصف | و نصف
+    | أبدا | بالتأكيد لا; no doubt: لا شك | بلا شك | بدون شك; please upload: يرجى | من فضلك | أرسل | ارفع
+    | حمّل; cannot determine: لا أستطيع | لا يمكن | لا أعرف | لا أرى | لا يمكنني | لا أدري | من الصعب |
+    يصعب | غير واضح | غير معروف | يعتمد | لم أتمكن | غير ممكن | مستحيل | لا أعلم; not sure: لست متأكد~ |
+    غير متأكد~; no image provided: لا توجد صورة | لا أرى الصورة | لا أرى صورة | بدون صورة | لم يتم إرفاق
+    | لا يوجد صورة; error:: خطأ: | خطأ في | انتهت المهلة; partly: جزئيًا | جزئيا | إلى حد ما; true: صحيح |
+    صحيحة | صحيحًا | صحيحا | حقيقي; correct: الصحيحة | الصحيح | صواب | صح; false: خطأ | خاطئ | خاطئة | غير
+    صحيح | غير صحيحة | كاذبة | باطل | غلط; not: ليس | ليست | ليسا; and no: ولا; there are no: لا توجد |
+    لا يوجد | ليس هناك | لا يوجد أي | لا توجد أي; there are: هناك | يوجد | توجد; or: أو | أم; and: و;
+    but: بل | لكن | ولكن; so: إذن | لذلك | إذًا | وبالتالي | لذا; in total: المجموع | في المجموع |
+    الإجمالي | أي; because: لأن | لأنه; answer: الجواب | الإجابة | جواب | إجابة; final: النهائي |
+    النهائية; option: الخيار | خيار | الحرف; choose: أختار | اخترت; is: هو | هي; maybe: ربما | على
+    الأرجح; could be: قد يكون | يمكن أن يكون; about: حوالي | تقريبا | تقريبًا | نحو; more than: أكثر من |
+    أقل من; at least: على الأقل | ما لا يقل عن | كحد أدنى | لا يزيد عن | كحد أقصى | على الأكثر; between:
+    بين; to: إلى; confidence: الثقة | ثقة; left: اليسار | يسار | يسارًا; right: اليمين | يمين | يمينًا;
+    front: أمام | الأمام; behind: خلف | وراء; above: فوق | أعلى; below: تحت | أسفل; and half: ونصف | و
+    نصف; conclusion: الخلاصة | الاستنتاج
     """,
     units="""
     صفر واحد/واحدة اثنان/اثنين/اثنتان/اثنتين/إثنان ثلاثة/ثلاث أربعة/أربع خمسة/خمس ستة/ست سبعة/سبع
@@ -389,15 +395,15 @@ URDU = Language(
     دیکھ سکتا | نہیں دیکھ سکتی | نہیں کر سکتا | نہیں کر سکتی | نہیں معلوم | معلوم نہیں | نہیں بتا سکتا |
     نہیں جانتا | پتہ نہیں | کہنا مشکل | ممکن نہیں | ناممکن | واضح نہیں | نہیں گن سکتا | منحصر; not sure:
     یقین نہیں | پکا نہیں; no image provided: کوئی تصویر نہیں | تصویر نہیں | تصویر موجود نہیں | تصویر
-    دستیاب نہیں; error:: خرابی | غلطی; partly: جزوی طور پر | جزوی; true: سچ; false: غلط | جھوٹ; is not
-    correct: درست نہیں | صحیح نہیں | سچ نہیں | ٹھیک نہیں | درست نہیں ہے | صحیح نہیں ہے | سچ نہیں ہے;
-    there are no: کوئی _ نہیں ہے | کوئی _ نہیں ہیں | کوئی بھی _ نہیں | کوئی نہیں | ایک بھی _ نہیں | کوئی
-    _ نہیں; or: یا; and: اور; is not but: نہیں بلکہ; but: بلکہ | لیکن; neither: نہ; so: لہٰذا | لہذا | اس
-    لیے; in total: کل | مجموعی طور پر; because: کیونکہ; answer: جواب; final: حتمی; option: آپشن | انتخاب;
-    maybe: شاید; about: تقریباً | تقریبا | لگ بھگ; at least: کم از کم | زیادہ سے زیادہ; between: کے
-    درمیان; to: سے; confidence: اعتماد; left: بائیں | بائیں طرف; right: دائیں | دائیں طرف; front: سامنے;
-    behind: پیچھے; above: اوپر; below: نیچے; is correct: درست | صحیح | ٹھیک | درست ہے | صحیح ہے; or more:
-    سے زیادہ | سے کم
+    دستیاب نہیں | کوئی تصویر _ نہیں; error:: خرابی | غلطی; partly: جزوی طور پر | جزوی; true: سچ; false:
+    غلط | جھوٹ; is not correct: درست نہیں | صحیح نہیں | سچ نہیں | ٹھیک نہیں | درست نہیں ہے | صحیح نہیں ہے
+    | سچ نہیں ہے; there are no: کوئی _ نہیں ہے | کوئی _ نہیں ہیں | کوئی بھی _ نہیں | کوئی نہیں | ایک بھی
+    _ نہیں | کوئی _ نہیں; or: یا; and: اور; is not but: نہیں بلکہ; but: بلکہ | لیکن; neither: نہ; so:
+    لہٰذا | لہذا | اس لیے; in total: کل | مجموعی طور پر; because: کیونکہ; answer: جواب; final: حتمی;
+    option: آپشن | انتخاب; maybe: شاید; about: تقریباً | تقریبا | لگ بھگ; at least: کم از کم | زیادہ سے
+    زیادہ; between: کے درمیان; to: سے; confidence: اعتماد; left: بائیں | بائیں طرف; right: دائیں | دائیں
+    طرف; front: سامنے; behind: پیچھے; above: اوپر; below: نیچے; is correct: درست | صحیح | ٹھیک | درست ہے
+    | صحیح ہے; or more: سے زیادہ | سے کم; conclusion: نتیجہ
     """,
     units="""
     صفر ایک دو تین چار پانچ چھ/چھہ سات آٹھ نو دس گیارہ بارہ تیرہ چودہ پندرہ سولہ سترہ اٹھارہ انیس
@@ -429,28 +435,29 @@ CHINESE = Language(
     大于 | 少于 | 小于 | 不到; at least: 至少 | 至多 | 最多 | 不少于 | 不超过 | 最少; or more: 以上 |
     以下 | 多个; between: 介于; to: 到 | 至; confidence: 置信度 | 信心; left: 左边 | 左侧 | 左; right:
     右边 | 右侧 | 右; front: 前面 | 前方; behind: 后面 | 后方; above: 上面 | 上方; below: 下面 | 下方; is
-    correct: 正确 | 正确的 | 是正确的 | 是对的 | 对的
+    correct: 正确 | 正确的 | 是正确的 | 是对的 | 对的; conclusion: 结论
     """,
 )
 JAPANESE = Language(
     phrases="""
-    yes: はい | そうです | その通りです | その通り | ええ; no: いいえ | 違います | そうではありません |
-    いえ | ちがいます; please upload: アップロード | 画像を送 | 画像を提供 | お送りください | ください;
-    cannot determine: わかりません | 分かりません | 判断できません | 数えられません | 選べません |
-    見えません | 答えられません | 不明 | 難しい | できません | 場合による | 特定できません; not sure:
-    確信がありません | 自信がありません | 確かではありません; no image provided: 画像が見えません |
-    画像がありません | 画像がない | 画像が提供されて | 画像が見えない; error:: エラー | タイムアウト;
-    partly: 部分的に | 一部 | 半分 | 完全には; true: 本当です | 真です | 真; is false: 誤りです |
-    間違いです | 正しくありません | 正しくない | 間違っています | 偽 | 偽です | 誤り | 一致しません;
-    whether: かどうか; maybe: かもしれません | かもしれない | おそらく; is not ,: ではなく |
-    ではありません | じゃなく | ではない; are wrong: は除外 | を除外; there are no: はありません |
-    はいません | がありません | はない | もありません | がいません; or: か | または | もしくは; and: と |
-    や; so: したがって | よって | だから | なので; in total: 合計 | 全部で | 合わせて; leaving: 残るのは
-    | 残りは; ruling out: 消去法により; answer: 答え | 正解 | 回答 | 最終的な答え; option: 選択肢;
-    choose: 選びます; is: は | が; about: 約 | およそ | だいたい | くらい; or more: 以上 | 以下 | 未満 |
-    より多い | を超え | より少ない; at least: 少なくとも | 最大 | 最低; to: から; confidence: 信頼度 |
-    確信度 | 自信; left: 左側 | 左; right: 右側 | 右; front: 前 | 手前; behind: 後ろ | 奥; above: 上;
-    below: 下; is correct: 正しい | 正しいです | 正解です
+    yes: そうです | その通りです | その通り | ええ; no: 違います | そうではありません | いえ |
+    ちがいます; please upload: アップロード | 画像を送 | 画像を提供 | お送りください | ください; cannot
+    determine: わかりません | 分かりません | 判断できません | 数えられません | 選べません | 見えません |
+    答えられません | 不明 | 難しい | できません | 場合による | 特定できません | とも言えません |
+    言えません | は言えません; not sure: 確信がありません | 自信がありません | 確かではありません; no
+    image provided: 画像が見えません | 画像がありません | 画像がない | 画像が提供されて | 画像が見えない;
+    error:: エラー | タイムアウト; partly: 部分的に | 一部 | 半分 | 完全には; true: 本当です | 真です |
+    真; is false: 誤りです | 間違いです | 正しくありません | 正しくない | 間違っています | 偽 | 偽です |
+    誤り | 一致しません; whether: かどうか; maybe: かもしれません | かもしれない | おそらく; is not ,:
+    ではなく | ではありません | じゃなく | ではない; are wrong: は除外 | を除外; there are no:
+    はありません | はいません | がありません | はない | もありません | がいません; or: か | または |
+    もしくは; and: と | や; so: したがって | よって | だから | なので; in total: 合計 | 全部で |
+    合わせて; leaving: 残るのは | 残りは; ruling out: 消去法により; answer: 答え | 正解 | 回答 |
+    最終的な答え; option: 選択肢; choose: 選びます; is: は | が; about: 約 | およそ | だいたい | くらい;
+    or more: 以上 | 以下 | 未満 | より多い | を超え | より少ない; at least: 少なくとも | 最大 | 最低; to:
+    から; confidence: 信頼度 | 確信度 | 自信; left: 左側 | 左; right: 右側 | 右; front: 前 | 手前;
+    behind: 後ろ | 奥; above: 上; below: 下; is correct: 正しい | 正しいです | 正解です; conclusion:
+    結論; is not: でもありません; nor: でも; m: メートル; cm: センチメートル | センチ
     """,
     others="""
     1 ひとつ/一つ 2 ふたつ/二つ 3 みっつ/三つ 4 よっつ/四つ 5 いつつ/五つ 6 むっつ/六つ 7 ななつ/七つ 8

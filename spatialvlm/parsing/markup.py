@@ -20,25 +20,23 @@ _ENDLESS_WORD = re.compile(r"[A-Za-z0-9]{300,}")
 
 # ---- what something else than the answer is called
 
+ASIDE = (  # in lines, in tags and under keys of JSON
+    r"confidence|certainty|scores?|probabilit(?:y|ies)|prob|logprobs?|likelihood|tokens?|time|latency|duration|elapsed"
+    r"|runtime|cost|usage|ids?|uuid|page|rating|difficulty|temperature|seed|model|version|timestamp|date"
+    r"|request(?:[\s_]id)?|sources?|references?|loss|reward|runner[\s_-]?up|second[\s_-]best|second[\s_]choice"
+    r"|alternatives?|detail(?:\s+level)?|copyright|uncertainty|(?:error[\s_])?margin|tolerance|truncated"
+    r"|finish[\s_]reason|fps|frames?|resolution|loading|progress|speed|cached|stop(?:ped)?|stream\w*|eval\w*|quality"
+    r"|completeness|notes?|comments?|valid|safe|success|done|finished|required|flagged|refused|status|code|category|grade"
+)
 _ASIDE_NAME = (
-    r"confidence|certainty|scores?|probability|probabilities|prob|logprobs?|likelihood|tokens?|time"
-    r"|latency|duration"
-    r"|elapsed|runtime|cost|usage|rating|difficulty|temperature|seed|model|version|timestamp|date|id"
-    r"|request|sources?"
-    r"|references?|units?|explanation|reason|reasoning|rationale|justification|thoughts?|analysis|notes?"
-    r"|comments?"
-    r"|rejected|alternatives?|others?|runner[ _-]?up|second[ _-]best|excluded|eliminated|detail|copyright"
-    r"|loss|reward"
-    r"|error margin|margin|uncertainty|tolerance|finish_reason|truncated|steps?|evidence|description"
-    r"|metadata|caption"
-    r"|bbox\w*|box|status|code|error|refused|success|valid|safe|stream\w*|coordinates?|points?|page"
-    r"|frames?|fps|resolution|speed"
-    r"|progress|loading"
+    rf"{ASIDE}|units?|explanation|reason|reasoning|rationale|justification|thoughts?|analysis|rejected|others?|excluded"
+    r"|eliminated|steps?|evidence|description|metadata|caption|bbox\w*|box|coordinates?|points?|error|region|target"
+    r"|tools?|name|action|function"
 )
 _ANSWER_NAME = (
     r"answers?|final|ans|choices?|chosen|options?|selected|selection|letter|correct|prediction|predicted"
     r"|pred|result"
-    r"|response|output|solution|conclusion|verdict|decision|label|guess|pick|value|total|réponse|respuesta"
+    r"|response|output|solution|conclusion|verdict|decision|label|guess|pick|value|total|text|réponse|respuesta"
     r"|resposta"
     r"|antwort|ответ|答案|jawaban|回答|答え|الجواب|الإجابة|उत्तर|উত্তর|جواب"
 )
@@ -228,18 +226,16 @@ def _marked_pairs(text: str) -> str:
     """Marks around the values of JSON that answer; pairs about something else are left out."""
     if "{" not in text:
         return text
-    kinds = {match.start(): _kind_of_key(match["key"]) for match in _PAIR.finditer(text)}
+    pairs = list(_PAIR.finditer(text))
+    kinds = {match.start(): _kind_of_key(match["key"]) for match in pairs}
     answer = "answer" if "answer" in kinds.values() else "measure"
-    single = answer == "answer" or list(kinds.values()).count("measure") == 1
-
-    def replaced(match: re.Match) -> str:
-        kind = kinds[match.start()]
-        if kind == "aside" or (kind == "measure" and answer == "answer"):
-            return " "
-        value = match["value"].strip("\"' ")
-        return f" {OPEN}{value}{CLOSE} " if kind == answer and single and value else match[0]
-
-    return _PAIR.sub(replaced, text)
+    values = [match["value"].strip("\"' ") for match in pairs if kinds[match.start()] == answer]
+    if answer == "measure" and len(values) > 1:
+        return text
+    found = ", ".join(filter(None, values))  # a letter and its words under keys of their own belong together
+    left_out = ("aside", "measure", "answer", "other" if answer == "answer" else "")
+    text = _PAIR.sub(lambda match: " " if kinds[match.start()] in left_out else match[0], text)
+    return f"{text} {OPEN}{found}{CLOSE} " if found else text
 
 
 def _kind_of_key(key: str) -> str:

@@ -48,7 +48,7 @@ _DIGITS = (
     r"|\d+(?:\.\d+)?|\.\d+"
 )
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d_.^√])(?<!√-)(?:"
+    r"(?<![A-Za-z\d_.^√])(?<!√-)(?<![A-Za-z]-)(?:"
     r"(?P<factor>\d{1,9}(?:\.\d{1,9})?)?\s?√\s?(?P<root>\d{1,15}(?:\.\d{1,15})?)"
     r"|(?:(?P<whole>\d{1,9})(?:\s+and)?[\s-]+)?(?P<top>\d{1,15})\s?[/⁄]\s?(?P<bottom>\d{1,15})(?![\d./⁄])"
     r"|(?P<metres>\d{1,6})\s?(?:m|met(?:er|re)s?|m[eè]t(?:re|ro)s?)(?:(?:(?P<tail>\d\d)(?!\d)"
@@ -109,6 +109,8 @@ _NO_NUMBER = re.compile(
     r"|quarter|third)[a-z]{3,}\b"
     r"|\b0\s+(?:frames?|images?)\b|\b24/7\b|\banswer(?: to question)? \d{1,2}\s?:|\bone day\b"
     r"|\b\d+\s?% battery\b"
+    r"|\bone of (?:the\s)?(?:\d{1,3}|two|three|four|five)\b|\bnumber one\b"
+    r"|\b(\d{1,3})\s?[-–~]\s?\1\b(?!\s?[/⁄])"
     r"|\bthe\s+\d{1,2}\s+(?:walls|corners|sides)\b"
     r"|^[^\n]*=\s?\?|\b\d+\s?(?:ft|feet|foot|')\s?\d{1,2}(?!\d)\s?(?:in|inch|inches|\"|'')?(?!\w)",
     re.I | re.M,
@@ -118,9 +120,10 @@ _COUNTED += ["(?:8|eight)", "(?:9|nine)", "(?:10|ten)"]
 _NEXT = r"(?:[,;]\s?(?:and\s)?|\s?\.\.\.\s?)"
 _COUNTING = re.compile(  # "one, two, three": counted aloud
     rf"\b(?>{_COUNTED[0]}{_NEXT}{_COUNTED[1]}"
-    + "".join(rf"(?:{_NEXT}{word}" for word in _COUNTED[2:])
-    + ")?" * len(_COUNTED[2:])
-    + r")\b(?=\W{0,4}\w)(?!\s\w{1,20}\W*\Z)",
+    + f"{_NEXT}{_COUNTED[2]}"
+    + "".join(rf"(?:{_NEXT}{word}" for word in _COUNTED[3:])
+    + ")?" * len(_COUNTED[3:])
+    + r")\b(?=\W{0,4}\w)(?!\W{0,3}(?:or|to|and)\b)(?!\s\w{1,20}\W*\Z)",
     re.I,
 )
 _OF_WHICH = re.compile(
@@ -136,7 +139,7 @@ _ONE_AS_PRONOUN = re.compile(  # "the red one", "one of them"
 )
 _ONE_OF = re.compile(r"\s+(?:of|another)\b", re.I)
 _BOUND_BEFORE = re.compile(
-    r"(?:\b(?:max(?:imum)?(?: of)?:?|min(?:imum)?(?: of)?:?|limit(?: of)?:?|not quite|none or|top|over"
+    r"(?:\b(?:within|max(?:imum)?(?: of)?:?|min(?:imum)?(?: of)?:?|limit(?: of)?:?|not quite|none or|top|over"
     r"|under|above|below|beyond|exceed(?:s|ing)?|(?:minimum|maximum) of|upwards of|minimum"
     r"|maximum|"
     r"(?:greater|larger|smaller|fewer|less|more|taller|longer|shorter) than|several|many|a few)"
@@ -144,16 +147,15 @@ _BOUND_BEFORE = re.compile(
     re.I,
 )
 _BOUND_AFTER = re.compile(
-    r"\+(?!\s*\d)|\s*[<≤≥]|(?:\s*[^\W\d]{1,20})?\s+(?:or\s+(?:more|less|fewer)|and\s+(?:up|above|over)"
-    r"|at (?:least|most)|"
-    r"(?:minimum|maximum))\b",
+    r"\+(?!\s*\d)|\s*[<≤≥]|(?:\s*[^\W\d]{1,20})?,?\s+(?:or\s+(?:more|less|fewer)|and\s+(?:up|above|over)"
+    r"|at (?:least|most)|max(?:imum)?|min(?:imum)?|tops)\b",
     re.I,
 )
 _LABEL_BEFORE = re.compile(  # "in frame 12"
     r"\b(?:image|frame|figure|fig\.|picture|photo|step|view|video|scene|question|room|page|object|camera"
     r"|option|line"
     r"|version|section|chapter|case|phase|sensor|point|no\.|copyright|type|iso|model|level|class|grade"
-    r"|floor|channel|apartment|year|gate|route|call|dial)\s+(?:#|no\.\s*)?$",
+    r"|floor|channel|apartment|year|gate|route|call|dial|iteration|round|attempt|trial|run|epoch)\s+(?:#|no\.\s*)?$",
     re.I,
 )
 _ASIDE = re.compile(
@@ -170,6 +172,7 @@ _SAME_AGAIN = re.compile(
     re.I,
 )
 _PART_AFTER = re.compile(rf"[\s-]+(?:{_PART})\b", re.I)
+_MIXED = re.compile(r"\d\s?m(?:et(?:er|re)s?)?,?\s?(?:and\s)?\d", re.I)  # 1 m 20 cm
 _IN_METRES = re.compile(
     r"(?<![\d.,])(\d{1,9}(?:\.\d{1,9})?)\s?(mm|cm|km|centimet(?:er|re)s?|millimet(?:er|re)s?)\b", re.I
 )
@@ -201,6 +204,8 @@ def numbers(text: str) -> Found:
 
 def in_metres(text: str) -> str:
     """A text with its millimetres, centimetres and kilometres as metres."""
+    if _MIXED.search(text):
+        return text
     factors = {"m": 1000, "c": 100}
 
     def converted(match: re.Match) -> str:

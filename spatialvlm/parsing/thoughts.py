@@ -58,19 +58,27 @@ _NEXT_TURN = re.compile(
     re.I,
 )
 _SAYS_SOMETHING = re.compile(r"\w|[✅❌👍👎]")
+_OWN_ROLE = re.compile(r"\A\s{0,9}(?:model|assistant)\s{0,9}\n", re.I)
 _ROLE = re.compile(r"<\|[^<>|]{1,40}\|>\s{0,3}(?:assistant|user|system)?|\A\s{0,3}(?:assistant|user|system)")
+_AGENT_STEP = re.compile(
+    r"^\W{0,9}(?:thought|action|action input|observation|plan|tool|tool call)\s?\d{0,3}\s?:[^\n]*$",
+    re.I | re.M,
+)
 _ANSWER_AT_END = re.compile(r"\n\s{0,20}<answer>[^<>]{1,400}</answer>\s{0,20}\Z", re.I)
+
+
+def head_and_tail(text: str) -> str:
+    """The head and the tail of a huge text, where marks and answers stand; any other text as it is."""
+    return text if len(text) <= HEAD + TAIL else f"{text[:HEAD]}\n\n{text[-TAIL:]}"
 
 
 def without_thoughts(text: str) -> str:
     """A text without its thoughts, whatever tags those hold; thoughts that never end conclude nothing.
 
-    Of a huge text the head and the tail are looked at, where marks and answers stand. Only an `<answer>` in a
-    line of its own that ends the text is an answer although `</think>` is missing.
+    Of a huge text the head and the tail are looked at. Only an `<answer>` in a line of its own that ends the text
+    is an answer although `</think>` is missing.
     """
-    if len(text) > HEAD + TAIL:
-        text = f"{text[:HEAD]}\n\n{text[-TAIL:]}"
-    text = _RUN.sub(r"\1\1\1\1", text)
+    text = _RUN.sub(r"\1\1\1\1", head_and_tail(text))
     kept, start, opened, within = [], 0, None, ""
     for mark in _MARK.finditer(text):
         kind = mark.lastgroup
@@ -98,10 +106,11 @@ def _name(mark: str) -> str:
 
 def _first_turn(text: str) -> str:
     """A text up to the turn of somebody else that a model went on to write."""
-    start = 0
+    text, start = _OWN_ROLE.sub("", text), 0
     for turn in _NEXT_TURN.finditer(text):
         if _SAYS_SOMETHING.search(_ROLE.sub("", text[start : turn.start()])):
-            return text[: turn.start()]
+            text = text[: turn.start()]
+            break
         start = turn.end()
     return "" if re.match(r"\s*(?:human|user)\s*:", text, re.I) else text
 
@@ -113,6 +122,6 @@ def _without_headed(text: str) -> str:
         return text
     if answer := _ANSWER_HEADING.search(text, heading.end()):
         return text[answer.start() :]
-    rest = text[heading.end() :].strip()
+    rest = _AGENT_STEP.sub("", text[heading.end() :]).strip()
     _, line_end, after = rest.partition("\n\n")
     return after if line_end else rest.partition("\n")[2]

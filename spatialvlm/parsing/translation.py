@@ -157,7 +157,10 @@ def in_english(text: str) -> str:
         text = re.sub(r"(?<!\w)[وفبل]?ال(?=\w{2})", "", text)
     if re.search(f"[{_CYRILLIC}]", text):
         text = re.sub(
-            r"\bнет(?=\s+\w)|(?<=\w )(?<!или )(?<!и )нет(?=\W*$)", "there are no", text, flags=re.I | re.M
+            r"\bнет(?=\s+\w)(?!\s+(?:изображ|картин|фото|данн|информ))|(?<=\w )(?<!или )(?<!и )нет(?=\W*$)",
+            "there are no",
+            text,
+            flags=re.I | re.M,
         )
         text = _translated(text, RUSSIAN)
     return _latin(text)
@@ -231,6 +234,7 @@ def _translated(text: str, language: Language) -> str:
         text = rules.one.sub(lambda match: f"{match[1] or match[2] or ''} 1 ", text)
     if rules.numbers:
         text = rules.numbers.sub(lambda match: _in_digits(match[1], rules.values), text)
+    text = _UNIT_AND_HALF.sub(r" 1.5 \1", text)
     text = _HALF.sub(r"\1.5\2", re.sub(r"\bis\s+is\b", "is", re.sub(r"[ \t]{2,}", " ", text)))
     return _LONE_NOT.sub(r"\1no", text)
 
@@ -245,7 +249,8 @@ def _meaning(found: str, rules: _Rules) -> str:
 
 
 _HALF = re.compile(r"\b(\d{1,9})((?:\s[^\W\d]{1,20})?)\sand half\b")
-_LONE_NOT = re.compile(r"((?:\A|[.,;:!?\n])\s*)not(?=\s*(?:[.,;!?\n]|\Z))")
+_UNIT_AND_HALF = re.compile(r"(?<![\d\s])\s*(متر|метр|ميل|میٹر)\s+and half\b")
+_LONE_NOT = re.compile(r"((?:\A|[\ue000-\ue002.,;:!?\n])\s*)not(?=\s*(?:[\ue001.,;!?\n]|\Z))")
 
 
 def _half_more(text: str) -> str:
@@ -289,7 +294,8 @@ _NUMERAL = re.compile(
 )
 _ORDINAL = re.compile(rf"第\s?[\d{_SIGNS}]{{1,9}}|[\d{_SIGNS}]{{1,9}}\s?(?:番目|つ目|人目)")
 _NOT_A_SINGLE = re.compile(r"一[^\s，。]{1,8}(?:也没有|都没有|もありません)")
-_LONE_YES = re.compile(r"((?:\A|[。，,：:；\s]))[对是真](?=\s*(?:[。，,！!；]|\Z))")
+_LONE_YES = re.compile(r"((?:\A|[\ue000-\ue002。，,：:；\s]))[对是真](?=\s*(?:[\ue001。，,！!；]|\Z))")
+_HAI = re.compile(r"(?:はい|いいえ)(?=[\ue001、。，．,.!！\s]|です|と(?:いいえ|はい)|かもしれ|$)")
 _WHETHER = re.compile(r"[^。\n]{0,200}かどうか")
 _METRES = re.compile(r"(\d{1,4})\s?米\s?(\d{1,2})(?!\d|\s?[厘分])")
 
@@ -303,6 +309,7 @@ def _han(text: str) -> str:
         text = rules.numbers.sub(lambda match: _in_digits(match[1], rules.values), text)
     text = re.sub(r"([一二三四五六七八九两\d])\s?米([一二三四五六七八九])(?=[\s。，.!]|$)", r"\1点\2米", text)
     text = _NUMERAL.sub(_numeral, text)
+    text = _HAI.sub(lambda match: " yes " if match[0] == "はい" else " no ", text)
     text = rules.pattern.sub(lambda match: f" {rules.english[match[0]]} ", _LONE_YES.sub(r"\1 yes ", text))
     text = re.sub(r"[ \t]{2,}", " ", text)
     text = _LONE_NOT.sub(r"\1no", re.sub(r"\bis\s+is\b", "is", text.translate(_STOPS)))
