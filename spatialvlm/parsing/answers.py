@@ -123,28 +123,25 @@ _CLAIM = re.compile(
     rf"|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b{NO_IDIOM}"
     r"|(?:\A\W*|\b(?:is|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
     rf"(?:(?P<correct>correct|accurate)|(?P<wrong>incorrect|inaccurate|wrong|untrue|mistaken"
-    rf"|invalid))\b{_PUNCTUATED}"
-    rf"|\b(?:that's|that is|is|was)\s+(?:not\s+)?(?P<right>right)\b(?=\W*(?:\Z|[.!;\n]))"
+    rf"|invalid))\b{_PUNCTUATED}|\b(?:that's|that is|is|was)\s+(?:not\s+)?(?P<right>right)\b(?=\W*(?:\Z"
+    rf"|[.!;\n]))"
     r"|\b(?P<match>match(?:es)?|agrees? with|consistent with|corresponds? (?:to|with)|supported by"
-    r"|the case|fits?|supports?|reflects?|holds?)\b"
-    r"(?=\W*\Z|[.,;]|\s+(?:the|this|what|with|its?|my)\b)"
+    r"|the case|fits?|supports?|reflects?|holds?)\b(?=\W*\Z|[.,;]|\s+(?:the|this|what|with|its?|my)\b)"
     r"|\b(?P<mismatch>mismatch(?:es)?|inconsistent with|contradicts?|conflicts with|fails to match)\b",
     re.I,
 )
 _LITTLE = r"(?:\s(?:of|it|is|be|a|an|the|statement|not))*\s*\Z"
 _HALF_TRUE = re.compile(
     r"\b(?:not that it|partial(?:ly)?|partly|half|mostly|somewhat|largely|mainly|kind of|sort of|almost"
-    r"|nearly|in part"
-    r"|technically|sometimes|more or less|(?:not|n't) (?:be )?(?:entirely|completely|fully|quite|exactly"
-    r"|totally|strictly"
+    r"|nearly|in part|technically|sometimes|more or less|(?:not|n't) (?:be )?(?:entirely|completely|fully"
+    r"|quite|exactly|totally|strictly"
     rf"|wholly|always|necessarily|altogether)|to some (?:extent|degree),?){_LITTLE}",
     re.I,
 )
 _POSSIBLY = re.compile(
     r"\b(?:could|may|might|would|must|should|has to|whether|if|unless|(?:not|n't|to) (?:claim|say)|to"
-    r"|before i answer)"
-    r"(?:\s(?:or|may|not|it|that|this|they|the|statement|claim|is|are|was|it's|have|been|still|also"
-    r"|well)){0,4}"
+    r"|before i answer)(?:\s(?:or|may|not|it|that|this|they|the|statement|claim|is|are|was|it's|have|been"
+    r"|still|also|well)){0,4}"
     rf"{_LITTLE}",
     re.I,
 )
@@ -167,16 +164,14 @@ _SAYS_YES = re.compile(
     r"\W*(?:y|i (?:think|believe|guess) so|(?:yes )?(?:definitely|absolutely|certainly|indeed|of course"
     r"|sure|right|exactly)"
     rf"|affirmative|sure is|without (?:a )?doubt|(?:indeed,?\s+)?{_IT}(?:is|are|does|do"
-    rf"|has)(?:\s+indeed)?)\W*"
-    rf"|[^\w❌✖✗✘👎🙅]*[✅✔☑👍👌🙆][^\w❌✖✗✘👎🙅]*",
+    rf"|has)(?:\s+indeed)?)\W*|[^\w❌✖✗✘👎🙅]*[✅✔☑👍👌🙆][^\w❌✖✗✘👎🙅]*",
     re.I,
 )
 _SAYS_NO = re.compile(
     r"\W*(?:n|(?:i )?(?:don't|do not) (?:think|believe) so|not (?:really|at all|so|the case)|negative"
     r"|by no means|never|no way"
     rf"|(?:i (?:think|guess)|definitely|absolutely|certainly|clearly|surely|probably|of course) not"
-    rf"|on the contrary"
-    rf"|{_IT}(?:(?:is|are|does|do|has|was)\s+not|(?:is|are|does|do|has|was)n't))\W*"
+    rf"|on the contrary|{_IT}(?:(?:is|are|does|do|has|was)\s+not|(?:is|are|does|do|has|was)n't))\W*"
     rf"|[^\w✅✔☑👍👌🙆]*[❌✖✗✘👎🙅][^\w✅✔☑👍👌🙆]*",
     re.I,
 )
@@ -267,8 +262,7 @@ _EXPLICIT_LETTER = re.compile(
 _CAPITAL_LETTER = re.compile(  # I is a pronoun and A an article, unless what follows shows otherwise
     rf"(?<![{_LETTER}.-])(?:([B-HJ-Z])(?![{_LETTER}-]|\+\+|#)|(A)(?=[ \t]*(?:$|[\n.,:;!?/)\]<>=|])|\s+[-–—]"
     r"|\s+(?:[^\W\d_]{1,5}\s+)?[B-J](?![\w'])|[\"']|\s*[&+✓✔☑✗✘✖❌✅]|\s*\((?:or|and|not)\b|\s+(?:then|vs"
-    r"|versus)\b"
-    r"|\s+(?:or|and|nor|is|because|since|but|rather|instead|would|seems)\b))"
+    r"|versus)\b|\s+(?:or|and|nor|is|because|since|but|rather|instead|would|seems)\b))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 _PLACE = {name: index for index, name in enumerate(_ORDINALS)}
@@ -277,22 +271,21 @@ _PLACE |= {name: index for index, name in enumerate(("i", "ii", "iii", "iv", "v"
 _PLACE |= {name: index for index, name in enumerate(("one", "two", "three", "four", "five", "six"))}
 _PLACE |= {str(index + 1): index for index in range(6)} | {"last": -1}
 _ORDINAL_OPTION = re.compile(
-    rf"\b({'|'.join(_ORDINALS)}|last|1st|2nd|3rd|[4-6]th)\s+(?:option|choice|one|answer)\b"
-    rf"|\b(?:chose|choose|pick|picked|select|selected|take|go with)\s+the\s+({'|'.join(_ORDINALS)}|last)\b"
+    rf"\b({'|'.join(_ORDINALS)}|last|1st|2nd|3rd|[4-6]th)\s+(?:option|choice|one|answer)\b|\b(?:chose"
+    rf"|choose|pick|picked|select|selected|take|go with)\s+the\s+({'|'.join(_ORDINALS)}|last)\b"
     r"|\b(?:option|choice)\s+(?:no\.?\s*|number\s+|#)?([1-6]|i{1,3}|iv|vi?|one|two|three|four|five|six)\b",
     re.I,
 )
 _NAME_BEFORE = re.compile(  # letters of names: "camera B", "vitamin C"
     r"\b(?:camera|vitamin|plan|figure|fig\.|section|group|type|class|grade|team|hepatitis|model|point|room"
-    r"|building|exit"
-    r"|gate|wing|appendix|part|exhibit|module|grade:|category:|error|dr\.|mr\.|ms\.|mrs\.|prof\.)\s+\Z",
+    r"|building|exit|gate|wing|appendix|part|exhibit|module|grade:|category:|error|dr\.|mr\.|ms\.|mrs\."
+    r"|prof\.)\s+\Z",
     re.I,
 )
 _PLACED_AT = re.compile(  # "the window over the sink" is a window
     r"\W*(?:(?:it|that|this)(?:'s|\s+is)\s+)?(?:the\s+)?(?P<what>[\w\s-]{1,40}?),?\s+(?:over|above|below"
-    r"|under|beneath|beside|behind|near"
-    r"|next to|in front of|by)"
-    r"\s+(?:the\s+)?(?P<reference>[\w\s-]{1,40})\W*",
+    r"|under|beneath|beside|behind|near|next to|in front of"
+    r"|by)\s+(?:the\s+)?(?P<reference>[\w\s-]{1,40})\W*",
     re.I,
 )
 _VERB = re.compile(r"\b(?:is|are|was|stands?|lies|sits?|seems|looks|appears|has)\b", re.I)

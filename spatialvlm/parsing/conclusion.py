@@ -33,17 +33,13 @@ CONCLUSIONS = 20  # of each kind that are looked at, from the end
 _MARKS = re.compile(f"[{OPEN}{CLOSE}]")
 _ANNOUNCED = re.compile(
     r"\b(?:answers?|ans|final(?=\s*:)|verdict|conclusion|result|solution|prediction|decision|output"
-    r"|response|guess|pick"
-    r"|selected"
-    r"|(?:correct|right|best|final|my|likely|chosen|selected|closest|nearest)\s+(?:choice|option|match"
-    r"|candidate|letter"
-    r"|one|estimate|count|selection|fit)|choice|option (?:chosen|selected)|selection)\b"
-    r"(?:\s+(?:to(?!\s+whether)|for|of|here|among|in|from|based|that|i|we)\b[^.:\n]{0,80}?)?"
-    r"(?:[\s\"')]*(?:\b(?:is|was|are|(?:would|should|must|will|has\s+to)\s+be|remains|seems\s+to\s+be)\b"
-    r"(?!\s+(?:a|an|the)?\s*(?:single|letter|number|integer|color|colour|one\s+of|word)\b)"
-    r"|:|=>?|->|→|⇒|\s[-–—]\s)[:\s]*|[\s\"']*\n\s*)"
-    r"|\b(?:asked about|in question)\s+(?:is|are)\b"
-    r"|\b(?:correction|i\s+meant?|make\s+that)\b[:,\s]*"
+    r"|response|guess|pick|selected|(?:correct|right|best|final|my|likely|chosen|selected|closest"
+    r"|nearest)\s+(?:choice|option|match|candidate|letter|one|estimate|count|selection|fit)|choice"
+    r"|option (?:chosen|selected)|selection)\b(?:\s+(?:to(?!\s+whether)|for|of|here|among|in|from|based"
+    r"|that|i|we)\b[^.:\n]{0,80}?)?(?:[\s\"')]*(?:\b(?:is|was|are|(?:would|should|must|will|has\s+to)\s+be"
+    r"|remains|seems\s+to\s+be)\b(?!\s+(?:a|an|the)?\s*(?:single|letter|number|integer|color|colour"
+    r"|one\s+of|word)\b)|:|=>?|->|→|⇒|\s[-–—]\s)[:\s]*|[\s\"']*\n\s*)|\b(?:asked about"
+    r"|in question)\s+(?:is|are)\b|\b(?:correction|i\s+meant?|make\s+that)\b[:,\s]*"
     r"|\b(?:(?<!\d\s)in\s+total|(?<!in )total|sum|altogether|overall\s+count|total\s+(?:number|count"
     r"|of)[^.\n:]{0,40}?)(?:\s+(?:is|of|are|comes\s+to)\b|\s*[:=]|\s(?=\d))\s*",
     re.I,
@@ -54,12 +50,10 @@ _ASIDE_LINE = re.compile(
     rf"|with)\s+){{0,2}}(?:{ASIDE}|(?:image|picture|video)\s+(?:provided|loaded|received|size)"
     rf"|needs\s+a\s+tool"
     r"|tools?\s+\w+|images?(?=\s*[:=]\s*(?:yes|no|true|false))|loaded|attached|visible|available|exhibit"
-    r"|no\. of \w+"
-    r"|number of frames)(?:\s+(?:level|score|used|taken|count|reason|rate|id|generated|estimate|interval"
-    r"|total|checkpoint"
-    r"|shards?|time|cost|usage))*(?:\s+(?:in|for"
-    r"|of)\s+[^\n:=]{1,40})?[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?(?:[:=]|is\b)"
-    r"(?:[^\n;|.!?]|[.!?](?!\s+[A-Z]))*",
+    r"|no\. of \w+|number of frames)(?:\s+(?:level|score|used|taken|count|reason|rate|id|generated"
+    r"|estimate|interval|total|checkpoint|shards?|time|cost|usage))*(?:\s+(?:in|for"
+    r"|of)\s+[^\n:=]{1,40})?[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?(?:[:=]|is\b)(?:[^\n;|.!?]"
+    r"|[.!?](?!\s+[A-Z]))*",
     re.I | re.M,
 )
 _ASIDE_CLAUSE = re.compile(
@@ -69,15 +63,12 @@ _ASIDE_CLAUSE = re.compile(
     r"|score))?\s*(?:of|is|:|=|at)?\s*(?:about\s+|around\s+)?[\d.]{1,6}\s?(?:%|percent|/\s?\d{1,3})?\)?"
     r"|\bp\s?\([^()\n]{1,20}\)\s?[=≈:]\s?[\d.]+|\b(?:such as|e\.g\.|for example|for instance)[^.\n]{0,60}"
     r"|\b(?:you|the (?:question|prompt|user|options?))\s+(?:said|says?|mention\w*|state[ds]?|claim\w*|told"
-    r"|wrote)\b[^.,;\n]*"
-    r"|\b(?:the question|you)\s+ask(?:s|ed)?\s+(?:about|which|what|whether|if|for)\b[^.,;\n]*|\b(?:looking"
-    r"|searching|checking) (?:for|at)\s[^.,\n]*"
-    r"|\b(?:one|a) hundred percent (?:sure|certain|confident)\b(?: that\b)?|\(?\bp\s?[=≈<]\s?0?\.\d{1,9}\)?"
+    r"|wrote)\b[^.,;\n]*|\b(?:the question|you)\s+ask(?:s|ed)?\s+(?:about|which|what|whether|if"
+    r"|for)\b[^.,;\n]*|\b(?:looking|searching|checking) (?:for|at)\s[^.,\n]*|\b(?:one"
+    r"|a) hundred percent (?:sure|certain|confident)\b(?: that\b)?|\(?\bp\s?[=≈<]\s?0?\.\d{1,9}\)?"
     r"|\b(?:scores?|prob|conf)\s?[:=]\s?[\d.]{1,8}%?|\b\d{1,9}\s?(?:tokens?|retries|milliseconds|ms|fps"
-    r"|words)\b"
-    r"|\b(?:generated|took|finished|completed|processed|done|elapsed)\s(?:in\s)?[\d.]{1,9}\s?(?:s|sec\w*"
-    r"|minutes?)\b"
-    r"|\b(?:processing|loading|progress)\W{1,5}\d{1,3}\s?%|\bpage\s\d+\sof\s\d+"
+    r"|words)\b|\b(?:generated|took|finished|completed|processed|done|elapsed)\s(?:in\s)?[\d.]{1,9}\s?(?:s"
+    r"|sec\w*|minutes?)\b|\b(?:processing|loading|progress)\W{1,5}\d{1,3}\s?%|\bpage\s\d+\sof\s\d+"
     r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]{1,20}|\bhttps?://\S{1,500}|\b[\w-]{1,80}\.(?:jpe?g|png|webp|gif|bmp|mp4"
     r"|json)\b",
     re.I,
@@ -89,19 +80,15 @@ _EARLIER = re.compile(
 )
 _INSTRUCTION = re.compile(  # and what a text is about to do: "Let me look at each option."
     r"\b(?:please\s+)?(?:answer|reply|respond)(?:\s+only)?(?:\s+with)?(?:\s+(?:only|just|a|an|the|simply"
-    r"|either)){0,2}\s+"
-    r"[\"']?(?:yes\b.{1,5}\bno|true\b.{1,5}\bfalse|letter|number|integer|word"
-    r"|option'?s? letter)\b[^.:\n]{0,80}[.:]?"
-    r"|(?:^|(?<=[.!?]\s))(?:even though|although|though|while|whereas)\s[^,.\n]{1,120},|\b(?:let me|let's"
-    r"|let us|(?:i|we) (?:will|'ll|need to|have to|must|should)|i'll|i'm going to"
-    r"|i am going to|if (?:i|we|there|you) "
-    r"(?:had|were|could|saw)(?! to))\s+(?:(?:now|first|then|also|just|carefully|start by)\s+){0,3}(?:start"
-    r"|begin|look|check|consider|examine"
-    r"|analy[sz]e|think|see|compare|evaluate|go through|inspect|identify|determine|find|measure|break|work"
-    r"|try|describe|review"
-    r"|verify|step|calculate|image|an? image|the image|answer (?:in|yes or|true or|with))\w*\b[^.:!\n]*"
-    r"|\b(?:looking at|considering|consider|regarding|as for|starting with|start with"
-    r"|first,)\s(?:the\s)?(?:option\s)?[A-H]\b[:,]?"
+    r"|either)){0,2}\s+[\"']?(?:yes\b.{1,5}\bno|true\b.{1,5}\bfalse|letter|number|integer|word"
+    r"|option'?s? letter)\b[^.:\n]{0,80}[.:]?|(?:^|(?<=[.!?]\s))(?:even though|although|though|while"
+    r"|whereas)\s[^,.\n]{1,120},|\b(?:let me|let's|let us|(?:i|we) (?:will|'ll|need to|have to|must"
+    r"|should)|i'll|i'm going to|i am going to|if (?:i|we|there|you) (?:had|were|could"
+    r"|saw)(?! to))\s+(?:(?:now|first|then|also|just|carefully|start by)\s+){0,3}(?:start|begin|look|check"
+    r"|consider|examine|analy[sz]e|think|see|compare|evaluate|go through|inspect|identify|determine|find"
+    r"|measure|break|work|try|describe|review|verify|step|calculate|image|an? image|the image|answer (?:in"
+    r"|yes or|true or|with))\w*\b[^.:!\n]*|\b(?:looking at|considering|consider|regarding|as for"
+    r"|starting with|start with|first,)\s(?:the\s)?(?:option\s)?[A-H]\b[:,]?"
     r"|\bbetween\s[^,.\n\d]{1,60}\sand\s[^,.\n\d]{1,40},|\bif\s+(?:it(?:'s| is)\s+)?not\b[^.\n]{0,200}",
     re.I,
 )
@@ -115,8 +102,8 @@ _CUT_OFF = re.compile(
     re.I,
 )
 _CONFIRMED = re.compile(  # "B is the correct answer": what is confirmed stands before
-    r"(?:\A|(?<=[.\n;,]))([^.\n;,]*)\b(?:is|are)\s+(?:the\s+)?(?:most\s+|best\s+)?"
-    r"(?:correct|right|best|answer)\s*(?:answer|choice|option|one)?\s*(?:[.,;!]|$)",
+    r"(?:\A|(?<=[.\n;,]))([^.\n;,]*)\b(?:is|are)\s+(?:the\s+)?(?:most\s+|best\s+)?(?:correct|right|best"
+    r"|answer)\s*(?:answer|choice|option|one)?\s*(?:[.,;!]|$)",
     re.I | re.M,
 )
 _TOTAL = re.compile(
@@ -130,20 +117,17 @@ _TAKEN_BACK = re.compile(
     re.I,
 )
 _CORRECTED = (
-    r"\b(?:actually|wait|on second thought)\b"
-    r"|\b(?:first|initially|originally|thought)\b[^.\n]{0,120}?\bbut\b"  # "I first thought A, but it is B"
+    r"\b(?:actually|wait|on second thought)\b|\b(?:first|initially|originally"
+    r"|thought)\b[^.\n]{0,120}?\bbut\b"  # "I first thought A, but it is B"
     r"|(?<=\S)\s*[-–—?.!,…]\s*(?:h+m+,?\s+)?(?:oh,?\s+)?no[,:.]\s"  # "A... no, B"
 )
 _CORRECTION = re.compile(_CORRECTED, re.I)
 _CONCLUDED = re.compile(
     r"(?<!\bor )\bso\b|\b(?:therefore|thus|hence|finally|overall|consequently|altogether|in conclusion"
-    r"|in total"
-    r"|total (?:of|is)|making|makes|giving|gives|yields|yielding|equals|comes to|leaves|leaving|i (?:think"
-    r"|believe|guess|say|estimate)"
-    r"|(?:i'd|i'll|i would|i will) (?!not\b|rule\b|exclude|eliminat|reject)\w+|(?<!not )(?<!n't )(?:choose"
-    r"|pick|select|go with"
-    r"|going with))\b|\b(?:most|more) likely\b|\b(?:total|sum):|\bbut\b(?=[^.\n]{1,60}\b(?:still"
-    r"|even \w+er)\b)|(?<![<>≤≥!])(?<!\by )(?<!\by)=>?"
+    r"|in total|total (?:of|is)|making|makes|giving|gives|yields|yielding|equals|comes to|leaves|leaving"
+    r"|i (?:think|believe|guess|say|estimate)|(?:i'd|i'll|i would|i will) (?!not\b|rule\b|exclude|eliminat"
+    r"|reject)\w+|(?<!not )(?<!n't )(?:choose|pick|select|go with|going with))\b|\b(?:most|more) likely\b"
+    r"|\b(?:total|sum):|\bbut\b(?=[^.\n]{1,60}\b(?:still|even \w+er)\b)|(?<![<>≤≥!])(?<!\by )(?<!\by)=>?"
     r"|≈(?=\s?\d)|,\s*(?:probably|most likely|likely|say)\b|\b(?:counting|adding|summing"
     r"|combining)\b[^.,\n]{0,60},"
     rf"|{_CORRECTED}",
@@ -160,8 +144,8 @@ _BARE_FIRST_LINE = re.compile(r"\A(\W{0,4}(?:[A-Z]|\d{1,6}(?:\.\d{1,6})?|yes|no)
 _BARE_LINE = re.compile(r"^\W*(?:\w+\W*|\w\W.*)$", re.M)  # or one of a list, "B. chair"
 _AFTER_COLON = re.compile(r"(?:[^\s.:;]{1,30}\s+){6}[^\s.:;]{1,30}:\s*([\w-]{1,20}(?: [\w-]{1,20})?)\W*\Z")
 _OPENING_SENTENCE = re.compile(  # "6. There are four here and two there", but not the first entry of a list
-    r"\A\W*([A-Za-z]+|[\d.,]*\d|it(?:'s| is) (?:the )?\w+(?: \w+)?)[.!]\s+(?=[A-Z]\S*(?:\s+[^\s.)]+){3})"
-    r"(?!.*[\s(]\w{1,2}[.)]\s)",
+    r"\A\W*([A-Za-z]+|[\d.,]*\d|it(?:'s"
+    r"| is) (?:the )?\w+(?: \w+)?)[.!]\s+(?=[A-Z]\S*(?:\s+[^\s.)]+){3})(?!.*[\s(]\w{1,2}[.)]\s)",
     re.DOTALL | re.I,
 )
 _LISTED_LINE = re.compile(  # "(A) left", "- left", "A"
@@ -169,26 +153,21 @@ _LISTED_LINE = re.compile(  # "(A) left", "- left", "A"
 )
 _DENY = (
     r"(?:\b(?:not|never|neither|nor|than|without|except(?: for)?|excluding|cannot|instead of|as opposed to"
-    r"|at (?:least|most)"
-    r"|up to|far from|no|unlike|versus|followed by|nothing|anything|hardly|scarcely|barely|rul(?:e|es|ed"
-    r"|ing) out|eliminat(?:es?|ed|ing)"
-    r"|exclud(?:es?|ed)"
-    r"|reject(?:s|ed|ing)?"
-    r"|discard(?:s|ed|ing)?|dismiss(?:es|ed|ing)?|(?:anything|everything|all) but)|n't|(?<=[A-Z)\]])\s+over"
-    r"|\b(?:incorrect|wrong|eliminated|rejected|excluded|unlikely|less likely|least likely):(?=\s)"
-    r"|\b(?:prefer|lean|choose|pick|favou?r)\w*\b[^.\n]{0,40}\bover)\s+"
+    r"|at (?:least|most)|up to|far from|no|unlike|versus|followed by|nothing|anything|hardly|scarcely"
+    r"|barely|rul(?:e|es|ed|ing) out|eliminat(?:es?|ed|ing)|exclud(?:es?|ed)|reject(?:s|ed|ing)?"
+    r"|discard(?:s|ed|ing)?|dismiss(?:es|ed|ing)?|(?:anything|everything|all) but)|n't"
+    r"|(?<=[A-Z)\]])\s+over|\b(?:incorrect|wrong|eliminated|rejected|excluded|unlikely|less likely"
+    r"|least likely):(?=\s)|\b(?:prefer|lean|choose|pick|favou?r)\w*\b[^.\n]{0,40}\bover)\s+"
 )
 _BETWEEN = (  # what may stand between a denial and what it denies
     r"(?:(?:be|being|options?|choices?|answer|the|a|an|any|in|on|at|to|of|think|believe|that|it|it's|is"
-    r"|see|find|spot|have"
-    r"|say|call|consider|describe|choose|pick|select|really|necessarily|either|just|both|correct|right"
-    r"|as)\s+){0,8}"
+    r"|see|find|spot|have|say|call|consider|describe|choose|pick|select|really|necessarily|either|just"
+    r"|both|correct|right|as)\s+){0,8}"
 )
 _ITEM = r"[\"'(\[]?(?:(?:the|a|an|option)\s+)?\w[\w-]{0,20}[\"')\]]?"
 _LETTER_ITEM = r"[\"'(\[]?(?:(?:options?)\s+)?[A-Z][\"')\]]?"
 _DENIED_BEFORE = re.compile(
-    rf"{_DENY}{_BETWEEN}(?:"
-    rf"|{_ITEM}(?:,\s*{_ITEM}){{0,5}},?\s*\b(?:or|nor)\s+{_BETWEEN}"
+    rf"{_DENY}{_BETWEEN}(?:|{_ITEM}(?:,\s*{_ITEM}){{0,5}},?\s*\b(?:or|nor)\s+{_BETWEEN}"
     rf"|(?-i:{_LETTER_ITEM})(?:,\s*(?-i:{_LETTER_ITEM})){{0,5}},?\s*(?:\band\b|&)\s*{_BETWEEN}"
     r")[\"'(\[]*$",
     re.I,
@@ -207,8 +186,7 @@ _DENIED_AFTER = re.compile(
     rf"|&)\s*(?-i:{_LETTER_ITEM}))?\s*"
     r"(?:(?:is|are|was|were|can|does|do|did|could|would|should|has|have)\s*(?:not\b|n't)|cannot\b|fails?\b"
     rf"|(?:is|are|was|were|seems?|looks?|appears?|sounds?|can be|could be|has been|have been)\s+(?:(?:all"
-    rf"|both|also|clearly|definitely"
-    rf"|therefore|simply)\s+){{0,2}}{_WRONG}\b"
+    rf"|both|also|clearly|definitely|therefore|simply)\s+){{0,2}}{_WRONG}\b"
     rf"|[-–—:(]?\s*{_WRONG}\b(?!\s*,?\s*(?:so|but))|would be (?:right|correct|true) if\b|[✗❌✖])",
     re.I,
 )

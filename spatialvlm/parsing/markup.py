@@ -21,29 +21,28 @@ _ENDLESS_WORD = re.compile(r"[A-Za-z0-9]{300,}")
 # ---- what something else than the answer is called
 
 ASIDE = (  # in lines, in tags and under keys of JSON
-    r"confidence|certainty|scores?|probabilit(?:y|ies)|prob|logprobs?|likelihood|tokens?|time|latency|duration|elapsed"
-    r"|runtime|cost|usage|ids?|uuid|page|rating|difficulty|temperature|seed|model|version|timestamp|date"
-    r"|request(?:[\s_]id)?|sources?|references?|loss|reward|runner[\s_-]?up|second[\s_-]best|second[\s_]choice"
-    r"|alternatives?|detail(?:\s+level)?|copyright|uncertainty|(?:error[\s_])?margin|tolerance|truncated"
-    r"|finish[\s_]reason|fps|frames?|resolution|loading|progress|speed|cached|stop(?:ped)?|stream\w*|eval\w*|quality"
-    r"|completeness|notes?|comments?|valid|safe|success|done|finished|required|flagged|refused|status|code|category|grade"
+    r"confidence|certainty|scores?|probabilit(?:y|ies)|prob|logprobs?|likelihood|tokens?|time|latency"
+    r"|duration|elapsed|runtime|cost|usage|ids?|uuid|page|rating|difficulty|temperature|seed|model|version"
+    r"|timestamp|date|request(?:[\s_]id)?|sources?|references?|loss|reward|runner[\s_-]?up"
+    r"|second[\s_-]best|second[\s_]choice|alternatives?|detail(?:\s+level)?|copyright|uncertainty"
+    r"|(?:error[\s_])?margin|tolerance|truncated|finish[\s_]reason|fps|frames?|resolution|loading|progress"
+    r"|speed|cached|stop(?:ped)?|stream\w*|eval\w*|quality|completeness|notes?|comments?|valid|safe"
+    r"|success|done|finished|required|flagged|refused|status|code|category|grade"
 )
 _ASIDE_NAME = (
-    rf"{ASIDE}|units?|explanation|reason|reasoning|rationale|justification|thoughts?|analysis|rejected|others?|excluded"
-    r"|eliminated|steps?|evidence|description|metadata|caption|bbox\w*|box|coordinates?|points?|error|region|target"
-    r"|tools?|name|action|function"
+    rf"{ASIDE}|units?|explanation|reason|reasoning|rationale|justification|thoughts?|analysis|rejected"
+    rf"|others?|excluded"
+    r"|eliminated|steps?|evidence|description|metadata|caption|bbox\w*|box|coordinates?|points?|error"
+    r"|region|target|tools?|name|action|function"
 )
 _ANSWER_NAME = (
     r"answers?|final|ans|choices?|chosen|options?|selected|selection|letter|correct|prediction|predicted"
-    r"|pred|result"
-    r"|response|output|solution|conclusion|verdict|decision|label|guess|pick|value|total|text|réponse|respuesta"
-    r"|resposta"
-    r"|antwort|ответ|答案|jawaban|回答|答え|الجواب|الإجابة|उत्तर|উত্তর|جواب"
+    r"|pred|result|response|output|solution|conclusion|verdict|decision|label|guess|pick|value|total|text"
+    r"|réponse|respuesta|resposta|antwort|ответ|答案|jawaban|回答|答え|الجواب|الإجابة|उत्तर|উত্তর|جواب"
 )
 _MEASURE_NAME = (
     r"count|number|num|quantity|distance|length|area|size|height|width|depth|estimate|estimated|color"
-    r"|colour|shape"
-    r"|material|object|direction|position|n"
+    r"|colour|shape|material|object|direction|position|n"
 )
 _TAG_OF_ANSWER = r"(?:final_?)?(?:answer|ans|conclusion|solution|output|response|result|choice|option|final)"
 
@@ -84,9 +83,8 @@ _ASKS = re.compile(
 )
 _ASKS_THE_USER = re.compile(
     r"\b(?:would|could|can|do|did|will) you (?:like|want|please|provide|upload|tell|share|clarify|describe"
-    r"|send|give"
-    r"|specify|need|mean|have)\b|\bwhat(?:'s| is| was) (?:the|your) question\b|\b(?:can|may|shall"
-    r"|should) i (?:help|assist|look|count|describe|check)\b",
+    r"|send|give|specify|need|mean|have)\b|\bwhat(?:'s| is| was) (?:the|your) question\b|\b(?:can|may"
+    r"|shall|should) i (?:help|assist|look|count|describe|check)\b",
     re.I,
 )
 _POWER_OF_TEN = re.compile(
@@ -104,9 +102,8 @@ _VULGAR = re.compile(r"(\d?)\s?([¼½¾⅐-⅞])")
 _CONFIRMATION = re.compile(r"\bthat(?:'?s| is) right\b(?=\s*[,.!])", re.I)
 _CHECKED, _UNCHECKED = re.compile(r"☑|\[[xX✓✔]\]"), re.compile(r"☐|\[ \]")
 _REMARK = re.compile(  # words that would read as an answer: "you're right", "right behind it", "N/A"
-    r"\b(?:you'?re|you are|all) right\b(?=\s*[,.!])"
-    r"|(?<!the )(?<!your )(?<!to )\bright (?=behind|in front|next to|beside|above|below|under)"
-    r"|\bn/a\b",
+    r"\b(?:you'?re|you are|all) right\b(?=\s*[,.!])|(?<!the )(?<!your )(?<!to )\bright (?=behind|in front"
+    r"|next to|beside|above|below|under)|\bn/a\b",
     re.I,
 )
 

@@ -9,9 +9,8 @@ from spatialvlm.parsing.conclusion import Found, denied
 
 NO_IDIOM = (  # a "no" that counts nothing
     r"(?!\s+(?:doubt|idea|clue|question|problem|wonder|way|need|reason|sign|sense|matter|longer|one|answer"
-    r"|such"
-    r"|expert|image|response|comment|worries|evidence|indication|guarantee|number|specific|exact|clear"
-    r"|conclusion|visible|conclusive|definiti\w+|info\w*|details?|context|data|content|text|obvious"
+    r"|such|expert|image|response|comment|worries|evidence|indication|guarantee|number|specific|exact"
+    r"|clear|conclusion|visible|conclusive|definiti\w+|info\w*|details?|context|data|content|text|obvious"
     r"|certainty|particular|further|additional|suitable|valid|available)\b)"
 )
 SEVERAL = math.inf  # beside a number: it is no answer, as in "3 x 3"
@@ -48,32 +47,24 @@ _DIGITS = (
     r"|\d+(?:\.\d+)?|\.\d+"
 )
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d_.^√])(?<!√-)(?<![A-Za-z]-)(?:"
-    r"(?P<factor>\d{1,9}(?:\.\d{1,9})?)?\s?√\s?(?P<root>\d{1,15}(?:\.\d{1,15})?)"
-    r"|(?:(?P<whole>\d{1,9})(?:\s+and)?[\s-]+)?(?P<top>\d{1,15})\s?[/⁄]\s?(?P<bottom>\d{1,15})(?![\d./⁄])"
-    r"|(?P<metres>\d{1,6})\s?(?:m|met(?:er|re)s?|m[eè]t(?:re|ro)s?)(?:(?:(?P<tail>\d\d)(?!\d)"
-    r"|\s(?P<blank>\d\d)(?![\d.,]|\s?[A-Za-z]))"
-    r"|,?\s?(?:and\s+)?(?P<cm>\d{1,2})\s?(?:cm|centimet(?:er|re)s?)\b)"
-    r"|10\s?\^\s?(?P<power>[-+]?\d{1,3})(?!\d)"
+    r"(?<![A-Za-z\d_.^√])(?<!√-)(?<![A-Za-z]-)(?:(?P<factor>\d{1,9}(?:\.\d{1,9})?)?\s?√\s?(?P<root>\d{1,15}(?:\.\d{1,15})?)|(?:(?P<whole>\d{1,9})(?:\s+and)?[\s-]+)?(?P<top>\d{1,15})\s?[/⁄]\s?(?P<bottom>\d{1,15})(?![\d./⁄])|(?P<metres>\d{1,6})\s?(?:m|met(?:er|re)s?|m[eè]t(?:re|ro)s?)(?:(?:(?P<tail>\d\d)(?!\d)|\s(?P<blank>\d\d)(?![\d.,]|\s?[A-Za-z]))|,?\s?(?:and\s+)?(?P<cm>\d{1,2})\s?(?:cm|centimet(?:er|re)s?)\b)|10\s?\^\s?(?P<power>[-+]?\d{1,3})(?!\d)"
     rf"|(?P<negative>(?:minus|negative)\s+)?(?P<digits>[-+]?(?:{_DIGITS})(?:e[-+]?\d{{1,9}})?)"
     r"(?![\d^]|\.\d|(?:st|nd|rd|th|d|e|er|ème|º|ª)\b|x\d)(?:(?:\s+(?P<scale>hundred|thousand|million"
     r"|billion)|(?P<k>k))\b)?"
-    rf"(?P<more>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?)"
-    rf"|\b(?P<parts>(?:half|(?:a|one|two|three)[\s-]+(?:{_PART})))(?:\s+of)?\s+an?\s+(?:{_LENGTH})\b"
+    rf"(?P<more>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?)|\b(?P<parts>(?:half|(?:a|one|two"
+    rf"|three)[\s-]+(?:{_PART})))(?:\s+of)?\s+an?\s+(?:{_LENGTH})\b"
     r"|\b(?P<minus>(?:minus|negative)\s+)?(?P<words>"
-    rf"(?:a|{_BELOW_1000})\s+thousand\b(?:[,\s]+(?:and\s+)?{_BELOW_1000})?"
-    rf"|(?:(?:half\s+a|a|{_BELOW_100})\s+)?dozen\b|{_BELOW_1000}|a\s+(?:single|couple|pair)\b)(?!-\w+ed\b)"
-    rf"(?P<decimals>(?:\s+point)(?:\s+(?:zero|{_UNIT})\b){{1,9}})?"
-    rf"(?P<and_part>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?"
-    rf"|\b(?:a|an)\s+(?:{_LENGTH})\s+and\s+a\s+(?P<unit_and>half|quarter)\b"
+    rf"(?:a|{_BELOW_1000})\s+thousand\b(?:[,\s]+(?:and\s+)?{_BELOW_1000})?|(?:(?:half\s+a|a"
+    rf"|{_BELOW_100})\s+)?dozen\b|{_BELOW_1000}|a\s+(?:single|couple"
+    rf"|pair)\b)(?!-\w+ed\b)(?P<decimals>(?:\s+point)(?:\s+(?:zero"
+    rf"|{_UNIT})\b){{1,9}})?(?P<and_part>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?|\b(?:a"
+    rf"|an)\s+(?:{_LENGTH})\s+and\s+a\s+(?P<unit_and>half|quarter)\b"
     r"|\b(?P<none>none(?!\s+of\s+(?:the\s+(?:above|info\w*|options?|choices|frames|images|details)|these"
-    r"|those)|\s+(?:given|provided|specified|stated"
-    r"|available))\b"
+    r"|those)|\s+(?:given|provided|specified|stated|available))\b"
     rf"|(?:there\s+(?:are|is|were|was)|i\s+(?:can\s+)?(?:see|find|count"
     rf"|spot))\s+no\b{NO_IDIOM}(?!\s+(?:more|fewer|less)\b)"
     r"|(?:there\s+(?:aren't|isn't|are\s+not|is\s+not)|(?:do\s+not|don't|cannot|can't|can\s+not)\s+(?:see"
-    r"|find|count|spot))"
-    r"\s+(?:any\b|an?\s+single\b)(?!\s+(?:image|picture|photo))|\bnot\s+a\s+single\b"
+    r"|find|count|spot))\s+(?:any\b|an?\s+single\b)(?!\s+(?:image|picture|photo))|\bnot\s+a\s+single\b"
     rf"|(?<!\w\W)no{NO_IDIOM}\s+(?:[a-z]+\s+){{0,3}}[a-z]+s(?=\W*$|\s+(?:are|were|can|visible|present"
     rf"|at all|here|there|in|on|to be|whatsoever)\b))",
     re.I,
@@ -83,36 +74,27 @@ _NUMBER = re.compile(
 
 _NO_NUMBER = re.compile(
     r"\b\d{1,2}:\d\d(?::\d\d)?\b(?:\s?[ap]\.?m\b)?|\b\d{1,2}\s?(?:[ap]m|[ap]\.m\.|o'clock)(?!\w)"  # times
-    r"|\d\s?\.{2,3}\s?\d"
-    r"|\b\d{4}-\d\d-\d\d\b|\b\d{1,4}/\d{1,2}/\d{1,4}\b|\b\d+(?:\.\d+){3,}\b"
-    r"|\b\d+(?:\.\d+){2}(?![\d,])(?<!\.\d{3})"
-    r"|\b\d{2,5}\s?[x×]\s?\d{2,5}\b(?!\s?m)|\b\d{1,2}:\d{1,2}\b|\b0x[\da-f]+\b"
+    r"|\d\s?\.{2,3}\s?\d|\b\d{4}-\d\d-\d\d\b|\b\d{1,4}/\d{1,2}/\d{1,4}\b|\b\d+(?:\.\d+){3,}\b"
+    r"|\b\d+(?:\.\d+){2}(?![\d,])(?<!\.\d{3})|\b\d{2,5}\s?[x×]\s?\d{2,5}\b(?!\s?m)|\b\d{1,2}:\d{1,2}\b"
+    r"|\b0x[\da-f]+\b"
     r"|[\[(]\s?-?[\d.]+(?:\s?[,;]\s?-?[\d.]+)+\s?[\])]"  # boxes and points
-    r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]+|\bx\s?=\s?[\d.]+\s?[,;]\s?y\s?=\s?[\d.]+"
-    r"|\d+(?:\.\d+)?\s?°\s?[NSEW]\b"
+    r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]+|\bx\s?=\s?[\d.]+\s?[,;]\s?y\s?=\s?[\d.]+|\d+(?:\.\d+)?\s?°\s?[NSEW]\b"
     r"|^\s?\[\d{1,3}\]\s.{0,500}$|(?<=\w)\s?(?:\[\d{1,2}\])+"  # citations
-    r"|(?:±|\+/-|\+-|\bplus or minus\b|\bplus/minus\b)\s?(?:[\d.,]+|[a-z]+)\s?%?"
-    r"|\b(?:step|stage|part|frame|image)\s+\d+\s+(?:of|out of)\s+\d+\b|\bframes?\s+\d+\s?(?:[-–]|to"
-    r"|and)\s?\d+\b"
-    r"|\b\d{1,2}\s?k\s+(?:resolution|video|tv|display|screen|monitor|image|photo)s?\b"
-    r"|\b(?:with|to|at)\s+(?:\d+|one|two|three)\s+(?:decimals?|decimal places?|significant \w+|digits?)\b"
+    r"|(?:±|\+/-|\+-|\bplus or minus\b|\bplus/minus\b)\s?(?:[\d.,]+|[a-z]+)\s?%?|\b(?:step|stage|part"
+    r"|frame|image)\s+\d+\s+(?:of|out of)\s+\d+\b|\bframes?\s+\d+\s?(?:[-–]|to|and)\s?\d+\b"
+    r"|\b\d{1,2}\s?k\s+(?:resolution|video|tv|display|screen|monitor|image|photo)s?\b|\b(?:with|to"
+    r"|at)\s+(?:\d+|one|two|three)\s+(?:decimals?|decimal places?|significant \w+|digits?)\b"
     r"|\bthe\s+(?:two|three|four|\d{1,2})\s+(?:frames?|rooms?|objects?|items?|points?|images?|pictures?"
-    r"|photos?|views?|options?"
-    r"|things)\b"
-    r"|\b(?:one|two|three) (?:by|at a) (?:one|two|three|time)\b|\bone (?:would|could|can|must|should|may"
-    r"|might|has to|needs|sees|another|side|end)\b"
-    r"|\b(?:\d{1,9}|one|two|three|four|five|six)\s+(?:steps?|parts|ways?|observations?|sentences?|methods?"
-    r"|reasons?"
+    r"|photos?|views?|options?|things)\b|\b(?:one|two|three) (?:by|at a) (?:one|two|three|time)\b"
+    r"|\bone (?:would|could|can|must|should|may|might|has to|needs|sees|another|side|end)\b|\b(?:\d{1,9}"
+    r"|one|two|three|four|five|six)\s+(?:steps?|parts|ways?|observations?|sentences?|methods?|reasons?"
     r"|possibilities|cases|factors|approaches|numbers?|letters?|bytes|dpi|px|pixels?|attempts?|retries"
-    r"|tokens?)\b"
-    r"|\b(?:\d{1,4}|one|two|three|four|five|six)-(?!met|m\b|cm|f(?:oo|ee)t|inch|ft|degree|ish|and|half"
-    r"|quarter|third)[a-z]{3,}\b"
-    r"|\b0\s+(?:frames?|images?)\b|\b24/7\b|\banswer(?: to question)? \d{1,2}\s?:|\bone day\b"
-    r"|\b\d+\s?% battery\b"
-    r"|\bone of (?:the\s)?(?:\d{1,3}|two|three|four|five)\b|\bnumber one\b"
-    r"|\b(\d{1,3})\s?[-–~]\s?\1\b(?!\s?[/⁄])"
-    r"|\bthe\s+\d{1,2}\s+(?:walls|corners|sides)\b"
-    r"|^[^\n]*=\s?\?|\b\d+\s?(?:ft|feet|foot|')\s?\d{1,2}(?!\d)\s?(?:in|inch|inches|\"|'')?(?!\w)",
+    r"|tokens?)\b|\b(?:\d{1,4}|one|two|three|four|five|six)-(?!met|m\b|cm|f(?:oo|ee)t|inch|ft|degree|ish"
+    r"|and|half|quarter|third)[a-z]{3,}\b|\b0\s+(?:frames?|images?)\b|\b24/7\b"
+    r"|\banswer(?: to question)? \d{1,2}\s?:|\bone day\b|\b\d+\s?% battery\b|\bone of (?:the\s)?(?:\d{1,3}"
+    r"|two|three|four|five)\b|\bnumber one\b|\b(\d{1,3})\s?[-–~]\s?\1\b(?!\s?[/⁄])"
+    r"|\bthe\s+\d{1,2}\s+(?:walls|corners|sides)\b|^[^\n]*=\s?\?|\b\d+\s?(?:ft|feet|foot"
+    r"|')\s?\d{1,2}(?!\d)\s?(?:in|inch|inches|\"|'')?(?!\w)",
     re.I | re.M,
 )
 _COUNTED = ["(?:1|one)", "(?:2|two)", "(?:3|three)", "(?:4|four)", "(?:5|five)", "(?:6|six)", "(?:7|seven)"]
@@ -128,8 +110,7 @@ _COUNTING = re.compile(  # "one, two, three": counted aloud
 )
 _OF_WHICH = re.compile(
     rf",?\s*\b(?:(?:\d{{1,3}}|{_BELOW_100})\s+of\s+which|of which|including|among (?:them"
-    rf"|which))\b[^.;\n]{{0,80}}"
-    rf"|,\s*(?:\d{{1,3}}|{_BELOW_100})\s+of\s+(?:them|these)\b[^.;\n]{{0,80}}"
+    rf"|which))\b[^.;\n]{{0,80}}|,\s*(?:\d{{1,3}}|{_BELOW_100})\s+of\s+(?:them|these)\b[^.;\n]{{0,80}}"
     # "there are four: one here, three there"
     r"|(?<=\w):\s+(?:a|an|one|two|three|four|\d{1,2})\s[^.;\n]{0,100}(?:,|\band\b)[^.;\n]{0,100}",
     re.I,
@@ -139,10 +120,9 @@ _ONE_AS_PRONOUN = re.compile(  # "the red one", "one of them"
 )
 _ONE_OF = re.compile(r"\s+(?:of|another)\b", re.I)
 _BOUND_BEFORE = re.compile(
-    r"(?:\b(?:within|max(?:imum)?(?: of)?:?|min(?:imum)?(?: of)?:?|limit(?: of)?:?|not quite|none or|top|over"
-    r"|under|above|below|beyond|exceed(?:s|ing)?|(?:minimum|maximum) of|upwards of|minimum"
-    r"|maximum|"
-    r"(?:greater|larger|smaller|fewer|less|more|taller|longer|shorter) than|several|many|a few)"
+    r"(?:\b(?:within|max(?:imum)?(?: of)?:?|min(?:imum)?(?: of)?:?|limit(?: of)?:?|not quite|none or|top"
+    r"|over|under|above|below|beyond|exceed(?:s|ing)?|(?:minimum|maximum) of|upwards of|minimum|maximum"
+    r"|(?:greater|larger|smaller|fewer|less|more|taller|longer|shorter) than|several|many|a few)"
     r"|(?<![-=])[<>≤≥]=?)\s*$",
     re.I,
 )
@@ -153,9 +133,9 @@ _BOUND_AFTER = re.compile(
 )
 _LABEL_BEFORE = re.compile(  # "in frame 12"
     r"\b(?:image|frame|figure|fig\.|picture|photo|step|view|video|scene|question|room|page|object|camera"
-    r"|option|line"
-    r"|version|section|chapter|case|phase|sensor|point|no\.|copyright|type|iso|model|level|class|grade"
-    r"|floor|channel|apartment|year|gate|route|call|dial|iteration|round|attempt|trial|run|epoch)\s+(?:#|no\.\s*)?$",
+    r"|option|line|version|section|chapter|case|phase|sensor|point|no\.|copyright|type|iso|model|level"
+    r"|class|grade|floor|channel|apartment|year|gate|route|call|dial|iteration|round|attempt|trial|run"
+    r"|epoch)\s+(?:#|no\.\s*)?$",
     re.I,
 )
 _ASIDE = re.compile(

@@ -18,36 +18,32 @@ _CANNOT = (
 )
 _ANY = (
     r"(?:(?:\d{1,3}|two|three|both|multiple|the|an?|any|your|this|that|these|actual|attached|uploaded"
-    r"|provided|such|directly|physical|to"
-    r"|real|or|view|see|access|open|analy[sz]e|content|contents|of|in|inspect|interpret|process)\s+){0,5}"
+    r"|provided|such|directly|physical|to|real|or|view|see|access|open|analy[sz]e|content|contents|of|in"
+    r"|inspect|interpret|process)\s+){0,5}"
 )
 
 _ABSENT = re.compile(
     rf"\b(?:no|without|missing)\s+(?:an?\s+|the\s+|any\s+|valid\s+|such\s+)?{_IMAGE}\b(?!\s+(?:of|shows?"
-    rf"|contains?|has|depicts))"
-    rf"|\b{_IMAGE}\s+(?:(?:you\s+mention\w*|file|data|link|url)\s+)?(?:(?:is|was|were|are|has|have|does"
-    rf"|did|could|can|may)\s*(?:not|n't)|(?:isn|wasn|weren|aren|hasn|didn|doesn|couldn)'t|failed|cannot"
-    rf"|can't|seems? to be missing|(?:is|are) missing|missing)\b(?!\s+(?:show|contain|depict|include|have"
-    rf"|provide|allow|match|clear|sharp))"
-    rf"|\b{_CANNOT}\s+(?:see|view|access|open|process|analy[sz]e|display|load|read|interpret|look at"
-    rf"|receive|find|perceive|have|have access to|get|inspect)\s+{_ANY}{_IMAGE}\b"
+    rf"|contains?|has|depicts))|\b{_IMAGE}\s+(?:(?:you\s+mention\w*|file|data|link|url)\s+)?(?:(?:is|was"
+    rf"|were|are|has|have|does|did|could|can|may)\s*(?:not|n't)|(?:isn|wasn|weren|aren|hasn|didn|doesn"
+    rf"|couldn)'t|failed|cannot|can't|seems? to be missing|(?:is|are) missing|missing)\b(?!\s+(?:show"
+    rf"|contain|depict|include|have|provide|allow|match|clear|sharp))|\b{_CANNOT}\s+(?:see|view|access"
+    rf"|open|process|analy[sz]e|display|load|read|interpret|look at|receive|find|perceive|have"
+    rf"|have access to|get|inspect)\s+{_ANY}{_IMAGE}\b"
     rf"|\bcannot determine\s{{1,3}}(?:see\s)?{_ANY}{_IMAGE}\b"
     r"|\bno image provided\b|\bno (?:way of seeing|access to)\b|\b(?:see|have) no image\b"
     rf"|\bif you(?:'d| could| can| would)?\s+(?:please\s+)?(?:upload|describe|share|provide|send|attach"
-    rf"|give|tell|show)\w*\b"
-    rf"|\b(?:please|kindly|could you|can you|would you|once you|after you|until you"
+    rf"|give|tell|show)\w*\b|\b(?:please|kindly|could you|can you|would you|once you|after you|until you"
     rf"|when you)\s+(?:please\s+|first\s+|kindly\s+)?(?:re-?)?(?:upload|provide|share|attach|send|give"
     rf"|describe|try|check|clarify|tell|specify|retry|wait|rephrase|resend|include|contact|add|show"
     rf"|paste)\b"
-    r"|\bplease upload\b|\btry again\b|\bunexpected token\b|\bexpecting value\b|\blink is broken\b|\((?:error\s)?[45]\d\d\)"
-    r"|\b(?:retries|attempts)\b|\bretry after\b|\bupload(?:ing)? (?:the"
-    r"|an?|your) "
+    r"|\bplease upload\b|\btry again\b|\bunexpected token\b|\bexpecting value\b|\blink is broken\b"
+    r"|\((?:error\s)?[45]\d\d\)|\b(?:retries|attempts)\b|\bretry after\b|\bupload(?:ing)? (?:the|an?|your) "
     rf"|\b(?:i(?:'d| would| will|'ll| am|'m)?\s+(?:be\s+)?)?(?:happy|glad) to (?:help|assist)\b|\b(?:i can"
     rf"|i could|can i|may i|let me) (?:certainly |definitely |surely )?(?:help|assist)\b"
     r"|\blet me know\b|\bfeel free\b|\bhow (?:can|may) i\b|\bwhat would you like\b|\bi need (?:you|to see"
-    r"|the image|an image|more)\b"
-    r"|\bas (?:an?|your) (?:ai|large|language|text|multimodal|virtual|llm|assistant)\b|\b(?:ai"
-    r"|text)[- ](?:language |based )?(?:model|assistant)\b|\blanguage model\b"
+    r"|the image|an image|more)\b|\bas (?:an?|your) (?:ai|large|language|text|multimodal|virtual|llm"
+    r"|assistant)\b|\b(?:ai|text)[- ](?:language |based )?(?:model|assistant)\b|\blanguage model\b"
     rf"|\b{_CANNOT}\s+(?:help|assist|comply|fulfil+|do that|do this|support|discuss|engage|share"
     rf"|provide (?:that|this|assistance)|continue|process (?:your|the|this) request)\b"
     r"|\b(?:violat\w+|against (?:my|our|the)) .{0,30}(?:polic\w+|guideline\w*|rules|terms)\b|\b(?:usage"
@@ -56,31 +52,29 @@ _ABSENT = re.compile(
     # errors
     r"|(?<!margin of )(?<!by )\berror\s*(?:\]|code\b|message\b|:|\[|\(|#|\d)|\b[A-Za-z]*(?:Error"
     r"|Exception)\b(?=\s*[:(\[]|$)|\berror (?:occurred|while|when|processing|during|in (?:processing"
-    r"|loading|parsing|reading|the (?:request|server)))"
-    r"|\b(?:an|server|internal|network|unknown|api|http|runtime|unexpected|connection|fatal|decoding|parse"
-    r"|parsing|validation|gateway|client|authentication|404|500) error\b|\btraceback\b|\bstack trace\b"
-    r"|\bsegmentation fault\b"
-    r"|\btimed?[ -]?out\b|\btimeout\b|\brate[ _-]?limit\w*|\btoo many requests\b|\bquota\b|\b(?:http"
+    r"|loading|parsing|reading|the (?:request|server)))|\b(?:an|server|internal|network|unknown|api|http"
+    r"|runtime|unexpected|connection|fatal|decoding|parse|parsing|validation|gateway|client|authentication"
+    r"|404|500) error\b|\btraceback\b|\bstack trace\b|\bsegmentation fault\b|\btimed?[ -]?out\b"
+    r"|\btimeout\b|\brate[ _-]?limit\w*|\btoo many requests\b|\bquota\b|\b(?:http"
     r"|status)(?:/\d\.\d)?\s*(?:code|error|status)?\s*[:=]?\s*[1-5]\d\d\b|\bhttps? [1-5]\d\d\b"
     r"|\b[45]\d\d\b:?\s+(?:bad|unauthori[sz]ed|forbidden|not found|internal|service|gateway|too many"
-    r"|request|server|payload|unprocessable|payment)\b"
-    r"|\b(?:maximum|max|model'?s?|total|input|prompt|token|sequence) (?:context|sequence|prompt|input"
-    r"|token)? ?(?:length|limit|window|size)\b|\bcontext (?:length|window|limit)\b"
-    r"|\bmax(?:imum)?[ _](?:new_)?tokens\b|\bout of memory\b|\bOOM\b|\bcuda\b"
-    r"|\bexceed(?:s|ed)\b.{0,40}\b(?:maximum|limit|length|tokens|quota|size|allowed)\b|\b\d+\s?(?:ms"
-    r"|seconds?) exceeded\b|\b(?:limit|length|size|quota|deadline) exceeded\b"
+    r"|request|server|payload|unprocessable|payment)\b|\b(?:maximum|max|model'?s?|total|input|prompt|token"
+    r"|sequence) (?:context|sequence|prompt|input|token)? ?(?:length|limit|window|size)\b"
+    r"|\bcontext (?:length|window|limit)\b|\bmax(?:imum)?[ _](?:new_)?tokens\b|\bout of memory\b|\bOOM\b"
+    r"|\bcuda\b|\bexceed(?:s|ed)\b.{0,40}\b(?:maximum|limit|length|tokens|quota|size|allowed)\b"
+    r"|\b\d+\s?(?:ms|seconds?) exceeded\b|\b(?:limit|length|size|quota|deadline) exceeded\b"
     r"|\bconnection (?:refused|reset|aborted|closed|failed|lost)\b|\b(?:server|service|model|backend"
     r"|endpoint|engine) (?:is |was |has been )?(?:currently )?(?:temporarily )?(?:un(?:available"
     r"|reachable)|overloaded|busy|down|offline|not found|not available|not loaded|loading)\b"
-    r"|\boverloaded\b|\bbad gateway\b|\bservice unavailable\b|\binternal server\b"
-    r"|\binvalid (?:request|image|api|key|url|input|response|format|base64|token|argument|parameter|json"
-    r"|option|file)\b|\bfailed to\b|\bfailure to\b|\b(?:could|can|was) ?not (?:be )?(?:load|decode|connect"
-    r"|parse|fetch|download|retrieve|reach|loaded|decoded|parsed|fetched|downloaded|retrieved|processed"
-    r"|reached|open|identify image file)\w*\b|\bunauthori[sz]ed\b|\bforbidden\b|\bapi[ _]key\b"
-    r"|\bno (?:response|output|content|result|completion|text|reply|data|choices)(?: (?:was|were|is"
-    r"|has been|received|returned|generated|available|from).*)?(?=\s*[.!]?\s*$)"
-    r"|\brequest(?: id)?[: ]+(?:req_|failed|aborted|cancel+ed|rejected|denied|was)\b|\b(?:aborted"
-    r"|cancelled) by\b|\bsupported formats\b|\bnot supported\b|\bunsupported\b",
+    r"|\boverloaded\b|\bbad gateway\b|\bservice unavailable\b|\binternal server\b|\binvalid (?:request"
+    r"|image|api|key|url|input|response|format|base64|token|argument|parameter|json|option|file)\b"
+    r"|\bfailed to\b|\bfailure to\b|\b(?:could|can|was) ?not (?:be )?(?:load|decode|connect|parse|fetch"
+    r"|download|retrieve|reach|loaded|decoded|parsed|fetched|downloaded|retrieved|processed|reached|open"
+    r"|identify image file)\w*\b|\bunauthori[sz]ed\b|\bforbidden\b|\bapi[ _]key\b|\bno (?:response|output"
+    r"|content|result|completion|text|reply|data|choices)(?: (?:was|were|is|has been|received|returned"
+    r"|generated|available|from).*)?(?=\s*[.!]?\s*$)|\brequest(?: id)?[: ]+(?:req_|failed|aborted"
+    r"|cancel+ed|rejected|denied|was)\b|\b(?:aborted|cancelled) by\b|\bsupported formats\b"
+    r"|\bnot supported\b|\bunsupported\b",
     re.I | re.M,
 )
 _ABLE_TO = (
@@ -95,24 +89,22 @@ _UNABLE = re.compile(
     rf"\b(?:can(?:'t|not| not)|could(?:n't| not)|cannot|(?:am|'m|are|is|was|were) (?:not able|unable) to"
     rf"|unable to|not able to|impossible to|(?:not|isn't) possible to|(?:hard|difficult|tough|tricky"
     rf"|challenging|not easy) to|no way (?:to|of)|not enough .{{0,40}} to|won't|don't dare to"
-    rf"|refuse to)\s+(?:\w+ly\s+)?{_ABLE_TO}\b"
-    rf"|\b(?:can(?:'t|not| not)|cannot|could(?:n't| not)) be (?:\w+ly )?(?:determined|answered|known|told"
-    rf"|identified|judged|counted|measured|estimated|verified|confirmed|seen|inferred|assessed|established"
-    rf"|decided|ascertained|given|provided|concluded)\b"
+    rf"|refuse to)\s+(?:\w+ly\s+)?{_ABLE_TO}\b|\b(?:can(?:'t|not| not)|cannot|could(?:n't"
+    rf"| not)) be (?:\w+ly )?(?:determined|answered|known|told|identified|judged|counted|measured"
+    rf"|estimated|verified|confirmed|seen|inferred|assessed|established|decided|ascertained|given|provided"
+    rf"|concluded)\b"
     r"|\bcannot determine\b|\bnor can i\b|\bundetermined\b|\bindeterminate\b|\binconclusive\b"
-    r"|\bunanswerable\b|\bundecidable\b"
-    r"|\b(?:do not|don't|didn't|doesn't) (?:really |actually |even )?(?:know|have (?:enough|sufficient|any"
-    r"|access)|recogni[sz]e|understand)\b|\b(?:no|not any|haven't a|not a) (?:idea|clue|information|answer"
-    r"|way of knowing|way to (?:know|tell|be sure))\b"
+    r"|\bunanswerable\b|\bundecidable\b|\b(?:do not|don't|didn't|doesn't) (?:really |actually "
+    r"|even )?(?:know|have (?:enough|sufficient|any|access)|recogni[sz]e|understand)\b|\b(?:no|not any"
+    r"|haven't a|not a) (?:idea|clue|information|answer|way of knowing|way to (?:know|tell|be sure))\b"
     r"|\b(?:is|are|was|remains?|seems?|it's|still|too|completely|very|entirely) (?:(?:un|not )clear"
     r"|ambiguous|unknown|impossible|uncertain|unspecified|undefined)\b|^\W*(?:unclear|unknown|ambiguous"
-    r"|uncertain|undefined|unsure|unspecified)\b"
-    r"|\b(?:not|n't|in)\s?(?:contain |provide |show |have |give |offer |include )?(?:enough"
-    r"|sufficient) (?:information|context|detail|details|evidence|data|visual|visible)\b"
-    r"|\binsufficient (?:information|context|detail|evidence|data)\b|\bnot (?:specified|applicable"
-    r"|available|stated|mentioned|discernible|determinable|answerable|possible)\b"
-    r"|\bit (?:all |really )?depends\b|\bdepend(?:s|ing) on\b|\b(?:i|we)(?:'d| would|'ll| will)? (?:need"
-    r"|require|have to see|have to know)\b|\bmore (?:information|context|details?) (?:is|are|would be)\b"
+    r"|uncertain|undefined|unsure|unspecified)\b|\b(?:not|n't|in)\s?(?:contain |provide |show |have |give "
+    r"|offer |include )?(?:enough|sufficient) (?:information|context|detail|details|evidence|data|visual"
+    r"|visible)\b|\binsufficient (?:information|context|detail|evidence|data)\b|\bnot (?:specified"
+    r"|applicable|available|stated|mentioned|discernible|determinable|answerable|possible)\b|\bit (?:all "
+    r"|really )?depends\b|\bdepend(?:s|ing) on\b|\b(?:i|we)(?:'d| would|'ll| will)? (?:need|require"
+    r"|have to see|have to know)\b|\bmore (?:information|context|details?) (?:is|are|would be)\b"
     r"|\b(?:requires?|needs?) (?:more|further|additional|a (?:closer|better|clearer))\b|\b(?:prefer"
     r"|decline|refuse) (?:not )?to (?:answer|say|respond)\b|\bi (?:must|have to) decline\b"
     r"|\bnot going to (?:answer|guess)\b|\bno comment\b|\bcannot see\b(?= enough| clearly)"
@@ -123,19 +115,17 @@ _UNSURE = re.compile(
     r"\b(?:not|n't|never|can't be|cannot be|hard to be|difficult to be|am not"
     r"|without being)\s+(?:be\s+)?(?:(?:100|\d\d)\s?%|entirely|completely|absolutely|totally|fully|quite"
     r"|very|really|too|so|at all|all that|be|a hundred percent)?\s*(?:sure|certain|confident|positive"
-    r"|precise|exact)\b"
-    r"|\bunsure\b|\buncertain\b|\bno (?:guarantee|certainty)\b|\b(?:hard|difficult) to be (?:sure|certain"
-    r"|precise)\b|\bnot sure\b|\bcannot be (?:sure|certain|precise|exact)\b|\bdoubt(?:ful)? (?:whether|if"
-    r"|that)\b|\bi doubt\b|\bnot guaranteed\b|\bcould be wrong\b|\bmight be wrong\b|\bmay be wrong\b"
-    r"|\bbe mistaken\b",
+    r"|precise|exact)\b|\bunsure\b|\buncertain\b|\bno (?:guarantee|certainty)\b|\b(?:hard"
+    r"|difficult) to be (?:sure|certain|precise)\b|\bnot sure\b|\bcannot be (?:sure|certain|precise"
+    r"|exact)\b|\bdoubt(?:ful)? (?:whether|if|that)\b|\bi doubt\b|\bnot guaranteed\b|\bcould be wrong\b"
+    r"|\bmight be wrong\b|\bmay be wrong\b|\bbe mistaken\b",
     re.I,
 )
 _OPINION = re.compile(
     r"\b(?:but|however|nevertheless|nonetheless|still|yet|though|although|my (?:best |rough )?(?:guess"
     r"|estimate)|best (?:guess|estimate)|i(?:'d|'ll| would| will| think| guess| believe| estimate| say"
     r"| lean)|most likely|probably|likely|maybe|perhaps|if i (?:had|have) to|if (?:forced|pressed|pushed"
-    r"|asked)|answer|so my"
-    r"|appears|seems|looks like)\b",
+    r"|asked)|answer|so my|appears|seems|looks like)\b",
     re.I,
 )
 _CONCEDED_BEFORE = re.compile(
@@ -147,19 +137,18 @@ _SUBORDINATE = re.compile(
 _SENTENCE = re.compile(r"[^.!?;\n]+(?:[.!?;](?![\s\n]|$)[^.!?;\n]*)*[.!?;\n]*|[.!?;\n]+")
 _ANSWERS_ANYWAY = re.compile(
     r"\b(?:answer|verdict|conclusion|result|choice|guess|estimate)\b[^.\n]{0,60}?(?:\b(?:is|are|was"
-    r"|would be|remains|stays)\b|:|=)\s*(?P<what>\S[^\n]*)"
-    r"|\bi(?:'d| would)? (?:guess|go with|pick|choose|estimate|say|bet)\b(?P<opinion>[^\n]*)",
+    r"|would be|remains|stays)\b|:|=)\s*(?P<what>\S[^\n]*)|\bi(?:'d| would)? (?:guess|go with|pick|choose"
+    r"|estimate|say|bet)\b(?P<opinion>[^\n]*)",
     re.I,
 )
 _ASSERTS = re.compile(
     r"\W*(?:i(?:'d| would)? (?:think|say|see|count|guess|believe|estimate)|it(?:'s| is)|there (?:are|is)"
-    r"|yes,|no,)\b"
-    r"(?![^.\n]*\b(?:might|may|could|possibly)\b)",
+    r"|yes,|no,)\b(?![^.\n]*\b(?:might|may|could|possibly)\b)",
     re.I,
 )
 _BARE = re.compile(
-    r"\W*(?:(?:about|roughly|approximately|around|maybe|probably|it(?:'s| is)|option|answer:?|the)\s+)*"
-    r"\(?(?!no\b|yes\b|sorry\b|well\b|hmm\b|sure\b|i\b)[\w.,/%]+\)?(?:\s+[a-z]{1,12})?\W*",
+    r"\W*(?:(?:about|roughly|approximately|around|maybe|probably|it(?:'s| is)|option|answer:?"
+    r"|the)\s+)*\(?(?!no\b|yes\b|sorry\b|well\b|hmm\b|sure\b|i\b)[\w.,/%]+\)?(?:\s+[a-z]{1,12})?\W*",
     re.I,
 )
 

@@ -14,25 +14,23 @@ _THOUGHTS = (
 # ... and around what goes before an answer; only closed by their own names (LLaVA-CoT, Video-R1).
 _PREPARING = (
     r"summary|caption|reason|analysis|reflection|reflect|observe|observation|description|perception|plan"
-    r"|info"
-    r"|rationale|explanation|details|evidence|verification|verify|critique|context|scene|internal|look|step"
+    r"|info|rationale|explanation|details|evidence|verification|verify|critique|context|scene|internal"
+    r"|look|step"
 )
 _SPECIAL = r"\s{0,2}\|?"
 _MARK = re.compile(
     # closing marks, also without an opening one: Qwen3's template writes that itself
     r"(?P<close>"
-    rf"[<\[◁]{_SPECIAL}[/\\]\s{{0,2}}\|?(?:[a-z]{{1,10}}:)?(?:{_THOUGHTS}){_SPECIAL}[>\]▷]"
-    rf"|<\|(?:end_of|end)_(?:{_THOUGHTS})\|>|<\|(?:{_THOUGHTS})_end\|>|<\|inner_suffix\|>"
-    r"|\[unused17\]|<unused95>|<ctrl95>"
-    r"|<\|channel\|>\s{0,2}final\s{0,2}(?:<\|message\|>)?|assistantfinal|<channel\|>"
-    r"|here(?:'s| is) my response:)"
+    rf"[<\[◁]{_SPECIAL}[/\\]\s{{0,2}}\|?(?:[a-z]{{1,10}}:)?(?:{_THOUGHTS}){_SPECIAL}[>\]▷]|<\|(?:end_of"
+    rf"|end)_(?:{_THOUGHTS})\|>|<\|(?:{_THOUGHTS})_end\|>|<\|inner_suffix\|>"
+    r"|\[unused17\]|<unused95>|<ctrl95>|<\|channel\|>\s{0,2}final\s{0,2}(?:<\|message\|>)?|assistantfinal"
+    r"|<channel\|>|here(?:'s| is) my response:)"
     # those that close nothing where nothing is open
     rf"|(?P<inner></\s{{0,2}}(?:{_PREPARING})\s{{0,2}}>|\[/(?:{_PREPARING})\]|<\|(?:end|call|return)\|>"
-    r"|<\|begin_of_solution\|>|<\|start_response\|>)"
-    r"|(?P<open>"
+    r"|<\|begin_of_solution\|>|<\|start_response\|>)|(?P<open>"
     rf"[<\[◁]{_SPECIAL}(?:[a-z]{{1,10}}:)?(?:{_THOUGHTS})(?:\s[^<>\n]{{0,80}})?{_SPECIAL}[>\]▷]"
-    rf"|<(?:{_PREPARING})(?:\s[^<>\n]{{0,80}})?>|\[(?:{_PREPARING})\]"
-    rf"|<\|(?:begin_of|start_of|start|begin)_(?:{_THOUGHTS})\|>|<\|(?:{_THOUGHTS})_(?:start|begin)\|>"
+    rf"|<(?:{_PREPARING})(?:\s[^<>\n]{{0,80}})?>|\[(?:{_PREPARING})\]|<\|(?:begin_of|start_of|start"
+    rf"|begin)_(?:{_THOUGHTS})\|>|<\|(?:{_THOUGHTS})_(?:start|begin)\|>"
     r"|<\|inner_prefix\|>|\[unused16\]|<unused94>(?:thought)?|<ctrl94>(?:thought)?"
     r"|<\|channel\|?>\s{0,2}(?:analysis|commentary|thought|thinking)[^<\n]{0,80}(?:<\|message\|>)?"
     r"|\Aanalysis(?=[A-Z])"  # gpt-oss without its special tokens: "analysisThe user ... assistantfinal"
@@ -42,19 +40,17 @@ _MARK = re.compile(
 _GPT_OSS = re.compile(r"\A\s*analysis(?=[A-Z])")
 _HEADED = re.compile(  # "## Thinking", "**Reasoning:** ...", "Thought: ..." opening a text
     r"\A\W{0,20}(?:thinking(?:\s+process)?|thoughts?(?:\s+process)?|reasoning|analysis|chain of thought"
-    r"|rationale)"
-    r"[\s*_]{0,5}(?P<mark>[:：]|\n)",
+    r"|rationale)[\s*_]{0,5}(?P<mark>[:：]|\n)",
     re.I,
 )
 _ANSWER_HEADING = re.compile(
-    r"(?:^|\n|(?<=[.!?]\s))[^\w\n<]{0,20}(?:(?:final|my|the|correct)\s+)?"
-    r"(?:answer|response|conclusion|result|solution|output|verdict|decision)\b",
+    r"(?:^|\n|(?<=[.!?]\s))[^\w\n<]{0,20}(?:(?:final|my|the|correct)\s+)?(?:answer|response|conclusion"
+    r"|result|solution|output|verdict|decision)\b",
     re.I,
 )
 _NEXT_TURN = re.compile(
     r"<\|(?:im_end|endoftext|eot_id|end_of_text|im_start|end|eom_id|return)\|>|<end_of_turn>"
-    r"|<start_of_turn>|</s>|<eos>"
-    r"|\n\s{0,20}(?:human|user|question|q|assistant)\s?:",
+    r"|<start_of_turn>|</s>|<eos>|\n\s{0,20}(?:human|user|question|q|assistant)\s?:",
     re.I,
 )
 _SAYS_SOMETHING = re.compile(r"\w|[✅❌👍👎]")
@@ -75,8 +71,8 @@ def head_and_tail(text: str) -> str:
 def without_thoughts(text: str) -> str:
     """A text without its thoughts, whatever tags those hold; thoughts that never end conclude nothing.
 
-    Of a huge text the head and the tail are looked at. Only an `<answer>` in a line of its own that ends the text
-    is an answer although `</think>` is missing.
+    Of a huge text the head and the tail are looked at. Only an `<answer>` in a line of its own that ends the
+    text is an answer although `</think>` is missing.
     """
     text = _RUN.sub(r"\1\1\1\1", head_and_tail(text))
     kept, start, opened, within = [], 0, None, ""

@@ -57,9 +57,8 @@ _URDU_ONLY = re.compile("[ٹڈڑںےہھگچپکی]")
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 _CLAUSE = re.compile(r"[^.!?;:,\n]+[.!?;:,\n]*|[.!?;:,\n]+")
 _INITIAL_WORD = re.compile(  # "E a imagem", "A la izquierda", but "A oder B", "A est"
-    r"(?:(?<=\A)|(?<=[.!?]\s))(?:[AEOY]|À)\s(?=[a-zà-ÿ])"
-    r"(?!(?:o|u|y|e|ou|oder|atau|dan|et|und|ni|nem|noch|maupun|or|and|es|é|est|ist|está|era|is|lautet"
-    r"|adalah|parece)\b)"
+    r"(?:(?<=\A)|(?<=[.!?]\s))(?:[AEOY]|À)\s(?=[a-zà-ÿ])(?!(?:o|u|y|e|ou|oder|atau|dan|et|und|ni|nem|noch"
+    r"|maupun|or|and|es|é|est|ist|está|era|is|lautet|adalah|parece)\b)"
 )
 _ABBREVIATION = re.compile(r"\b(?:z\.\s?B\.|D\.\s?h\.|d\.\s?h\.|u\.\s?a\.|p\.\s?ej\.|c\.-à-d\.)")
 
@@ -288,8 +287,7 @@ _COUNTERS = (
 )
 _SIGNS = "".join((*_DIGITS, *_PLACES))
 _NUMERAL = re.compile(
-    rf"(?<![第几數数同另每唯{_SIGNS}])(?P<whole>[{_SIGNS}]{{1,12}})(?:点(?P<decimals>[{_SIGNS}]{{1,9}}))?"
-    rf"(?=半?[{_COUNTERS}\s到至~〜-]|[,.;:!?。，、；：！？）)]|$)(?!张图|枚の画)",
+    rf"(?<![第几數数同另每唯{_SIGNS}])(?P<whole>[{_SIGNS}]{{1,12}})(?:点(?P<decimals>[{_SIGNS}]{{1,9}}))?(?=半?[{_COUNTERS}\s到至~〜-]|[,.;:!?。，、；：！？）)]|$)(?!张图|枚の画)",
     re.M,
 )
 _ORDINAL = re.compile(rf"第\s?[\d{_SIGNS}]{{1,9}}|[\d{_SIGNS}]{{1,9}}\s?(?:番目|つ目|人目)")
