@@ -465,12 +465,9 @@ def _with_adapter(model, folder: Path, trainable: bool, flag: str) -> PeftModel:
             result = adapted.load_adapter(str(folder), "default", is_trainable=trainable)
     except KeyError as error:  # a module that is saved whole
         raise UserError(f"{name} does not fit the model: it has no weight {error}") from None
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        re.error,
-    ) as error:  # other shapes, or layers that are not there
+    except (TypeError, AttributeError, IndexError, ImportError) as error:  # fields of other types
+        raise UserError(f"{name}: adapter_config.json cannot be used ({first_line(error)})") from None
+    except (RuntimeError, ValueError, re.error) as error:  # other shapes, or layers that are not there
         lines = str(error).splitlines()
         reason = next((line.strip() for line in lines if "size mismatch" in line), first_line(error))
         raise UserError(f"{name} does not fit the model: {reason}") from None
