@@ -42,7 +42,7 @@ RULES = {  # by kind of answer: those that are not ours
     "word": CLEVR_RULES,
 }
 NAMES = {"choice": "Letters of choices", "number": "Numbers", "yes_no": "Yes or no", "word": "Words"}
-SHOWN = 2  # example texts per habit
+SHOWN, WIDTH = 2, 90  # example texts per habit, and their characters at most
 
 Row = dict
 
@@ -119,7 +119,8 @@ def selection(rows: Sequence[Row]) -> str:
 
     lines = []
     for habit, part in group(rows, "why").items():
-        others = sorted((row for row in part if any(disagrees(row, name) for name in names)), key=missed)
+        short = [row for row in part if len(row["text"]) <= WIDTH]
+        others = sorted((row for row in short if any(disagrees(row, name) for name in names)), key=missed)
         for row in others[:SHOWN]:
             parsed = [_cell(row["parsed"][name]) for name in names]
             lines.append([habit, _code(row["text"]), _cell(row["person"]), *parsed])

@@ -1,10 +1,9 @@
 """Parse the answer out of a generated text: pure functions, and None where a person could not tell either.
 
-Every parser works in the same two steps. A *finder* lists what a stretch of text answers: letters, numbers or
-words, denied ones such as "not B" left out. `conclusion.conclude` picks the stretch that counts: what is
-inside `<answer>` tags or `\\boxed{}`, after "the answer is", on a short last line, after "so" or "therefore",
-or the whole text. A stretch that names two different answers names none: "A or B" is unparsed, never half
-right.
+Every parser is a *finder*, which lists what a stretch of text answers (letters, numbers or words, denied ones
+such as "not B" left out), and `conclusion.conclude`, which has the order of steps and picks the stretch that
+counts. A stretch that names two different answers names none: "A or B" is unparsed, never half right. Of a
+huge text the head and the tail are parsed.
 
 `tests/parsing/completions.jsonl` holds the habits of language models that this is tested against, each with
 what a person would read.

@@ -54,7 +54,10 @@ _NEXT_TURN = re.compile(
     re.I,
 )
 _SAYS_SOMETHING = re.compile(r"\w|[✅❌👍👎]")
-_OWN_ROLE = re.compile(r"\A\s{0,9}(?:model|assistant)\s{0,9}\n", re.I)
+_OWN_ROLE = re.compile(
+    r"\A(?:\s{0,9}(?:<\|[a-z_]{1,40}\|>|<s>|<bos>|<start_of_turn>)){0,9}\s{0,9}(?:(?:model|assistant)\s{0,9}(?:\n|:|(?=<))|(?<=>))",
+    re.I,
+)
 _ROLE = re.compile(r"<\|[^<>|]{1,40}\|>\s{0,3}(?:assistant|user|system)?|\A\s{0,3}(?:assistant|user|system)")
 _AGENT_STEP = re.compile(
     r"^\W{0,9}(?:thought|action|action input|observation|plan|tool|tool call)\s?\d{0,3}\s?:[^\n]*$",
