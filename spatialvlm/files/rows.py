@@ -30,6 +30,7 @@ from spatialvlm.files import hub
 from spatialvlm.files.hub import SUFFIXES
 from spatialvlm.files.tables import Row, open_parquet, readable
 
+_LISTS = ("rows", "data", "questions", "logs", "samples", "predictions", "results")  # of rows in one record
 _TABLES = {  # by their endings, what pandas reads them with
     ".csv": "read_csv(FILE)",
     ".tsv": "read_csv(FILE, sep='\\t')",
@@ -144,6 +145,9 @@ def _from_file(file: Path) -> Sequence[Row]:
             f".to_json({file.stem + '.jsonl'!r}, orient='records', lines=True)"
         )
     rows = text_files.json_rows(file)
+    if len(rows) == 1 and isinstance(rows[0], dict):
+        lists = [name for name in _LISTS if isinstance(rows[0].get(name), list)]
+        rows = rows[0][lists[0]] if len(lists) == 1 else rows
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise UserError(f"{file} row {number} is no record with named fields")

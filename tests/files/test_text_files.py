@@ -27,6 +27,9 @@ FORMS = {
     "one after the other": LINES.replace("\n", "").encode(),
     "over several lines each": "".join(json.dumps(row, indent=2) for row in ROWS).encode(),
     "a list": json.dumps(ROWS).encode(),
+    "a list in a record": json.dumps(
+        {"args": {"limit": 2}, "logs": ROWS}
+    ).encode(),  # as lmms-eval has written
     "a list over several lines": json.dumps(ROWS, indent=1).encode("utf-16"),
 }
 
