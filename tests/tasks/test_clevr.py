@@ -200,6 +200,10 @@ def test_a_truncated_picture_is_named_before_any_is_opened(folder):
     picture.write_bytes(picture.read_bytes()[:60])
     with pytest.raises(UserError, match=r"row 1: image .*CLEVR_val_000001.png cannot be read"):
         clevr.load(folder)
+    picture.unlink()
+    with pytest.raises(UserError, match=r"row 1: image .*CLEVR_val_000001.png does not exist"):
+        clevr.load(folder)
+    assert len(clevr.load(folder, need_images=False)) > 1
 
 
 # ---- rows of the hub

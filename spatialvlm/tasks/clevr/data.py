@@ -91,7 +91,7 @@ def _load(
     if form == "free":
         return load_free(path, limit, split=split)
     if (Path(path) / "questions").is_dir():
-        return _load_folder(Path(path), split, limit)
+        return _load_folder(Path(path), split, limit, need_images)
     if superclevr_questions(path):
         return _load_superclevr(Path(path), split, limit)
     if is_official_folder(path):
@@ -256,7 +256,7 @@ def image_file(folder: Path, name: str) -> Path:
     return nested if nested.is_file() else folder / "images" / name
 
 
-def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Example]:
+def _load_folder(folder: Path, split: str | None, limit: int | None, need_images: bool) -> list[Example]:
     files = question_files(folder, split)
     split = split_of(files[0].name)
     listed = sorted((folder / "scenes").glob("*.json"))
@@ -276,10 +276,13 @@ def _load_folder(folder: Path, split: str | None, limit: int | None) -> list[Exa
             program = _program(row, where)
             index = rows.as_id(row.get("question_index", number), "question_index", where)
             named = rows.text(row, "split", where) if has_split else file.stem
+            image = rows.as_image(image_file(folder, name), where)
+            if need_images:
+                rows.require_files([image], where)
             examples.append(
                 Example(
                     id=f"clevr-{named}-{index}",
-                    images=(rows.as_image(image_file(folder, name), where),),
+                    images=(image,),
                     question=text,
                     answer=_answer(row, "answer", where, text),
                     task=(family(program) if program else family(text)) or "other",
