@@ -1,6 +1,6 @@
 """An image as every viewer shows it, from any file and in any mode: one rule for all that look at images.
 
-- The first frame or page, upright by its EXIF orientation (where EXIF is broken, as it is stored).
+- The first frame or page, upright by its EXIF or XMP orientation (where EXIF is broken, as it is stored).
 - Colours as 8 bits of red, green and blue; what is transparent lies over white. Profiles of colours (ICC)
   change nothing, and CMYK is converted without one.
 - Greys of 16 bits by their high byte, as viewers do, so that 65,535 is white. Greys of 32 bits and floats,
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from spatialvlm.errors import UserError
 
@@ -53,6 +53,7 @@ _TAIL = 2**16  # bytes at the end of a file that are searched for its mark first
 # Pillow warns of broken EXIF, and of half the pixels that it refuses, which many photographs have.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # image generators write more than a megabyte
 
 
 class ImageError(ValueError):

@@ -11,7 +11,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
 from spatialvlm import images
 from spatialvlm.errors import RowError, UserError
@@ -73,6 +73,13 @@ def png16(levels: np.ndarray, colour: int, *chunks: tuple[bytes, bytes]) -> byte
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in parts
     )
+
+
+def long_text() -> PngImagePlugin.PngInfo:
+    """The workflow that an image generator keeps in its images."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "node " * 300_000, zip=True)
+    return info
 
 
 def over_white(image: Image.Image, alpha: np.ndarray) -> Image.Image:
@@ -153,6 +160,7 @@ def of_every_kind() -> dict[str, tuple[bytes, Image.Image]]:
         "EXIF of nonsense": (saved(UPRIGHT, "JPEG", exif=b"Exif\0\0nonsense"), UPRIGHT),
         "orientation 99": (with_orientation(99, "PNG"), UPRIGHT),
         "a film behind a JPEG": (saved(UPRIGHT, "JPEG") + b"ftyp" + bytes(10**6), UPRIGHT),
+        "a long text in a PNG": (saved(UPRIGHT, "PNG", pnginfo=long_text()), UPRIGHT),
         "junk behind a PNG": (saved(UPRIGHT, "PNG") + bytes(10**6), UPRIGHT),
     }
     for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
@@ -314,6 +322,11 @@ def test_an_image_in_a_row_is_read_whatever_holds_it(name, tmp_path):
 def test_what_holds_no_one_image_is_named(value, message):
     with pytest.raises(RowError, match=message):
         rows.as_image(value, "row 0")
+
+
+def test_base64_of_no_image_is_named_by_what_it_is():
+    with pytest.raises(RowError, match="row 0: the image cannot be read .a HEIC image"):
+        rows.as_image(base64.b64encode(HEIC * 3).decode(), "row 0")
 
 
 def test_a_missing_file_whose_name_could_be_base64_is_missing(tmp_path):

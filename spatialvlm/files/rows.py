@@ -366,7 +366,7 @@ def is_file(path: Path) -> bool:
 
 # How PNG, JPEG, GIF, WebP, BMP and TIFF begin in base64.
 _BASE64_HEADS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")
-_LONGEST_PATH = 4096
+_LONGEST_NAME = 255
 
 
 def _in_base64(text: str, where: str) -> bytes | None:
@@ -384,7 +384,7 @@ def _in_base64(text: str, where: str) -> bytes | None:
         raise RowError(message, "no image")
     if not text.startswith("data:"):
         packed = text.strip()
-        if not packed.startswith(_BASE64_HEADS) and len(packed) <= _LONGEST_PATH:
+        if not packed.startswith(_BASE64_HEADS) and len(packed) <= _LONGEST_NAME:
             return None
     try:
         return base64.b64decode("".join(packed.split()), validate=True)
