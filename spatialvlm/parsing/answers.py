@@ -119,8 +119,8 @@ def word(text: str, vocabulary: Sequence[str]) -> str | None:
 _PUNCTUATED = r"(?=\W*(?:\Z|[.,;:!\n)]|\s[-–—]|\b(?:because|since|as|for|in|if|when|but)\b))"
 _CLAIM = re.compile(
     rf"\b(?:(?P<yes>yes|yeah|yep|yup|true(?!\s+(?:colou?rs?|size|north|scale|distance|height|depth|to)\b))"
-    rf"|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b{NO_IDIOM}"
-    r"|(?:\A\W*|\b(?:is|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
+    rf"|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b(?!-\w){NO_IDIOM}"
+    r"|(?:\A\W*|:\s*|\b(?:be|is|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
     rf"(?:(?P<correct>correct|accurate)|(?P<wrong>incorrect|inaccurate|wrong|untrue|mistaken"
     rf"|invalid))\b{_PUNCTUATED}|\b(?:that's|that is|is|was)\s+(?:not\s+)?(?P<right>right)\b(?=\W*(?:\Z"
     rf"|[.!;\n]))"
@@ -131,9 +131,9 @@ _CLAIM = re.compile(
 )
 _LITTLE = r"(?:\s(?:of|it|is|be|a|an|the|statement|not))*\s*\Z"
 _HALF_TRUE = re.compile(
-    r"\b(?:not that it|partial(?:ly)?|partly|half|mostly|somewhat|largely|mainly|kind of|sort of|almost"
-    r"|nearly|in part|technically|sometimes|more or less|(?:not|n't) (?:be )?(?:entirely|completely|fully"
-    r"|quite|exactly|totally|strictly"
+    r"\b(?:not that it|reverse|opposite|contrary|partial(?:ly)?|partly|half|mostly|somewhat|largely|mainly"
+    r"|kind of|sort of|almost|nearly|in part|technically|sometimes|more or less|(?:not"
+    r"|n't) (?:be )?(?:entirely|completely|fully|quite|exactly|totally|strictly"
     rf"|wholly|always|necessarily|altogether)|to some (?:extent|degree),?){_LITTLE}",
     re.I,
 )
@@ -150,9 +150,10 @@ _HALF_TRUE_AFTER = re.compile(
     re.I,
 )
 _HEDGED = re.compile(r"\s*(?:or|and|/|\||)\s*(yes|no|true|false)\b", re.I)
+_SAID_NO = re.compile(r"\bno\W*\Z", re.I)  # "no (false)" denies nothing
 _EITHER = re.compile(
-    r"\b(?:yes|true|no|false|correct|right)\s*(?:or|/|\||and/or)\s*(?:yes|no|true|false|incorrect|wrong"
-    r"|not)\b",
+    r"\b(?:(?:yes|true|correct|right)\s*(?:or|/|\||and/or)\s*(?:no|false|incorrect|wrong|not)|(?:no"
+    r"|false)\s*(?:or|/|\||and/or)\s*(?:yes|true))\b",
     re.I,
 )
 _MAYBE_AFTER = re.compile(r"\s+(?:maybe|perhaps)\b|,?\s+(?:only\s+)?(?:if|unless|provided)\b|\s*\?", re.I)
@@ -162,12 +163,14 @@ _IT = r"(?:it|they|he|she|there|this|that)\s+(?:really\s+|certainly\s+|sure\s+|i
 _SAYS_YES = re.compile(
     r"\W*(?:y|i (?:think|believe|guess) so|(?:yes )?(?:definitely|absolutely|certainly|indeed|of course"
     r"|sure|right|exactly)"
-    rf"|affirmative|sure is|without (?:a )?doubt|(?:indeed,?\s+)?{_IT}(?:is|are|does|do"
-    rf"|has)(?:\s+indeed)?)\W*|[^\w❌✖✗✘👎🙅]*[✅✔☑👍👌🙆][^\w❌✖✗✘👎🙅]*",
+    rf"|affirmative|sure is|(?:i )?agreed?|apparently so|it (?:would seem|seems|appears) so"
+    rf"|without (?:a )?doubt|(?:indeed,?\s+)?{_IT}(?:is|are|does|do|has)(?:\s+indeed)?)\W*"
+    rf"|[^\w❌✖✗✘👎🙅]*[✅✔☑👍👌🙆][^\w❌✖✗✘👎🙅]*",
     re.I,
 )
 _SAYS_NO = re.compile(
     r"\W*(?:n|(?:i )?(?:don't|do not) (?:think|believe) so|not (?:really|at all|so|the case)|negative"
+    r"|i disagree|(?:unfortunately|apparently|i'm afraid|it (?:would )?(?:seems?|appears?)) not"
     r"|by no means|never|no way"
     rf"|(?:i (?:think|guess)|definitely|absolutely|certainly|clearly|surely|probably|of course) not"
     rf"|on the contrary|{_IT}(?:(?:is|are|does|do|has|was)\s+not|(?:is|are|does|do|has|was)n't))\W*"
@@ -196,7 +199,7 @@ def _claims(stretch: str) -> Found:
             continue
         if _MAYBE_AFTER.match(stretch, match.end()):
             continue
-        negated = denied(stretch, start, match.end())
+        negated = denied(stretch, start, match.end()) and not _SAID_NO.search(before)
         if negated and is_word:
             continue
         answer = "yes" if is_yes != negated else "no"

@@ -161,8 +161,8 @@ _DENY = (
 )
 _BETWEEN = (  # what may stand between a denial and what it denies
     r"(?:(?:be|being|options?|choices?|answer|the|a|an|any|in|on|at|to|of|think|believe|that|it|it's|is"
-    r"|see|find|spot|have|say|call|consider|describe|choose|pick|select|really|necessarily|either|just"
-    r"|both|correct|right|as)\s+){0,8}"
+    r"|see|show|contain|include|depict|find|spot|have|say|call|consider|describe|choose|pick|select|really"
+    r"|necessarily|either|just|both|correct|right|as)\s+){0,8}"
 )
 _ITEM = r"[\"'(\[]?(?:(?:the|a|an|option)\s+)?\w[\w-]{0,20}[\"')\]]?"
 _LETTER_ITEM = r"[\"'(\[]?(?:(?:options?)\s+)?[A-Z][\"')\]]?"
@@ -186,7 +186,7 @@ _DENIED_AFTER = re.compile(
     rf"|&)\s*(?-i:{_LETTER_ITEM}))?\s*"
     r"(?:(?:is|are|was|were|can|does|do|did|could|would|should|has|have)\s*(?:not\b|n't)|cannot\b|fails?\b"
     rf"|(?:is|are|was|were|seems?|looks?|appears?|sounds?|can be|could be|has been|have been)\s+(?:(?:all"
-    rf"|both|also|clearly|definitely|therefore|simply)\s+){{0,2}}{_WRONG}\b"
+    rf"|both|also|clearly|definitely|therefore|simply)\s+){{0,2}}{_WRONG}\b|[-–—:]\s*no\b(?![ \t]*\w)"
     rf"|[-–—:(]?\s*{_WRONG}\b(?!\s*,?\s*(?:so|but))|would be (?:right|correct|true) if\b|[✗❌✖])",
     re.I,
 )

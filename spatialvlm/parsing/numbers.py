@@ -75,8 +75,8 @@ _NUMBER = re.compile(
 _NO_NUMBER = re.compile(
     r"\b\d{1,2}:\d\d(?::\d\d)?\b(?:\s?[ap]\.?m\b)?|\b\d{1,2}\s?(?:[ap]m|[ap]\.m\.|o'clock)(?!\w)"  # times
     r"|\d\s?\.{2,3}\s?\d|\b\d{4}-\d\d-\d\d\b|\b\d{1,4}/\d{1,2}/\d{1,4}\b|\b\d+(?:\.\d+){3,}\b"
-    r"|\b\d+(?:\.\d+){2}(?![\d,])(?<!\.\d{3})|\b\d{2,5}\s?[x×]\s?\d{2,5}\b(?!\s?m)|\b\d{1,2}:\d{1,2}\b"
-    r"|\b0x[\da-f]+\b"
+    r"|\b\d+(?:\.\d+){2}(?![\d,])(?<!\.\d{3})|(?<![\d.])\d{2,5}\s?[x×]\s?\d{2,5}\b(?!\s?m)"
+    r"|\b\d{1,2}:\d{1,2}\b|\b0x[\da-f]+\b"
     r"|[\[(]\s?-?[\d.]+(?:\s?[,;]\s?-?[\d.]+)+\s?[\])]"  # boxes and points
     r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]+|\bx\s?=\s?[\d.]+\s?[,;]\s?y\s?=\s?[\d.]+|\d+(?:\.\d+)?\s?°\s?[NSEW]\b"
     r"|^\s?\[\d{1,3}\]\s.{0,500}$|(?<=\w)\s?(?:\[\d{1,2}\])+"  # citations
@@ -147,7 +147,7 @@ _OPERATOR = re.compile(  # "3 m x 3 m", "2 + 2", "one by two"
     rf"\s?(?:{_LENGTH}|[a-z]{{1,15}})?\s?(?:[+×*·÷x]|\bby\b|\btimes\b|\bplus\b|\bminus\b)\s?(?=[\d(√])", re.I
 )
 _SAME_AGAIN = re.compile(
-    r"(?:\s+[^\W\d]{2,20}){1,5}\s*(?:,|\band\b|\bplus\b|;)\s*(?:and\s+)?"
+    r"\s+and\s+|(?:\s+[^\W\d]{2,20}){1,5}\s*(?:,|\band\b|\bplus\b|;)\s*(?:and\s+)?"
     r"|\s*[,;]?\s*(?:[^\W\d]{2,20}\s+){0,2}[^\W\d]{2,20}\s?[:=]\s?",
     re.I,
 )

@@ -38,12 +38,10 @@ _ABSENT = re.compile(
     rf"|describe|try|check|clarify|tell|specify|retry|wait|rephrase|resend|include|contact|add|show"
     rf"|paste)\b"
     r"|\bplease upload\b|\btry again\b|\bunexpected token\b|\bexpecting value\b|\blink is broken\b"
-    r"|\((?:error\s)?[45]\d\d\)|\b(?:retries|attempts)\b|\bretry after\b|\bupload(?:ing)? (?:the|an?|your) "
-    rf"|\b(?:i(?:'d| would| will|'ll| am|'m)?\s+(?:be\s+)?)?(?:happy|glad) to (?:help|assist)\b|\b(?:i can"
-    rf"|i could|can i|may i|let me) (?:certainly |definitely |surely )?(?:help|assist)\b"
-    r"|\blet me know\b|\bfeel free\b|\bhow (?:can|may) i\b|\bwhat would you like\b|\bi need (?:you|to see"
-    r"|the image|an image|more)\b|\bas (?:an?|your) (?:ai|large|language|text|multimodal|virtual|llm"
-    r"|assistant)\b|\b(?:ai|text)[- ](?:language |based )?(?:model|assistant)\b|\blanguage model\b"
+    r"|\((?:error\s)?[45]\d\d\)|\b(?:retries|attempts)\b|\bretry after\b|\bupload(?:ing)? (?:the|an?"
+    r"|your) |\bhow (?:can|may) i\b|\bwhat would you like\b|\bi need (?:you|to see|the image|an image"
+    r"|more)\b|\bas (?:an?|your) (?:ai|large|language|text|multimodal|virtual|llm|assistant)\b|\b(?:ai"
+    r"|text)[- ](?:language |based )?(?:model|assistant)\b|\blanguage model\b"
     rf"|\b{_CANNOT}\s+(?:help|assist|comply|fulfil+|do that|do this|support|discuss|engage|share"
     rf"|provide (?:that|this|assistance)|continue|process (?:your|the|this) request)\b"
     r"|\b(?:violat\w+|against (?:my|our|the)) .{0,30}(?:polic\w+|guideline\w*|rules|terms)\b|\b(?:usage"
@@ -76,6 +74,15 @@ _ABSENT = re.compile(
     r"|cancel+ed|rejected|denied|was)\b|\b(?:aborted|cancelled) by\b|\bsupported formats\b"
     r"|\bnot supported\b|\bunsupported\b",
     re.I | re.M,
+)
+_OFFER = re.compile(  # before or after an answer, or in place of one
+    r"\b(?:happy|glad) to (?:help|assist|verify|check|answer)\b|\blet me know\b|\bfeel free\b"
+    r"|\bhope this helps\b|\b(?:i can|i could|can i|may i|let me) (?:certainly |definitely "
+    r"|surely )?(?:help|assist)\b",
+    re.I,
+)
+_WILLING = re.compile(
+    r"\W*(?:yes|sure|of course|certainly|absolutely|no problem|definitely|okay|ok)\W*", re.I
 )
 _ABLE_TO = (
     r"(?:determine|tell|say|answer|identify|count|judge|decide|know|verify|confirm|assess|conclude"
@@ -160,7 +167,7 @@ def declines(text: str) -> bool:
 
 def answering(text: str) -> str:
     """What a plain English text still says once its refusals, doubts, offers and error messages are out."""
-    if not (_ABSENT.search(text) or _UNABLE.search(text) or _UNSURE.search(text)):
+    if not any(kind.search(text) for kind in (_ABSENT, _UNABLE, _UNSURE, _OFFER)):
         return text
     kept: list[str] = []
     absent = False
@@ -171,6 +178,11 @@ def answering(text: str) -> str:
             rest = _opinion_after(sentence, _last_end(_ABSENT, sentence))
             if rest and _ANSWERS_ANYWAY.search(rest):
                 kept.append(rest)
+        elif _OFFER.search(sentence):
+            if kept and _WILLING.fullmatch(kept[-1]):
+                kept.pop()
+            if (answer := _ANSWERS_ANYWAY.search(sentence)) and not absent:
+                kept.append(answer[0])
         elif doubt := _UNABLE.search(sentence):
             kept = [piece for piece in kept if _ANSWERS_ANYWAY.search(piece) or _BARE.fullmatch(piece)]
             if (conceded := _CONCEDED_BEFORE.search(sentence, 0, doubt.start())) and not absent:

@@ -55,7 +55,8 @@ _NEXT_TURN = re.compile(
 )
 _SAYS_SOMETHING = re.compile(r"\w|[✅❌👍👎]")
 _OWN_ROLE = re.compile(
-    r"\A(?:\s{0,9}(?:<\|[a-z_]{1,40}\|>|<s>|<bos>|<start_of_turn>)){0,9}\s{0,9}(?:(?:model|assistant)\s{0,9}(?:\n|:|(?=<))|(?<=>))",
+    r"\A(?:\s{0,9}(?:<\|[a-z_]{1,40}\|>|<s>|<bos>|<start_of_turn>)){0,9}\s{0,9}(?:(?:model"
+    r"|assistant)\s{0,9}(?:\n|:|(?=<))|(?<=>))",
     re.I,
 )
 _ROLE = re.compile(r"<\|[^<>|]{1,40}\|>\s{0,3}(?:assistant|user|system)?|\A\s{0,3}(?:assistant|user|system)")
