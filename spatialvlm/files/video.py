@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from spatialvlm import text_files
 from spatialvlm.errors import UserError, require_at_least
 from spatialvlm.images import open_image
 
@@ -95,10 +96,30 @@ def _of_images(images: Sequence[Image.Image | str | Path], num_frames: int, name
 
 
 def in_folder(folder: Path) -> list[Path]:
-    """The images in a folder, `frame_10` after `frame_9`."""
+    """The images in a folder, `frame_10` after `frame_9`; of `1.color.png` and `1.depth.png` the former.
+
+    Raises:
+        UserError: two images of one number.
+    """
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]
     images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    if _of_one_number(images):
+        images = [file for file in images if re.search(r"color|colour|rgb", file.stem.lower())] or images
+    if twice := _of_one_number(images):
+        one, other = sorted(file.name for file in twice)
+        raise UserError(
+            f"{folder} holds two images of one number, {one} and {other}: leave there the frames alone"
+        )
     return sorted(images, key=lambda file: [_key(part) for part in re.split(r"(\d+)", file.stem)])
+
+
+def _of_one_number(images: Sequence[Path]) -> tuple[Path, Path] | None:
+    found: dict[tuple[int, ...], Path] = {}
+    for image in images:
+        numbers = tuple(map(int, re.findall(r"\d+", image.stem)))
+        if numbers and found.setdefault(numbers, image) is not image:
+            return found[numbers], image
+    return None
 
 
 def _key(part: str) -> tuple[int, str]:
@@ -118,6 +139,9 @@ def _of_video(path: Path, num_frames: int) -> Frames:
         if total != expected:
             total, taken = _shown(path, uniform(total, num_frames))
     except av.FFmpegError as error:
+        with path.open("rb") as file:
+            if reason := text_files.no_text(file.read(64)):
+                raise UserError(f"video {path} {reason}") from None
         raise UserError(f"video {path} cannot be read ({error.strerror}); fetch it again") from None
     if not taken:
         raise UserError(f"video {path} holds no images; give another file")

@@ -419,6 +419,8 @@ def _adapter_config(folder: Path, flag: str) -> PeftConfig:
                 hint = f"this is a whole model: give it with --model, without {flag}"
             elif (folder / "adapter_model.bin").is_file():
                 hint = "pickled weights are not opened; save them again with save_pretrained"
+            elif within := sorted(folder.glob(f"**/{WEIGHTS}"))[:1]:
+                hint = f"give {within[0].parent}"
             raise UserError(f"{name}: no {file} there; {hint}")
     if not isinstance(_adapter_record(folder, flag).get("peft_type"), str):
         raise UserError(
@@ -428,22 +430,26 @@ def _adapter_config(folder: Path, flag: str) -> PeftConfig:
         config = PeftConfig.from_pretrained(str(folder))
         with safe_open(folder / WEIGHTS, "pt") as weights:
             names = list(weights.keys())
-            broken = next((key for key in names if not weights.get_tensor(key).isfinite().all()), None)
+            wrong = next(filter(None, (_fault(key, weights.get_tensor(key)) for key in names)), None)
     except SafetensorError as error:
         raise UserError(f"{name}: {WEIGHTS} is damaged ({first_line(error)}); copy it again") from None
     except (ValueError, KeyError, TypeError) as error:  # KeyError: a type that this PEFT does not know
         raise UserError(f"{name}: adapter_config.json cannot be used ({first_line(error)})") from None
     if not names:
         raise UserError(f"{name}: {WEIGHTS} holds no weights; give the folder that training saved")
-    if broken:
-        raise UserError(
-            f"{name}: its weight {broken} is not finite; give an adapter whose training went well"
-        )
+    if wrong:
+        raise UserError(f"{name}: its weight {wrong}; give an adapter as training saved it")
     if config.is_prompt_learning or config.is_adaption_prompt:
         raise UserError(f"{name} is of type {config.peft_type.value}, which adds to prompts; give a LoRA")
     if config.task_type in HEADS:
         raise UserError(f"{name} is for {config.task_type}, not for writing answers; give another")
     return config
+
+
+def _fault(key: str, weight: torch.Tensor) -> str | None:
+    if not weight.is_floating_point():  # quantized, and its scales are not here
+        return f"{key} is of {str(weight.dtype).removeprefix('torch.')}, not of a floating type"
+    return None if weight.float().isfinite().all() else f"{key} is not finite"
 
 
 def _adapter_record(folder: Path, flag: str) -> dict[str, Any]:

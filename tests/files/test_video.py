@@ -275,6 +275,19 @@ def test_images_in_a_folder_are_taken_in_the_order_of_their_numbers(tmp_path):
     assert numbers(found) == list(found.indices) == [0, 2, 5, 8, 11] and found.total == 12
 
 
+def test_depth_maps_beside_the_frames_are_none(tmp_path):
+    """7-Scenes and ScanNet's reader write both; of what cannot be told apart two are named."""
+    for number in range(4):
+        Image.fromarray(grey(number)).save(tmp_path / f"frame-{number:06}.color.png")
+        Image.fromarray(grey(40)).save(tmp_path / f"frame-{number:06}.depth.png")
+    assert numbers(video.frames(tmp_path)) == [0, 1, 2, 3]
+    (tmp_path / "frame-000002.color.png").rename(tmp_path / "frame-000002.jpg")
+    for place in tmp_path.glob("*.color.png"):
+        place.rename(place.with_name(place.name.replace(".color", "")))
+    with pytest.raises(UserError, match="holds two images of one number, frame-00000..* and frame-00000"):
+        video.frames(tmp_path)
+
+
 def test_images_in_a_list(tmp_path):
     Image.fromarray(grey(2)).save(tmp_path / "2.png")
     listed = [Image.fromarray(grey(1)), tmp_path / "2.png", str(tmp_path / "2.png")]
@@ -366,6 +379,7 @@ def of_two_sizes(path: Path) -> None:
         (damaged, "cannot be"),
         (without_pictures, "holds no images"),
         (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
         (lambda path: path.write_text("<html>not found</html>"), "cannot be read"),
         (lambda path: None, "does not exist"),
         (Path.mkdir, "holds no image"),

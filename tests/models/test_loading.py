@@ -292,6 +292,8 @@ EXTRA = f"{LANGUAGE}layers.7.self_attn.q_proj.lora_A.weight"
         (dict, {"target_modules": "(("}, "does not fit the model"),
         (lambda weights: {}, {}, "holds no weights"),
         (lambda w: {k: v * float("nan") for k, v in w.items()}, {}, "its weight .* is not finite"),
+        (lambda w: {k: v.to(torch.int8) for k, v in w.items()}, {}, "its weight .* is of int8, not"),
+        (lambda w: {k: v > 0 for k, v in w.items()}, {}, "its weight .* is of bool, not"),
         (dict, {"peft_type": "NEWLORA"}, "adapter_config.json cannot be used"),
         (dict, {"peft_type": None}, "adapter_config.json has no 'peft_type'"),
         (dict, {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}, "adds to prompts; give a LoRA"),
@@ -313,6 +315,7 @@ def test_an_adapter_that_does_not_fit_is_refused(folder, adapter, tmp_path, chan
         renamed(f"{LANGUAGE}", "base_model.model.language_model.model."),  # of transformers before 4.52
         renamed(".weight", ".default.weight"),
         renamed("base_model.model.", ""),
+        lambda weights: {name: tensor.double() for name, tensor in weights.items()},
     ],
 )
 def test_other_names_that_peft_knows_are_the_same_adapter(folder, adapter, tmp_path, batch, change, capsys):
@@ -392,6 +395,9 @@ def test_what_is_no_adapter_is_named(folder, adapter, tmp_path):
     for name, message in ((tmp_path, "no adapter_config.json there; give the"), (folder, "is a whole model")):
         with pytest.raises(UserError, match=message):
             loading.load(arguments(model=str(folder), adapter=str(name)))
+    shutil.copytree(adapter, tmp_path / "run/adapter")
+    with pytest.raises(UserError, match=f"give {re.escape(str(tmp_path / 'run/adapter'))}"):
+        loading.load(arguments(model=str(folder), adapter=str(tmp_path / "run")))
     name = changed_adapter(adapter, tmp_path)
     weights = (tmp_path / WEIGHTS).read_bytes()
     for damaged in (weights[:2000], b"", b"version https://git-lfs.github.com/spec/v1\n"):

@@ -127,7 +127,7 @@ def test_another_object_of_the_same_label_stays(scan, read_once, id):
     assert len(set(after.objects[first])) == after.object_counts[first]
 
 
-def test_entries_that_share_segments_are_one_object_above_half(scan):
+def test_entries_that_share_segments_are_one_object_above_half(scan, read_once):
     """Five segments alike in size: 4 of the 5 are the object; 3 of 5 and 3 of 5, one shared, are two."""
     content = json.loads(file(scan, scannet.SEGMENTS).read_text())
     content["segIndices"] = [
@@ -137,13 +137,20 @@ def test_entries_that_share_segments_are_one_object_above_half(scan):
     file(scan, scannet.SEGMENTS).write_text(json.dumps(content))
     label = scans.room(0).things[0].label
     counts = []
-    for one, other in ((range(5), range(4)), (range(4), range(1, 5)), (range(3), range(2, 5))):
-        entries = [{"label": label, "segments": [1000 + n for n in of]} for of in (one, other)]
+    for listed in (
+        (range(5), range(4)),
+        (range(4), range(1, 5)),
+        (range(3), range(2, 5)),
+        (range(2), range(5)),  # a part first
+        (range(2), range(2, 5), range(5)),  # two parts, and then the whole
+    ):
+        entries = [{"label": label, "segments": [1000 + n for n in of]} for of in listed]
         changed(file(scan, scannet.OBJECTS), lambda c, entries=entries: c.update(segGroups=entries))
         found = scannet.read(scan)
         counts.append(found.object_counts[label])
         assert len(found.objects[label]) == found.object_counts[label]
-    assert counts == [1, 1, 2]
+    assert counts == [1, 1, 2, 1, 1]
+    assert scannet.read(scan).objects[label] == read_once.objects[label][:1]
 
 
 def test_the_published_scan_that_lists_all_twice(real_data):

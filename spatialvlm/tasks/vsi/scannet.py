@@ -5,7 +5,7 @@ A scan's folder holds `<scan>.txt` (with `axisAlignment`), `<scan>_vh_clean_2.pl
 segments of every object). `scannetv2-labels.combined.tsv` turns annotators' words into cleaner labels
 (`trash can`, not `trashcan`). Only labels of things are kept: walls, floors, ceilings and what has no name
 have no questions. Some aggregations list their objects twice (all of scene0217_00's): an entry with the label
-of an earlier one and more than `SAME` of the vertices of both is the same object, whatever its id.
+of an earlier one that shares more than `SAME` of the smaller's vertices is the same object, whatever its id.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LABEL_COLUMNS = ("raw_category", "category")
 ALPHA = 5.0  # of the alpha shape, 1/m: what is narrower than some 40 cm is no gap (VSI-Bench's value)
 SAMPLED = 10_000  # points that an area is taken from, as in VSI-Bench
 ALIGNED = 1.01  # how much larger a box along the walls may be than the smallest one
-SAME = 0.5  # intersection over union of vertices above which two entries of a label are one object
+SAME = 0.5  # fraction of the smaller one's vertices above which two entries of a label are one object
 THINNEST = 0.01  # metres: no side of a box is shorter, though a scanned sheet has no thickness
 _FETCH = "fetch the scan again, or move its folder away"
 
@@ -130,7 +130,11 @@ def read(folder: str | Path, label_map: Mapping[str, str] | None = None) -> Scen
         label = _one_space(words.get(label, words.get(label.casefold(), label))).lower()
         if label not in NO_THINGS:
             listed = objects.setdefault(label, [])
-            if not any(_is_same(chosen, other) for other in listed):
+            same = [place for place, other in enumerate(listed) if _is_same(chosen, other)]
+            if same:  # the largest of them, where the first was
+                listed[same[0]] = max([*(listed[place] for place in same), chosen], key=len)
+                listed[:] = [other for place, other in enumerate(listed) if place not in same[1:]]
+            else:
                 listed.append(chosen)
     if not objects:
         raise UserError(f"{where} has no object but walls, floors and the like; {_FETCH}")
@@ -179,7 +183,7 @@ def _object(group: Any, vertices: _Vertices, where: str) -> tuple[str, np.ndarra
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two entries of a label are the same object, by their vertices."""
     common = len(np.intersect1d(one, other, assume_unique=True))
-    return common > SAME * (len(one) + len(other) - common)
+    return common > SAME * min(len(one), len(other))
 
 
 def _whole(numbers: list[Any], name: str, where: str) -> np.ndarray:
