@@ -343,6 +343,13 @@ def test_files_with_a_byte_order_mark_are_read(folder):
         described.load(folder)
 
 
+def test_a_scene_that_is_nested_too_deeply_is_named(folder):
+    deep = '"rotation": ' + "[" * 5000 + "]" * 5000 + ', "turn": '
+    write(folder / SCENES, (folder / SCENES).read_text().replace('"rotation": ', deep, 1))
+    with pytest.raises(UserError, match="scene 0 is nested too deeply"):
+        described.load(folder)
+
+
 def test_no_scenes(folder):
     (folder / SCENES).unlink()
     with pytest.raises(UserError, match="scenes holds no file of split 'val'"):

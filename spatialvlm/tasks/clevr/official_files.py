@@ -45,7 +45,10 @@ class Scenes(Mapping[str, Scene]):
                 objects = [{key: thing[key] for key in _KEPT if key in thing} for thing in scene["objects"]]
                 kept = {"image_filename": name, "objects": objects, "directions": scene["directions"]}
                 kept |= {"image_index": scene.get("image_index")}
-                self._texts[name] = json.dumps(kept)
+                try:
+                    self._texts[name] = json.dumps(kept)
+                except RecursionError:
+                    raise UserError(f"{where} is nested too deeply; fetch the file again") from None
 
     def __getitem__(self, name: str) -> Scene:
         return json.loads(self._texts[name])
