@@ -210,7 +210,7 @@ def _announced(path: Path) -> tuple[int, bool]:
         length = (container.duration or 0) / 1e6
         if count < listed and count != indexed:  # AVI counts frames that were dropped in recording
             raise UserError(f"video {path} is cut short: {count} of {listed} frames; fetch it again")
-        if broken:
+        if broken and format != "mpegts":  # whose packets are said to be where recordings are joined
             raise UserError(f"video {path} is damaged at frame {broken - 1}; fetch it again")
         if "matroska" in format and end < length - MISSING:
             raise UserError(f"video {path} is cut short: {end:.1f} of {length:.1f} seconds; fetch it again")

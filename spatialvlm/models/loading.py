@@ -415,12 +415,12 @@ def _adapter_config(folder: Path, flag: str) -> PeftConfig:
     for file in ("adapter_config.json", WEIGHTS):
         if not (folder / file).is_file():
             hint = "give the folder that training saved"
-            if (folder / "config.json").is_file():
+            if within := sorted(folder.glob(f"**/{WEIGHTS}"))[:1]:
+                hint = f"give {within[0].parent}"
+            elif any(folder.glob("model*.safetensors")):
                 hint = f"this is a whole model: give it with --model, without {flag}"
             elif (folder / "adapter_model.bin").is_file():
                 hint = "pickled weights are not opened; save them again with save_pretrained"
-            elif within := sorted(folder.glob(f"**/{WEIGHTS}"))[:1]:
-                hint = f"give {within[0].parent}"
             raise UserError(f"{name}: no {file} there; {hint}")
     if not isinstance(_adapter_record(folder, flag).get("peft_type"), str):
         raise UserError(

@@ -396,6 +396,7 @@ def test_what_is_no_adapter_is_named(folder, adapter, tmp_path):
         with pytest.raises(UserError, match=message):
             loading.load(arguments(model=str(folder), adapter=str(name)))
     shutil.copytree(adapter, tmp_path / "run/adapter")
+    (tmp_path / "run/config.json").write_text("{}")
     with pytest.raises(UserError, match=f"give {re.escape(str(tmp_path / 'run/adapter'))}"):
         loading.load(arguments(model=str(folder), adapter=str(tmp_path / "run")))
     name = changed_adapter(adapter, tmp_path)
