@@ -332,12 +332,12 @@ def as_image(value: Any, where: str, folder: Folder | None = None) -> Image.Imag
 
 def checked_file(path: Path, where: str) -> Path:
     """The path of an image, once its header, sides and end are checked; raises as `as_image`."""
-    try:
-        status = path.stat()
-        _check_file(path, status.st_size, status.st_mtime_ns)
-    except OSError:
+    if not is_file(path):
         message = f"{where}: image {images.short_name(path)} does not exist; add it or remove the row"
-        raise RowError(message, "no image") from None
+        raise RowError(message, "no image")
+    status = path.stat()
+    try:
+        _check_file(path, status.st_size, status.st_mtime_ns)
     except images.ImageError as error:
         message = f"{where}: image {path} cannot be read ({error}); replace it or remove the row"
         raise RowError(message, "broken image") from None

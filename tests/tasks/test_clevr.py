@@ -206,6 +206,16 @@ def test_a_truncated_picture_is_named_before_any_is_opened(folder):
     assert len(clevr.load(folder, need_images=False)) > 1
 
 
+@pytest.mark.parametrize("name", ["a" * 300, ".", "one\0.png"])
+def test_a_name_that_no_image_can_have_is_named(folder, name):
+    file = next((folder / "questions").iterdir())
+    asked = json.loads(file.read_text())
+    asked["questions"][1]["image_filename"] = name
+    file.write_text(json.dumps(asked))
+    with pytest.raises(UserError, match=r"row 1: image .* does not exist"):
+        clevr.load(folder)
+
+
 # ---- rows of the hub
 
 

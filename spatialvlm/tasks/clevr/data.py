@@ -141,7 +141,7 @@ def load_scenes(folder: str | Path, split: str | None = None) -> list[Scene]:
     scenes = _scenes(of_split(files, split)) if files else []
     if not scenes:
         raise UserError(f"{folder} has no scenes (scenes/*.json), which these questions are made from")
-    present = [scene for scene in scenes if image_file(Path(folder), scene["image_filename"]).is_file()]
+    present = [scene for scene in scenes if rows.is_file(image_file(Path(folder), scene["image_filename"]))]
     if not present:
         raise UserError(f"none of the {len(scenes)} scenes in {folder} has its image in images/")
     return present
@@ -253,7 +253,7 @@ def _scenes(files: list[Path]) -> list[Scene]:
 def image_file(folder: Path, name: str) -> Path:
     """images/NAME, or images/SPLIT/NAME as the official archive has it."""
     nested = folder / "images" / (split_of(name) or "") / name
-    return nested if nested.is_file() else folder / "images" / name
+    return nested if rows.is_file(nested) else folder / "images" / name
 
 
 def _load_folder(folder: Path, split: str | None, limit: int | None, need_images: bool) -> list[Example]:
@@ -371,7 +371,7 @@ def _vehicle_example(folder: Path, where: str, number: int, row: Any) -> Example
     question, name = _question(row, "question", where), rows.text(row, "image_filename", where)
     return Example(
         id=f"superclevr-{rows.as_id(row.get('question_index', number), 'question_index', where)}",
-        images=(rows.as_image(folder / "images" / name, where),),
+        images=(rows.checked_file(folder / "images" / name, where),),
         question=question,
         answer=_answer(row, "answer", where, question),
         task=family(question) or "other",

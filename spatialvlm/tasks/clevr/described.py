@@ -200,7 +200,7 @@ def _load_folder(
             seen.add(asked[-1].question_index)
             if asked[-1].image_filename not in known:
                 raise UserError(f"{where}: no scene has its 'image_filename' {asked[-1].image_filename!r}")
-            if images and not (image := clevr.image_file(folder, asked[-1].image_filename)).is_file():
+            if images and not rows.is_file(image := clevr.image_file(folder, asked[-1].image_filename)):
                 raise UserError(
                     f"{where}: its image {image} is not there; add it, or do without images (--blank_image)"
                 )
@@ -216,7 +216,7 @@ def _load_folder(
         image = clevr.image_file(folder, name)
         example = Example(
             id=f"clevr-{split}-{number}",
-            images=(image if images or image.is_file() else _blank(),),
+            images=(image if images or rows.is_file(image) else _blank(),),
             question=question,
             answer=answer,
             task=family(question) or "other",
@@ -282,7 +282,7 @@ def _load_merged(
         image = _blank()
         if images or row.get("image") is not None:
             image = rows.as_image(rows.need(row, "image", where), where, folder)
-        if not images and isinstance(image, Path) and not image.is_file():
+        if not images and isinstance(image, Path) and not rows.is_file(image):
             image = _blank()
         meta = {"descriptions": texts, "described_answer": said, "image_filename": asked.image_filename}
         meta |= {"split": of, "question_index": asked.question_index}
