@@ -399,6 +399,7 @@ def test_what_is_no_adapter_is_named(folder, adapter, tmp_path):
     (tmp_path / "run/config.json").write_text("{}")
     with pytest.raises(UserError, match=f"give {re.escape(str(tmp_path / 'run/adapter'))}"):
         loading.load(arguments(model=str(folder), adapter=str(tmp_path / "run")))
+    shutil.rmtree(tmp_path / "run")
     name = changed_adapter(adapter, tmp_path)
     weights = (tmp_path / WEIGHTS).read_bytes()
     for damaged in (weights[:2000], b"", b"version https://git-lfs.github.com/spec/v1\n"):
