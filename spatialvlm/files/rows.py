@@ -360,7 +360,7 @@ def is_file(path: Path) -> bool:
     """Whether a file is there; False of a name that none can have."""
     try:
         return path.is_file()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

@@ -151,8 +151,19 @@ def open_parquet(source: Any, name: str, state: str) -> Sequence[Row]:
         metadata = file.metadata
         size = sum(metadata.row_group(each).total_byte_size for each in range(metadata.num_row_groups))
         if size <= IN_MEMORY:
-            return ArrowRows(file.read(use_threads=False))
+            return ArrowRows(_with_index(file.read(use_threads=False)))
     return ParquetRows(source, name, state, metadata)
+
+
+def _with_index(table: Any) -> Any:
+    """The table with pandas' index as a column where it is a range that does not just count the rows."""
+    for index in (table.schema.pandas_metadata or {}).get("index_columns", ()):
+        if isinstance(index, dict) and index.get("kind") == "range":
+            numbers = range(index["start"], index["stop"], index["step"])
+            name = index.get("name") or "__index_level_0__"
+            if numbers != range(len(table)) and len(numbers) == len(table) and name not in table.column_names:
+                table = table.append_column(name, [list(numbers)])
+    return table
 
 
 @contextmanager

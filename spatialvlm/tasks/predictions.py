@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from spatialvlm.errors import RowError, UserError, shown
+from spatialvlm.example import without_image_tokens
 from spatialvlm.files import rows
 from spatialvlm.files.tables import Row
 
 # The names that lm-eval, lmms-eval, VLMEvalKit and data sets give, without case and what parts their words.
 _IDS = ("id", "questionid", "qid", "idx", "sampleid", "index", "docid", "questionindex", "questionidx", "uid")
+SHORTEST, LOOKED_AT = 10, 200  # characters of a question to be looked for, and rows looked at
 _COUNTS_ROWS = ("docid", "index")  # which number rows in most files, whatever the questions' ids are
 _LIKE_IDS = {"id", "ids", "idx", "index", "uid", "uuid", "qid"}  # words of other names, such as `example_id`
 _OURS = ("prediction", "completions")
@@ -28,10 +30,25 @@ _TEXTS = (
     *("generated_text", "generation", "completion", "pred", "predicted_answer", "model_answer"),
     *("resps", "filtered_resps"),
 )
+_QUESTIONS = ("question", "prompt", "input", "query", "problem", "instruction", "caption")
+_GOLD = (
+    "target",
+    "gold",
+    "goldanswer",
+    "groundtruth",
+    "gt",
+    "gtanswer",
+    "answer",
+    "label",
+    "labels",
+    "score",
+)
 _NESTED = ("resps", "filtered_resps")  # lists of lists, one for each request to the model
 
 
-def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, list[str]]:
+def texts(
+    path: str, text_field: str | None, ids: Sequence[str], questions: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
     """The texts of each prediction, by the id of its question.
 
     What is chosen among several columns is said on stderr.
@@ -40,6 +57,7 @@ def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, li
         text_field: the column of the text; by default `prediction` or `completions`, or the only other one
             of a usual name.
         ids: of all questions, in order, each once.
+        questions: their texts by id, which those in the rows must agree with.
 
     Raises:
         UserError: no predictions, a row without a text, of no question or of one that another row answers;
@@ -48,8 +66,9 @@ def texts(path: str, text_field: str | None, ids: Sequence[str]) -> dict[str, li
     table = list(rows.read(path, ""))
     if not table:
         raise UserError(f"{path} holds no predictions")
-    names = _joined(path, table, ids)
     field = text_field or _text_field(path, *table[0])
+    names = _joined(path, table, ids, field)
+    _check_questions(table, names, questions or {})
     predicted: dict[str, list[str]] = {}
     for (where, row), id in zip(table, names, strict=True):
         if id in predicted:
@@ -74,18 +93,25 @@ class _Column:
     meant: list[str | None]
 
     def plain(self) -> str:
-        return re.sub("[^a-z]", "", self.name.removeprefix("doc.").lower())
+        return re.sub("[^a-z]", "", self.name.rsplit(".", 1)[-1].lower())
 
 
-def _joined(path: str, table: Sequence[tuple[str, Row]], ids: Sequence[str]) -> list[str]:
-    """The id of the question that each row answers."""
-    columns = _columns(table, ids)
+def _joined(path: str, table: Sequence[tuple[str, Row]], ids: Sequence[str], field: str) -> list[str]:
+    """The id of the question that each row answers; `field` is the column of the text."""
+    columns, hidden = _columns(table, ids, (field, *_GOLD))
     if not columns:
         if len(table) != len(ids):
             raise UserError(
                 f"{path} has {len(table)} rows without an 'id' for {len(ids)} questions; add ids, or give "
                 "--split and --limit as in the evaluation"
             )
+        for column in hidden:
+            for (where, _), value, meant, id in zip(table, column.values, column.meant, ids, strict=True):
+                if meant != id:
+                    raise UserError(
+                        f"{where}: '{column.name}' {value} is the number of {meant!r}, and no column an id; "
+                        f"name '{column.name}' 'id' where it is one, or remove it"
+                    )
         print(f"{path} has no ids: its rows are taken in the data's order", file=sys.stderr)
         return list(ids)
     fitting = [column for column in columns if None not in column.meant]
@@ -111,28 +137,63 @@ def _joined(path: str, table: Sequence[tuple[str, Row]], ids: Sequence[str]) -> 
     return chosen[0].meant
 
 
-def _columns(table: Sequence[tuple[str, Row]], ids: Sequence[str]) -> list[_Column]:
-    """The columns that hold ids, the surest name first."""
+def _columns(
+    table: Sequence[tuple[str, Row]], ids: Sequence[str], others: Sequence[str]
+) -> tuple[list[_Column], list[_Column]]:
+    """(those called an id, the surest name first; those that could be ids by their values, but `others`)."""
     last = {id.rsplit("-", 1)[-1]: id for id in ids}
     known = (last if len(last) == len(ids) else {}) | {id: id for id in ids}
     flat = [_flat(row) for _, row in table]
-    found = []
+    found, hidden = [], []
     for name in dict.fromkeys(name for row in flat for name in row):
         values = [_as_id(row.get(name)) for row in flat]
         column = _Column(name, values, [known.get(value) for value in values])
-        words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", "_", name.removeprefix("doc.")).lower())
+        words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", "_", name.rsplit(".", 1)[-1]).lower())
         may_be = name.startswith("Unnamed") or not _LIKE_IDS.isdisjoint(words)
-        if column.plain() in _IDS or (may_be and None not in values and len(set(values)) == len(values)):
+        distinct = None not in values and len(set(values)) == len(values)
+        if column.plain() in _IDS or (may_be and distinct):
             found.append(column)
-    return sorted(found, key=lambda each: [*_IDS, each.plain()].index(each.plain()))
+        elif distinct and len(values) > 2 and name not in others and column.plain() not in others:
+            stems = [known.get(re.sub(r"\.\w+$", "", value)) for value in values]  # 7 of "7.png"
+            if None not in stems:
+                hidden.append(_Column(name, values, stems))
+    return sorted(found, key=lambda each: [*_IDS, each.plain()].index(each.plain())), hidden
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row's columns, and those of its `doc` as `doc.NAME`."""
-    doc = row.get("doc")
-    return dict(row) | (
-        {f"doc.{name}": value for name, value in doc.items()} if isinstance(doc, dict) else {}
-    )
+    """The row's columns, and those of records in it (`doc`, `metadata`; also as JSON) as `doc.NAME`."""
+    flat = dict(row)
+    for name, value in row.items():
+        inner = rows.list_in(value) if isinstance(value, str) and value.startswith("{") else value
+        if isinstance(inner, dict):
+            flat |= {f"{name}.{key}": each for key, each in inner.items()}
+    return flat
+
+
+def _check_questions(
+    table: Sequence[tuple[str, Row]], names: Sequence[str], questions: Mapping[str, str]
+) -> None:
+    """Raise UserError where a row holds the text of another question than it is joined to; looks at some."""
+    plain = {id: _words(text) for id, text in questions.items() if len(_words(text)) >= SHORTEST}
+    for at in range(0, len(table), max(1, len(table) // LOOKED_AT)):
+        (where, row), id = table[at], names[at]
+        for name, value in _flat(row).items():
+            if (
+                name.rsplit(".", 1)[-1].lower() not in _QUESTIONS
+                or not isinstance(value, str)
+                or id not in plain
+            ):
+                continue
+            text = _words(value)
+            if plain[id] not in text and (other := next((o for o in plain if plain[o] in text), None)):
+                raise UserError(
+                    f"{where}: its '{name}' is the question {other!r}, and by id or place it answers {id!r}; "
+                    "give the questions' own ids as 'id'"
+                )
+
+
+def _words(text: str) -> str:
+    return " ".join(without_image_tokens(text).lower().split())
 
 
 def _as_id(value: Any) -> str | None:

@@ -195,6 +195,49 @@ def test_a_number_that_may_be_an_id_or_a_place_is_refused(tmp_path):
     assert predictions.texts(path, None, ids) == {f"cvbench-{n}": [SAID[n]] for n in range(8)}
 
 
+@pytest.mark.parametrize(
+    "row_of",
+    [
+        lambda n: {"row": n},
+        lambda n: {"#": str(n)},
+        lambda n: {"filename": f"{n}.png"},
+        lambda n: {"metadata": {"place": n}},
+    ],
+)
+def test_numbers_in_another_order_are_never_passed_over(row_of, tmp_path):
+    path = written(tmp_path, [row_of(n) | {"prediction": SAID[n]} for n in SHUFFLED])
+    with pytest.raises(UserError, match="row 0: '.*' 5.* is the number of 'cvbench-5', and no column an id"):
+        predictions.texts(str(path), None, IDS)
+    path = written(tmp_path, [row_of(n) | {"prediction": SAID[n]} for n in range(8)])
+    assert predictions.texts(str(path), None, IDS) == {f"cvbench-{n}": [SAID[n]] for n in range(8)}
+
+
+def test_ids_in_records_and_in_the_index_of_pandas(tmp_path):
+    right = {f"cvbench-{n}": [SAID[n]] for n in range(8)}
+    for inner in ({"metadata": {"id": None}}, {"doc": None}):
+        rows = []
+        for n in SHUFFLED:
+            name = next(iter(inner))
+            value = {"id": n} if name == "metadata" else json.dumps({"idx": n})
+            rows.append({name: value, "prediction": SAID[n]})
+        assert predictions.texts(str(written(tmp_path, rows)), None, IDS) == right
+    pandas.DataFrame({"prediction": SAID})[::-1].to_parquet(tmp_path / "reversed.parquet")
+    assert predictions.texts(str(tmp_path / "reversed.parquet"), None, IDS) == right
+
+
+def test_the_question_of_a_row_must_be_the_one_it_is_joined_to(tmp_path):
+    asked = {id: f"What is near the chair number {id}?" for id in IDS}
+    for given in ({}, {"doc_id": True}):
+        rows = [{"input": f"<image>\n{asked[IDS[n]].upper()}  Answer.", "prediction": "A"} for n in SHUFFLED]
+        rows = [row | ({"doc_id": place} if given else {}) for place, row in enumerate(rows)]
+        with pytest.raises(
+            UserError, match="row 0: its 'input' is the question 'cvbench-5', and by id or place"
+        ):
+            predictions.texts(str(written(tmp_path, rows)), None, IDS, asked)
+    rows = [{"id": n, "input": asked[IDS[n]], "prediction": SAID[n]} for n in SHUFFLED]
+    assert len(predictions.texts(str(written(tmp_path, rows)), None, IDS, asked)) == 8
+
+
 def test_numbers_and_booleans_are_texts_that_pandas_read(tmp_path):
     values = [3, 3.0, 2.5, True, False, "", "3.0", -1]
     path = written(tmp_path, [{"id": n, "prediction": value} for n, value in enumerate(values)])
