@@ -415,7 +415,7 @@ def _adapter_config(folder: Path, flag: str) -> PeftConfig:
     for file in ("adapter_config.json", WEIGHTS):
         if not (folder / file).is_file():
             hint = "give the folder that training saved"
-            if within := sorted(folder.glob(f"**/{WEIGHTS}"))[:1]:
+            if within := sorted(folder.glob(f"*/**/{WEIGHTS}"))[:1]:
                 hint = f"give {within[0].parent}"
             elif any(folder.glob("model*.safetensors")):
                 hint = f"this is a whole model: give it with --model, without {flag}"
@@ -490,7 +490,8 @@ def _with_adapter(model, folder: Path, trainable: bool, flag: str) -> PeftModel:
             f"{name}: beside its {len(weights)} weights, {len(missing)} more have a place in {base} and are "
             f"missing, first {missing[0]}; {remedy}"
         )
-    last = [tensor for key, tensor in weights.items() if "lora_B" in key]
-    if last and not any(tensor.any() for tensor in last) and distributed.state().is_main_process:
-        print(f"{name} is untrained (all lora_B are 0): it changes no answer", flush=True)
+    for half in ("lora_A", "lora_B"):  # their product is what is added
+        parts = [tensor for key, tensor in weights.items() if half in key]
+        if parts and not any(tensor.any() for tensor in parts) and distributed.state().is_main_process:
+            print(f"{name} is untrained (all {half} are 0): it changes no answer", flush=True)
     return adapted

@@ -407,6 +407,12 @@ def test_what_is_no_adapter_is_named(folder, adapter, tmp_path):
         with pytest.raises(UserError, match=f"{WEIGHTS} is damaged"):
             loading.load(arguments(model=str(folder), adapter=name))
     (tmp_path / WEIGHTS).unlink()
+    shutil.copy(adapter / WEIGHTS, tmp_path / WEIGHTS)
+    (tmp_path / "adapter_config.json").rename(tmp_path / "config")
+    with pytest.raises(UserError, match="no adapter_config.json there; give the folder that training saved"):
+        loading.load(arguments(model=str(folder), adapter=name))
+    (tmp_path / "config").rename(tmp_path / "adapter_config.json")
+    (tmp_path / WEIGHTS).unlink()
     torch.save({}, tmp_path / "adapter_model.bin")
     with pytest.raises(UserError, match="pickled weights are not opened"):
         loading.load(arguments(model=str(folder), adapter=name))
