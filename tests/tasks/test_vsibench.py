@@ -103,6 +103,7 @@ def test_limit_keeps_every_type(tmp_path):
             ("many", "row 1: 'ground_truth' must be a number above 0, not 'many'"),
             ("B", "not 'B'"),
             ("0", "not '0'"),
+            ("1_0", "not '1_0'"),
             (-3, "not -3"),
             ("nan", "not 'nan'"),
             (math.nan, "row 1 has no 'ground_truth'"),

@@ -269,7 +269,7 @@ def _number(value: Any, where: str) -> str:
         number = float(value) if isinstance(value, str | int | float) and value is not True else math.nan
     except (ValueError, OverflowError):
         number = math.nan
-    if not (math.isfinite(number) and number > 0):
+    if not (math.isfinite(number) and number > 0) or "_" in str(value):  # 1_0 is 10 to Python alone
         raise UserError(
             f"{where}: 'ground_truth' must be a number above 0, not {shown(value)}; correct the row"
         )
