@@ -42,7 +42,7 @@ RULES = {  # by kind of answer: those that are not ours
     "word": CLEVR_RULES,
 }
 NAMES = {"choice": "Letters of choices", "number": "Numbers", "yes_no": "Yes or no", "word": "Words"}
-SHOWN, WIDTH = 2, 90  # example texts per habit, and their characters at most
+SHOWN, WIDTH = 2, 50  # example texts per habit, and their characters at most
 
 Row = dict
 
@@ -120,7 +120,8 @@ def selection(rows: Sequence[Row]) -> str:
     lines = []
     for habit, part in group(rows, "why").items():
         short = [row for row in part if len(row["text"]) <= WIDTH]
-        others = sorted((row for row in short if any(disagrees(row, name) for name in names)), key=missed)
+        others = [row for row in short if any(disagrees(row, name) for name in names)]
+        others.sort(key=lambda row: (missed(row), len(row["text"])))
         for row in others[:SHOWN]:
             parsed = [_cell(row["parsed"][name]) for name in names]
             lines.append([habit, _code(row["text"]), _cell(row["person"]), *parsed])

@@ -120,10 +120,11 @@ _PUNCTUATED = r"(?=\W*(?:\Z|[.,;:!\n)]|\s[-–—]|\b(?:because|since|as|for|in|
 _CLAIM = re.compile(
     rf"\b(?:(?P<yes>yes|yeah|yep|yup|true(?!\s+(?:colou?rs?|size|north|scale|distance|height|depth|to)\b))"
     rf"|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b(?!-\w){NO_IDIOM}"
-    r"|(?:\A\W*|:\s*|\b(?:be|is|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
+    r"|(?:\A\W*(?:(?:entirely|completely|absolutely|totally|perfectly|exactly|quite)\s+)?|:\s*|\b(?:be|is"
+    r"|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
     rf"(?:(?P<correct>correct|accurate)|(?P<wrong>incorrect|inaccurate|wrong|untrue|mistaken"
-    rf"|invalid))\b{_PUNCTUATED}|\b(?:that's|that is|is|was)\s+(?:not\s+)?(?P<right>right)\b(?=\W*(?:\Z"
-    rf"|[.!;\n]))"
+    rf"|invalid))\b{_PUNCTUATED}|\b(?:that's|that is|is|was)\s+(?:not\s+|exactly\s+|absolutely\s+"
+    rf"|quite\s+)?(?P<right>right)\b(?=\W*(?:\Z|[.!;\n]))"
     r"|\b(?P<match>match(?:es)?|agrees? with|consistent with|corresponds? (?:to|with)|supported by"
     r"|the case|fits?|supports?|reflects?|holds?)\b(?=\W*\Z|[.,;]|\s+(?:the|this|what|with|its?|my)\b)"
     r"|\b(?P<mismatch>mismatch(?:es)?|inconsistent with|contradicts?|conflicts with|fails to match)\b",
@@ -151,6 +152,8 @@ _HALF_TRUE_AFTER = re.compile(
 )
 _HEDGED = re.compile(r"\s*(?:or|and|/|\||)\s*(yes|no|true|false)\b", re.I)
 _SAID_NO = re.compile(r"\bno\W*\Z", re.I)  # "no (false)" denies nothing
+_ARTICLE = re.compile(r"\b(?:a|an|the)\s+\Z", re.I)  # "a false ceiling", but "a false claim"
+_NOUN = re.compile(r"\s+(?!statement|claim|description|assertion|caption)[a-z]{3,}", re.I)
 _EITHER = re.compile(
     r"\b(?:(?:yes|true|correct|right)\s*(?:or|/|\||and/or)\s*(?:no|false|incorrect|wrong|not)|(?:no"
     r"|false)\s*(?:or|/|\||and/or)\s*(?:yes|true))\b",
@@ -164,8 +167,8 @@ _SAYS_YES = re.compile(
     r"\W*(?:y|i (?:think|believe|guess) so|(?:yes )?(?:definitely|absolutely|certainly|indeed|of course"
     r"|sure|right|exactly)"
     rf"|affirmative|sure is|(?:i )?agreed?|apparently so|it (?:would seem|seems|appears) so"
-    rf"|without (?:a )?doubt|(?:indeed,?\s+)?{_IT}(?:is|are|does|do|has)(?:\s+indeed)?)\W*"
-    rf"|[^\w❌✖✗✘👎🙅]*[✅✔☑👍👌🙆][^\w❌✖✗✘👎🙅]*",
+    rf"|without (?:a )?doubt|no doubt(?: about it)?|(?:indeed,?\s+)?{_IT}(?:is|are|does|do"
+    rf"|has)(?:\s+indeed)?)\W*|[^\w❌✖✗✘👎🙅]*[✅✔☑👍👌🙆][^\w❌✖✗✘👎🙅]*",
     re.I,
 )
 _SAYS_NO = re.compile(
@@ -195,7 +198,8 @@ def _claims(stretch: str) -> Found:
         if _HALF_TRUE.search(before) or _HALF_TRUE_AFTER.match(stretch, match.end()):
             found, opening = set(), None
             continue
-        if not is_word and _POSSIBLY.search(before):
+        attributive = _ARTICLE.search(before) and _NOUN.match(stretch, match.end())
+        if not is_word and (attributive or _POSSIBLY.search(before)):
             continue
         if _MAYBE_AFTER.match(stretch, match.end()):
             continue
@@ -231,7 +235,7 @@ _MEASURE_IS = re.compile(  # "The distance between the 2 objects is": numbers be
     re.I,
 )
 
-_LIST_MARK = re.compile(r"^(?:<answer>)?[ \t]{0,20}(\d{1,4})[.)]\s{1,5}(?=\S)", re.M)
+_LIST_MARK = re.compile(r"^(?:<answer>)?[ \t]{0,20}(\d{1,4})[.)][ \t]{1,5}(?=\S)", re.M)
 
 
 def number(text: str) -> int | float | None:
@@ -263,8 +267,8 @@ _EXPLICIT_LETTER = re.compile(
 )
 _CAPITAL_LETTER = re.compile(  # I is a pronoun and A an article, unless what follows shows otherwise
     rf"(?<![{_LETTER}.-])(?:([B-HJ-Z])(?![{_LETTER}-]|\+\+|#)|(A)(?=[ \t]*(?:$|[\n.,:;!?/)\]<>=|])|\s+[-–—]"
-    r"|\s+(?:[^\W\d_]{1,5}\s+)?[B-J](?![\w'])|[\"']|\s*[&+✓✔☑✗✘✖❌✅]|\s*\((?:or|and|not)\b|\s+(?:then|vs"
-    r"|versus)\b|\s+(?:or|and|nor|is|because|since|but|rather|instead|would|seems)\b))"
+    r"|\s+(?:[^\W\d_]{1,5}\s+)?[B-J](?![\w'])|[\"']|\s*\(|\s*[&+✓✔☑✗✘✖❌✅]|\s*\((?:or|and|not)\b|\s+(?:then"
+    r"|vs|versus)\b|\s+(?:or|and|nor|is|because|since|but|rather|instead|would|seems)\b))"
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 _PLACE = {name: index for index, name in enumerate(_ORDINALS)}

@@ -41,7 +41,7 @@ _ANNOUNCED = re.compile(
     r"|one\s+of|word)\b)|:|=>?|->|→|⇒|\s[-–—]\s)[:\s]*|[\s\"']*\n\s*)|\b(?:asked about"
     r"|in question)\s+(?:is|are)\b|\b(?:correction|i\s+meant?|make\s+that)\b[:,\s]*"
     r"|\b(?:(?<!\d\s)in\s+total|(?<!in )total|sum|altogether|overall\s+count|total\s+(?:number|count"
-    r"|of)[^.\n:]{0,40}?)(?:\s+(?:is|of|are|comes\s+to)\b|\s*[:=]|\s(?=\d))\s*",
+    r"|of)[^.\n:]{0,40}?)(?:\s+(?:is|of|are|comes\s+to)\b|\s*[:=|]|\s(?=\d))\s*",
     re.I,
 )
 _ASIDE_LINE = re.compile(
@@ -98,12 +98,13 @@ _SUM_AFTER = re.compile(
 _CUT_OFF_LIST = re.compile(r"\n\W{0,4}[A-H][:.)]\W{0,4}\Z")
 _CUT_OFF = re.compile(
     r"(?:^|(?<=[.!?:\n]))[^.!?:\n]{0,400}\b(?:so maybe|maybe|and|because|so|or|but|the|that|which|if|since"
-    r"|then i|i)\s*\Z|\n[^\n:]{1,80}:\s*\Z",
+    r"|then i|i|are|of|on|to|with|at|by|for|from)\s*\Z|\n[^\n:]{1,80}:\s*\Z",
     re.I,
 )
+_ENDS_BEFORE_ANSWER = re.compile(r"\n\W*(?:in )?(?:total|sum|altogether)\s*(?:is|:|=)\s*\Z", re.I)
 _CONFIRMED = re.compile(  # "B is the correct answer": what is confirmed stands before
     r"(?:\A|(?<=[.\n;,]))([^.\n;,]*)\b(?:is|are)\s+(?:the\s+)?(?:most\s+|best\s+)?(?:correct|right|best"
-    r"|answer)\s*(?:answer|choice|option|one)?\s*(?:[.,;!]|$)",
+    r"|better|answer)\s*(?:answer|choice|option|one)?\s*(?:[.,;!]|$)",
     re.I | re.M,
 )
 _TOTAL = re.compile(
@@ -157,12 +158,12 @@ _DENY = (
     r"|barely|rul(?:e|es|ed|ing) out|eliminat(?:es?|ed|ing)|exclud(?:es?|ed)|reject(?:s|ed|ing)?"
     r"|discard(?:s|ed|ing)?|dismiss(?:es|ed|ing)?|(?:anything|everything|all) but)|n't"
     r"|(?<=[A-Z)\]])\s+over|\b(?:incorrect|wrong|eliminated|rejected|excluded|unlikely|less likely"
-    r"|least likely):(?=\s)|\b(?:prefer|lean|choose|pick|favou?r)\w*\b[^.\n]{0,40}\bover)\s+"
+    r"|least likely):(?=\s)|\b(?:prefer|lean|choose|pick|favou?r)\w*\b[^.\n]{0,40}\bover)[^\S\n]+"
 )
 _BETWEEN = (  # what may stand between a denial and what it denies
-    r"(?:(?:be|being|options?|choices?|answer|the|a|an|any|in|on|at|to|of|think|believe|that|it|it's|is"
-    r"|see|show|contain|include|depict|find|spot|have|say|call|consider|describe|choose|pick|select|really"
-    r"|necessarily|either|just|both|correct|right|as)\s+){0,8}"
+    r"(?:(?:la|el|le|die|das|be|being|options?|choices?|answer|the|a|an|any|in|on|at|to|of|think|believe"
+    r"|that|it|it's|is|see|show|contain|include|depict|find|spot|have|say|call|consider|describe|choose"
+    r"|pick|select|really|necessarily|either|just|both|correct|right|as)\s+){0,8}"
 )
 _ITEM = r"[\"'(\[]?(?:(?:the|a|an|option)\s+)?\w[\w-]{0,20}[\"')\]]?"
 _LETTER_ITEM = r"[\"'(\[]?(?:(?:options?)\s+)?[A-Z][\"')\]]?"
@@ -186,8 +187,9 @@ _DENIED_AFTER = re.compile(
     rf"|&)\s*(?-i:{_LETTER_ITEM}))?\s*"
     r"(?:(?:is|are|was|were|can|does|do|did|could|would|should|has|have)\s*(?:not\b|n't)|cannot\b|fails?\b"
     rf"|(?:is|are|was|were|seems?|looks?|appears?|sounds?|can be|could be|has been|have been)\s+(?:(?:all"
-    rf"|both|also|clearly|definitely|therefore|simply)\s+){{0,2}}{_WRONG}\b|[-–—:]\s*no\b(?![ \t]*\w)"
-    rf"|[-–—:(]?\s*{_WRONG}\b(?!\s*,?\s*(?:so|but))|would be (?:right|correct|true) if\b|[✗❌✖])",
+    rf"|both|also|clearly|definitely|therefore|simply)\s+){{0,2}}{_WRONG}\b|(?:[-–—:]"
+    rf"|(?<=[:)]))\s*no\b(?=\W*(?:[\n,;]|\Z))|[-–—:(]?\s*{_WRONG}\b(?!\s*,?\s*(?:so|but))"
+    rf"|would be (?:right|correct|true) if\b|[✗❌✖])",
     re.I,
 )
 
@@ -208,6 +210,8 @@ def conclude(
 def _found(text: str, find: Finder, stated: re.Pattern | None, may_decline: bool) -> Found:
     """What the deciding stretch of a plain text answers."""
     pieces = _pieces(text)
+    if _taken_back_after_marks(pieces):
+        return set()
     marked = any(is_marked for is_marked, _ in pieces)
     for is_marked, piece in reversed(pieces):
         settled = piece.startswith(TAGGED)
@@ -222,6 +226,19 @@ def _found(text: str, find: Finder, stated: re.Pattern | None, may_decline: bool
         if settled:
             break
     return set()
+
+
+def _taken_back_after_marks(pieces: list[tuple[bool, str]]) -> bool:
+    """Whether boxes or tags are then left open, "\\boxed{4} or \\boxed{5}? I can't tell", or are cut off."""
+    marks = [piece.lstrip(TAGGED).strip() for is_marked, piece in pieces if is_marked]
+    is_marked, last = pieces[-1]
+    if not marks or is_marked:
+        return False
+    open_end = bool(_CUT_OFF.search(last)) and len(last.split()) > 5
+    same_sentence = re.match(r"[^.\n]*", last)[0]
+    return (
+        open_end or declines(same_sentence) or (len(set(marks)) > 1 and last.strip() != "" and declines(last))
+    )
 
 
 def _pieces(text: str) -> list[tuple[bool, str]]:
@@ -304,7 +321,7 @@ def _about_the_answer(text: str) -> str:
         " actually ", _ASIDE_CLAUSE.sub(" ", _ASIDE_LINE.sub(" ", _INSTRUCTION.sub(" ", text)))
     )
     text = _SUM_AFTER.sub(r"\1", text)
-    if _CUT_OFF_LIST.search(text):
+    if _CUT_OFF_LIST.search(text) or _ENDS_BEFORE_ANSWER.search(text):
         return ""
     return _CUT_OFF.sub("", text) if len(text.split()) > 3 else text
 

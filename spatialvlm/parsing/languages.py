@@ -426,16 +426,16 @@ CHINESE = Language(
     不正确 | 为假 | 假的 | 不属实 | 不符 | 不一致 | 不成立 | 不准确 | 是错误的 | 错误的 | 不正确的 |
     是不正确的; are wrong: 都不对 | 都不是 | 都错 | 都不正确 | 均不对 | 均不正确 | 均不是 | 不对 |
     都可以排除 | 可以排除 | 被排除 | 均可排除; not: 并非 | 不选 | 不是 | 并不是; instead of: 而不是 |
-    而非; but: 而是 | 但是 | 不过 | 但; whether: 是否; there are no: 没有 | 也没有; neither: 既不是; nor:
-    也不是; or: 或者 | 或是 | 还是 | 或; and: 和 | 与 | 及 | 以及; so: 因此 | 所以 | 故 | 综上 | 于是; in
-    total: 总共有 | 总共 | 一共有 | 一共 | 共有 | 共 | 总数 | 合计 | 共计; of which: 其中; leaving:
-    只剩下 | 只剩 | 剩下; ruling out: 排除 | 排除了; because: 因为 | 由于; answer: 答案 | 回答; final:
-    最终 | 最后; option: 选项; choose: 选 | 故选 | 选择 | 应选 | 我选; is: 是 | 为 | 应为 | 应该是 |
-    应是; maybe: 可能 | 大概是 | 也许; about: 大约 | 约 | 左右 | 大概 | 差不多; more than: 超过 | 多于 |
-    大于 | 少于 | 小于 | 不到; at least: 至少 | 至多 | 最多 | 不少于 | 不超过 | 最少; or more: 以上 |
-    以下 | 多个; between: 介于; to: 到 | 至; confidence: 置信度 | 信心; left: 左边 | 左侧 | 左; right:
-    右边 | 右侧 | 右; front: 前面 | 前方; behind: 后面 | 后方; above: 上面 | 上方; below: 下面 | 下方; is
-    correct: 正确 | 正确的 | 是正确的 | 是对的 | 对的; conclusion: 结论
+    而非; but: 而是 | 但是 | 不过 | 但; whether: 是否 | 是或否 | 对或错 | 是还是否; there are no: 没有 |
+    也没有; neither: 既不是; nor: 也不是; or: 或者 | 或是 | 还是 | 或; and: 和 | 与 | 及 | 以及; so: 因此
+    | 所以 | 故 | 综上 | 于是; in total: 总共有 | 总共 | 一共有 | 一共 | 共有 | 共 | 总数 | 合计 | 共计;
+    of which: 其中; leaving: 只剩下 | 只剩 | 剩下; ruling out: 排除 | 排除了; because: 因为 | 由于;
+    answer: 答案 | 回答; final: 最终 | 最后; option: 选项; choose: 选 | 故选 | 选择 | 应选 | 我选; is: 是
+    | 为 | 应为 | 应该是 | 应是; maybe: 可能 | 大概是 | 也许; about: 大约 | 约 | 左右 | 大概 | 差不多;
+    more than: 超过 | 多于 | 大于 | 少于 | 小于 | 不到; at least: 至少 | 至多 | 最多 | 不少于 | 不超过 |
+    最少; or more: 以上 | 以下 | 多个; between: 介于; to: 到 | 至; confidence: 置信度 | 信心; left: 左边
+    | 左侧 | 左; right: 右边 | 右侧 | 右; front: 前面 | 前方; behind: 后面 | 后方; above: 上面 | 上方;
+    below: 下面 | 下方; is correct: 正确 | 正确的 | 是正确的 | 是对的 | 对的; conclusion: 结论
     """,
 )
 JAPANESE = Language(

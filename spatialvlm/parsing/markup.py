@@ -49,7 +49,7 @@ _TAG_OF_ANSWER = r"(?:final_?)?(?:answer|ans|conclusion|solution|output|response
 # ---- marks
 
 _ANSWER_TAG = re.compile(
-    rf"[<\[]\s{{0,3}}(?P<end>[/\\])?\s{{0,3}}{_TAG_OF_ANSWER}\s{{0,3}}[>\]]"
+    rf"[<\[]\s{{0,3}}(?P<end>[/\\])?\s{{0,3}}{_TAG_OF_ANSWER}\s{{0,3}}(?:[>\]]|\Z)"
     r"|<\|(?:(?P<begun>begin)|end)_of_(?:box|solution|answer)\|>|<\|(?:(?P<started>start)|end)_response\|>",
     re.I,
 )
@@ -158,6 +158,8 @@ def _plain_latex(text: str) -> str:
 
 
 def _question(match: re.Match) -> str:
+    if re.match(r"\W*(?:hm+|or|maybe|perhaps)\b", match[0], re.I):
+        return match[0]  # a doubt about the answer
     return " Please upload. " if _ASKS_THE_USER.search(match[0]) else " "
 
 
@@ -186,7 +188,7 @@ def _marked_tags(text: str) -> str:
     for tag in _ANSWER_TAG.finditer(text):
         closes = bool(tag["end"]) or (tag[0].startswith("<|") and not (tag["begun"] or tag["started"]))
         content = text[last : tag.start()]
-        if opened is not None and content.strip() and content.strip() != ".":
+        if opened is not None and content.strip(" .…_?\n-"):
             pieces.append(f"\n{OPEN}{TAGGED}{content}{CLOSE}\n")
         else:
             pieces.append(content + " ")

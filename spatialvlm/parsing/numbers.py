@@ -47,24 +47,32 @@ _DIGITS = (
     r"|\d+(?:\.\d+)?|\.\d+"
 )
 _NUMBER = re.compile(
-    r"(?<![A-Za-z\d_.^√])(?<!√-)(?<![A-Za-z]-)(?:(?P<factor>\d{1,9}(?:\.\d{1,9})?)?\s?√\s?(?P<root>\d{1,15}(?:\.\d{1,15})?)|(?:(?P<whole>\d{1,9})(?:\s+and)?[\s-]+)?(?P<top>\d{1,15})\s?[/⁄]\s?(?P<bottom>\d{1,15})(?![\d./⁄])|(?P<metres>\d{1,6})\s?(?:m|met(?:er|re)s?|m[eè]t(?:re|ro)s?)(?:(?:(?P<tail>\d\d)(?!\d)|\s(?P<blank>\d\d)(?![\d.,]|\s?[A-Za-z]))|,?\s?(?:and\s+)?(?P<cm>\d{1,2})\s?(?:cm|centimet(?:er|re)s?)\b)|10\s?\^\s?(?P<power>[-+]?\d{1,3})(?!\d)"
+    r"(?<![A-Za-z\d_.^√])(?<!√-)(?<![A-Za-z]-)(?:"
+    r"(?P<factor>\d{1,9}(?:\.\d{1,9})?)?\s?√\s?(?P<root>\d{1,15}(?:\.\d{1,15})?)"
+    r"|(?:(?P<whole>\d{1,9})(?:\s+and)?[\s-]+)?(?P<top>\d{1,15})\s?[/⁄]\s?(?P<bottom>\d{1,15})(?![\d./⁄])"
+    r"|(?P<metres>\d{1,6})\s?(?:m|met(?:er|re)s?|m[eè]t(?:re|ro)s?)(?:(?:(?P<tail>\d\d)(?!\d)"
+    r"|\s(?P<blank>\d\d)(?![\d.,]|\s?[A-Za-z]))"
+    r"|,?\s?(?:and\s+)?(?P<cm>\d{1,2})\s?(?:cm|centimet(?:er|re)s?)\b)"
+    r"|(?P<base>\d{1,4})\s?\^\s?(?P<power>[-+]?\d{1,3})(?!\d)"
     rf"|(?P<negative>(?:minus|negative)\s+)?(?P<digits>[-+]?(?:{_DIGITS})(?:e[-+]?\d{{1,9}})?)"
     r"(?![\d^]|\.\d|(?:st|nd|rd|th|d|e|er|ème|º|ª)\b|x\d)(?:(?:\s+(?P<scale>hundred|thousand|million"
     r"|billion)|(?P<k>k))\b)?"
-    rf"(?P<more>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?)|\b(?P<parts>(?:half|(?:a|one|two"
-    rf"|three)[\s-]+(?:{_PART})))(?:\s+of)?\s+an?\s+(?:{_LENGTH})\b"
+    rf"(?P<more>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?)"
+    rf"|\b(?P<parts>(?:half|(?:a|one|two|three)[\s-]+(?:{_PART})))(?:\s+of)?\s+an?\s+(?:{_LENGTH})\b"
     r"|\b(?P<minus>(?:minus|negative)\s+)?(?P<words>"
-    rf"(?:a|{_BELOW_1000})\s+thousand\b(?:[,\s]+(?:and\s+)?{_BELOW_1000})?|(?:(?:half\s+a|a"
-    rf"|{_BELOW_100})\s+)?dozen\b|{_BELOW_1000}|a\s+(?:single|couple"
-    rf"|pair)\b)(?!-\w+ed\b)(?P<decimals>(?:\s+point)(?:\s+(?:zero"
-    rf"|{_UNIT})\b){{1,9}})?(?P<and_part>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?|\b(?:a"
-    rf"|an)\s+(?:{_LENGTH})\s+and\s+a\s+(?P<unit_and>half|quarter)\b"
+    rf"(?:a|{_BELOW_1000})\s+thousand\b(?:[,\s]+(?:and\s+)?{_BELOW_1000})?"
+    rf"|(?:(?:half\s+a|a|{_BELOW_100})\s+)?dozen\b|{_BELOW_1000}|a\s+(?:single|couple|pair)\b)(?!-\w+ed\b)"
+    rf"(?P<decimals>(?:\s+point)(?:\s+(?:zero|{_UNIT})\b){{1,9}})?"
+    rf"(?P<and_part>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?"
+    rf"|\b(?:a|an)\s+(?:{_LENGTH})\s+and\s+a\s+(?P<unit_and>half|quarter)\b"
     r"|\b(?P<none>none(?!\s+of\s+(?:the\s+(?:above|info\w*|options?|choices|frames|images|details)|these"
-    r"|those)|\s+(?:given|provided|specified|stated|available))\b"
+    r"|those)|\s+(?:given|provided|specified|stated"
+    r"|available))\b"
     rf"|(?:there\s+(?:are|is|were|was)|i\s+(?:can\s+)?(?:see|find|count"
     rf"|spot))\s+no\b{NO_IDIOM}(?!\s+(?:more|fewer|less)\b)"
     r"|(?:there\s+(?:aren't|isn't|are\s+not|is\s+not)|(?:do\s+not|don't|cannot|can't|can\s+not)\s+(?:see"
-    r"|find|count|spot))\s+(?:any\b|an?\s+single\b)(?!\s+(?:image|picture|photo))|\bnot\s+a\s+single\b"
+    r"|find|count|spot))"
+    r"\s+(?:any\b|an?\s+single\b)(?!\s+(?:image|picture|photo))|\bnot\s+a\s+single\b"
     rf"|(?<!\w\W)no{NO_IDIOM}\s+(?:[a-z]+\s+){{0,3}}[a-z]+s(?=\W*$|\s+(?:are|were|can|visible|present"
     rf"|at all|here|there|in|on|to be|whatsoever)\b))",
     re.I,
@@ -81,19 +89,23 @@ _NO_NUMBER = re.compile(
     r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]+|\bx\s?=\s?[\d.]+\s?[,;]\s?y\s?=\s?[\d.]+|\d+(?:\.\d+)?\s?°\s?[NSEW]\b"
     r"|^\s?\[\d{1,3}\]\s.{0,500}$|(?<=\w)\s?(?:\[\d{1,2}\])+"  # citations
     r"|(?:±|\+/-|\+-|\bplus or minus\b|\bplus/minus\b)\s?(?:[\d.,]+|[a-z]+)\s?%?|\b(?:step|stage|part"
-    r"|frame|image)\s+\d+\s+(?:of|out of)\s+\d+\b|\bframes?\s+\d+\s?(?:[-–]|to|and)\s?\d+\b"
+    r"|frame|image|question|item|task)\s+\d+\s+(?:of|out of)\s+\d+\b"
+    r"|\bframes?\s+\d+\s?(?:[-–]|to|and)\s?\d+\b"
     r"|\b\d{1,2}\s?k\s+(?:resolution|video|tv|display|screen|monitor|image|photo)s?\b|\b(?:with|to"
     r"|at)\s+(?:\d+|one|two|three)\s+(?:decimals?|decimal places?|significant \w+|digits?)\b"
     r"|\bthe\s+(?:two|three|four|\d{1,2})\s+(?:frames?|rooms?|objects?|items?|points?|images?|pictures?"
     r"|photos?|views?|options?|things)\b|\b(?:one|two|three) (?:by|at a) (?:one|two|three|time)\b"
     r"|\bone (?:would|could|can|must|should|may|might|has to|needs|sees|another|side|end)\b|\b(?:\d{1,9}"
-    r"|one|two|three|four|five|six)\s+(?:steps?|parts|ways?|observations?|sentences?|methods?|reasons?"
+    r"|one|two|three|four|five|six)\s+(?:steps?\s(?:to|in|for|of)|parts|ways?|questions?|observations?"
+    r"|sentences?|methods?|reasons?"
     r"|possibilities|cases|factors|approaches|numbers?|letters?|bytes|dpi|px|pixels?|attempts?|retries"
     r"|tokens?)\b|\b(?:\d{1,4}|one|two|three|four|five|six)-(?!met|m\b|cm|f(?:oo|ee)t|inch|ft|degree|ish"
     r"|and|half|quarter|third)[a-z]{3,}\b|\b0\s+(?:frames?|images?)\b|\b24/7\b"
     r"|\banswer(?: to question)? \d{1,2}\s?:|\bone day\b|\b\d+\s?% battery\b|\bone of (?:the\s)?(?:\d{1,3}"
     r"|two|three|four|five)\b|\bnumber one\b|\b(\d{1,3})\s?[-–~]\s?\1\b(?!\s?[/⁄])"
-    r"|\bthe\s+\d{1,2}\s+(?:walls|corners|sides)\b|^[^\n]*=\s?\?|\b\d+\s?(?:ft|feet|foot"
+    r"|\bthe\s+\d{1,2}\s+(?:walls|corners|sides)\b|\?\s?/\s?\d+|\b[a-z]\s?[+*/×]\s?\d+\b"
+    r"|\b\d+\s?[+*/×]\s?[a-z]\b|\A(?:\s?\d{1,3}[.)]\s*\n)+\s?\d{1,3}[.)]\s*\Z|^[^\n]*=\s?\?|\b\d+\s?(?:ft"
+    r"|feet|foot"
     r"|')\s?\d{1,2}(?!\d)\s?(?:in|inch|inches|\"|'')?(?!\w)",
     re.I | re.M,
 )
@@ -105,7 +117,7 @@ _COUNTING = re.compile(  # "one, two, three": counted aloud
     + f"{_NEXT}{_COUNTED[2]}"
     + "".join(rf"(?:{_NEXT}{word}" for word in _COUNTED[3:])
     + ")?" * len(_COUNTED[3:])
-    + r")\b(?=\W{0,4}\w)(?!\W{0,3}(?:or|to|and)\b)(?!\s\w{1,20}\W*\Z)",
+    + r")\b(?!\W{0,3}(?:or|to|and)\b)(?!\s\w{1,20}\W*\Z)",
     re.I,
 )
 _OF_WHICH = re.compile(
@@ -134,7 +146,7 @@ _BOUND_AFTER = re.compile(
 _LABEL_BEFORE = re.compile(  # "in frame 12"
     r"\b(?:image|frame|figure|fig\.|picture|photo|step|view|video|scene|question|room|page|object|camera"
     r"|option|line|version|section|chapter|case|phase|sensor|point|no\.|copyright|type|iso|model|level"
-    r"|class|grade|floor|channel|apartment|year|gate|route|call|dial|iteration|round|attempt|trial|run"
+    r"|class|grade|floor|channel|apartment|year|gate|route|call|dial|row|iteration|round|attempt|trial|run"
     r"|epoch)\s+(?:#|no\.\s*)?$",
     re.I,
 )
@@ -210,7 +222,8 @@ def _value(text: str, match: re.Match) -> int | float | None:
     if match["metres"]:
         return _plain(float(match["metres"]) + float(match["tail"] or match["blank"] or match["cm"]) / 100)
     if match["power"]:
-        return _plain(float(f"1e{match['power']}"))
+        base, power = int(match["base"]), int(match["power"])
+        return _plain(float(base) ** power) if base and power * math.log10(base) < 300 else None
     if match["unit_and"]:
         return 1.5 if match["unit_and"].lower() == "half" else 1.25
     if match["parts"]:

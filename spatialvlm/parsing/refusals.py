@@ -37,12 +37,14 @@ _ABSENT = re.compile(
     rf"|when you)\s+(?:please\s+|first\s+|kindly\s+)?(?:re-?)?(?:upload|provide|share|attach|send|give"
     rf"|describe|try|check|clarify|tell|specify|retry|wait|rephrase|resend|include|contact|add|show"
     rf"|paste)\b"
-    r"|\bplease upload\b|\btry again\b|\bunexpected token\b|\bexpecting value\b|\blink is broken\b"
-    r"|\((?:error\s)?[45]\d\d\)|\b(?:retries|attempts)\b|\bretry after\b|\bupload(?:ing)? (?:the|an?"
-    r"|your) |\bhow (?:can|may) i\b|\bwhat would you like\b|\bi need (?:you|to see|the image|an image"
-    r"|more)\b|\bas (?:an?|your) (?:ai|large|language|text|multimodal|virtual|llm|assistant)\b|\b(?:ai"
-    r"|text)[- ](?:language |based )?(?:model|assistant)\b|\blanguage model\b"
-    rf"|\b{_CANNOT}\s+(?:help|assist|comply|fulfil+|do that|do this|support|discuss|engage|share"
+    r"|\bplease upload\b|\btry again\b|\bsomething went wrong\b|\b(?:just|simply) (?:attach|upload|send"
+    r"|share|provide|paste)\b|\band i'?ll (?:take a look|have a look|check|help)\b|\bunexpected token\b"
+    r"|\bexpecting value\b|\blink is broken\b|\((?:error\s)?[45]\d\d\)|\b(?:retries|attempts)\b"
+    r"|\bretry after\b|\bupload(?:ing)? (?:the|an?|your) |\bhow (?:can|may) i\b|\bwhat would you like\b"
+    r"|\bi need (?:you|to see|the image|an image|more)\b|\bas (?:an?|your) (?:ai|large|language|text"
+    r"|multimodal|virtual|llm|assistant)\b|\b(?:ai|text)[- ](?:language |based )?(?:model|assistant)\b"
+    r"|\blanguage model\b"
+    rf"|\b{_CANNOT}\s+(?:help(?! but)|assist|comply|fulfil+|do that|do this|support|discuss|engage|share"
     rf"|provide (?:that|this|assistance)|continue|process (?:your|the|this) request)\b"
     r"|\b(?:violat\w+|against (?:my|our|the)) .{0,30}(?:polic\w+|guideline\w*|rules|terms)\b|\b(?:usage"
     r"|content|safety) (?:policy|policies|filter\w*|guidelines)\b|\bcontent_filter\b"
@@ -50,16 +52,16 @@ _ABSENT = re.compile(
     # errors
     r"|(?<!margin of )(?<!by )\berror\s*(?:\]|code\b|message\b|:|\[|\(|#|\d)|\b[A-Za-z]*(?:Error"
     r"|Exception)\b(?=\s*[:(\[]|$)|\berror (?:occurred|while|when|processing|during|in (?:processing"
-    r"|loading|parsing|reading|the (?:request|server)))|\b(?:an|server|internal|network|unknown|api|http"
-    r"|runtime|unexpected|connection|fatal|decoding|parse|parsing|validation|gateway|client|authentication"
-    r"|404|500) error\b|\btraceback\b|\bstack trace\b|\bsegmentation fault\b|\btimed?[ -]?out\b"
-    r"|\btimeout\b|\brate[ _-]?limit\w*|\btoo many requests\b|\bquota\b|\b(?:http"
-    r"|status)(?:/\d\.\d)?\s*(?:code|error|status)?\s*[:=]?\s*[1-5]\d\d\b|\bhttps? [1-5]\d\d\b"
-    r"|\b[45]\d\d\b:?\s+(?:bad|unauthori[sz]ed|forbidden|not found|internal|service|gateway|too many"
-    r"|request|server|payload|unprocessable|payment)\b|\b(?:maximum|max|model'?s?|total|input|prompt|token"
-    r"|sequence) (?:context|sequence|prompt|input|token)? ?(?:length|limit|window|size)\b"
-    r"|\bcontext (?:length|window|limit)\b|\bmax(?:imum)?[ _](?:new_)?tokens\b|\bout of memory\b|\bOOM\b"
-    r"|\bcuda\b|\bexceed(?:s|ed)\b.{0,40}\b(?:maximum|limit|length|tokens|quota|size|allowed)\b"
+    r"|loading|parsing|reading|the (?:request|server)))|\b(?:an|connect|upstream|proxy|protocol|server"
+    r"|internal|network|unknown|api|http|runtime|unexpected|connection|fatal|decoding|parse|parsing"
+    r"|validation|gateway|client|authentication|404|500) error\b|\btraceback\b|\bstack trace\b"
+    r"|\bsegmentation fault\b|\btimed?[ -]?out\b|\btimeout\b|\brate[ _-]?limit\w*|\btoo many requests\b"
+    r"|\bquota\b|\b(?:http|status)(?:/\d\.\d)?\s*(?:code|error|status)?\s*[:=]?\s*[1-5]\d\d\b"
+    r"|\bhttps? [1-5]\d\d\b|\b[45]\d\d\b:?\s+(?:bad|unauthori[sz]ed|forbidden|not found|internal|service"
+    r"|gateway|too many|request|server|payload|unprocessable|payment)\b|\b(?:maximum|max|model'?s?|total"
+    r"|input|prompt|token|sequence) (?:context|sequence|prompt|input|token)? ?(?:length|limit|window"
+    r"|size)\b|\bcontext (?:length|window|limit)\b|\bmax(?:imum)?[ _](?:new_)?tokens\b|\bout of memory\b"
+    r"|\bOOM\b|\bcuda\b|\bexceed(?:s|ed)\b.{0,40}\b(?:maximum|limit|length|tokens|quota|size|allowed)\b"
     r"|\b\d+\s?(?:ms|seconds?) exceeded\b|\b(?:limit|length|size|quota|deadline) exceeded\b"
     r"|\bconnection (?:refused|reset|aborted|closed|failed|lost)\b|\b(?:server|service|model|backend"
     r"|endpoint|engine) (?:is |was |has been )?(?:currently )?(?:temporarily )?(?:un(?:available"
@@ -115,7 +117,7 @@ _UNABLE = re.compile(
     r"|\b(?:requires?|needs?) (?:more|further|additional|a (?:closer|better|clearer))\b|\b(?:prefer"
     r"|decline|refuse) (?:not )?to (?:answer|say|respond)\b|\bi (?:must|have to) decline\b"
     r"|\bnot going to (?:answer|guess)\b|\bno comment\b|\bcannot see\b(?= enough| clearly)"
-    r"|\bexact (?:\w+ )?(?:is|are) impossible\b|\bpass\b(?=\W*$)",
+    r"|\bexact (?:\w+ )?(?:is|are) impossible\b|\A\W*pass\W*\Z",
     re.I | re.M,
 )
 _UNSURE = re.compile(
@@ -130,9 +132,9 @@ _UNSURE = re.compile(
 )
 _OPINION = re.compile(
     r"\b(?:but|however|nevertheless|nonetheless|still|yet|though|although|my (?:best |rough )?(?:guess"
-    r"|estimate)|best (?:guess|estimate)|i(?:'d|'ll| would| will| think| guess| believe| estimate| say"
-    r"| lean)|most likely|probably|likely|maybe|perhaps|if i (?:had|have) to|if (?:forced|pressed|pushed"
-    r"|asked)|answer|so my|appears|seems|looks like)\b",
+    r"|estimate)|best (?:guess|estimate)|i(?:'d|'ll| would| will(?! not)| think| guess| believe| estimate"
+    r"| say| lean)|most likely|probably|likely|maybe|perhaps|if i (?:had|have) to|if (?:forced|pressed"
+    r"|pushed|asked)|answer|so my|appears|seems|looks like)\b",
     re.I,
 )
 _CONCEDED_BEFORE = re.compile(
@@ -162,7 +164,7 @@ _BARE = re.compile(
 
 def declines(text: str) -> bool:
     """Whether a text is nothing but a refusal or a doubt, as "Cannot be determined" is."""
-    return bool(text.strip()) and not answering(text).strip()
+    return bool(re.search(r"\w", text)) and not re.search(r"\w", answering(text))
 
 
 def answering(text: str) -> str:

@@ -287,7 +287,7 @@ _COUNTERS = (
 )
 _SIGNS = "".join((*_DIGITS, *_PLACES))
 _NUMERAL = re.compile(
-    rf"(?<![第几數数同另每唯{_SIGNS}])(?P<whole>[{_SIGNS}]{{1,12}})(?:点(?P<decimals>[{_SIGNS}]{{1,9}}))?(?=半?[{_COUNTERS}\s到至~〜-]|[,.;:!?。，、；：！？）)]|$)(?!张图|枚の画)",
+    rf"(?<![第几數数同另每唯{_SIGNS}])(?P<whole>[{_SIGNS}]{{1,12}})(?:点(?P<decimals>[{_SIGNS}]{{1,9}}))?(?=半?[{_COUNTERS}\s到至~〜-]|[\ue001,.;:!?。，、；：！？）)]|$)(?!张图|枚の画)",
     re.M,
 )
 _ORDINAL = re.compile(rf"第\s?[\d{_SIGNS}]{{1,9}}|[\d{_SIGNS}]{{1,9}}\s?(?:番目|つ目|人目)")
@@ -306,6 +306,8 @@ def _han(text: str) -> str:
     if rules.numbers:
         text = rules.numbers.sub(lambda match: _in_digits(match[1], rules.values), text)
     text = re.sub(r"([一二三四五六七八九两\d])\s?米([一二三四五六七八九])(?=[\s。，.!]|$)", r"\1点\2米", text)
+    text = re.sub(r"([一二三四五六七八九十两\d]{1,3})\s?(公里|厘米|小时|米|个)半", r"\1点五\2", text)
+    text = re.sub(r"(\d)点五", r"\1.5", re.sub(r"(?<=[A-Z])(?:です|である)", " ", text))
     text = _NUMERAL.sub(_numeral, text)
     text = _HAI.sub(lambda match: " yes " if match[0] == "はい" else " no ", text)
     text = rules.pattern.sub(lambda match: f" {rules.english[match[0]]} ", _LONE_YES.sub(r"\1 yes ", text))
