@@ -1,6 +1,6 @@
 """The English of what answers in other languages, in ASCII digits and the words that the parsers know.
 
-`in_english` replaces the words of the table in `languages`; all others stay as they are. A language is
+`in_english` replaces the words of the table in `languages.toml`; all others stay as they are. A language is
 recognized by its script or, in Latin script, by its most frequent words.
 """
 
@@ -11,19 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spatialvlm.parsing.languages import (
-    ARABIC,
-    BENGALI,
-    CHINESE,
-    ENGLISH,
-    GERMAN,
-    HINDI,
-    JAPANESE,
-    LATIN,
-    RUSSIAN,
-    URDU,
-    Language,
-)
+from spatialvlm.parsing.languages import ENGLISH, LANGUAGES, LATIN, Language
 
 # ---- letters of other alphabets where they stand as a choice: "(ख)", "ب)", and Cyrillic ones that look Latin
 
@@ -89,16 +77,16 @@ def _alternatives(words: list[str], apart: bool) -> str:
 
 @lru_cache(maxsize=16)
 def _rules(language: Language) -> _Rules:
-    apart = language not in (CHINESE, JAPANESE)
+    apart = language.name not in ("Chinese", "Japanese")
     english = {}
-    for meaning, words in language.entries().items():
+    for meaning, words in language.phrases.items():
         english |= {unicodedata.normalize("NFKC", word): meaning for word in words}
     values: dict[str, float] = {}
-    for number, names in enumerate(unicodedata.normalize("NFKC", language.units).split()):
+    for number, names in enumerate(unicodedata.normalize("NFKC", language.numbers).split()):
         values |= dict.fromkeys(names.split("/"), number)
     for value, names in re.findall(r"([\d.]+)\s+([^\d]+)", unicodedata.normalize("NFKC", language.others)):
         values |= dict.fromkeys((name.strip() for name in names.split("/")), float(value))
-    if language is GERMAN:
+    if language.name == "German":
         tens = [name for name, value in values.items() if 20 <= value < 100]
         for name, value in list(values.items()):
             if 1 <= value < 10 and name not in ("zwo",):
@@ -111,8 +99,8 @@ def _rules(language: Language) -> _Rules:
         part = _alternatives(list(values), apart=False)
         further = _alternatives([*values, *ones], apart=False)
         join = rf"(?:[\s-]{{1,3}}(?:(?:{'|'.join([*language.joins.split(), 'and'])})[\s-]{{0,3}})?)"
-        ending = "(?:टी|টি|টা)?" if language is BENGALI else ""
-        prefix = "و?" if language is ARABIC else ""
+        ending = "(?:टी|টি|টা)?" if language.name == "Bengali" else ""
+        prefix = "و?" if language.name == "Arabic" else ""
         sides = (rf"(?<![{_INSIDE}]){prefix}", rf"{ending}(?![{_INSIDE}])") if apart else ("", "")
         numbers = re.compile(rf"{sides[0]}({part}(?:{join}{prefix}{further})*){sides[1]}", re.I)
     one = None
@@ -145,13 +133,13 @@ def in_english(text: str) -> str:
         text = _han(text)
     text = text.translate(_STOPS)
     if re.search(f"[{_DEVANAGARI}]", text):
-        text = _half_more(_translated(text, HINDI))
+        text = _half_more(_translated(text, LANGUAGES["Hindi"]))
     if re.search(f"[{_BENGALI}]", text):
         text = re.sub(rf"(?<=[{_BENGALI}]{{2}})(?<!ত্রু)(?:টি|টা|গুলি|গুলো)(?=[\s.,;:!?]|$)", "", text)
-        text = _translated(text, BENGALI)
+        text = _translated(text, LANGUAGES["Bengali"])
     if re.search(f"[{_ARABIC}]", text):
         text = re.sub(r"خطأ(?=\s*\d)", "error:", text)
-        text = _translated(text, URDU if _URDU_ONLY.search(text) else ARABIC)
+        text = _translated(text, LANGUAGES["Urdu"] if _URDU_ONLY.search(text) else LANGUAGES["Arabic"])
         text = re.sub(r"(?<!\w)و(?=\s?[A-Z]\b)", " and ", text)
         text = re.sub(r"(?<!\w)[وفبل]?ال(?=\w{2})", "", text)
     if re.search(f"[{_CYRILLIC}]", text):
@@ -161,7 +149,7 @@ def in_english(text: str) -> str:
             text,
             flags=re.I | re.M,
         )
-        text = _translated(text, RUSSIAN)
+        text = _translated(text, LANGUAGES["Russian"])
     return _latin(text)
 
 
@@ -294,14 +282,13 @@ _ORDINAL = re.compile(rf"第\s?[\d{_SIGNS}]{{1,9}}|[\d{_SIGNS}]{{1,9}}\s?(?:番�
 _NOT_A_SINGLE = re.compile(r"一[^\s，。]{1,8}(?:也没有|都没有|もありません)")
 _LONE_YES = re.compile(r"((?:\A|[\ue000-\ue002。，,：:；\s]))[对是真](?=\s*(?:[\ue001。，,！!；]|\Z))")
 _HAI = re.compile(r"(?:はい|いいえ)(?=[\ue001、。，．,.!！\s]|です|と(?:いいえ|はい)|かもしれ|$)")
-_WHETHER = re.compile(r"[^。\n]{0,200}かどうか")
 _METRES = re.compile(r"(\d{1,4})\s?米\s?(\d{1,2})(?!\d|\s?[厘分])")
 
 
 def _han(text: str) -> str:
     """Chinese, or Japanese where there is kana, in English words and digits."""
     text = _ORDINAL.sub(" ordinal ", _NOT_A_SINGLE.sub(" there are no ", text))
-    language = JAPANESE if re.search(f"[{_KANA}]", text) else CHINESE
+    language = LANGUAGES["Japanese"] if re.search(f"[{_KANA}]", text) else LANGUAGES["Chinese"]
     rules = _rules(language)
     if rules.numbers:
         text = rules.numbers.sub(lambda match: _in_digits(match[1], rules.values), text)
