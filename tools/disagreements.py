@@ -42,8 +42,6 @@ RULES = {  # by kind of answer: those that are not ours
     "word": CLEVR_RULES,
 }
 NAMES = {"choice": "Letters of choices", "number": "Numbers", "yes_no": "Yes or no", "word": "Words"}
-SHOWN, WIDTH = 2, 50  # example texts per habit, and their characters at most
-
 Row = dict
 
 
@@ -83,12 +81,16 @@ def disagrees(row: Row, name: str) -> bool:
     return row["parsed"][name] != row["person"]
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Texts and each rule's disagreements by habit, for one kind of answer."""
+def table(rows: Sequence[Row], least: int) -> str:
+    """Texts and each rule's disagreements by habit, for one kind of answer; rarer habits share a row."""
     names = list(rows[0]["parsed"])
+    habits = group(rows, "why")
+    parts = {habit: part for habit, part in habits.items() if len(part) >= least}
+    if rare := [habit for habit in habits if habit not in parts]:
+        parts[f"{len(rare)} other habits"] = [row for habit in rare for row in habits[habit]]
     lines = [
         [habit, str(len(part)), *(str(sum(disagrees(row, name) for row in part)) for name in names)]
-        for habit, part in group(rows, "why").items()
+        for habit, part in parts.items()
     ]
     lines.append(["**all**", str(len(rows)), *(_count(rows, name) for name in names)])
     for title, kind in {
@@ -110,34 +112,6 @@ def _count(rows: Sequence[Row], name: str) -> str:
     return f"**{wrong}** ({100 * wrong / len(rows):.0f} %)"
 
 
-def selection(rows: Sequence[Row]) -> str:
-    """Some disagreements of each habit, incorrect answers before missed ones."""
-    names = list(rows[0]["parsed"])
-
-    def missed(row: Row) -> bool:
-        return not any(disagrees(row, name) and row["parsed"][name] is not None for name in names)
-
-    lines = []
-    for habit, part in group(rows, "why").items():
-        short = [row for row in part if len(row["text"]) <= WIDTH]
-        others = [row for row in short if any(disagrees(row, name) for name in names)]
-        others.sort(key=lambda row: (missed(row), len(row["text"])))
-        for row in others[:SHOWN]:
-            parsed = [_cell(row["parsed"][name]) for name in names]
-            lines.append([habit, _code(row["text"]), _cell(row["person"]), *parsed])
-    return markdown(["habit", "text", "person and strict", *names], lines)
-
-
-def _cell(answer: str | float | None) -> str:
-    return "–" if answer is None else f"{answer:g}" if isinstance(answer, int | float) else answer
-
-
-def _code(text: str) -> str:
-    """A text as code; line ends, bars and backticks would break the table."""
-    shown = text.replace("\n", "⏎").replace("|", "\\|")
-    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
-
-
 def load(path: Path) -> list[Row]:
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -149,6 +123,7 @@ def load(path: Path) -> list[Row]:
 class Args:
     completions: str = field(default=str(COMPLETIONS), metadata={"help": "the labelled texts"})
     docs: str = field(default=str(DOCS), metadata={"help": "the Markdown file whose tables are rewritten"})
+    least: int = field(default=15, metadata={"help": "texts of a habit that has a row of its own"})
     pairs: bool = field(
         default=False, metadata={"help": "print every disagreement instead of writing the tables"}
     )
@@ -165,8 +140,8 @@ def main(args: Args) -> None:
         raise UserError(f"--docs {args.docs} does not exist; name the file to write the tables into")
     text = Path(args.docs).read_text(encoding="utf-8")
     for kind, rows in kinds.items():
-        parts = [f"### {NAMES[kind]}", table(rows), "Some of them (– is no answer):", selection(rows)]
-        text = replace_section(text, f"disagreements: {kind}", "\n\n".join(parts))
+        section = f"### {NAMES[kind]}\n\n{table(rows, args.least)}"
+        text = replace_section(text, f"disagreements: {kind}", section)
     Path(args.docs).write_text(text, encoding="utf-8")
     print(f"{args.docs}: tables of {sum(map(len, kinds.values()))} texts")
 
