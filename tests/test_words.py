@@ -47,8 +47,9 @@ ALLOWED = {
 }
 
 SUFFIXES = {".py", ".md", ".yaml", ".toml", ".txt", ".html", ".js", ".typ"}
-# Prompts, the embedded model's vocabulary, and lists of these words.
+# Prompts, the embedded model's vocabulary, what models write, and lists of these words.
 SKIPPED = (
+    "spatialvlm/parsing/english.toml",
     "spatialvlm/prompting/prompts/",
     "pretrain/build.py",
     "tests/test_words.py",
