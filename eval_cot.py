@@ -71,8 +71,8 @@ class Args(ServerArgs, loading.ModelArgs):
     depth: str | None = field(
         default=None,
         metadata={
-            "help": "folder of depth maps, <id>.png: near objects bright, or distances in 16 bits; rendered "
-            "ones where not given"
+            "help": "folder of depth maps, <id>.png: near objects bright, or distances in 16 bits (0 and "
+            "65535: not measured); rendered ones where not given"
         },
     )
     image_folder: str | None = field(default=None, metadata={"help": "folder of COCO's images, for VSR"})

@@ -25,6 +25,7 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from spatialvlm.errors import UserError
 
+_GREATEST = 65535  # of 16 bits
 MAX_ASPECT = 200  # Qwen2-VL's and Qwen2.5-VL's own limit
 _WHITE = (255, 255, 255, 255)
 _BITS, _WHITE_IS, _SIGNS = 258, 262, 339  # numbers of TIFF's tags
@@ -73,9 +74,10 @@ def open_depth(path: Path) -> Image.Image:
     """A depth map in RGB, near objects bright.
 
     With 8 bits a channel it is shown as it is. With more it holds distances, as RGB-D cameras and
-    `clevr_desc` write them: the nearest is white, the farthest black, and what was not measured (0, not a
-    number, infinite) black. Where it takes up 16 bits from 0 to 65,535, it was scaled by a program that
-    estimates depth (MiDaS), which makes near objects bright: shown as it is.
+    `clevr_desc` write them: the nearest is white, the farthest black, and what was not measured (0, the
+    greatest of 16 bits, not a number, infinite) black. Where it takes up 16 bits from 0 to 65,535, with
+    levels near both ends too, it was scaled by a program that estimates depth (MiDaS), which makes near
+    objects bright: shown as it is.
 
     Raises:
         UserError: as `open_image`.
@@ -217,9 +219,17 @@ def _depth_as_shown(image: Image.Image) -> Image.Image:
         return _in_rgb(image)
     depth = np.asarray(image, dtype=float)
     measured = np.isfinite(depth) & (depth != 0)
-    if image.mode.startswith("I") and depth.min() == 0 and depth.max() == 65535:
-        return Image.fromarray(_stretched(depth)).convert("RGB")
+    if image.mode.startswith("I") and depth.max() == _GREATEST:
+        measured &= depth != _GREATEST
+        if depth.min() == 0 and _takes_up_all(depth[measured]):
+            return Image.fromarray(_stretched(depth)).convert("RGB")
     return Image.fromarray(_stretched(np.where(measured, -depth, np.nan))).convert("RGB")
+
+
+def _takes_up_all(levels: np.ndarray) -> bool:
+    """Whether levels between the least and the greatest of 16 bits come near both, and not one or two."""
+    levels = np.unique(levels)
+    return all(near.sum() > 2 for near in (levels < 0.05 * _GREATEST, levels > 0.95 * _GREATEST))
 
 
 def _upright(image: Image.Image) -> Image.Image:

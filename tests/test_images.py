@@ -372,6 +372,33 @@ def test_what_was_not_measured_is_black_in_a_depth_map(tmp_path):
     assert found[0, :4].tolist() == [0, 0, 0, 255]
 
 
+@pytest.mark.parametrize("kind", ["PNG", "PPM"])
+@pytest.mark.parametrize("unmeasured", [(0, 65535), (65535,), (0, 65535, 65300, 200)])
+def test_a_map_of_distances_with_both_ends_of_16_bits_is_one_of_distances(unmeasured, kind, tmp_path):
+    """0 where a camera measured nothing, 65,535 where all is too far or near: not MiDaS's two ends."""
+    levels = RAMP.astype(np.uint16)
+    levels[0, : len(unmeasured)] = unmeasured
+    file = depth_file(tmp_path, levels, kind)
+    found = np.asarray(open_depth(file))[..., 0].astype(int)
+    if len(unmeasured) < 3:
+        assert found[0, : len(unmeasured)].tolist() == [0] * len(unmeasured) and found[-1, -1] == 0
+    assert found[1, 0] > 250 and found[1, 0] > found[40, 0]
+
+
+def test_a_map_of_two_values_is_one_of_distances(tmp_path):
+    levels = np.full((64, 64), 65535, np.uint16)
+    levels[:9], levels[9:20] = 0, 3000
+    found = np.asarray(open_depth(depth_file(tmp_path, levels)))
+    assert not found[:9].any() and not found[20:].any()
+    levels[12:20] = 1000
+    assert np.asarray(open_depth(depth_file(tmp_path, levels)))[[0, 10, 15, 40], 0, 0].tolist() == [
+        0,
+        0,
+        255,
+        0,
+    ]
+
+
 def test_a_depth_map_that_was_scaled_already_is_shown_as_it_is(tmp_path):
     levels = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
     found = np.asarray(open_depth(depth_file(tmp_path, levels.astype(np.uint16))))[..., 0]

@@ -221,7 +221,25 @@ def test_rows_of_the_hub(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "solution", [None, "", "3", "<answer></answer>", "<answer> 3.5 </answer>", "<answer>12</answer>"]
+    "solution",
+    [
+        "<think>It is <answer>9</answer></think><answer>3</answer>",
+        "<THINK>Is it <answer> yes </answer>?</THINK>\n<ANSWER> 3 </ANSWER>",
+        "It is <answer>9</answer>, no, wait:</think><Answer>3</Answer>",
+        "<answer>7</answer> or rather <answer>3</answer>",
+    ],
+)
+def test_the_last_answer_after_the_thoughts_is_a_rows_own(tmp_path, solution):
+    (found,) = clevr.load(hub(tmp_path, [solution]))
+    assert found.answer == "3"
+
+
+@pytest.mark.parametrize(
+    "solution",
+    [
+        *(None, "", "3", "<answer></answer>", "<answer> 3.5 </answer>", "<answer>12</answer>"),
+        *("<answer>3", "<think>It is <answer>9</answer>", "<think><answer>9</answer></think> 3"),
+    ],
 )
 def test_a_solution_that_cannot_be_is_named(tmp_path, solution):
     with pytest.raises(UserError, match="row 1.*(answer|solution)"):

@@ -50,6 +50,8 @@ def row(**changed) -> dict:
         {"solution": None, "answer": 2},
         {"solution": "2 "},
         {"solution": "<think>Others.</think> 2", "answer": "2"},
+        {"solution": "<think>Is it <answer>9</answer>?</think> 2"},
+        {"solution": "<think>Is it <answer>9</answer>?</think><ANSWER>2</ANSWER>"},
         {"problem": None, "question": f"<image>{QUESTION}"},
         {"thinking": None, "reasoning": f"<think> {THOUGHTS}</think>"},
         {"thinking": None, "thoughts": f"<think>\n{THOUGHTS}\n</think>\n<answer>2</answer>"},

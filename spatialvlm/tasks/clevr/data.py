@@ -21,6 +21,8 @@ from spatialvlm.example import Example, without_image_tokens
 from spatialvlm.files import rows
 from spatialvlm.files.lazy import LazyExamples, mapped
 from spatialvlm.images import open_image
+from spatialvlm.parsing.answers import inside_answer_tags
+from spatialvlm.parsing.thoughts import without_thoughts
 from spatialvlm.tasks.clevr.official_files import check_places, check_scene
 from spatialvlm.worlds.clevr import questions
 from spatialvlm.worlds.clevr.facts import MAX_OBJECTS, VALUES, Scene
@@ -407,8 +409,9 @@ def _fields(row: rows.Row, where: str) -> tuple[str, Any, str]:
         asked, image = _question(row, "question", where), rows.need(row, "image_path", where)
         return asked, image, _answer(row, "ground_truth", where, asked)
     asked, solution = _question(row, "problem", where), rows.text(row, "solution", where)
-    inside, closed, _ = solution.partition("<answer>")[2].partition("</answer>")
-    if not closed:
+    concluded = without_thoughts(solution)  # thoughts may hold tags of their own
+    inside = inside_answer_tags(concluded)
+    if inside is None or "</answer>" not in concluded.lower():
         raise UserError(f"{where}: 'solution' holds no <answer>...</answer>: {solution[:80]!r}")
     answer = _answer({"<answer>": inside}, "<answer>", where, asked)
     return asked, rows.need(row, "image", where), answer

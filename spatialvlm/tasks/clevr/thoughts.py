@@ -18,6 +18,7 @@ from spatialvlm.files import rows
 from spatialvlm.files.exclusion import usable_rows
 from spatialvlm.files.lazy import LazyExamples
 from spatialvlm.parsing.answers import inside_answer_tags
+from spatialvlm.parsing.thoughts import without_thoughts
 from spatialvlm.tasks.clevr import data as clevr
 from spatialvlm.tasks.vsi.data import TRAINING
 from spatialvlm.worlds.clevr.official_answers import family
@@ -125,10 +126,10 @@ def _answer(row: rows.Row, where: str) -> str:
     value = _value(row, "answer", where)
     if isinstance(value, bool):
         value = "yes" if value else "no"
-    text = rows.as_word(value, "answer", where)
+    text = without_thoughts(rows.as_word(value, "answer", where))
     tagged = inside_answer_tags(text)
-    answer = text.split("</think>")[-1].strip() if tagged is None else tagged
-    if not answer or "<think>" in answer:
+    answer = text.strip() if tagged is None else tagged
+    if not answer:
         message = f"{where} has no answer, but {shown(value)}; fix or remove the row"
         raise RowError(message, "no answer")
     return answer
