@@ -14,11 +14,16 @@ from PIL import Image
 from spatialvlm.errors import RowError
 from spatialvlm.images import open_image
 
-# What stands for an image or a video in the texts of LLaVA, PaliGemma, Qwen, Llama, Phi, Gemma and InternVL;
-# not `<image 1>`, by which questions refer to their images.
+# What stands for an image or a video in the texts of LLaVA, PaliGemma, Qwen, Llama, Phi, Gemma, Pixtral and
+# InternVL, or for a turn or an end in their templates of chats; not `<image 1>`, by which questions refer to
+# their images.
 _IMAGE_TOKEN = (
-    r"(?:<(?:image|video|img|/img|im_start|im_end|img_context|image_placeholder|start_of_image|end_of_image|"
-    r"image_soft_token)>|<\|(?:image|video|vision)(?:_\w+)?\|>)"
+    r"(?:<(?:image|video|img|/img|im_start|im_end|img_context|image_placeholder|imagehere|start_of_image|"
+    r"end_of_image|image_soft_token|bos|eos|pad|end_of_turn)>|\[(?:/?INST|IMG|IMG_BREAK|IMG_END)\]|"
+    r"<\|(?:image|video|vision)(?:_\w+)?\|>|<\|(?:object_ref|box|quad)_(?:start|end)\|>|"
+    r"<\|(?:im_end|endoftext|end_of_text|begin_of_text|eot_id)\|>|"
+    r"(?:<\|im_start\|>|<start_of_turn>)(?:(?:system|user|assistant|model)\b)?|"
+    r"<\|start_header_id\|>(?:\w+<\|end_header_id\|>)?)"
 )
 _IMAGE_TOKENS = re.compile(rf"{_IMAGE_TOKEN}(?:\s*{_IMAGE_TOKEN})*(\s*)", re.IGNORECASE)
 
@@ -31,7 +36,8 @@ class Example:
         id: unique in its data set.
         images: PIL images, or paths that are opened when needed (`open_images`).
         question: the bare question, without choices or instructions. Tokens that stand for images
-            (`<image>`, `<|image_pad|>`) are taken off, here and in the prompt: a model's own come before it.
+            (`<image>`, `<|image_pad|>`) and those of chat templates (`<|im_start|>user`, `<eos>`) are taken
+            off, here and in the prompt: a model's own come before it.
         answer: the gold answer as the benchmark writes it: `(B)` in CV-Bench, the choice's text in SAT.
         task: the benchmark's own name of the kind of question: `Count`, `Relation`, ...
         choices: the choices' texts in the order shown, or None for a free-form question.
@@ -41,7 +47,7 @@ class Example:
     Raises:
         ValueError: an empty id, question, answer or task, no image, or fewer than two choices; the message
             names the row and the field.
-        RowError: a question of nothing but tokens that stand for images.
+        RowError: a question of nothing but such tokens.
     """
 
     id: str
@@ -82,7 +88,7 @@ class Example:
 
 
 def without_image_tokens(text: str) -> str:
-    """The text without tokens that stand for images and the line or space they take; else unchanged."""
+    """The text without tokens for images and turns and the line or space they take; else unchanged."""
     kept, start = [], 0
     for found in _IMAGE_TOKENS.finditer(text):
         before = text[start : found.start()]

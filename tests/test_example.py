@@ -49,6 +49,10 @@ TOKENS = [
     "<|vision_start|><|image_pad|><|vision_end|>",
     "<video>",
     "<|video_pad|>",
+    *("<ImageHere>", "[IMG]", "<bos>", "<eos>", "<pad><pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    "<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>",
+    "<end_of_turn>\n<start_of_turn>",
+    "<|begin_of_text|><|start_header_id|>user<|end_header_id|>",
 ]
 
 
@@ -67,7 +71,8 @@ def test_tokens_of_images_are_taken_off_question_and_prompt(token, form):
 
 
 @pytest.mark.parametrize(
-    "text", [" How many?\n", "See <image 1>: how many?", "<loc0001> how many?", "< image >?"]
+    "text",
+    [" How many?\n", "See <image 1>: how many?", "<loc0001> how many?", "< image >?", "[1] or <mask>?"],
 )
 def test_other_texts_are_unchanged(text):
     made = example(question=text, prompt=f"{text} {text}")

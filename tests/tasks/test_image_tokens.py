@@ -86,9 +86,18 @@ def test_a_question_of_image_tokens_alone_is_a_named_row(name, tmp_path):
         loaded(name, tmp_path, **{ROWS[name][1]: "<image>\n"})
 
 
-def test_both_kinds_of_model_take_such_a_prompt(tmp_path):
+@pytest.mark.parametrize(
+    "form",
+    [
+        "<image>\n{} <|image_pad|>",
+        "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
+        "<bos><start_of_turn>user\n{}<end_of_turn>\n<eos><pad>",
+        "[IMG]<ImageHere>{}<|endoftext|>",
+    ],
+)
+def test_both_kinds_of_model_take_such_a_prompt(form, tmp_path):
     plain = loaded("sat", tmp_path)
-    found = loaded("sat", tmp_path, question="<image>\nhow many? <|image_pad|>")
+    found = loaded("sat", tmp_path, question=form.format("how many?"))
     processor = tiny.processor()
     ids = [
         inputs.encode(processor, [each.prompt], [each.images]).input_ids.tolist() for each in (plain, found)
