@@ -17,7 +17,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from spatialvlm.parsing.markup import ASIDE, CLOSE, OPEN, TAGGED, inside_answer_tags, plain, unmarked
+from spatialvlm.parsing.english import part, pattern
+from spatialvlm.parsing.markup import CLOSE, OPEN, TAGGED, inside_answer_tags, plain, unmarked
 from spatialvlm.parsing.refusals import answering, declines
 from spatialvlm.parsing.thoughts import without_thoughts
 from spatialvlm.parsing.translation import in_english
@@ -31,76 +32,16 @@ CONCLUSIONS = 20  # of each kind that are looked at, from the end
 # ---- conclusions
 
 _MARKS = re.compile(f"[{OPEN}{CLOSE}]")
-_ANNOUNCED = re.compile(
-    r"\b(?:answers?|ans|final(?=\s*:)|verdict|conclusion|result|solution|prediction|decision|output"
-    r"|response|guess|pick|selected|(?:correct|right|best|final|my|likely|chosen|selected|closest"
-    r"|nearest)\s+(?:choice|option|match|candidate|letter|one|estimate|count|selection|fit)|choice"
-    r"|option (?:chosen|selected)|selection)\b(?:\s+(?:to(?!\s+whether)|for|of|here|among|in|from|based"
-    r"|that|i|we)\b[^.:\n]{0,80}?)?(?:[\s\"')]*(?:\b(?:is|was|are|(?:would|should|must|will|has\s+to)\s+be"
-    r"|remains|seems\s+to\s+be)\b(?!\s+(?:a|an|the)?\s*(?:single|letter|number|integer|color|colour"
-    r"|one\s+of|word)\b)|:|=>?|->|→|⇒|\s[-–—]\s)[:\s]*|[\s\"']*\n\s*)|\b(?:asked about"
-    r"|in question)\s+(?:is|are)\b|\b(?:correction|i\s+meant?|make\s+that)\b[:,\s]*"
-    r"|\b(?:(?<!\d\s)in\s+total|(?<!in )total|sum|altogether|overall\s+count|total\s+(?:number|count"
-    r"|of)[^.\n:]{0,40}?)(?:\s+(?:is|of|are|comes\s+to)\b|\s*[:=|]|\s(?=\d))\s*",
-    re.I,
-)
-_ASIDE_LINE = re.compile(
-    r"(?:^|(?<=[;|\n])|(?<=[.!?]\s))[^\w\n;|]{0,9}(?:(?:my|the|overall|estimated|processing|image|total"
-    r"|average|answer"
-    rf"|with)\s+){{0,2}}(?:{ASIDE}|(?:image|picture|video)\s+(?:provided|loaded|received|size)"
-    rf"|needs\s+a\s+tool"
-    r"|tools?\s+\w+|images?(?=\s*[:=]\s*(?:yes|no|true|false))|loaded|attached|visible|available|exhibit"
-    r"|no\. of \w+|number of frames)(?:\s+(?:level|score|used|taken|count|reason|rate|id|generated"
-    r"|estimate|interval|total|checkpoint|shards?|time|cost|usage))*(?:\s+(?:in|for"
-    r"|of)\s+[^\n:=]{1,40})?[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?(?:[:=]|is\b)(?:[^\n;|.!?]"
-    r"|[.!?](?!\s+[A-Z]))*",
-    re.I | re.M,
-)
-_ASIDE_CLAUSE = re.compile(
-    r"\(?\b(?:with\s+|at\s+)?(?:a\s+)?(?:about\s+|around\s+|roughly\s+|~\s?)?\d{1,3}(?:\.\d{1,3})?\s?(?:%"
-    r"|percent)\s*(?:sure|confiden\w+|certain\w*|probab\w+|likel\w+|chance)\b(?:\s+that\b)?\)?"
-    r"|[,;(]?\s*\b(?:with\s+)?(?:a\s+)?(?:confidence|certainty|probability|likelihood)(?:\s+(?:level"
-    r"|score))?\s*(?:of|is|:|=|at)?\s*(?:about\s+|around\s+)?[\d.]{1,6}\s?(?:%|percent|/\s?\d{1,3})?\)?"
-    r"|\bp\s?\([^()\n]{1,20}\)\s?[=≈:]\s?[\d.]+|\b(?:such as|e\.g\.|for example|for instance)[^.\n]{0,60}"
-    r"|\b(?:you|the (?:question|prompt|user|options?))\s+(?:said|says?|mention\w*|state[ds]?|claim\w*|told"
-    r"|wrote)\b[^.,;\n]*|\b(?:the question|you)\s+ask(?:s|ed)?\s+(?:about|which|what|whether|if"
-    r"|for)\b[^.,;\n]*|\b(?:looking|searching|checking) (?:for|at)\s[^.,\n]*|\b(?:one"
-    r"|a) hundred percent (?:sure|certain|confident)\b(?: that\b)?|\(?\bp\s?[=≈<]\s?0?\.\d{1,9}\)?"
-    r"|\b(?:scores?|prob|conf)\s?[:=]\s?[\d.]{1,8}%?|\b\d{1,9}\s?(?:tokens?|retries|milliseconds|ms|fps"
-    r"|words)\b|\b(?:generated|took|finished|completed|processed|done|elapsed)\s(?:in\s)?[\d.]{1,9}\s?(?:s"
-    r"|sec\w*|minutes?)\b|\b(?:processing|loading|progress)\W{1,5}\d{1,3}\s?%|\bpage\s\d+\sof\s\d+"
-    r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]{1,20}|\bhttps?://\S{1,500}|\b[\w-]{1,80}\.(?:jpe?g|png|webp|gif|bmp|mp4"
-    r"|json)\b",
-    re.I,
-)
-_EARLIER = re.compile(
-    r"\b(?:my|the)\s+(?:earlier|previous|first|initial|original)\s+(?:reply|answer|response|guess"
-    r"|count)\s+(?:was|is)\b[^.:;\n]{0,60}[.:;]|\bmis(?:took|read|counted|judged)\b[^.:\n]{0,80}[.:]",
-    re.I,
-)
-_INSTRUCTION = re.compile(  # and what a text is about to do: "Let me look at each option."
-    r"\b(?:please\s+)?(?:answer|reply|respond)(?:\s+only)?(?:\s+with)?(?:\s+(?:only|just|a|an|the|simply"
-    r"|either)){0,2}\s+[\"']?(?:yes\b.{1,5}\bno|true\b.{1,5}\bfalse|letter|number|integer|word"
-    r"|option'?s? letter)\b[^.:\n]{0,80}[.:]?|(?:^|(?<=[.!?]\s))(?:even though|although|though|while"
-    r"|whereas)\s[^,.\n]{1,120},|\b(?:let me|let's|let us|(?:i|we) (?:will|'ll|need to|have to|must"
-    r"|should)|i'll|i'm going to|i am going to|if (?:i|we|there|you) (?:had|were|could"
-    r"|saw)(?! to))\s+(?:(?:now|first|then|also|just|carefully|start by)\s+){0,3}(?:start|begin|look|check"
-    r"|consider|examine|analy[sz]e|think|see|compare|evaluate|go through|inspect|identify|determine|find"
-    r"|measure|break|work|try|describe|review|verify|step|calculate|image|an? image|the image|answer (?:in"
-    r"|yes or|true or|with))\w*\b[^.:!\n]*|\b(?:looking at|considering|consider|regarding|as for"
-    r"|starting with|start with|first,)\s(?:the\s)?(?:option\s)?[A-H]\b[:,]?"
-    r"|\bbetween\s[^,.\n\d]{1,60}\sand\s[^,.\n\d]{1,40},|\bif\s+(?:it(?:'s| is)\s+)?not\b[^.\n]{0,200}",
-    re.I,
-)
+_ANNOUNCED = re.compile(part("announced"), re.I)
+_ASIDE_LINE = re.compile(part("aside_line"), re.I | re.M)
+_ASIDE_CLAUSE = pattern("certainty", "run", "question")
+_EARLIER = pattern("earlier")
+_INSTRUCTION = pattern("instruction", "plan")
 _SUM_AFTER = re.compile(
     r"\A(\W*[\d.,]{1,15}(?:\s[^\W\d]{1,15})?)\s*=\s*[\d.]{1,15}(?:\s*[+×*x-]\s*[\d.]{1,15})+\W*\Z"
 )  # 5 = 2 + 3
 _CUT_OFF_LIST = re.compile(r"\n\W{0,4}[A-H][:.)]\W{0,4}\Z")
-_CUT_OFF = re.compile(
-    r"(?:^|(?<=[.!?:\n]))[^.!?:\n]{0,400}\b(?:so maybe|maybe|and|because|so|or|but|the|that|which|if|since"
-    r"|then i|i|are|of|on|to|with|at|by|for|from)\s*\Z|\n[^\n:]{1,80}:\s*\Z",
-    re.I,
-)
+_CUT_OFF = re.compile(part("cut_off"), re.I)
 _ENDS_BEFORE_ANSWER = re.compile(r"\n\W*(?:in )?(?:total|sum|altogether)\s*(?:is|:|=)\s*\Z", re.I)
 _CONFIRMED = re.compile(  # "B is the correct answer": what is confirmed stands before
     r"(?:\A|(?<=[.\n;,]))([^.\n;,]*)\b(?:is|are)\s+(?:the\s+)?(?:most\s+|best\s+)?(?:correct|right|best"
@@ -117,23 +58,8 @@ _TAKEN_BACK = re.compile(
     r"|on second thought|sorry|edit)\b",
     re.I,
 )
-_CORRECTED = (
-    r"\b(?:actually|wait|on second thought)\b|\b(?:first|initially|originally"
-    r"|thought)\b[^.\n]{0,120}?\bbut\b"  # "I first thought A, but it is B"
-    r"|(?<=\S)\s*[-–—?.!,…]\s*(?:h+m+,?\s+)?(?:oh,?\s+)?no[,:.]\s"  # "A... no, B"
-)
-_CORRECTION = re.compile(_CORRECTED, re.I)
-_CONCLUDED = re.compile(
-    r"(?<!\bor )\bso\b|\b(?:therefore|thus|hence|finally|overall|consequently|altogether|in conclusion"
-    r"|in total|total (?:of|is)|making|makes|giving|gives|yields|yielding|equals|comes to|leaves|leaving"
-    r"|i (?:think|believe|guess|say|estimate)|(?:i'd|i'll|i would|i will) (?!not\b|rule\b|exclude|eliminat"
-    r"|reject)\w+|(?<!not )(?<!n't )(?:choose|pick|select|go with|going with))\b|\b(?:most|more) likely\b"
-    r"|\b(?:total|sum):|\bbut\b(?=[^.\n]{1,60}\b(?:still|even \w+er)\b)|(?<![<>≤≥!])(?<!\by )(?<!\by)=>?"
-    r"|≈(?=\s?\d)|,\s*(?:probably|most likely|likely|say)\b|\b(?:counting|adding|summing"
-    r"|combining)\b[^.,\n]{0,60},"
-    rf"|{_CORRECTED}",
-    re.I,
-)
+_CORRECTION = re.compile(part("corrected"), re.I)
+_CONCLUDED = re.compile(part("concluded"), re.I)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(])|\n")
 _EXPLANATION = re.compile(
     r"\b(?:because|since)\b|\b(?:though|although|while|whereas)\b(?=[^.\n]*\W*\Z)", re.I
@@ -152,46 +78,10 @@ _OPENING_SENTENCE = re.compile(  # "6. There are four here and two there", but n
 _LISTED_LINE = re.compile(  # "(A) left", "- left", "A"
     r"(?:\W*(?:[A-Za-z]|\d+)[.):]|\s*[-•|])\W*\w|\W*\w+\W*$"
 )
-_DENY = (
-    r"(?:\b(?:not|never|neither|nor|than|without|except(?: for)?|excluding|cannot|instead of|as opposed to"
-    r"|at (?:least|most)|up to|far from|no|unlike|versus|followed by|nothing|anything|hardly|scarcely"
-    r"|barely|rul(?:e|es|ed|ing) out|eliminat(?:es?|ed|ing)|exclud(?:es?|ed)|reject(?:s|ed|ing)?"
-    r"|discard(?:s|ed|ing)?|dismiss(?:es|ed|ing)?|(?:anything|everything|all) but)|n't"
-    r"|(?<=[A-Z)\]])\s+over|\b(?:incorrect|wrong|eliminated|rejected|excluded|unlikely|less likely"
-    r"|least likely):(?=\s)|\b(?:prefer|lean|choose|pick|favou?r)\w*\b[^.\n]{0,40}\bover)[^\S\n]+"
-)
-_BETWEEN = (  # what may stand between a denial and what it denies
-    r"(?:(?:la|el|le|die|das|be|being|options?|choices?|answer|the|a|an|any|in|on|at|to|of|think|believe"
-    r"|that|it|it's|is|see|show|contain|include|depict|find|spot|have|say|call|consider|describe|choose"
-    r"|pick|select|really|necessarily|either|just|both|correct|right|as)\s+){0,8}"
-)
-_ITEM = r"[\"'(\[]?(?:(?:the|a|an|option)\s+)?\w[\w-]{0,20}[\"')\]]?"
-_LETTER_ITEM = r"[\"'(\[]?(?:(?:options?)\s+)?[A-Z][\"')\]]?"
-_DENIED_BEFORE = re.compile(
-    rf"{_DENY}{_BETWEEN}(?:|{_ITEM}(?:,\s*{_ITEM}){{0,5}},?\s*\b(?:or|nor)\s+{_BETWEEN}"
-    rf"|(?-i:{_LETTER_ITEM})(?:,\s*(?-i:{_LETTER_ITEM})){{0,5}},?\s*(?:\band\b|&)\s*{_BETWEEN}"
-    r")[\"'(\[]*$",
-    re.I,
-)
-_DENIED_IN_LIST = re.compile(
-    rf"{_DENY}{_BETWEEN}{_ITEM}(?:,\s*{_ITEM}){{0,4}},\s*(?:the\s+|a\s+|option\s+)?[\"'(\[]*$", re.I
-)
-_LIST_GOES_ON = re.compile(rf"[\"')\]]*(?:,\s*{_ITEM}){{0,5}},?\s*(?:\b(?:or|nor|and)\b|&)", re.I)
-_WRONG = (
-    r"(?:wrong|incorrect|false|ruled out|eliminated|excluded|rejected|discarded|dismissed|impossible"
-    r"|unlikely|implausible|hidden|occluded|too \w+|out(?!\s+of)|no match)"
-)
-_DENIED_AFTER = re.compile(
-    rf"[)\]\"'.]*(?:\s+(?:ones?|objects?|options?|choices?|things?"
-    rf"|items?))?(?:(?:,\s*(?-i:{_LETTER_ITEM})){{0,5}},?\s*(?:\b(?:and|or|nor)\b"
-    rf"|&)\s*(?-i:{_LETTER_ITEM}))?\s*"
-    r"(?:(?:is|are|was|were|can|does|do|did|could|would|should|has|have)\s*(?:not\b|n't)|cannot\b|fails?\b"
-    rf"|(?:is|are|was|were|seems?|looks?|appears?|sounds?|can be|could be|has been|have been)\s+(?:(?:all"
-    rf"|both|also|clearly|definitely|therefore|simply)\s+){{0,2}}{_WRONG}\b|(?:[-–—:]"
-    rf"|(?<=[:)]))\s*no\b(?=\W*(?:[\n,;]|\Z))|[-–—:(]?\s*{_WRONG}\b(?!\s*,?\s*(?:so|but))"
-    rf"|would be (?:right|correct|true) if\b|[✗❌✖])",
-    re.I,
-)
+_DENIED_BEFORE = re.compile(part("denied_before"), re.I)
+_DENIED_IN_LIST = re.compile(part("denied_in_list"), re.I)
+_LIST_GOES_ON = re.compile(part("list_goes_on"), re.I)
+_DENIED_AFTER = re.compile(part("denied_after"), re.I)
 
 
 def conclude(

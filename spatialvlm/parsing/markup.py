@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from spatialvlm.parsing.english import part
+
 OPEN, CLOSE = "\ue000", "\ue001"  # private use: around what markup announces
 TAGGED = "\ue002"  # after OPEN where the markup is a closed tag, which settles the answer
 HEAD, TAIL = 2_000, 6_000  # characters of a huge text that are parsed
@@ -20,17 +22,8 @@ _ENDLESS_WORD = re.compile(r"[A-Za-z0-9]{300,}")
 
 # ---- what something else than the answer is called
 
-ASIDE = (  # in lines, in tags and under keys of JSON
-    r"confidence|certainty|scores?|probabilit(?:y|ies)|prob|logprobs?|likelihood|tokens?|time|latency"
-    r"|duration|elapsed|runtime|cost|usage|ids?|uuid|page|rating|difficulty|temperature|seed|model|version"
-    r"|timestamp|date|request(?:[\s_]id)?|sources?|references?|loss|reward|runner[\s_-]?up"
-    r"|second[\s_-]best|second[\s_]choice|alternatives?|detail(?:\s+level)?|copyright|uncertainty"
-    r"|(?:error[\s_])?margin|tolerance|truncated|finish[\s_]reason|fps|frames?|resolution|loading|progress"
-    r"|speed|cached|stop(?:ped)?|stream\w*|eval\w*|quality|completeness|notes?|comments?|valid|safe"
-    r"|success|done|finished|required|flagged|refused|status|code|category|grade"
-)
 _ASIDE_NAME = (
-    rf"{ASIDE}|units?|explanation|reason|reasoning|rationale|justification|thoughts?|analysis|rejected"
+    rf"{part('aside')}|units?|explanation|reason|reasoning|rationale|justification|thoughts?|analysis|rejected"
     rf"|others?|excluded"
     r"|eliminated|steps?|evidence|description|metadata|caption|bbox\w*|box|coordinates?|points?|error"
     r"|region|target|tools?|name|action|function"
