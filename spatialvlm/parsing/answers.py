@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from spatialvlm.parsing.conclusion import Found, conclude, declines, denied, inside_answer_tags
-from spatialvlm.parsing.numbers import NO_IDIOM, SEVERAL, in_metres, numbers
+from spatialvlm.parsing.english import part
+from spatialvlm.parsing.numbers import SEVERAL, in_metres, numbers
 from spatialvlm.parsing.thoughts import head_and_tail
 from spatialvlm.parsing.translation import in_english
 
@@ -119,7 +120,7 @@ def word(text: str, vocabulary: Sequence[str]) -> str | None:
 _PUNCTUATED = r"(?=\W*(?:\Z|[.,;:!\n)]|\s[-–—]|\b(?:because|since|as|for|in|if|when|but)\b))"
 _CLAIM = re.compile(
     rf"\b(?:(?P<yes>yes|yeah|yep|yup|true(?!\s+(?:colou?rs?|size|north|scale|distance|height|depth|to)\b))"
-    rf"|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b(?!-\w){NO_IDIOM}"
+    rf"|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b(?!-\w){part('no_idiom')}"
     r"|(?:\A\W*(?:(?:entirely|completely|absolutely|totally|perfectly|exactly|quite)\s+)?|:\s*|\b(?:be|is"
     r"|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
     rf"(?:(?P<correct>correct|accurate)|(?P<wrong>incorrect|inaccurate|wrong|untrue|mistaken"

@@ -6,13 +6,8 @@ import math
 import re
 
 from spatialvlm.parsing.conclusion import Found, denied
+from spatialvlm.parsing.english import part, pattern
 
-NO_IDIOM = (  # a "no" that counts nothing
-    r"(?!\s+(?:doubt|idea|clue|question|problem|wonder|way|need|reason|sign|sense|matter|longer|one|answer"
-    r"|such|expert|image|response|comment|worries|evidence|indication|guarantee|number|specific|exact"
-    r"|clear|conclusion|visible|conclusive|definiti\w+|info\w*|details?|context|data|content|text|obvious"
-    r"|certainty|particular|further|additional|suitable|valid|available)\b)"
-)
 SEVERAL = math.inf  # beside a number: it is no answer, as in "3 x 3"
 
 # ---- words
@@ -39,76 +34,51 @@ _LENGTH = (
 
 # ---- digits
 
-_DIGITS = (
-    r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"  # 1,234.5
-    r"|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?!\d)"  # 1.234,5
-    r"|\d{1,3}(?:[ ']\d{3})+(?!\d)(?:[.,]\d+)?"  # 12 500
-    r"|\d+,\d{1,2}(?![\d,])"  # 2,5
-    r"|\d+(?:\.\d+)?|\.\d+"
+_DIGITS = "|".join(
+    [
+        r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?",  # 1,234.5
+        r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?!\d)",  # 1.234,5
+        r"\d{1,3}(?:[ ']\d{3})+(?!\d)(?:[.,]\d+)?",  # 12 500
+        r"\d+,\d{1,2}(?![\d,])",  # 2,5
+        r"\d+(?:\.\d+)?|\.\d+",
+    ]
 )
-_NUMBER = re.compile(
-    r"(?<![A-Za-z\d_.^√])(?<!√-)(?<![A-Za-z]-)(?:"
-    r"(?P<factor>\d{1,9}(?:\.\d{1,9})?)?\s?√\s?(?P<root>\d{1,15}(?:\.\d{1,15})?)"
-    r"|(?:(?P<whole>\d{1,9})(?:\s+and)?[\s-]+)?(?P<top>\d{1,15})\s?[/⁄]\s?(?P<bottom>\d{1,15})(?![\d./⁄])"
-    r"|(?P<metres>\d{1,6})\s?(?:m|met(?:er|re)s?|m[eè]t(?:re|ro)s?)(?:(?:(?P<tail>\d\d)(?!\d)"
-    r"|\s(?P<blank>\d\d)(?![\d.,]|\s?[A-Za-z]))"
+_METRE = r"(?:m|met(?:er|re)s?|m[eè]t(?:re|ro)s?)"
+_CM_AFTER = (
+    r"(?:(?P<tail>\d\d)(?!\d)|\s(?P<blank>\d\d)(?![\d.,]|\s?[A-Za-z])"  # 1m80, "1 m 80"
     r"|,?\s?(?:and\s+)?(?P<cm>\d{1,2})\s?(?:cm|centimet(?:er|re)s?)\b)"
-    r"|(?P<base>\d{1,4})\s?\^\s?(?P<power>[-+]?\d{1,3})(?!\d)"
-    rf"|(?P<negative>(?:minus|negative)\s+)?(?P<digits>[-+]?(?:{_DIGITS})(?:e[-+]?\d{{1,9}})?)"
-    r"(?![\d^]|\.\d|(?:st|nd|rd|th|d|e|er|ème|º|ª)\b|x\d)(?:(?:\s+(?P<scale>hundred|thousand|million"
-    r"|billion)|(?P<k>k))\b)?"
-    rf"(?P<more>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?)"
-    rf"|\b(?P<parts>(?:half|(?:a|one|two|three)[\s-]+(?:{_PART})))(?:\s+of)?\s+an?\s+(?:{_LENGTH})\b"
-    r"|\b(?P<minus>(?:minus|negative)\s+)?(?P<words>"
-    rf"(?:a|{_BELOW_1000})\s+thousand\b(?:[,\s]+(?:and\s+)?{_BELOW_1000})?"
-    rf"|(?:(?:half\s+a|a|{_BELOW_100})\s+)?dozen\b|{_BELOW_1000}|a\s+(?:single|couple|pair)\b)(?!-\w+ed\b)"
-    rf"(?P<decimals>(?:\s+point)(?:\s+(?:zero|{_UNIT})\b){{1,9}})?"
-    rf"(?P<and_part>\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b)?"
-    rf"|\b(?:a|an)\s+(?:{_LENGTH})\s+and\s+a\s+(?P<unit_and>half|quarter)\b"
-    r"|\b(?P<none>none(?!\s+of\s+(?:the\s+(?:above|info\w*|options?|choices|frames|images|details)|these"
-    r"|those)|\s+(?:given|provided|specified|stated"
-    r"|available))\b"
-    rf"|(?:there\s+(?:are|is|were|was)|i\s+(?:can\s+)?(?:see|find|count"
-    rf"|spot))\s+no\b{NO_IDIOM}(?!\s+(?:more|fewer|less)\b)"
-    r"|(?:there\s+(?:aren't|isn't|are\s+not|is\s+not)|(?:do\s+not|don't|cannot|can't|can\s+not)\s+(?:see"
-    r"|find|count|spot))"
-    r"\s+(?:any\b|an?\s+single\b)(?!\s+(?:image|picture|photo))|\bnot\s+a\s+single\b"
-    rf"|(?<!\w\W)no{NO_IDIOM}\s+(?:[a-z]+\s+){{0,3}}[a-z]+s(?=\W*$|\s+(?:are|were|can|visible|present"
-    rf"|at all|here|there|in|on|to be|whatsoever)\b))",
-    re.I,
 )
+_NO_ORDINAL = r"(?![\d^]|\.\d|(?:st|nd|rd|th|d|e|er|ème|º|ª)\b|x\d)"
+_SCALE = r"(?:(?:\s+(?P<scale>hundred|thousand|million|billion)|(?P<k>k))\b)?"
+_AND_PART = rf"\s+and\s+(?:a|one|two|three)[\s-]+(?:{_PART})\b"
+_IN_DIGITS = [
+    r"(?P<factor>\d{1,9}(?:\.\d{1,9})?)?\s?√\s?(?P<root>\d{1,15}(?:\.\d{1,15})?)",  # 2√3
+    r"(?:(?P<whole>\d{1,9})(?:\s+and)?[\s-]+)?"  # 2 1/2
+    r"(?P<top>\d{1,15})\s?[/⁄]\s?(?P<bottom>\d{1,15})(?![\d./⁄])",
+    rf"(?P<metres>\d{{1,6}})\s?{_METRE}{_CM_AFTER}",
+    r"(?P<base>\d{1,4})\s?\^\s?(?P<power>[-+]?\d{1,3})(?!\d)",  # 10^3
+    rf"(?P<negative>(?:minus|negative)\s+)?(?P<digits>[-+]?(?:{_DIGITS})(?:e[-+]?\d{{1,9}})?)"  # -3.5 k
+    rf"{_NO_ORDINAL}{_SCALE}(?P<more>{_AND_PART})?",
+]
+_IN_WORDS = [
+    rf"(?:a|{_BELOW_1000})\s+thousand\b(?:[,\s]+(?:and\s+)?{_BELOW_1000})?",
+    rf"(?:(?:half\s+a|a|{_BELOW_100})\s+)?dozen\b",
+    _BELOW_1000,
+    r"a\s+(?:single|couple|pair)\b",
+]
+_FORMS = [
+    rf"(?<![A-Za-z\d_.^√])(?<!√-)(?<![A-Za-z]-)(?:{'|'.join(_IN_DIGITS)})",
+    rf"\b(?P<parts>(?:half|(?:a|one|two|three)[\s-]+(?:{_PART})))(?:\s+of)?\s+an?\s+(?:{_LENGTH})\b",
+    rf"\b(?P<minus>(?:minus|negative)\s+)?(?P<words>{'|'.join(_IN_WORDS)})(?!-\w+ed\b)"
+    rf"(?P<decimals>(?:\s+point)(?:\s+(?:zero|{_UNIT})\b){{1,9}})?(?P<and_part>{_AND_PART})?",
+    rf"\b(?:a|an)\s+(?:{_LENGTH})\s+and\s+a\s+(?P<unit_and>half|quarter)\b",  # a metre and a half
+    rf"\b(?P<none>{part('none')})",
+]
+_NUMBER = re.compile("|".join(_FORMS), re.I)
 
 # ---- what holds digits and is no number, or a number that is not the answer
 
-_NO_NUMBER = re.compile(
-    r"\b\d{1,2}:\d\d(?::\d\d)?\b(?:\s?[ap]\.?m\b)?|\b\d{1,2}\s?(?:[ap]m|[ap]\.m\.|o'clock)(?!\w)"  # times
-    r"|\d\s?\.{2,3}\s?\d|\b\d{4}-\d\d-\d\d\b|\b\d{1,4}/\d{1,2}/\d{1,4}\b|\b\d+(?:\.\d+){3,}\b"
-    r"|\b\d+(?:\.\d+){2}(?![\d,])(?<!\.\d{3})|(?<![\d.])\d{2,5}\s?[x×]\s?\d{2,5}\b(?!\s?m)"
-    r"|\b\d{1,2}:\d{1,2}\b|\b0x[\da-f]+\b"
-    r"|[\[(]\s?-?[\d.]+(?:\s?[,;]\s?-?[\d.]+)+\s?[\])]"  # boxes and points
-    r"|\b[xyzw]\d\s?[=:]\s?-?[\d.]+|\bx\s?=\s?[\d.]+\s?[,;]\s?y\s?=\s?[\d.]+|\d+(?:\.\d+)?\s?°\s?[NSEW]\b"
-    r"|^\s?\[\d{1,3}\]\s.{0,500}$|(?<=\w)\s?(?:\[\d{1,2}\])+"  # citations
-    r"|(?:±|\+/-|\+-|\bplus or minus\b|\bplus/minus\b)\s?(?:[\d.,]+|[a-z]+)\s?%?|\b(?:step|stage|part"
-    r"|frame|image|question|item|task)\s+\d+\s+(?:of|out of)\s+\d+\b"
-    r"|\bframes?\s+\d+\s?(?:[-–]|to|and)\s?\d+\b"
-    r"|\b\d{1,2}\s?k\s+(?:resolution|video|tv|display|screen|monitor|image|photo)s?\b|\b(?:with|to"
-    r"|at)\s+(?:\d+|one|two|three)\s+(?:decimals?|decimal places?|significant \w+|digits?)\b"
-    r"|\bthe\s+(?:two|three|four|\d{1,2})\s+(?:frames?|rooms?|objects?|items?|points?|images?|pictures?"
-    r"|photos?|views?|options?|things)\b|\b(?:one|two|three) (?:by|at a) (?:one|two|three|time)\b"
-    r"|\bone (?:would|could|can|must|should|may|might|has to|needs|sees|another|side|end)\b|\b(?:\d{1,9}"
-    r"|one|two|three|four|five|six)\s+(?:steps?\s(?:to|in|for|of)|parts|ways?|questions?|observations?"
-    r"|sentences?|methods?|reasons?"
-    r"|possibilities|cases|factors|approaches|numbers?|letters?|bytes|dpi|px|pixels?|attempts?|retries"
-    r"|tokens?)\b|\b(?:\d{1,4}|one|two|three|four|five|six)-(?!met|m\b|cm|f(?:oo|ee)t|inch|ft|degree|ish"
-    r"|and|half|quarter|third)[a-z]{3,}\b|\b0\s+(?:frames?|images?)\b|\b24/7\b"
-    r"|\banswer(?: to question)? \d{1,2}\s?:|\bone day\b|\b\d+\s?% battery\b|\bone of (?:the\s)?(?:\d{1,3}"
-    r"|two|three|four|five)\b|\bnumber one\b|\b(\d{1,3})\s?[-–~]\s?\1\b(?!\s?[/⁄])"
-    r"|\bthe\s+\d{1,2}\s+(?:walls|corners|sides)\b|\?\s?/\s?\d+|\b[a-z]\s?[+*/×]\s?\d+\b"
-    r"|\b\d+\s?[+*/×]\s?[a-z]\b|\A(?:\s?\d{1,3}[.)]\s*\n)+\s?\d{1,3}[.)]\s*\Z|^[^\n]*=\s?\?|\b\d+\s?(?:ft"
-    r"|feet|foot"
-    r"|')\s?\d{1,2}(?!\d)\s?(?:in|inch|inches|\"|'')?(?!\w)",
-    re.I | re.M,
-)
+_NO_NUMBER = pattern("no_number", "place", "margin", "of_the_question", "idiom")
 _COUNTED = ["(?:1|one)", "(?:2|two)", "(?:3|three)", "(?:4|four)", "(?:5|five)", "(?:6|six)", "(?:7|seven)"]
 _COUNTED += ["(?:8|eight)", "(?:9|nine)", "(?:10|ten)"]
 _NEXT = r"(?:[,;]\s?(?:and\s)?|\s?\.\.\.\s?)"
@@ -131,25 +101,9 @@ _ONE_AS_PRONOUN = re.compile(  # "the red one", "one of them"
     r"\b(?:the|this|that|each|every|which|any|another|other|either|no)\s+(?:[\w-]{1,30}\s+){0,2}$", re.I
 )
 _ONE_OF = re.compile(r"\s+(?:of|another)\b", re.I)
-_BOUND_BEFORE = re.compile(
-    r"(?:\b(?:within|max(?:imum)?(?: of)?:?|min(?:imum)?(?: of)?:?|limit(?: of)?:?|not quite|none or|top"
-    r"|over|under|above|below|beyond|exceed(?:s|ing)?|(?:minimum|maximum) of|upwards of|minimum|maximum"
-    r"|(?:greater|larger|smaller|fewer|less|more|taller|longer|shorter) than|several|many|a few)"
-    r"|(?<![-=])[<>≤≥]=?)\s*$",
-    re.I,
-)
-_BOUND_AFTER = re.compile(
-    r"\+(?!\s*\d)|\s*[<≤≥]|(?:\s*[^\W\d]{1,20})?,?\s+(?:or\s+(?:more|less|fewer)|and\s+(?:up|above|over)"
-    r"|at (?:least|most)|max(?:imum)?|min(?:imum)?|tops)\b",
-    re.I,
-)
-_LABEL_BEFORE = re.compile(  # "in frame 12"
-    r"\b(?:image|frame|figure|fig\.|picture|photo|step|view|video|scene|question|room|page|object|camera"
-    r"|option|line|version|section|chapter|case|phase|sensor|point|no\.|copyright|type|iso|model|level"
-    r"|class|grade|floor|channel|apartment|year|gate|route|call|dial|row|iteration|round|attempt|trial|run"
-    r"|epoch)\s+(?:#|no\.\s*)?$",
-    re.I,
-)
+_BOUND_BEFORE = re.compile(part("bound_before"), re.I)
+_BOUND_AFTER = re.compile(part("bound_after"), re.I)
+_LABEL_BEFORE = pattern("label")  # "in frame 12"
 _ASIDE = re.compile(
     r"(?<=\w)\s?\((?!\s?(?:or|maybe|possibly|perhaps)\b|\s?(?:[\d.,]{1,20}"
     r"|[a-z-]{1,20})\s?\))[^()]{0,2000}\)",
