@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spatialvlm.errors import RowError, UserError, shown
-from spatialvlm.example import without_image_tokens
+from spatialvlm.example import Example, without_image_tokens
 from spatialvlm.files import rows
 from spatialvlm.files.tables import Row
 
@@ -43,11 +43,17 @@ _GOLD = (
     "labels",
     "score",
 )
+_MAY_BE_A_MODELS = ("answer", "label")  # names of right answers, and of what was read out of a text
+_FACTS = {  # of a question, and the names of columns that hold them
+    "task": ("task", "questiontype", "type", "category"),
+    "source": ("source", "dataset"),
+    "scene": ("scene", "scenename"),
+}
 _NESTED = ("resps", "filtered_resps")  # lists of lists, one for each request to the model
 
 
 def texts(
-    path: str, text_field: str | None, ids: Sequence[str], questions: Mapping[str, str] | None = None
+    path: str, text_field: str | None, ids: Sequence[str], examples: Mapping[str, Example] | None = None
 ) -> dict[str, list[str]]:
     """The texts of each prediction, by the id of its question.
 
@@ -57,18 +63,22 @@ def texts(
         text_field: the column of the text; by default `prediction` or `completions`, or the only other one
             of a usual name.
         ids: of all questions, in order, each once.
-        questions: their texts by id, which those in the rows must agree with.
+        examples: the questions by id: their texts, right answers, scenes and tasks, which those in the rows
+            must agree with.
 
     Raises:
         UserError: no predictions, a row without a text, of no question or of one that another row answers;
-            columns of ids that fit no question or contradict each other; the message names the row.
+            columns of ids that fit no question or contradict each other, a row with another question's text,
+            right answer, scene or task; the message names the row.
     """
     table = list(rows.read(path, ""))
     if not table:
         raise UserError(f"{path} holds no predictions")
     field = text_field or _text_field(path, *table[0])
     names = _joined(path, table, ids, field)
-    _check_questions(table, names, questions or {})
+    if examples:
+        _check_questions(table, names, {id: _words(example.question) for id, example in examples.items()})
+        _check_facts([(where, _flat(row)) for where, row in table], names, examples, field)
     predicted: dict[str, list[str]] = {}
     for (where, row), id in zip(table, names, strict=True):
         if id in predicted:
@@ -171,25 +181,112 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_questions(
-    table: Sequence[tuple[str, Row]], names: Sequence[str], questions: Mapping[str, str]
+    table: Sequence[tuple[str, Row]], names: Sequence[str], plain: Mapping[str, str]
 ) -> None:
     """Raise UserError where a row holds the text of another question than it is joined to; looks at some."""
-    plain = {id: _words(text) for id, text in questions.items() if len(_words(text)) >= SHORTEST}
+    long = {id: text for id, text in plain.items() if len(text) >= SHORTEST}  # to be found within a prompt
+    whole = {text: id for id, text in plain.items()}
     for at in range(0, len(table), max(1, len(table) // LOOKED_AT)):
         (where, row), id = table[at], names[at]
         for name, value in _flat(row).items():
-            if (
-                name.rsplit(".", 1)[-1].lower() not in _QUESTIONS
-                or not isinstance(value, str)
-                or id not in plain
-            ):
+            if name.rsplit(".", 1)[-1].lower() not in _QUESTIONS or not isinstance(value, str):
                 continue
             text = _words(value)
-            if plain[id] not in text and (other := next((o for o in plain if plain[o] in text), None)):
+            if plain[id] in text:
+                continue
+            if other := whole.get(text) or next((o for o in long if long[o] in text), None):
                 raise UserError(
                     f"{where}: its '{name}' is the question {other!r}, and by id or place it answers {id!r}; "
                     "give the questions' own ids as 'id'"
                 )
+
+
+def _check_facts(
+    flat: Sequence[tuple[str, Mapping[str, Any]]],
+    names: Sequence[str],
+    examples: Mapping[str, Example],
+    field: str,
+) -> None:
+    """Raise UserError where a row holds the right answer, scene or task of another question.
+
+    A column counts where all its values are such as the questions have, so in no other form.
+    """
+    forms = _forms(examples.values())
+    for name in dict.fromkeys(name for _, row in flat for name in row):
+        plain = re.sub("[^a-z]", "", name.rsplit(".", 1)[-1].lower())
+        values = [row.get(name) for _, row in flat]
+        fact = next((fact for fact, called in _FACTS.items() if plain in called), None)
+        if fact and len({str(value) for value in values}) > 1:
+            known = {_fact(example, fact) for example in examples.values()}
+            owns = [_fact(examples[id], fact) for id in names]
+            agree = [
+                value == own if isinstance(value, str) and value in known else None
+                for value, own in zip(values, owns, strict=True)
+            ]
+        elif plain in _GOLD and plain != "score" and name != field:
+            owns = [examples[id].answer for id in names]
+            agree = [_is_right(value, examples[id], forms) for value, id in zip(values, names, strict=True)]
+        else:
+            continue
+        wrong = [at for at, each in enumerate(agree) if each is False]
+        if not wrong or any(each is None and values[at] not in (None, "") for at, each in enumerate(agree)):
+            continue
+        texts_of = (_words(str(flat[at][1].get(field))) for at in wrong)
+        if plain in _MAY_BE_A_MODELS and all(
+            _said(values[at]) in text for at, text in zip(wrong, texts_of, strict=True)
+        ):
+            continue
+        at = wrong[0]
+        raise UserError(
+            f"{flat[at][0]}: its '{name}' is {shown(values[at])}, and that of {names[at]!r}, which it "
+            f"answers by id or place, is {shown(owns[at])}; check --data, --split, --limit and the ids, or "
+            f"remove '{name}' where it is a model's own"
+        )
+
+
+def _fact(example: Example, name: str) -> str | None:
+    value = example.task if name == "task" else example.meta.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _forms(examples: Iterable[Example]) -> set[str]:
+    """What right answers are written as: all answers, choices and their letters."""
+    forms: set[str] = set()
+    for example in examples:
+        letters = [chr(97 + number) for number in range(len(example.choices or ()))]
+        forms |= {_said(each) for each in (example.answer, *(example.choices or ()), *letters)}
+    return forms
+
+
+def _said(value: Any) -> str:
+    """A right answer in one form: without case, brackets and outer blanks, numbers without ending zeros."""
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    said = _words(str(_as_text(value)))
+    said = re.sub(r"^\(?([a-z])[).:]*$", r"\1", said)
+    return repr(float(said)) if _NUMBER.fullmatch(said) else said
+
+
+_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
+
+
+def _is_right(value: Any, example: Example, forms: Collection[str]) -> bool | None:
+    """Whether a value is a question's right answer; None where it is in another form than all of them."""
+    said, own = _said(value), _said(example.answer)
+    if not example.choices:
+        if own in ("yes", "no"):
+            said = {"1.0": "yes", "0.0": "no", "true": "yes", "false": "no"}.get(said, said)
+        known = said in forms or (_NUMBER.fullmatch(said) and _NUMBER.fullmatch(own))
+        return said == own if known else None
+    choices = [_said(choice) for choice in example.choices]
+    is_text = example.answer in example.choices
+    right = example.choices.index(example.answer) if is_text else ord(own) - ord("a")
+    lettered = re.match(r"\(?[a-z][).:]+ *(.+)", said)
+    if lettered and lettered[1] in forms:
+        said = lettered[1]
+    numbers = (f"{right}.0", f"{right + 1}.0")  # of the place, where places are written
+    if said in (choices[right], chr(ord("a") + right), *numbers):
+        return True
+    return False if said in forms else None
 
 
 def _words(text: str) -> str:

@@ -64,8 +64,8 @@ def score(args: Args) -> dict:
     rule = benchmark.rules[args.rule]
     examples = benchmark.load(args.data, split=args.split, limit=args.limit)
     gold = gold_answers(examples, Settings(rule), progress=None).answers
-    questions = {example.id: example.question for example in examples}
-    predicted = predictions.texts(args.predictions, args.text_field, list(gold), questions)
+    asked = {example.id: example.without_images() for example in examples}
+    predicted = predictions.texts(args.predictions, args.text_field, list(gold), asked)
     if args.missing == "error" and (without := [id for id in gold if id not in predicted]):
         raise UserError(
             f"{args.predictions} has no prediction for {len(without)} of {len(examples)} questions, "

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas
 import pytest
@@ -10,6 +11,7 @@ from test_cvbench import as_parquet, row
 
 from spatialvlm import cli
 from spatialvlm.errors import UserError
+from spatialvlm.example import Example
 from spatialvlm.tasks import predictions, score_file
 
 
@@ -227,15 +229,82 @@ def test_ids_in_records_and_in_the_index_of_pandas(tmp_path):
 
 def test_the_question_of_a_row_must_be_the_one_it_is_joined_to(tmp_path):
     asked = {id: f"What is near the chair number {id}?" for id in IDS}
+    examples = {id: example(id, question=text) for id, text in asked.items()}
     for given in ({}, {"doc_id": True}):
         rows = [{"input": f"<image>\n{asked[IDS[n]].upper()}  Answer.", "prediction": "A"} for n in SHUFFLED]
         rows = [row | ({"doc_id": place} if given else {}) for place, row in enumerate(rows)]
         with pytest.raises(
             UserError, match="row 0: its 'input' is the question 'cvbench-5', and by id or place"
         ):
-            predictions.texts(str(written(tmp_path, rows)), None, IDS, asked)
+            predictions.texts(str(written(tmp_path, rows)), None, IDS, examples)
     rows = [{"id": n, "input": asked[IDS[n]], "prediction": SAID[n]} for n in SHUFFLED]
-    assert len(predictions.texts(str(written(tmp_path, rows)), None, IDS, asked)) == 8
+    assert len(predictions.texts(str(written(tmp_path, rows)), None, IDS, examples)) == 8
+
+
+def example(id, **changed):
+    fields = {"question": "Where?", "answer": "(A)", "task": "t", "choices": ("desk", "chair", "bed")}
+    return Example(id, (Path("x.png"),), **fields | changed)
+
+
+# What each of the eight questions is about, beside its id: other letters, words and numbers in any order.
+LETTERS, WORDS, COUNTS = "ABCAABCB", ["yes", "no", "red", "3", "0", "no", "blue", "7"], "12345678"
+CHOSEN = {id: example(id, answer=f"({letter})") for id, letter in zip(IDS, LETTERS, strict=True)}
+FREE = {id: example(id, answer=word, choices=None) for id, word in zip(IDS, WORDS, strict=True)}
+NUMBERS = {id: example(id, answer=f"{n}.5", choices=None) for id, n in zip(IDS, COUNTS, strict=True)}
+ABOUT = {
+    id: example(id, question=f"Q{n}?", task=f"task {n % 3}", meta={"scene": f"s{n}", "source": "ABC"[n % 3]})
+    for n, id in enumerate(IDS)
+}
+
+
+@pytest.mark.parametrize(
+    ("examples", "evidence"),
+    [
+        (CHOSEN, lambda n: {"target": LETTERS[n]}),
+        (CHOSEN, lambda n: {"gold": f" ({LETTERS[n].lower()}) "}),
+        (CHOSEN, lambda n: {"doc": {"answer": ("desk", "chair", "bed")["ABC".index(LETTERS[n])]}}),
+        (
+            CHOSEN,
+            lambda n: {"gt_answer": f"{LETTERS[n]}. " + ("Desk", "Chair", "Bed")["ABC".index(LETTERS[n])]},
+        ),
+        (CHOSEN, lambda n: {"ground_truth": [LETTERS[n]]}),
+        (FREE, lambda n: {"answer": WORDS[n].upper()}),
+        (FREE, lambda n: {"gt": int(WORDS[n]) if WORDS[n].isdecimal() else WORDS[n]}),
+        (NUMBERS, lambda n: {"ground_truth": f"{COUNTS[n]}.50"}),
+        (NUMBERS, lambda n: {"ground_truth": float(f"{COUNTS[n]}.5")}),
+        (ABOUT, lambda n: {"question": f"<image> q{n}?"}),
+        (ABOUT, lambda n: {"scene_name": f"s{n}"}),
+        (ABOUT, lambda n: {"question_type": f"task {n % 3}"}),
+        (ABOUT, lambda n: {"doc": json.dumps({"dataset": "ABC"[n % 3]})}),
+    ],
+)
+def test_a_row_that_brings_another_questions_facts_is_refused(examples, evidence, tmp_path):
+    rows = [{"prediction": "so?"} | evidence(n) for n in SHUFFLED]
+    for ids in ({}, {"id": True}):
+        given = [row | ({"id": place} if ids else {}) for place, row in enumerate(rows)]
+        with pytest.raises(UserError, match="row [01]: .* 'cvbench-[01]'") as error:
+            predictions.texts(str(written(tmp_path, given)), None, IDS, examples)
+        assert "ids" in str(error.value) and "\n" not in str(error.value)
+    right = [row | {"id": n} for n, row in zip(SHUFFLED, rows, strict=True)]
+    assert len(predictions.texts(str(written(tmp_path, right)), None, IDS, examples)) == 8
+
+
+@pytest.mark.parametrize(
+    ("examples", "beside"),
+    [
+        (CHOSEN, lambda n: {"target": "ABC".index(LETTERS[n])}),  # a place, from 0 or from 1
+        (CHOSEN, lambda n: {"target": "ABC".index(LETTERS[n]) + 1}),
+        (CHOSEN, lambda n: {"target": "the right one is the left one"}),
+        (CHOSEN, lambda n: {"target": None, "gt": ""}),
+        (CHOSEN, lambda n: {"answer": "B", "prediction": "It is B."}),  # a model's own
+        (FREE, lambda n: {"score": 1, "label": "positive", "target": {"a": 1}}),
+        (FREE, lambda n: {"target": f"<answer>{WORDS[n]}</answer>"}),
+        (ABOUT, lambda n: {"question": f"Q{n + 1}? Answer with a letter.", "scene": "any", "source": "A"}),
+    ],
+)
+def test_what_is_only_written_otherwise_is_no_evidence(examples, beside, tmp_path):
+    rows = [{"id": n, "prediction": "so?"} | beside(n) for n in SHUFFLED]
+    assert len(predictions.texts(str(written(tmp_path, rows)), None, IDS, examples)) == 8
 
 
 def test_numbers_and_booleans_are_texts_that_pandas_read(tmp_path):
