@@ -15,8 +15,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from spatialvlm.parsing.claims import claims
 from spatialvlm.parsing.conclusion import Found, conclude, declines, denied, inside_answer_tags
-from spatialvlm.parsing.english import part
+from spatialvlm.parsing.english import part, phrases
 from spatialvlm.parsing.numbers import SEVERAL, in_metres, numbers
 from spatialvlm.parsing.thoughts import head_and_tail
 from spatialvlm.parsing.translation import in_english
@@ -101,9 +102,7 @@ def _phrases(text: str, phrases: Sequence[str]) -> set[int]:
     return found
 
 
-_PROPERTY_IS = re.compile(  # "The color of the object that is left of the red cube is"
-    r"\b(?:color|colour|shape|material|size|the one)\b[^.\n]{0,120}\b(?:is|are|was)\b", re.I
-)
+_PROPERTY_IS = re.compile(part("property_is"), re.I)
 
 
 def word(text: str, vocabulary: Sequence[str]) -> str | None:
@@ -117,125 +116,18 @@ def word(text: str, vocabulary: Sequence[str]) -> str | None:
     )
 
 
-_PUNCTUATED = r"(?=\W*(?:\Z|[.,;:!\n)]|\s[-–—]|\b(?:because|since|as|for|in|if|when|but)\b))"
-_CLAIM = re.compile(
-    rf"\b(?:(?P<yes>yes|yeah|yep|yup|true(?!\s+(?:colou?rs?|size|north|scale|distance|height|depth|to)\b))"
-    rf"|no(?!\.\s?(?:of\b|\d))|nope|nah|false|untrue)\b(?!-\w){part('no_idiom')}"
-    r"|(?:\A\W*(?:(?:entirely|completely|absolutely|totally|perfectly|exactly|quite)\s+)?|:\s*|\b(?:be|is"
-    r"|are|was|not|that's|it's|isn't|aren't|wasn't|seems|looks|appears)\s+)"
-    rf"(?:(?P<correct>correct|accurate)|(?P<wrong>incorrect|inaccurate|wrong|untrue|mistaken"
-    rf"|invalid))\b{_PUNCTUATED}|\b(?:that's|that is|is|was)\s+(?:not\s+|exactly\s+|absolutely\s+"
-    rf"|quite\s+)?(?P<right>right)\b(?=\W*(?:\Z|[.!;\n]))"
-    r"|\b(?P<match>match(?:es)?|agrees? with|consistent with|corresponds? (?:to|with)|supported by"
-    r"|the case|fits?|supports?|reflects?|holds?)\b(?=\W*\Z|[.,;]|\s+(?:the|this|what|with|its?|my)\b)"
-    r"|\b(?P<mismatch>mismatch(?:es)?|inconsistent with|contradicts?|conflicts with|fails to match)\b",
-    re.I,
-)
-_LITTLE = r"(?:\s(?:of|it|is|be|a|an|the|statement|not))*\s*\Z"
-_HALF_TRUE = re.compile(
-    r"\b(?:not that it|reverse|opposite|contrary|partial(?:ly)?|partly|half|mostly|somewhat|largely|mainly"
-    r"|kind of|sort of|almost|nearly|in part|technically|sometimes|more or less|(?:not"
-    r"|n't) (?:be )?(?:entirely|completely|fully|quite|exactly|totally|strictly"
-    rf"|wholly|always|necessarily|altogether)|to some (?:extent|degree),?){_LITTLE}",
-    re.I,
-)
-_POSSIBLY = re.compile(
-    r"\b(?:could|may|might|would|must|should|has to|whether|if|unless|(?:not|n't|to) (?:claim|say)|to"
-    r"|before i answer)(?:\s(?:or|may|not|it|that|this|they|the|statement|claim|is|are|was|it's|have|been"
-    r"|still|also|well)){0,4}"
-    rf"{_LITTLE}",
-    re.I,
-)
-_HALF_TRUE_AFTER = re.compile(
-    r"[\s,]*(?:but\s+)?(?:only\s+)?(?:in part|partly|partially|mostly|somewhat|kind of|sort of"
-    r"|to some (?:extent|degree)|(?:for|in) some)\b",
-    re.I,
-)
-_HEDGED = re.compile(r"\s*(?:or|and|/|\||)\s*(yes|no|true|false)\b", re.I)
-_SAID_NO = re.compile(r"\bno\W*\Z", re.I)  # "no (false)" denies nothing
-_ARTICLE = re.compile(r"\b(?:a|an|the)\s+\Z", re.I)  # "a false ceiling", but "a false claim"
-_NOUN = re.compile(r"\s+(?!statement|claim|description|assertion|caption)[a-z]{3,}", re.I)
-_EITHER = re.compile(
-    r"\b(?:(?:yes|true|correct|right)\s*(?:or|/|\||and/or)\s*(?:no|false|incorrect|wrong|not)|(?:no"
-    r"|false)\s*(?:or|/|\||and/or)\s*(?:yes|true))\b",
-    re.I,
-)
-_MAYBE_AFTER = re.compile(r"\s+(?:maybe|perhaps)\b|,?\s+(?:only\s+)?(?:if|unless|provided)\b|\s*\?", re.I)
-_CLAUSE_START = re.compile(r"(?:\A|[.,;:!\n–—-]|\b(?:and|but|or|also))\s*\Z", re.I)
-_CLAUSE_END = re.compile(r"\s*(?:\Z|[.,;:!\n)]|\b(?:if|for|when|from|in)\b)", re.I)
-_IT = r"(?:it|they|he|she|there|this|that)\s+(?:really\s+|certainly\s+|sure\s+|indeed\s+)?"
-_SAYS_YES = re.compile(
-    r"\W*(?:y|i (?:think|believe|guess) so|(?:yes )?(?:definitely|absolutely|certainly|indeed|of course"
-    r"|sure|right|exactly)"
-    rf"|affirmative|sure is|(?:i )?agreed?|apparently so|it (?:would seem|seems|appears) so"
-    rf"|without (?:a )?doubt|no doubt(?: about it)?|(?:indeed,?\s+)?{_IT}(?:is|are|does|do"
-    rf"|has)(?:\s+indeed)?)\W*|[^\w❌✖✗✘👎🙅]*[✅✔☑👍👌🙆][^\w❌✖✗✘👎🙅]*",
-    re.I,
-)
-_SAYS_NO = re.compile(
-    r"\W*(?:n|(?:i )?(?:don't|do not) (?:think|believe) so|not (?:really|at all|so|the case)|negative"
-    r"|i disagree|(?:unfortunately|apparently|i'm afraid|it (?:would )?(?:seems?|appears?)) not"
-    r"|by no means|never|no way"
-    rf"|(?:i (?:think|guess)|definitely|absolutely|certainly|clearly|surely|probably|of course) not"
-    rf"|on the contrary|{_IT}(?:(?:is|are|does|do|has|was)\s+not|(?:is|are|does|do|has|was)n't))\W*"
-    rf"|[^\w✅✔☑👍👌🙆]*[❌✖✗✘👎🙅][^\w✅✔☑👍👌🙆]*",
-    re.I,
-)
-
-
-def _claims(stretch: str) -> Found:
-    """The yes and no of a stretch; a claim that is half made, asked or only possible is none."""
-    for answer, idiom in (("yes", _SAYS_YES), ("no", _SAYS_NO)):
-        if idiom.fullmatch(stretch):
-            return {answer}
-    stretch = _EITHER.sub(" ", stretch)
-    found, opening = set(), None
-    for match in _CLAIM.finditer(stretch):
-        is_yes = any(match[name] for name in ("yes", "correct", "right", "match"))
-        name = next((name for name in ("correct", "wrong", "right") if match[name]), None)
-        start = match.start(name) if name else match.start()
-        before = stretch[max(0, start - 80) : start]
-        is_word = match[0].lower() in ("yes", "yeah", "yep", "yup", "no", "nope", "nah")
-        if _HALF_TRUE.search(before) or _HALF_TRUE_AFTER.match(stretch, match.end()):
-            found, opening = set(), None
-            continue
-        attributive = _ARTICLE.search(before) and _NOUN.match(stretch, match.end())
-        if not is_word and (attributive or _POSSIBLY.search(before)):
-            continue
-        if _MAYBE_AFTER.match(stretch, match.end()):
-            continue
-        negated = denied(stretch, start, match.end()) and not _SAID_NO.search(before)
-        if negated and is_word:
-            continue
-        answer = "yes" if is_yes != negated else "no"
-        if not stretch[: match.start()].strip(" \"'(,.:"):
-            other = _HEDGED.match(stretch, match.end())
-            if other and other[1].lower() != match[0].lower():
-                return {"yes", "no"}
-            opening = answer
-        bare = _CLAUSE_START.search(before) and _CLAUSE_END.match(stretch, match.end())
-        if opening is None or bare:
-            found.add(answer)
-    return {opening} if opening and found <= {opening} else found
-
-
 def yes_no(text: str) -> str | None:
     """Parse a yes or a no ("true" and "correct" count as such); None for anything else, such as "not sure".
 
     A text that opens with yes or no has answered: "Yes, there is no other cube" is a yes. Half truths,
     and texts that say both, are none.
     """
-    return conclude(text, _claims)
+    return conclude(text, claims)
 
 
 # ---- numbers
 
-_MEASURE_IS = re.compile(  # "The distance between the 2 objects is": numbers before are the question's
-    r"\b(?:distance|length|height|width|depth|size|area|number|count)\b[^.\n]{0,80}?(?:\b(?:is|are|was"
-    r"|equals)\b|[:=])",
-    re.I,
-)
-
+_MEASURE_IS = re.compile(part("measure_is"), re.I)  # numbers before are the question's
 _LIST_MARK = re.compile(r"^(?:<answer>)?[ \t]{0,20}(\d{1,4})[.)][ \t]{1,5}(?=\S)", re.M)
 
 
@@ -283,18 +175,8 @@ _ORDINAL_OPTION = re.compile(
     r"|\b(?:option|choice)\s+(?:no\.?\s*|number\s+|#)?([1-6]|i{1,3}|iv|vi?|one|two|three|four|five|six)\b",
     re.I,
 )
-_NAME_BEFORE = re.compile(  # letters of names: "camera B", "vitamin C"
-    r"\b(?:camera|vitamin|plan|figure|fig\.|section|group|type|class|grade|team|hepatitis|model|point|room"
-    r"|building|exit|gate|wing|appendix|part|exhibit|module|grade:|category:|error|dr\.|mr\.|ms\.|mrs\."
-    r"|prof\.)\s+\Z",
-    re.I,
-)
-_PLACED_AT = re.compile(  # "the window over the sink" is a window
-    r"\W*(?:(?:it|that|this)(?:'s|\s+is)\s+)?(?:the\s+)?(?P<what>[\w\s-]{1,40}?),?\s+(?:over|above|below"
-    r"|under|beneath|beside|behind|near|next to|in front of"
-    r"|by)\s+(?:the\s+)?(?P<reference>[\w\s-]{1,40})\W*",
-    re.I,
-)
+_NAME_BEFORE = re.compile(rf"{phrases('named_by_letter')}\s+\Z", re.I)
+_PLACED_AT = re.compile(part("placed_at"), re.I)  # "the window over the sink" is a window
 _VERB = re.compile(r"\b(?:is|are|was|stands?|lies|sits?|seems|looks|appears|has)\b", re.I)
 
 
