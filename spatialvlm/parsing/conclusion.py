@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from spatialvlm.parsing.english import part, pattern
+from spatialvlm.parsing.english import part, pattern, phrases
 from spatialvlm.parsing.markup import CLOSE, OPEN, TAGGED, inside_answer_tags, plain, unmarked
 from spatialvlm.parsing.refusals import answering, declines
 from spatialvlm.parsing.thoughts import without_thoughts
@@ -43,30 +43,15 @@ _SUM_AFTER = re.compile(
 _CUT_OFF_LIST = re.compile(r"\n\W{0,4}[A-H][:.)]\W{0,4}\Z")
 _CUT_OFF = re.compile(part("cut_off"), re.I)
 _ENDS_BEFORE_ANSWER = re.compile(r"\n\W*(?:in )?(?:total|sum|altogether)\s*(?:is|:|=)\s*\Z", re.I)
-_CONFIRMED = re.compile(  # "B is the correct answer": what is confirmed stands before
-    r"(?:\A|(?<=[.\n;,]))([^.\n;,]*)\b(?:is|are)\s+(?:the\s+)?(?:most\s+|best\s+)?(?:correct|right|best"
-    r"|better|answer)\s*(?:answer|choice|option|one)?\s*(?:[.,;!]|$)",
-    re.I | re.M,
-)
-_TOTAL = re.compile(
-    r"(?:\A|(?<=[.\n;,:]))([^.\n;,:]{1,60}?)\b(?:in total|altogether|in all)\b(?!\s*(?:is|of|are"
-    r"|[:=]\s?\d))",
-    re.I,
-)
-_TAKEN_BACK = re.compile(
-    r"(?:[.!?\n…]|\s[-–—])\s*\(?(?:oh|um)?,?\s*(?:wait|actually|hm+|no|hold on|scratch that"
-    r"|on second thought|sorry|edit)\b",
-    re.I,
-)
+_CONFIRMED = re.compile(rf"(?:\A|(?<=[.\n;,]))([^.\n;,]*){part('confirms')}", re.I | re.M)
+_TOTAL = re.compile(rf"(?:\A|(?<=[.\n;,:]))([^.\n;,:]{{1,60}}?){part('total_after')}", re.I)
+_TAKEN_BACK = re.compile(part("taken_back"), re.I)
 _CORRECTION = re.compile(part("corrected"), re.I)
 _CONCLUDED = re.compile(part("concluded"), re.I)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(])|\n")
-_EXPLANATION = re.compile(
-    r"\b(?:because|since)\b|\b(?:though|although|while|whereas)\b(?=[^.\n]*\W*\Z)", re.I
-)
-_BARE_OPENING = re.compile(  # a short first line, set off from an explanation
-    r"\A([^\n:]+)\n(?:\s*\n|\W*(?:explanation|reason(?:ing)?|rationale|justification|note)\b)", re.I
-)
+_EXPLANATION = re.compile(part("explanation"), re.I)
+# a short first line, set off from an explanation
+_BARE_OPENING = re.compile(rf"\A([^\n:]+)\n(?:\s*\n|\W*{phrases('explains')})", re.I)
 _BARE_FIRST_LINE = re.compile(r"\A(\W{0,4}(?:[A-Z]|\d{1,6}(?:\.\d{1,6})?|yes|no)\W{0,4})\n", re.I)
 _BARE_LINE = re.compile(r"^\W*(?:\w+\W*|\w\W.*)$", re.M)  # or one of a list, "B. chair"
 _AFTER_COLON = re.compile(r"(?:[^\s.:;]{1,30}\s+){6}[^\s.:;]{1,30}:\s*([\w-]{1,20}(?: [\w-]{1,20})?)\W*\Z")

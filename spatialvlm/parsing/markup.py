@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from spatialvlm.parsing.english import part
+from spatialvlm.parsing.english import part, pattern, phrases
 
 OPEN, CLOSE = "\ue000", "\ue001"  # private use: around what markup announces
 TAGGED = "\ue002"  # after OPEN where the markup is a closed tag, which settles the answer
@@ -20,33 +20,15 @@ _RUN = re.compile(r"([\W_])\1{3,}")  # dots, blanks, line ends
 _LOOP = re.compile(r"(.{2,60}?)\1{9,}", re.DOTALL)
 _ENDLESS_WORD = re.compile(r"[A-Za-z0-9]{300,}")
 
-# ---- what something else than the answer is called
-
-_ASIDE_NAME = (
-    rf"{part('aside')}|units?|explanation|reason|reasoning|rationale|justification|thoughts?|analysis|rejected"
-    rf"|others?|excluded"
-    r"|eliminated|steps?|evidence|description|metadata|caption|bbox\w*|box|coordinates?|points?|error"
-    r"|region|target|tools?|name|action|function"
-)
-_ANSWER_NAME = (
-    r"answers?|final|ans|choices?|chosen|options?|selected|selection|letter|correct|prediction|predicted"
-    r"|pred|result|response|output|solution|conclusion|verdict|decision|label|guess|pick|value|total|text"
-    r"|réponse|respuesta|resposta|antwort|ответ|答案|jawaban|回答|答え|الجواب|الإجابة|उत्तर|উত্তর|جواب"
-)
-_MEASURE_NAME = (
-    r"count|number|num|quantity|distance|length|area|size|height|width|depth|estimate|estimated|color"
-    r"|colour|shape|material|object|direction|position|n"
-)
-_TAG_OF_ANSWER = r"(?:final_?)?(?:answer|ans|conclusion|solution|output|response|result|choice|option|final)"
 
 # ---- marks
 
 _ANSWER_TAG = re.compile(
-    rf"[<\[]\s{{0,3}}(?P<end>[/\\])?\s{{0,3}}{_TAG_OF_ANSWER}\s{{0,3}}(?:[>\]]|\Z)"
+    rf"[<\[]\s{{0,3}}(?P<end>[/\\])?\s{{0,3}}{part('tag_of_answer')}\s{{0,3}}(?:[>\]]|\Z)"
     r"|<\|(?:(?P<begun>begin)|end)_of_(?:box|solution|answer)\|>|<\|(?:(?P<started>start)|end)_response\|>",
     re.I,
 )
-_ASIDE_TAG = re.compile(rf"<(?P<name>{_ASIDE_NAME})>[^<>]{{0,2000}}</(?P=name)>", re.I)
+_ASIDE_TAG = re.compile(rf"<(?P<name>{part('aside_name')})>[^<>]{{0,2000}}</(?P=name)>", re.I)
 _BOX = re.compile(r"\\?\b[f]?boxed\s{0,3}\{|\\[f]?boxed\s{0,3}\{|\\fbox\s{0,3}\{")
 _BRACE = re.compile(r"[{}]")
 _PAIR = re.compile(
@@ -56,9 +38,7 @@ _PAIR = re.compile(
     re.DOTALL,
 )
 _WORD_OF_KEY = re.compile(r"[a-z]+|[A-Z][a-z]*|[^\W\da-zA-Z_]+")
-_IS_ASIDE, _IS_ANSWER, _IS_MEASURE = (
-    re.compile(names, re.I) for names in (_ASIDE_NAME, _ANSWER_NAME, _MEASURE_NAME)
-)
+_NAMES = {kind: re.compile(part(f"{kind}_name"), re.I) for kind in ("aside", "answer", "measure")}
 
 # ---- plain text
 
@@ -69,17 +49,8 @@ _END_TOKENS = re.compile(
 )
 _ASKED_AND_ANSWERED = re.compile(r"(?:\A|(?<=[\ue000\ue002]))\s*Q(?:uestion)?\s*:[^\n]*\n\s*A\s*:")
 _QUESTION = re.compile(r"(?:\A|(?<=[.!?\n\ue000\ue001]))[^.!?\n\ue000\ue001]*[?؟](?=\s|$|\ue001)")
-_ASKS = re.compile(
-    r"\W*(?:is|are|was|does|do|can|could|which|what|how|where|who|would|should|will|did|has|true or false"
-    r"|yes or no)\b",
-    re.I,
-)
-_ASKS_THE_USER = re.compile(
-    r"\b(?:would|could|can|do|did|will) you (?:like|want|please|provide|upload|tell|share|clarify|describe"
-    r"|send|give|specify|need|mean|have)\b|\bwhat(?:'s| is| was) (?:the|your) question\b|\b(?:can|may"
-    r"|shall|should) i (?:help|assist|look|count|describe|check)\b",
-    re.I,
-)
+_ASKS = re.compile(rf"\W*{phrases('asks')}", re.I)
+_ASKS_THE_USER = pattern("asks_the_user")
 _POWER_OF_TEN = re.compile(
     r"(?<=\d)\s{0,3}(?:[×·*x]|\\times|\\cdot)\s{0,3}10\s{0,2}(?:\^|\*\*)\{?([-+]?\d{1,4})\}?"
 )
@@ -94,11 +65,7 @@ _ROOT = re.compile(
 _VULGAR = re.compile(r"(\d?)\s?([¼½¾⅐-⅞])")
 _CONFIRMATION = re.compile(r"\bthat(?:'?s| is) right\b(?=\s*[,.!])", re.I)
 _CHECKED, _UNCHECKED = re.compile(r"☑|\[[xX✓✔]\]"), re.compile(r"☐|\[ \]")
-_REMARK = re.compile(  # words that would read as an answer: "you're right", "right behind it", "N/A"
-    r"\b(?:you'?re|you are|all) right\b(?=\s*[,.!])|(?<!the )(?<!your )(?<!to )\bright (?=behind|in front"
-    r"|next to|beside|above|below|under)|\bn/a\b",
-    re.I,
-)
+_REMARK = pattern("remark")
 
 
 def inside_answer_tags(text: str) -> str | None:
@@ -233,7 +200,7 @@ def _marked_pairs(text: str) -> str:
 def _kind_of_key(key: str) -> str:
     """Whether a key of JSON names the answer, a measure, or something else ("aside")."""
     words = _WORD_OF_KEY.findall(key) or [key]
-    for kind, pattern in (("aside", _IS_ASIDE), ("answer", _IS_ANSWER), ("measure", _IS_MEASURE)):
-        if any(pattern.fullmatch(word) for word in words) or pattern.fullmatch(key):
+    for kind, names in _NAMES.items():
+        if any(names.fullmatch(word) for word in (*words, key)):
             return kind
     return "other"

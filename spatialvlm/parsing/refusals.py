@@ -9,39 +9,20 @@ from __future__ import annotations
 
 import re
 
-from spatialvlm.parsing.english import pattern
+from spatialvlm.parsing.english import part, pattern
 
 _ABSENT = pattern("no_image", "request", "assistant", "error", "server", "limit")
 _OFFER = pattern("offer")
 _UNABLE = pattern("unable")
 _UNSURE = pattern("unsure")
 _OPINION = pattern("opinion")
-_WILLING = re.compile(
-    r"\W*(?:yes|sure|of course|certainly|absolutely|no problem|definitely|okay|ok)\W*", re.I
-)
-_CONCEDED_BEFORE = re.compile(
-    r"[,(;.–—-]?\s*\(?\b(?:but|though|although|even though|however|while)\b[^,;.]{0,60}\Z", re.I
-)
-_SUBORDINATE = re.compile(
-    r"\s*(?:,|;|:|–|—|\(|\)|\bbut\b|\bhowever\b|\bthough\b|\byet\b|\bstill\b|\balthough\b|\bso\b)", re.I
-)
+_WILLING = re.compile(part("willing"), re.I)
+_CONCEDED_BEFORE = re.compile(part("conceded_before"), re.I)
+_SUBORDINATE = re.compile(part("subordinate"), re.I)
 _SENTENCE = re.compile(r"[^.!?;\n]+(?:[.!?;](?![\s\n]|$)[^.!?;\n]*)*[.!?;\n]*|[.!?;\n]+")
-_ANSWERS_ANYWAY = re.compile(
-    r"\b(?:answer|verdict|conclusion|result|choice|guess|estimate)\b[^.\n]{0,60}?(?:\b(?:is|are|was"
-    r"|would be|remains|stays)\b|:|=)\s*(?P<what>\S[^\n]*)|\bi(?:'d| would)? (?:guess|go with|pick|choose"
-    r"|estimate|say|bet)\b(?P<opinion>[^\n]*)",
-    re.I,
-)
-_ASSERTS = re.compile(
-    r"\W*(?:i(?:'d| would)? (?:think|say|see|count|guess|believe|estimate)|it(?:'s| is)|there (?:are|is)"
-    r"|yes,|no,)\b(?![^.\n]*\b(?:might|may|could|possibly)\b)",
-    re.I,
-)
-_BARE = re.compile(
-    r"\W*(?:(?:about|roughly|approximately|around|maybe|probably|it(?:'s| is)|option|answer:?"
-    r"|the)\s+)*\(?(?!no\b|yes\b|sorry\b|well\b|hmm\b|sure\b|i\b)[\w.,/%]+\)?(?:\s+[a-z]{1,12})?\W*",
-    re.I,
-)
+_ANSWERS_ANYWAY = re.compile(part("answers_anyway"), re.I)
+_ASSERTS = re.compile(part("asserts"), re.I)
+_BARE = re.compile(part("bare"), re.I)
 
 
 def declines(text: str) -> bool:
