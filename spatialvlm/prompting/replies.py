@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 from spatialvlm.prompting.strategy import FAILED, REFUSED, Reply
@@ -18,11 +20,14 @@ FINISH = {  # a reason why a reply ended, by what servers call it; other names s
     "stop": "stop stop_sequence stop_token eos eos_token end end_turn endoftext finished complete completed",
     "length": "length model_length max_length max_tokens max_new_tokens max_output_tokens token_limit",
     "content_filter": "content_filter contentfilter content_filtered filtered safety image_safety recitation "
-    "blocklist prohibited_content spii sensitive guardrail_intervened",
+    "image_recitation blocklist prohibited_content image_prohibited_content spii sensitive model_armor "
+    "content_policy content_policy_violation guardrail_intervened",
+    "error": "error abort aborted server_error internal_error insufficient_system_resource",
     "tool_calls": "tool_calls tool_call tool_use function_call",
 }
 NAMES = {name: finish for finish, names in FINISH.items() for name in names.split()}
 UNKNOWN = "unknown"  # no reason, or one that is no text
+BLOCKED = ("prompt_filter_results", "promptFeedback", "prompt_feedback")  # say why there is no choice
 # Fields of a message beside its content that hold reasoning.
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thoughts", "analysis", "reasoning_details")
 
@@ -31,15 +36,16 @@ REFUSALS = {
     reason: "|".join(patterns)
     for reason, patterns in {
         "filtered": (
-            r"content[ _-]?filter|content[ _-](management[ _-])?policy|content (exists )?risk|high risk",
-            r"usage polic|responsible ?ai|moderation|flagged|safety (system|filter|reason|polic)|unsafe",
+            r"content[ _-]?filter|content[ _-]?(management[ _-])?policy|content (exists )?risk|high risk",
+            r"usage (polic|guideline)|guardrail|responsible ?ai|moderation|flagged|unsafe",
+            r"safety_check|safety (system|filter|reason|polic)",
             r"inappropriate|data_?inspection|sensitive (content|information)|prohibited_content",
             r"(prompt|content|output|input).{0,30} blocked|\u654f\u611f|\u4e0d\u5b89\u5168",
         ),
         "too long": (
             r"context[ _]?(length|window|size)|contextwindow|longer than the (model|max|context)",
             r"(prompt|inputs?|messages?|request) (is|are) too long|string_above_max_length|input length",
-            r"too many (input |prompt |total )?tokens|`inputs` tokens|reduce the length",
+            r"too many (input |prompt |total )?tokens|`inputs` (tokens|must have)|reduce the length",
             r"max(imum)?[ _](prompt|input|sequence|seq|model|context)[ _]len",
             r"max(imum)? (number of |allowed )?(input |prompt )?tokens",
             r"token(s| count| limit).{0,60}exceed|exceed.{0,60}token|max_tokens must be at least 1, got -",
@@ -56,6 +62,22 @@ REFUSALS = {
         ),
     }.items()
 }
+CREDIT = "|".join(  # used up; comes with many statuses, and ends a study
+    (
+        r"insufficient[ _-]?(quota|credit|balance|fund)|billing[_ ](not[_ ]active|hard)|payment required",
+        r"(credit|balance|fund)s?( \S+)? (is |are )?(insufficient|too low|not enough|used up|depleted)",
+        r"(out of|no|more|all available|any|monthly included) credits|(spend(ing)?|credit) limit|arrear",
+        r"budget.{0,20}exceed|exceed.{0,20}budget|over budget|exceeded_current_quota",
+        r"in good standing|account \S+ is (suspended|not active)|\u6b20\u8d39|\u4f59\u989d\u4e0d\u8db3",
+    )
+)
+UNFIT = "|".join(  # a server, or a model, that can answer no question
+    (
+        r"not a multimodal|(not|n't) support.{0,20}(image|vision|multimodal)|support image input|mmproj",
+        r"(image|vision|multimodal)( input)?s? (is|are) not supported|unknown variant `image_url`",
+        r"unexpected endpoint|requires more (system )?memory",
+    )
+)
 # A server's own troubles that come as 400 or 422 as well: they end a study.
 OWN = "|".join(
     (
@@ -63,7 +85,7 @@ OWN = "|".join(
         r"(invalid|unknown|unsupported|nonexistent|no such)\W{1,3}model|model_not_found|not a valid model",
         r"model( \S{1,100})?,? ((is|was|has|been|does|could) )*"
         r"((not|no longer) (be )?(found|exist|available)|unavailable|unknown|decommissioned)",
-        r"not a multimodal|(not|n't) support.{0,20}(image|vision|multimodal)|support image input",
+        UNFIT,
     )
 )
 RATE = r"rate.?limit|(tokens|requests|images) per (second|min|hour|day)|overloaded|too many requests"
@@ -80,6 +102,7 @@ WORDS = (
     *("message", "msg", "error", "errors", "detail", "details", "description", "error_description", "title"),
     *("type", "error_type", "code", "status", "reason", "param", "loc", "innererror", "metadata", "raw"),
 )
+LONGEST_WAIT = 120  # seconds that the openai client waits at most
 LONGEST = 2000  # characters of an error's words that are looked at
 
 
@@ -129,16 +152,21 @@ def _joined(lines: list[str]) -> dict[str, Any]:
     message: dict[str, Any] = {}
     whole: dict[str, Any] = {"choices": []}
     finish, ended = None, False
+    event = ""
     for line in lines:
-        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        name, _, data = (part.strip() for part in line.partition(":"))
+        if name == "event" or not line:
+            event = data
         if data == "[DONE]":
             ended = True
-        elif data:
-            chunk = _fields(json.loads(data, strict=False))
-            whole |= {
-                name: chunk[name] for name in ("usage", "error", "prompt_filter_results") if chunk.get(name)
-            }
+        elif data and name in ("data", "error"):  # llama.cpp writes "error: {...}"
+            value = json.loads(data, strict=False)
+            chunk = _fields(value)
+            whole |= {name: chunk[name] for name in ("usage", *BLOCKED) if chunk.get(name)}
             choice = _first(chunk.get("choices"))
+            failed = value if "error" in (name, event) else None
+            if error := _error(value) or choice.get("error") or failed:
+                whole["error"] = error
             finish = choice.get("finish_reason") or finish
             for name, value in _fields(choice.get("message") or choice.get("delta")).items():
                 if name == "content" or name == "refusal" or name in THOUGHTS:
@@ -152,13 +180,15 @@ def _joined(lines: list[str]) -> dict[str, Any]:
 
 
 def _reply(body: Any) -> Reply:
-    error = _error(body)
-    choices = _fields(body).get("choices")
-    if not isinstance(choices, list):
-        if error:
-            raise ErrorReply(error_status(error))
-        raise Incomplete(f"no choices: {json.dumps(body)[:80]}")
+    whole = _fields(body)
+    choices = whole.get("choices")
     choice = _first(choices)
+    error = _error(body) or choice.get("error")
+    if error and (not choices or error_words(error)):  # whatever came before it
+        raise ErrorReply(error_status(error))
+    completion = "choices" in whole or "usage" in whole or whole.get("object") == "chat.completion"
+    if not (isinstance(choices, list) or (choices is None and (completion or any(map(whole.get, BLOCKED))))):
+        raise Incomplete(f"no choices: {json.dumps(body)[:80]}")
     message = choice.get("message") or choice.get("delta") or choice.get("text")
     fields = message if isinstance(message, dict) else {"content": message}
     kinds: dict[str, list[str]] = {"answer": [], "thoughts": [], "refusal": []}
@@ -171,23 +201,20 @@ def _reply(body: Any) -> Reply:
             kinds["refusal" if name == "refusal" else "thoughts"] += [part for _, part in _parts(value)]
     answer, thoughts, refusal = ("".join(parts) for parts in kinds.values())
     finish = finish_name(choice.get("finish_reason") or choice.get("finishReason"))
-    if not answer.strip():
-        if error := error or choice.get("error"):
-            raise ErrorReply(error_status(error))
-        if refusal.strip():
-            finish = "refusal"
-        elif not choices:
-            finish = "content_filter" if _fields(body).get("prompt_filter_results") else FAILED
-        elif finish in ("error", "abort"):
-            finish = FAILED
-    usage = _fields(_fields(body).get("usage"))
+    if finish == "error":  # a part of an answer is none
+        answer, finish = "", FAILED
+    elif not choices:
+        finish = "content_filter" if any(map(whole.get, BLOCKED)) else FAILED
+    elif refusal.strip() and not answer.strip():
+        finish = "refusal"
+    usage = _fields(whole.get("usage"))
     prompt = _count(usage.get("prompt_tokens")) or None  # no prompt has 0 tokens: some servers write that
-    completion = _count(usage.get("completion_tokens"))
+    written = _count(usage.get("completion_tokens"))
     return Reply(
         _sendable(answer),
         finish,
         prompt,
-        None if completion == 0 and answer else completion,
+        None if written == 0 and answer else written,
         thoughts=_sendable(thoughts),
         refusal=_sendable(refusal),
     )
@@ -200,7 +227,9 @@ def finish_name(finish: object) -> str:
     if not isinstance(finish, str) or not finish.strip():
         return UNKNOWN
     name = re.sub(r"^finish_?reason[._]", "", finish.strip().lower())
-    return NAMES.get(name, "error" if name in REFUSED else _sendable(name)[:40])  # those names are ours
+    if name in REFUSED:  # those names are ours
+        return "error"
+    return NAMES.get(name) or NAMES.get(re.split(r"[^a-z_]", name)[0]) or _sendable(name)[:40]
 
 
 def _parts(content: object) -> Iterator[tuple[str, str]]:
@@ -263,11 +292,8 @@ def _error(body: Any) -> Any:
 
 def error_status(error: Any) -> int:
     """The status that an error in a reply of status 200 names, or that follows from its words; else 502."""
-    fields = _fields(error)
-    for name in ("code", "status", "status_code"):
-        status = _count(fields.get(name))
-        if status is not None and 400 <= status < 600:
-            return status
+    if status := _named_status(error):
+        return status
     words = error_words(error).lower()
     if re.search(r"rate.?limit|overloaded|capacity", words):
         return 429
@@ -280,6 +306,38 @@ def error_status(error: Any) -> int:
     return 404 if re.search(OWN, words) else 502
 
 
+def _named_status(error: Any) -> int | None:
+    statuses = [_count(_fields(error).get(name)) for name in ("code", "status", "status_code")]
+    return next((status for status in statuses if status is not None and 400 <= status < 600), None)
+
+
+def meant(status: int, content: bytes) -> int:
+    """The status that an error's words mean: 402 for credit used up, 429 for a rate limit, ..."""
+    words, from_json = words_of(content)
+    words = words.lower()
+    if from_json and re.search(CREDIT, words):
+        return 402
+    if status == 429 or (status < 500 and status not in OWN_STATUS and re.search(RATE, words)):
+        return 429
+    if status >= 500 and from_json and re.search(UNFIT, words):
+        return 400
+    if status in (400, 422) and from_json:
+        named = _named_status(_error(_body(content.decode("utf-8-sig", "replace"))))
+        return named if named and (named >= 500 or named == 429) else status
+    return status
+
+
+def long_wait(headers: Mapping[str, str]) -> str | None:
+    """How long a server wants no request (Retry-After), in words, where that is longer than is waited."""
+    wait = headers.get("retry-after", "")
+    try:
+        seconds = float(wait)
+    except ValueError:
+        date = parsedate_tz(wait)
+        seconds = mktime_tz(date) - time.time() if date else 0.0
+    return f"{seconds:,.0f} seconds" if LONGEST_WAIT < seconds < math.inf else None
+
+
 def error_words(error: Any) -> str:
     """What an error says in its message, code and type, in one line."""
     return " ".join(" ".join(_words(error)).split())[:LONGEST]
@@ -289,9 +347,14 @@ def words_of(content: bytes) -> tuple[str, bool]:
     """(what the body of an error says, whether it is JSON); the text of a page, without its tags."""
     text = content.decode("utf-8-sig", "replace")
     try:
-        body = json.loads(text)
+        body = _body(text)
     except (ValueError, RecursionError):
         return " ".join(re.sub(r"<[^>]{0,500}>", " ", text[:20_000]).split())[:LONGEST], False
+    whole = _fields(body)
+    if "choices" in whole:  # what the model wrote is no error's
+        choice = _first(whole["choices"])
+        finish = f"finish_reason {finish_name(choice.get('finish_reason'))}" if choice else "no choices"
+        return error_words(_error(body) or choice.get("error") or finish), True
     return error_words(body) or " ".join(text.split())[:LONGEST], True
 
 
@@ -318,8 +381,10 @@ def refusal(status: int, words: str, from_json: bool = True) -> str | None:
         return "too long" if re.search(TOO_MUCH_AT_ONCE, words) else None
     if status in OWN_STATUS or status < 400 or (status >= 500 and not from_json):
         return None
-    if status == 403:
-        return "filtered" if re.search(REFUSALS["filtered"], words) else None
+    if status == 403:  # a page is a firewall's
+        return "filtered" if from_json and re.search(REFUSALS["filtered"], words) else None
+    if re.search(UNFIT, words):
+        return None
     for reason, pattern in REFUSALS.items():
         if reason == "invalid image" and re.search(OWN, words):  # "not a valid model", "no image input"
             return None

@@ -5,7 +5,11 @@ Requests are chat completions at temperature 0, with images as PNG in data URLs.
 502. Every complete reply goes into the cache before it is used, so that no request is paid for twice.
 
 A question that the server refuses (too long, filtered, ...) gets an empty reply with the reason; what is the
-server's own trouble (a wrong key, an unknown model, no answer) ends the study.
+server's own trouble (a wrong key, an unknown model, credit used up) ends the study.
+
+A query that has no answer in all attempts (5xx, time-outs, cut connections) is counted as `failed` where the
+server then answers a short question, and again not this one. Where it does not answer the short question
+either, at the third such query in a row, and where the last attempt met a rate limit, the study ends.
 
 The key comes from the environment variable OPENAI_API_KEY alone; it is neither printed nor stored.
 """
@@ -21,7 +25,7 @@ import re
 import string
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -49,6 +53,7 @@ from spatialvlm.prompting.strategy import (
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 RETRIED = (408, 409, 429)  # by the openai client, and 5xx
+IN_A_ROW = 3  # queries without an answer, after which a server is taken to be down
 RESUME = "its replies so far are kept: run the same command again to resume"
 FIELDS = {  # of a cached reply: the first four always, the others where they hold something
     "text": (str,),
@@ -59,6 +64,8 @@ FIELDS = {  # of a cached reply: the first four always, the others where they ho
     "refusal": (str,),
     "without": (list,),
 }
+ADVICE = {status: f"set {KEY_VARIABLE}" for status in (401, 403)} | {402: "pay there, or use another key"}
+SECRET = 16  # characters of a key; a shorter one is a word
 ALWAYS = tuple(FIELDS)[:4]
 # Other names of parameters, for servers that refuse the usual ones; None: leave it out, and what follows.
 OTHERWISE: dict[str, tuple[str | None, str]] = {
@@ -66,6 +73,14 @@ OTHERWISE: dict[str, tuple[str | None, str]] = {
     "temperature": (None, "its replies are sampled at its own temperature, not greedy, and vary"),
     "seed": (None, "its replies may vary from run to run"),
 }
+
+
+class Unanswered(UserError):
+    """No answer to a query in all attempts; `reply` is what stands for it if others are answered."""
+
+    def __init__(self, message: str, reply: Reply) -> None:
+        super().__init__(message)
+        self.reply = reply
 
 
 class Cancelled(openai.OpenAIError):
@@ -151,7 +166,7 @@ class ServerClient:
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise UserError(f"{KEY_VARIABLE} holds characters that no key has; set it again")
-        if len(self._key) >= 16 and args.base_url and self._key in args.base_url:  # shorter: no secret
+        if len(self._key) >= SECRET and args.base_url and self._key in args.base_url:
             raise UserError(f"--base_url must not hold the key; it comes from {KEY_VARIABLE}")
         hooks = {"request": [self._before_request], "response": [self._after_response]}
         self._openai = openai.OpenAI(
@@ -165,6 +180,7 @@ class ServerClient:
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}  # per request, so that identical ones are sent once
         self._counts: Counter[str] = Counter()
+        self._in_a_row = 0  # queries without an answer since the last one that had one
         self._otherwise: dict[str, str | None] = {}  # parameters that the server does not take as they are
         self._sent: set[str] = set()  # requests of this session, which `retry_refused` does not repeat
 
@@ -177,7 +193,7 @@ class ServerClient:
         and cached.
 
         Raises:
-            UserError: the server cannot be used, or all attempts failed.
+            UserError: the server cannot be used, or gives no answers.
         """
         running: set[Future] = set()
         self._stopping.clear()
@@ -213,7 +229,7 @@ class ServerClient:
         """Requests answered in this session, attempts that failed, replies from the cache."""
         with self._lock:
             counts = Counter(self._counts)
-        failed = counts["sent"] - counts["answered"]
+        failed = counts["sent"] - counts["answered"] - counts["checked"]
         return {"answered": counts["answered"], "failed_attempts": failed, "from_cache": counts["from_cache"]}
 
     def reply(self, messages: Sequence[Message]) -> Reply:
@@ -236,19 +252,54 @@ class ServerClient:
                 self._count("from_cache")
                 return cached
             self._sent.add(key)
-            reply = self._send(request)
+            try:
+                reply = self._send(request, self._openai)
+            except Unanswered as error:
+                reply = self._failed(request, error)
             self.cache.put(key, reply)
-            self._count("answered")
+            if reply.finish != FAILED:
+                self._in_a_row = 0
+                self._count("answered")
             return reply
 
-    def _send(self, request: dict[str, Any]) -> Reply:
-        """The server's reply to a request; an empty one with its reason where it refuses to reply."""
+    def _failed(self, request: dict[str, Any], error: Unanswered) -> Reply:
+        """The reply to a query that alone has no answer; raises the error where no other has one."""
+        with self._lock:
+            self._in_a_row += 1
+            down = self._in_a_row >= IN_A_ROW
+        once = self._openai.with_options(max_retries=0)
+        if down or not self._is_up(once):
+            raise error
+        try:
+            return self._send(request, once)
+        except Unanswered as again:
+            return again.reply
+
+    def _is_up(self, client: openai.OpenAI) -> bool:
+        """Whether the server answers, or refuses, a short question without an image."""
+        messages = [{"role": "user", "content": [{"type": "text", "text": "Say yes."}]}]
+        request = {"model": self.model, "messages": messages, "max_tokens": self.max_new_tokens}
+        try:
+            client.chat.completions.with_raw_response.create(**self._accepted(request))
+        except openai.APIStatusError as error:
+            return error.status_code < 500 and error.status_code not in RETRIED
+        except openai.APIConnectionError:
+            return False
+        self._count("checked")
+        return True
+
+    def _send(self, request: dict[str, Any], client: openai.OpenAI) -> Reply:
+        """The server's reply to a request; an empty one with its reason where it refuses to reply.
+
+        Raises:
+            Unanswered: no answer in all attempts, for whatever reason but a limit of rates.
+            UserError: another trouble of the server's own.
+        """
         while True:
             sent = self._accepted(request)
             try:
-                answer = self._openai.chat.completions.with_raw_response.create(**sent)
-                reply = replies.parse(answer.content)
-                break
+                answer = client.chat.completions.with_raw_response.create(**sent)
+                return self._finished(replies.parse(answer.content), sent)
             except openai.APIStatusError as error:
                 content, status = error.response.content, error.status_code
                 words, from_json = replies.words_of(content)
@@ -258,17 +309,23 @@ class ServerClient:
                     continue
                 if reason:
                     return Reply("", reason, 0, 0, refusal=self._shown(words))
+                reply = None
                 try:
-                    reply = replies.parse(content)  # one that stayed empty in all attempts
-                    break
+                    reply = self._finished(replies.parse(content), sent)  # no answer in all attempts
                 except replies.Incomplete:
                     words = f"no chat completion: {words}" if status == 502 else words
                 except replies.ErrorReply:
                     pass
-                raise self._own_trouble(status, words) from None
+                raise self._own_trouble(status, words, error.response.headers, reply) from None
             except openai.APIConnectionError as error:  # includes time-outs
                 raise self._own_trouble(None, str(error)) from None
+
+    def _finished(self, reply: Reply, sent: Mapping[str, Any]) -> Reply:
+        """The reply with what its request left out, and without the key, which some servers repeat."""
         left_out = [name for name, (other, _) in OTHERWISE.items() if not other and name not in sent]
+        if len(self._key) >= SECRET and self._key in reply.text + reply.thoughts:
+            text, thoughts = hide(reply.text, self._key), hide(reply.thoughts, self._key)
+            reply = replace(reply, text=text, thoughts=thoughts)
         return replace(reply, refusal=self._shown(reply.refusal), without=tuple(left_out))
 
     def _accepted(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -290,15 +347,28 @@ class ServerClient:
                 print(f"the server takes no {name!r}, which is left out: {consequence}", flush=True)
         return bool(names)
 
-    def _own_trouble(self, status: int | None, words: str) -> UserError:
-        """The error that ends a study."""
+    def _own_trouble(
+        self,
+        status: int | None,
+        words: str,
+        headers: Mapping[str, str] | None = None,
+        reply: Reply | None = None,
+    ) -> UserError:
+        """The error that ends a study; `reply`: what came in place of an answer, if anything."""
         problem = self._shown(f"{status}: {words}" if status else words) or "no words"
         if status is not None and status < 500 and status not in RETRIED:
-            advice = f"set {KEY_VARIABLE}" if status in (401, 403) else "check --model and --base_url"
+            advice = ADVICE.get(status, "check --model and --base_url")
             return UserError(f"{self.args.base_url} refuses the request ({problem}); {advice}; {RESUME}")
-        return UserError(
+        if wait := replies.long_wait(headers or {}):
+            return UserError(
+                f"{self.args.base_url} takes no request for {wait} ({problem}); {RESUME} after that"
+            )
+        message = (
             f"{self.args.base_url} gave no answer in {self.args.max_attempts} attempts ({problem}); {RESUME}"
         )
+        if status == 429:  # no question's fault
+            return UserError(message)
+        return Unanswered(message, reply or Reply("", FAILED, 0, 0, refusal=self._shown(words)))
 
     def _before_request(self, _: Any) -> None:
         if self._stopping.is_set():
@@ -321,6 +391,7 @@ class ServerClient:
             except replies.ErrorReply as error:
                 response.status_code = error.status
         if not response.is_success:
+            response.status_code = replies.meant(response.status_code, response.content)
             words, from_json = replies.words_of(response.content)
             if replies.refusal(response.status_code, words, from_json):
                 response.headers["x-should-retry"] = "false"

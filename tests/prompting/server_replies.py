@@ -151,11 +151,7 @@ REPLIES: dict[str, tuple[object, Expected]] = {
             "MAX_TOKENS": "length",
             "model_length": "length",
             "SAFETY": "content_filter",
-            "abort": "abort",
-            "error": "error",
             "Something_New": "something_new",
-            "failed": "error",  # our names of refusals are none of a server's
-            "too long": "error",
             "": "unknown",
         }.items()
     },
@@ -163,7 +159,13 @@ REPLIES: dict[str, tuple[object, Expected]] = {
     "finish a list": (body_of(ANSWER, ["stop"]), Expected(finish="unknown")),
     "finish with a type": (body_of(ANSWER, {"type": "stop", "matched": 1}), Expected()),
     "finish missing": (PLAIN | {"choices": [without(CHOICE, "finish_reason")]}, Expected(finish="unknown")),
-    "content_filter": (body_of(None, "content_filter"), empty("content_filter", "filtered")),
+    **{
+        f"filtered, {name}": (body_of(None, name), empty("content_filter", "filtered"))
+        for name in (
+            *("content_filter", "content_filter: RECITATION", "SAFETY", "RECITATION", "PROHIBITED_CONTENT"),
+            *("BLOCKLIST", "FinishReason.IMAGE_SAFETY", "safety: HARM_CATEGORY_HARASSMENT", "MODEL_ARMOR"),
+        )
+    },
     "filtered in the middle": (body_of(ANSWER, "content_filter"), Expected(finish="content_filter")),
     # choices
     "several": (PLAIN | {"choices": [CHOICE, body_of("B")["choices"][0] | {"index": 1}]}, Expected()),
@@ -175,6 +177,15 @@ REPLIES: dict[str, tuple[object, Expected]] = {
         without(PLAIN, "usage") | {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
         empty("content_filter", "filtered", usage=(None, None)),
     ),
+    "blocked prompt": (
+        {"object": "chat.completion", "choices": None, "promptFeedback": {"blockReason": "SAFETY"}},
+        empty("content_filter", "filtered", usage=(None, None)),
+    ),
+    "blocked prompt, nothing else": (
+        {"prompt_feedback": {"block_reason": "PROHIBITED_CONTENT"}},
+        empty("content_filter", "filtered", usage=(None, None)),
+    ),
+    "an error of nothing": (PLAIN | {"error": {"message": "", "code": None}}, Expected()),
     # what it took
     "no usage": (without(PLAIN, "usage"), Expected(usage=(None, None))),
     "usage null": (PLAIN | {"usage": None}, Expected(usage=(None, None))),
@@ -405,6 +416,21 @@ REFUSED: dict[str, tuple[int, object, str]] = {
     ),
     "DeepSeek": (400, error("Content Exists Risk"), "filtered"),
     "451": (451, error("Unavailable for legal reasons"), "filtered"),
+    "LiteLLM, filtered": (
+        400,
+        error("litellm.ContentPolicyViolationError: litellm.BadRequestError: AzureException", "400", None),
+        "filtered",
+    ),
+    "xAI": (
+        403,
+        {
+            "code": "The caller does not have permission to execute the specified operation",
+            "error": "Content violates usage guidelines. API key ID: k, Failed check: SAFETY_CHECK_TYPE_X",
+        },
+        "filtered",
+    ),
+    "guardrail": (403, {"error": "Request blocked by guardrail"}, "filtered"),
+    "Together": (422, error("Input validation error: `inputs` must have less than 4097 tokens."), "too long"),
     "422, FastAPI": (
         422,
         {"detail": [{"type": "value_error", "loc": ["body", "messages", 0], "msg": "no", "input": LONG}]},
@@ -429,9 +455,14 @@ REFUSED: dict[str, tuple[int, object, str]] = {
         "too long",
     ),
     "200, in a stream": (200, stream(delta(content=""), error(LONG, 400)), "too long"),
+    "200, in the middle of a stream": (
+        200,
+        stream(delta(content=ANSWER), error("flagged by moderation", 400), "[DONE]"),
+        "filtered",
+    ),
 }
 
-# ---- the server's own troubles: {what it is: (status, body, whether it is tried again)}
+# ---- not of this question alone: {what it is: (status, body, whether it is tried again)}
 
 OWN: dict[str, tuple[int, object, bool]] = {
     "key": (401, error("Incorrect API key provided", "invalid_api_key"), False),
@@ -442,12 +473,48 @@ OWN: dict[str, tuple[int, object, bool]] = {
     ),
     "key, 403": (403, error("Your key has no access", "forbidden"), False),
     "credits": (402, error("Insufficient credits", 402), False),
+    "credits, 200": (200, error("Insufficient credits. Add more", 402), False),
+    **{
+        f"credit used up, {words}": (status, error(words, code, type), False)
+        for status, words, code, type in (
+            (400, "Budget has been exceeded! Current cost: 10.2, Max budget: 10.0", "400", "budget_exceeded"),
+            (400, "Access denied, please make sure your account is in good standing.", "Arrearage", None),
+            (400, "Your credit balance is too low to access the API.", None, "invalid_request_error"),
+            (400, "Billing hard limit has been reached", "billing_hard_limit_reached", None),
+            (403, "Sorry, your account balance is insufficient", 30001, None),
+            (403, "Your team has used all available credits or reached its monthly spending limit", "", ""),
+            (412, "Account x is suspended, possibly due to the monthly spending limit", None, None),
+            (429, "You exceeded your current quota, check your plan and billing", None, "insufficient_quota"),
+            (429, "\u4f59\u989d\u4e0d\u8db3", "1113", None),
+            (500, "ExceededBudget: User=u over budget. Spend=11.0, Budget=10.0", None, "budget_exceeded"),
+        )
+    },
     "model": (404, error("The model `m` does not exist", "model_not_found"), False),
     "model, 400": (400, error("m is not a valid model ID", 400), False),
     "model, DeepSeek": (400, error("Model Not Exist"), False),
     "model, LiteLLM": (400, error("Invalid model name passed in model=m"), False),
     "model, gone": (400, error("The model `m` has been decommissioned and is no longer supported"), False),
     "no images": (400, error("m is not a multimodal model", 400, "BadRequestError"), False),
+    "no images, llama.cpp": (
+        500,
+        error("image input is not supported - hint: you may need to provide the mmproj", 500, "server_error"),
+        False,
+    ),
+    "no images, DeepSeek": (
+        422,
+        error(
+            "Failed to deserialize the JSON body: messages[0]: unknown variant `image_url`, expected `text`"
+        ),
+        False,
+    ),
+    "no images, LM Studio": (400, {"error": "Model does not support images."}, False),
+    "address, LM Studio": (200, {"error": "Unexpected endpoint or method. (POST /chat/completions)"}, False),
+    "memory, Ollama": (
+        500,
+        error("model requires more system memory (8.0 GiB) than is available (4.0 GiB)", None, "api_error"),
+        False,
+    ),
+    "a firewall": (403, "<html>Request blocked. content policy</html>", False),
     "route": (404, {"detail": "Not Found"}, False),
     "another method": (405, "<html>405 Not Allowed</html>", False),
     "rate limit": (
@@ -455,6 +522,14 @@ OWN: dict[str, tuple[int, object, bool]] = {
         error("Rate limit reached on tokens per min (TPM): Limit 10000, Used 9000.", "rate"),
         True,
     ),
+    "rate limit, Google": (
+        429,
+        error("You exceeded your current quota, check your plan and billing details. Retry in 23s.", 429),
+        True,
+    ),
+    "rate limit, LiteLLM": (400, error("litellm.RateLimitError: AzureException", None), True),
+    "rate limit, by its code": (400, error("call later", "429"), True),
+    "trouble, by its code": (400, error("Provider returned error", 502), True),
     "overloaded": (503, error("The model is overloaded: reduce the length of your request", None), True),
     "500": (500, error("Internal server error"), True),
     "502": (502, "<html><h1>502 Bad Gateway</h1>request too large, content filter</html>", True),
@@ -467,6 +542,39 @@ OWN: dict[str, tuple[int, object, bool]] = {
     "200, two": (200, json.dumps(PLAIN) * 2, True),
     "200, brackets": (200, "[" * 100_000, True),
     "200, half a stream": (200, stream(delta(content="<answer>A")), True),
+    "200, error in the middle of a stream": (
+        200,
+        stream(delta(content="(A) is"), {"error": {"message": "Internal error", "code": 500}}),
+        True,
+    ),
+    "200, another form of it": (
+        200,
+        stream(delta(content=ANSWER)) + 'event: error\ndata: {"message": "out of memory"}\n\n',
+        True,
+    ),
+    "200, llama.cpp's form of it": (
+        200,
+        stream(delta("stop", content=ANSWER)) + 'error: {"code": 500, "message": "slot"}\n\n',
+        True,
+    ),
+    "200, vLLM's form of it": (
+        200,
+        stream(delta(content=ANSWER), {"object": "error", "message": "died", "code": 500}, "[DONE]"),
+        True,
+    ),
+    "200, error beside an answer": (200, PLAIN | error("Upstream error", 502), True),
+    "200, error in a choice": (
+        200,
+        PLAIN | {"choices": [CHOICE | {"error": {"code": 502, "message": "Upstream"}}]},
+        True,
+    ),
+    "200, error in a choice of a stream": (
+        200,
+        stream(
+            {"choices": [{"delta": {"content": ANSWER}, "error": {"code": 502, "message": "x"}}]}, "[DONE]"
+        ),
+        True,
+    ),
     "200, provider": (200, error("Provider returned error", 502), True),
     "200, rate limit": (200, error("Rate limit exceeded", 429), True),
     "200, key": (200, error("No auth credentials found", 401), False),
@@ -478,5 +586,13 @@ OWN: dict[str, tuple[int, object, bool]] = {
 FAILED: dict[str, object] = {
     "no choices": {"id": "x", "choices": []},
     "error without a word": body_of(None, "error"),
+    "error after words": body_of("The image is invalid, and the content filter has no credits", "error"),
     "aborted": body_of("", "abort"),
+    **{
+        f"{name} after a part": body_of(ANSWER, name)
+        for name in ("error", "abort", "failed", "too long", "insufficient_system_resource", "error: 502")
+    },
+    "error in a stream": stream(delta(content=ANSWER), delta("error"), "[DONE]"),
+    "no choices, nothing": {"object": "chat.completion", "usage": PLAIN["usage"]},
+    "choices null": PLAIN | {"choices": None},
 }

@@ -22,6 +22,10 @@ def content_of(body: object) -> bytes:
 
 def status_of(status: int, body: object) -> int:
     """The status that a reply counts as; an error may come with 200."""
+    return replies.meant(sent_as(status, body), content_of(body))
+
+
+def sent_as(status: int, body: object) -> int:
     if status != 200:
         return status
     try:

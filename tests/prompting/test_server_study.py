@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from chat_server import Served, completion, completion_of, last_text, serving
 from PIL import Image
-from server_replies import ANSWER, FAILED, LONG, REFUSED, REPLIES, WIRES, error
+from server_replies import ANSWER, FAILED, LONG, REFUSED, REPLIES, WIRES, delta, error, stream
 
 from spatialvlm.errors import UserError
 from spatialvlm.example import Example
@@ -58,16 +58,21 @@ class Questions:
         self.other: list[dict] = []  # requests that were refused for a parameter
         self.refuses: dict[str, str] = {}  # parameter -> what the server says of it
         self.answers = 10**9  # requests that are answered before the key is refused
+        self.check: str | Served = "answer"  # to the short question, and how often that came
+        self.checks = 0
 
     def __call__(self, _: int, request: dict) -> str | Served:
         for parameter, words in self.refuses.items():
             if parameter in request:
                 self.other.append(request)
                 return Served(error(words, "unsupported_parameter", param=parameter), 400)
+        text = last_text(request)
+        if text == "Say yes.":
+            self.checks += 1
+            return self.check
         self.answers -= 1
         if self.answers < 0:
             return "401"
-        text = last_text(request)
         number = int(re.search(r"question (\d+)\?", text)[1])
         query = 2 if "Scene graph of the image:" in text else 1
         self.came[number, query] += 1
@@ -76,6 +81,15 @@ class Questions:
         what = self.does[number]
         first = self.came[number, query] == 1
         return what if isinstance(what, Served) or first else Served(completion(ANSWER, "stop"))
+
+
+class Always(Questions):
+    """The same, where a fault comes every time."""
+
+    def __call__(self, before: int, request: dict) -> str | Served:
+        what = super().__call__(before, request)
+        number = re.search(r"question (\d+)\?", last_text(request))
+        return self.does[int(number[1])] if number else what
 
 
 def ask(base_url: str, folder, count: int, strategy: str = "think", **changed) -> dict:
@@ -104,8 +118,10 @@ def test_a_study_against_a_server_that_does_it_all(tmp_path, capsys):
     replies += [(fault, REPLIES["plain"][1]) for fault in FAULTS]
     refused = [Served(body, status) for status, body, _ in REFUSED.values()]
     failed = [Served(body) for body in FAILED.values()]
-    does = [what for what, _ in replies] + refused + failed
+    does = [what for what, _ in replies] + refused
     Random(0).shuffle(does)
+    for n, what in enumerate(failed):  # never three in a row, in any order of replies
+        does.insert(100 + 5 * n, what)  # after the stop
     count = len(does)
     assert count >= 50
     server = Questions(does)
@@ -122,8 +138,9 @@ def test_a_study_against_a_server_that_does_it_all(tmp_path, capsys):
         summary = ask(base_url, tmp_path, count, price_in=1.0)
         attempts = {n: 1 for n in range(count)}
         attempts |= {n: 2 for n, what in enumerate(does) if isinstance(what, str)}
-        attempts |= {n: 3 for n, what in enumerate(does) if what in failed}
+        attempts |= {n: 4 for n, what in enumerate(does) if what in failed}
         assert server.came == {(n, 1): times for n, times in attempts.items()}
+        assert server.checks == len(failed)
         assert len(server.other) <= 2 * 2 * 4  # each parameter once, in each session and conversation
         asked, came = dict(server.came), len(state.requests)
         assert ask(base_url, tmp_path, count, price_in=1.0) == summary
@@ -149,10 +166,10 @@ def test_a_study_against_a_server_that_does_it_all(tmp_path, capsys):
         assert counted["refusals"] == expected_reasons == reasons
         assert counted["finish"] == Counter(row["finish"][0] for row in found.values())
         assert counted["requests"] == summary["n"] == count
-        unknown = sum(None in expected.usage for _, expected in replies) + len(failed) - 2
+        unknown = sum(None in expected.usage for _, expected in replies) + 2
         assert counted["without_usage"] == unknown > 0
         assert counted["cost"] is counted["prompt_tokens"] is counted["completion_tokens"] is None
-        with_usage = sum(None not in expected.usage for _, expected in replies) + 2
+        with_usage = sum(None not in expected.usage for _, expected in replies) + len(failed) - 2
         assert counted["known_tokens"] == {
             "prompt_tokens": 100 * with_usage,
             "completion_tokens": 10 * with_usage,
@@ -295,6 +312,8 @@ def test_a_parameter_that_cannot_be_replaced_is_the_studys_fault(tmp_path):
     [
         (Served("<html>\n<b>sign in</b></html>"), "in 3 attempts .502: no chat completion: sign in."),
         (Served(error("Provider returned error", 502)), "in 3 attempts .502: Provider returned error"),
+        (Served(error("Budget has been exceeded!", 400), 400), "402: Budget has been.*pay there"),
+        (Served(error("slow"), 429, {"Retry-After": "3600"}), "no request for 3,600 seconds .429: slow"),
         (Served(error("No auth credentials found", 401)), "401: No auth.*set OPENAI_API_KEY"),
         (Served(error("m\x1b[31m is not a valid model ID"), 400), "400: m .31m is not.*check --model"),
         (Served(error("Insufficient credits"), 402), "402: Insufficient credits"),
@@ -302,13 +321,80 @@ def test_a_parameter_that_cannot_be_replaced_is_the_studys_fault(tmp_path):
 )
 def test_what_is_the_servers_own_ends_the_study_in_one_line(served, message, tmp_path):
     server = Questions([FINE, served])
-    with serving(server) as (state, base_url):
+    server.check = served
+    with serving(server) as (_, base_url):
         with pytest.raises(UserError, match=f"{message}.*run the same command again to resume") as ended:
             ask(base_url, tmp_path, 2, concurrency=1)
         assert len(str(ended.value).splitlines()) == 1 and len(rows(tmp_path)) == 1
         assert server.came[1, 1] == (3 if "attempts" in message else 1)
         server.does = [FINE, FINE]
         assert ask(base_url, tmp_path, 2)["n"] == 2 and server.came[0, 1] == 1
+
+
+BROKEN = Served("Internal Server Error", 500)
+MIDDLE = stream(delta(content=ANSWER), {"error": {"message": "Internal error", "code": 500}})
+
+
+@pytest.mark.parametrize(
+    ("fault", "last"),
+    [
+        (BROKEN, False),
+        (BROKEN, True),
+        (Served(MIDDLE), False),
+        (Served({"error": "down"}), True),
+        ("cut_in_body", True),
+        ("slow 0.6", False),
+    ],
+    ids=["500", "500, last", "middle", "200", "cut", "time-out"],
+)
+def test_one_question_that_never_has_an_answer_is_counted(fault, last, tmp_path):
+    """The server answers others; so the study goes on, and only --retry_refused asks again."""
+    server = Always([fault, FINE] if not last else [FINE, fault])
+    with serving(server) as (state, base_url):
+        summary = ask(base_url, tmp_path, 2, concurrency=1)
+        assert (
+            summary["strategy"]["refusals"] == {"failed": 1}
+            and summary["aggregates"]["micro"]["value"] == 0.5
+        )
+        assert summary["session"]["answered"] == 1 and summary["session"]["failed_attempts"] == 4
+        row = rows(tmp_path)[f"q{int(last)}"]
+        assert (row["replies"], row["finish"], row["completions"]) == ([""], ["failed"], [""])
+        came = len(state.requests)
+        assert came == 1 + 3 + 1 + 1  # the other, the attempts, the short question, once more
+        ask(base_url, tmp_path, 2)
+        assert len(state.requests) == came
+        server.does = [FINE, FINE]
+        summary = ask(base_url, tmp_path, 2, retry_refused=True)
+        assert summary["strategy"]["refusals"] == {} and len(state.requests) == came + 1
+
+
+@pytest.mark.parametrize(
+    ("does", "check", "came"),
+    [
+        ([BROKEN] * 5, BROKEN, (3, 0, 0, 0, 0)),  # down: at once
+        ([BROKEN] * 5, "cut", (3, 0, 0, 0, 0)),
+        ([BROKEN] * 5, "answer", (4, 4, 3, 0, 0)),  # up, but not for questions
+        ([BROKEN] * 5, Served(error("text alone"), 400), (4, 4, 3, 0, 0)),
+        ([FINE, BROKEN, FINE, BROKEN, BROKEN], "answer", None),  # not in a row
+        ([FINE, Served(error("slow"), 429)] * 2, "answer", (1, 3, 0, 0)),  # no question's fault
+        ([FINE, Served(error("budget has been exceeded"), 400)] * 2, "answer", (1, 1, 0, 0)),
+    ],
+    ids=["down", "cut", "broken", "no texts", "some", "rate limit", "credit"],
+)
+def test_a_server_that_is_down_ends_the_study(does, check, came, tmp_path):
+    server = Always(does)
+    server.check = check
+    with serving(server) as (_, base_url):
+        if came is None:
+            assert ask(base_url, tmp_path, 5, concurrency=1)["strategy"]["refusals"] == {"failed": 3}
+            return
+        with pytest.raises(UserError, match="run the same command again to resume"):
+            ask(base_url, tmp_path, len(does), concurrency=1)
+        assert tuple(server.came[n, 1] for n in range(len(does))) == came
+        kept = (tmp_path / "predictions.jsonl").read_text().count("\n") if any(came[1:]) else 0
+        assert kept == sum(map(bool, came)) - 1  # the last one is asked again
+        server.does = [FINE] * len(does)
+        assert ask(base_url, tmp_path, len(does))["n"] == len(does)
 
 
 KEY = "sk-proj-Very/Secret+Key=42"
@@ -348,6 +434,15 @@ def test_no_message_and_no_file_holds_the_key(status, tmp_path, monkeypatch, cap
     shown = f"{ended.value}{kept}{capsys.readouterr()}"
     assert "***" in str(ended.value)
     assert not any(each in shown for each in ("ecret", "ECRET", "U2VjcmV0", "NlY3Jl", "TZWNyZX"))
+
+
+def test_a_reply_that_repeats_the_key_is_kept_without_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    said = completion_of({"content": f"My key is {KEY}. {ANSWER}", "reasoning": f"{KEY}?"})
+    with serving(Questions([Served(said)] * 2)) as (_, base_url):
+        assert ask(base_url, tmp_path, 2)["aggregates"]["micro"]["value"] == 1
+    kept = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    assert f"My key is ***. {ANSWER}" in kept and "ecret" not in kept
 
 
 @pytest.mark.parametrize("key", ["", "none", "EMPTY", "x"])
