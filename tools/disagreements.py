@@ -123,7 +123,7 @@ def load(path: Path) -> list[Row]:
 class Args:
     completions: str = field(default=str(COMPLETIONS), metadata={"help": "the labelled texts"})
     docs: str = field(default=str(DOCS), metadata={"help": "the Markdown file whose tables are rewritten"})
-    least: int = field(default=15, metadata={"help": "texts of a habit that has a row of its own"})
+    least: int = field(default=20, metadata={"help": "texts of a habit that has a row of its own"})
     pairs: bool = field(
         default=False, metadata={"help": "print every disagreement instead of writing the tables"}
     )

@@ -196,9 +196,9 @@ def _about_the_answer(text: str) -> str:
         " actually ", _ASIDE_CLAUSE.sub(" ", _ASIDE_LINE.sub(" ", _INSTRUCTION.sub(" ", text)))
     )
     text = _SUM_AFTER.sub(r"\1", text)
-    if _CUT_OFF_LIST.search(text) or _ENDS_BEFORE_ANSWER.search(text):
-        return ""
-    return _CUT_OFF.sub("", text) if len(text.split()) > 3 else text
+    whole = _CUT_OFF.sub("", text) if len(text.split()) > 3 else text
+    ends_before_answer = _ENDS_BEFORE_ANSWER.search(text)
+    return "" if ends_before_answer or _CUT_OFF_LIST.search(whole) else whole
 
 
 def _sentence(text: str, start: int) -> str:
@@ -206,7 +206,7 @@ def _sentence(text: str, start: int) -> str:
 
 
 def _short_last_line(text: str) -> str | None:
-    """The last of several lines where it has four words at most and is no further entry of a list."""
+    """The last of several lines where it has six words at most and is no further entry of a list."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 2 or len(lines[-1].split()) > 6:
         return None
