@@ -140,8 +140,13 @@ def _of_video(path: Path, num_frames: int) -> Frames:
             total, taken = _shown(path, uniform(total, num_frames))
     except av.FFmpegError as error:
         with path.open("rb") as file:
-            if reason := text_files.no_text(file.read(64)):
-                raise UserError(f"video {path} {reason}") from None
+            begin = file.read(64)
+        if reason := text_files.no_text(begin):
+            raise UserError(f"video {path} {reason}") from None
+        if begin.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise UserError(
+                f"video {path} is a web page and no video: fetch it again, perhaps signed in"
+            ) from None
         raise UserError(f"video {path} cannot be read ({error.strerror}); fetch it again") from None
     if not taken:
         raise UserError(f"video {path} holds no images; give another file")

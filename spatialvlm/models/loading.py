@@ -6,6 +6,7 @@ Every guard about weights and devices is here.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import warnings
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 import torch
 from accelerate import PartialState
@@ -36,7 +37,7 @@ from transformers.utils.logging import disable_progress_bar
 from spatialvlm import devices, distributed, text_files
 from spatialvlm.cli import defaults_by_profile
 from spatialvlm.disk import disk_errors, whole
-from spatialvlm.errors import UserError, first_line
+from spatialvlm.errors import UserError, first_line, shown
 from spatialvlm.models import precision, qwen, sharding
 
 _DOWNLOADS_SHOW = not are_progress_bars_disabled()
@@ -419,13 +420,21 @@ def _adapter_config(folder: Path, flag: str) -> PeftConfig:
                 hint = f"give {within[0].parent}"
             elif any(folder.glob("model*.safetensors")):
                 hint = f"this is a whole model: give it with --model, without {flag}"
+            elif any(folder.glob("adapter_model*-of-*.safetensors")):
+                hint = "its weights are in several files, which is not read; save them again in one"
             elif (folder / "adapter_model.bin").is_file():
                 hint = "pickled weights are not opened; save them again with save_pretrained"
             raise UserError(f"{name}: no {file} there; {hint}")
-    if not isinstance(_adapter_record(folder, flag).get("peft_type"), str):
+    record = _adapter_record(folder, flag)
+    if not isinstance(record.get("peft_type"), str):
         raise UserError(
             f"{name}: adapter_config.json has no 'peft_type'; give the folder that training saved"
         )
+    rank, alpha = record.get("r", 1), record.get("lora_alpha", 1)
+    if record["peft_type"] == "LORA" and type(rank) is not int:
+        _wrong_field(name, "r", rank, "a whole number")
+    if record["peft_type"] == "LORA" and not (type(alpha) in (int, float) and math.isfinite(alpha)):
+        _wrong_field(name, "lora_alpha", alpha, "a number")
     try:
         config = PeftConfig.from_pretrained(str(folder))
         with safe_open(folder / WEIGHTS, "pt") as weights:
@@ -446,6 +455,12 @@ def _adapter_config(folder: Path, flag: str) -> PeftConfig:
     return config
 
 
+def _wrong_field(name: str, field: str, value: object, kind: str) -> NoReturn:
+    raise UserError(
+        f"{name}: adapter_config.json has '{field}' {shown(value)}, and it must be {kind}; copy it again"
+    )
+
+
 def _fault(key: str, weight: torch.Tensor) -> str | None:
     if not weight.is_floating_point():  # quantized, and its scales are not here
         return f"{key} is of {str(weight.dtype).removeprefix('torch.')}, not of a floating type"
@@ -453,8 +468,14 @@ def _fault(key: str, weight: torch.Tensor) -> str | None:
 
 
 def _adapter_record(folder: Path, flag: str) -> dict[str, Any]:
-    """The content of adapter_config.json. Raises UserError where that is no record."""
-    record = text_files.json_value(folder / "adapter_config.json")
+    """The content of adapter_config.json. Raises UserError where that is no record that PEFT reads."""
+    file = folder / "adapter_config.json"
+    if json.detect_encoding(file.read_bytes()) != "utf-8":
+        raise UserError(
+            f"{flag} {folder}: adapter_config.json is not plain UTF-8; save it as UTF-8 without a byte order "
+            "mark"
+        )
+    record = text_files.json_value(file)
     if not isinstance(record, dict):
         raise UserError(f"{flag} {folder}: adapter_config.json is no record; copy it again")
     return record
@@ -490,8 +511,17 @@ def _with_adapter(model, folder: Path, trainable: bool, flag: str) -> PeftModel:
             f"{name}: beside its {len(weights)} weights, {len(missing)} more have a place in {base} and are "
             f"missing, first {missing[0]}; {remedy}"
         )
-    for half in ("lora_A", "lora_B"):  # their product is what is added
-        parts = [tensor for key, tensor in weights.items() if half in key]
-        if parts and not any(tensor.any() for tensor in parts) and distributed.state().is_main_process:
-            print(f"{name} is untrained (all {half} are 0): it changes no answer", flush=True)
+    zero = [half for half in ("lora_A", "lora_B") if _all_zero(weights, half)]  # their product is added
+    config = adapted.peft_config["default"]
+    if getattr(config, "lora_alpha", 1) == 0 and not config.alpha_pattern:
+        untrained = "lora_alpha is 0"
+    else:
+        untrained = f"all {zero[0]} are 0" if zero else ""
+    if untrained and distributed.state().is_main_process:
+        print(f"{name} is untrained ({untrained}): it changes no answer", flush=True)
     return adapted
+
+
+def _all_zero(weights: dict[str, torch.Tensor], half: str) -> bool:
+    parts = [tensor for key, tensor in weights.items() if half in key]
+    return bool(parts) and not any(tensor.any() for tensor in parts)

@@ -386,7 +386,7 @@ def of_two_sizes(path: Path) -> None:
         (without_pictures, "holds no images"),
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
-        (lambda path: path.write_text("<html>not found</html>"), "cannot be read"),
+        (lambda path: path.write_text("<html>not found</html>"), "is a web page"),
         (lambda path: None, "does not exist"),
         (Path.mkdir, "holds no image"),
     ],

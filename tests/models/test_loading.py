@@ -286,7 +286,12 @@ EXTRA = f"{LANGUAGE}layers.7.self_attn.q_proj.lora_A.weight"
         (dict, {"r": 4}, r"does not fit the model: size mismatch .*\[2, 32\].*\[4, 32\]"),
         (lambda w: {k: v.T for k, v in w.items()}, {}, "does not fit the model: size mismatch"),
         (dict, {"r": 0}, "does not fit the model: `r` should be a positive"),
-        (dict, {"r": "2"}, "adapter_config.json cannot be used"),
+        (dict, {"r": "2"}, "adapter_config.json has 'r' '2', and it must be a whole number"),
+        (dict, {"r": 2.0}, "'r' 2.0, and it must be a whole number"),
+        (dict, {"r": True}, "'r' True, and it must be a whole number"),
+        (dict, {"lora_alpha": None}, "'lora_alpha' None, and it must be a number"),
+        (dict, {"lora_alpha": "4"}, "'lora_alpha' '4', and it must be a number"),
+        (dict, {"lora_alpha": float("nan")}, "'lora_alpha' nan, and it must be a number"),
         (dict, {"bias": None}, "adapter_config.json cannot be used"),
         (dict, {"target_modules": ["nothing"]}, "Target modules .'nothing'. not found"),
         (dict, {"target_modules": "(("}, "does not fit the model"),
@@ -351,10 +356,24 @@ def test_other_adapters_of_peft(folder, tmp_path, batch, config):
     assert not torch.allclose(logps(loaded, batch), logps(tiny.paligemma()[0], batch))
 
 
-def test_an_untrained_adapter_is_told(folder, tmp_path, capsys):
-    loading.save_adapter(loading.add_lora(tiny.paligemma()[0], r=2), tmp_path / "new")
-    loading.load(arguments(model=str(folder), adapter=str(tmp_path / "new")))
-    assert "new is untrained (all lora_B are 0): it changes no answer" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("change", "config", "said"),
+    [
+        (dict, {}, ""),
+        (lambda w: {k: v * ("lora_A" in k) for k, v in w.items()}, {}, "untrained (all lora_B are 0)"),
+        (lambda w: {k: v * ("lora_B" in k) for k, v in w.items()}, {}, "untrained (all lora_A are 0)"),
+        (dict, {"lora_alpha": 0}, "untrained (lora_alpha is 0)"),
+        (dict, {"lora_alpha": 0, "alpha_pattern": {"q_proj": 4}}, ""),
+    ],
+    ids=["trained", "B", "A", "alpha", "alpha of some"],
+)
+def test_an_untrained_adapter_is_told(folder, adapter, tmp_path, batch, change, config, said, capsys):
+    name = changed_adapter(adapter, tmp_path, change, **config)
+    loaded, _ = loading.load(arguments(model=str(folder), adapter=name))
+    shown = capsys.readouterr().out
+    assert (f"{name} is {said}: it changes no answer" if said else "untrained") in shown or not said
+    assert ("untrained" in shown) == bool(said)
+    assert torch.equal(logps(loaded, batch), logps(tiny.paligemma()[0], batch)) == bool(said)
 
 
 @pytest.mark.parametrize(
@@ -364,6 +383,8 @@ def test_an_untrained_adapter_is_told(folder, tmp_path, capsys):
         (b"{", "adapter_config.json line 1 is not JSON"),
         (b"[]", "adapter_config.json is no record"),
         (b"null", "adapter_config.json is no record"),
+        (b"\xef\xbb\xbf{}", "adapter_config.json is not plain UTF-8; save it as UTF-8 without a byte order"),
+        ("{}".encode("utf-16"), "adapter_config.json is not plain UTF-8"),
         (b"{}", "has no 'peft_type'|does not name its model"),
     ],
 )
@@ -412,7 +433,10 @@ def test_what_is_no_adapter_is_named(folder, adapter, tmp_path):
     with pytest.raises(UserError, match="no adapter_config.json there; give the folder that training saved"):
         loading.load(arguments(model=str(folder), adapter=name))
     (tmp_path / "config").rename(tmp_path / "adapter_config.json")
-    (tmp_path / WEIGHTS).unlink()
+    (tmp_path / WEIGHTS).rename(tmp_path / "adapter_model-00001-of-00002.safetensors")
+    with pytest.raises(UserError, match="in several files, which is not read; save them again in one"):
+        loading.load(arguments(model=str(folder), adapter=name))
+    (tmp_path / "adapter_model-00001-of-00002.safetensors").unlink()
     torch.save({}, tmp_path / "adapter_model.bin")
     with pytest.raises(UserError, match="pickled weights are not opened"):
         loading.load(arguments(model=str(folder), adapter=name))
