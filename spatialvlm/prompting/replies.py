@@ -49,6 +49,7 @@ REFUSALS = {
             r"max(imum)?[ _](prompt|input|sequence|seq|model|context)[ _]len",
             r"max(imum)? (number of |allowed )?(input |prompt )?tokens",
             r"token(s| count| limit).{0,60}exceed|exceed.{0,60}token|max_tokens must be at least 1, got -",
+            r"physical batch size",
         ),
         "too large": (
             r"(payload|request|entity|body|image|file|content|input|message).{0,40}too[ _](large|big)",
@@ -57,6 +58,7 @@ REFUSALS = {
         ),
         "invalid image": (
             r"image_parse_error|invalid_?(base64_)?image|image.{0,60}(too small|not meet|truncated)",
+            r"url does not appear to be valid",
             r"(invalid|unsupported|corrupt|malformed|broken|cannot|could not|failed|unable).{0,60}image",
             r"image.{0,60}(invalid|unsupported|corrupt|malformed|broken|cannot|could not|failed|unable)",
         ),
@@ -67,7 +69,8 @@ CREDIT = "|".join(  # used up; comes with many statuses, and ends a study
         r"insufficient[ _-]?(quota|credit|balance|fund)|billing[_ ](not[_ ]active|hard)|payment required",
         r"(credit|balance|fund)s?( \S+)? (is |are )?(insufficient|too low|not enough|used up|depleted)",
         r"(out of|no|more|all available|any|monthly included) credits|(spend(ing)?|credit) limit|arrear",
-        r"budget.{0,20}exceed|exceed.{0,20}budget|over budget|exceeded_current_quota",
+        r"(?<!token )(?<!thinking )budget.{0,20}exceed|exceed.{0,20}(?<!token )(?<!thinking )budget",
+        r"over budget|exceeded_current_quota",
         r"in good standing|account \S+ is (suspended|not active)|\u6b20\u8d39|\u4f59\u989d\u4e0d\u8db3",
     )
 )
@@ -89,6 +92,7 @@ OWN = "|".join(
     )
 )
 RATE = r"rate.?limit|(tokens|requests|images) per (second|min|hour|day)|overloaded|too many requests"
+CRASH = r"has crashed|out of memory|failed during generation"  # also with a status below 500
 TOO_MUCH_AT_ONCE = r"request too large|must be reduced"  # a rate limit that no pause helps with
 REFUSED_STATUS = {413: "too large", 414: "too long", 431: "too large", 451: "filtered"}  # whatever the words
 OWN_STATUS = (401, 402, 404, 405, 407, 408, 409, 410, 426, 429)
@@ -321,6 +325,8 @@ def meant(status: int, content: bytes) -> int:
         return 429
     if status >= 500 and from_json and re.search(UNFIT, words):
         return 400
+    if status in (400, 422, 424) and re.search(CRASH, words):
+        return 500
     if status in (400, 422) and from_json:
         named = _named_status(_error(_body(content.decode("utf-8-sig", "replace"))))
         return named if named and (named >= 500 or named == 429) else status

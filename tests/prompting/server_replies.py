@@ -306,6 +306,12 @@ REFUSED: dict[str, tuple[int, object, str]] = {
         error("the request exceeds the available context size", 500, "server_error"),
         "too long",
     ),
+    "llama.cpp, batch": (
+        500,
+        error("input is too large to process. increase the physical batch size", 500, "server_error"),
+        "too long",
+    ),
+    "token budget": (400, error("The prompt exceeds the token budget: too many tokens"), "too long"),
     "Ollama": (400, {"error": "the input length exceeds the context length"}, "too long"),
     "LM Studio": (
         400,
@@ -383,6 +389,7 @@ REFUSED: dict[str, tuple[int, object, str]] = {
         ),
         "invalid image",
     ),
+    "image, by its URL": (400, error("The provided URL does not appear to be valid."), "invalid image"),
     "image, unknown": (400, error("The model could not load the image: unknown format"), "invalid image"),
     "video": (400, error("Only 8 frames per second; this one exceeds the size"), "too large"),
     "image too small": (
@@ -529,6 +536,12 @@ OWN: dict[str, tuple[int, object, bool]] = {
     ),
     "rate limit, LiteLLM": (400, error("litellm.RateLimitError: AzureException", None), True),
     "rate limit, by its code": (400, error("call later", "429"), True),
+    "crash": (400, {"error": "The model has crashed without additional information."}, True),
+    "out of memory": (
+        424,
+        {"error": "Request failed during generation: CUDA out of memory", "error_type": "generation"},
+        True,
+    ),
     "trouble, by its code": (400, error("Provider returned error", 502), True),
     "overloaded": (503, error("The model is overloaded: reduce the length of your request", None), True),
     "500": (500, error("Internal server error"), True),
