@@ -12,7 +12,7 @@ import json
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from itertools import accumulate
@@ -228,13 +228,23 @@ def as_text(value: Any, name: str, where: str) -> str:
 def as_texts(value: Any, name: str, where: str) -> list[str]:
     """A list of non-empty texts, as a list or as the text that JSON or Python makes of one.
 
-    Whole numbers in it are written in digits. Raises RowError naming row and field.
+    Also `{'text': [...], 'label': [...]}` and `{'A': ..., 'B': ...}`. Whole numbers in it are written in
+    digits. Raises RowError naming row and field.
     """
     found = list_in(value) if isinstance(value, str) else value
+    if isinstance(found, dict):
+        found = found.get("text") or _lettered(found)
     if not isinstance(found, list | tuple):
         message = f"{where}: '{name}' must be a list of texts, not {shown(value)}; fix or remove the row"
         raise RowError(message, f"'{name}' is no list of texts")
     return [as_word(each, name, where) for each in found]
+
+
+def _lettered(record: Mapping[str, Any]) -> list[Any] | None:
+    """The values under A, B, C, ...; a table has empty ones where other rows have more."""
+    filled = {key: value for key, value in record.items() if value is not None}
+    letters = [chr(ord("A") + number) for number in range(len(filled))]
+    return [filled[letter] for letter in letters] if sorted(filled) == letters else None
 
 
 def list_in(text: str) -> Any:
@@ -270,6 +280,26 @@ def as_whole(value: Any, name: str, where: str) -> int:
     return value
 
 
+def as_letter(value: Any, count: int, name: str, where: str) -> str:
+    """The letter of one of `count` choices, also as `(b)`, `B.` or `b `. Raises RowError naming the row."""
+    written = _LETTER.fullmatch(value) if isinstance(value, str) else None
+    if written and ord(letter := written[1].upper()) < ord("A") + count:
+        return letter
+    message = (
+        f"{where}: '{name}' {shown(value)} is not the letter of one of its {count} choices; correct the row"
+    )
+    raise RowError(message, f"'{name}' is no choice's letter")
+
+
+def as_known(value: Any, known: Iterable[str], name: str, where: str) -> str:
+    """One of some names, also in another case. Raises RowError naming row and field."""
+    said = as_text(value, name, where).strip()
+    if found := next((each for each in known if each.lower() == said.lower()), None):
+        return found
+    message = f"{where}: '{name}' {shown(value)} is none of {', '.join(known)}; correct or remove the row"
+    raise RowError(message, f"unknown '{name}'")
+
+
 def as_yes_no(value: Any, name: str, where: str) -> bool:
     """A boolean, also as 1 or 0, or as a text. Raises RowError naming row and field."""
     written = value.strip().lower() if isinstance(value, str) else value
@@ -287,6 +317,7 @@ def as_id(value: Any, name: str, where: str) -> str:
 
 
 _WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(?:\.0*)?\s*")
+_LETTER = re.compile(r"\s*\(?([A-Za-z])[).:]?\s*")
 _YES_NO = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False, 1: True, 0: False}
 _YES_NO |= {"1.0": True, "0.0": False}
 
@@ -367,6 +398,7 @@ def is_file(path: Path) -> bool:
 # How PNG, JPEG, GIF, WebP, BMP and TIFF begin in base64.
 _BASE64_HEADS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkq", "TU0A")
 _LONGEST_NAME = 255
+_URL_ALPHABET = str.maketrans("-_", "+/")  # base64's other one
 
 
 def _in_base64(text: str, where: str) -> bytes | None:
@@ -382,12 +414,13 @@ def _in_base64(text: str, where: str) -> bytes | None:
     if text.startswith("data:") and not (comma and kind.endswith(";base64")):
         message = f"{where} has no readable image, but {shown(text)}; give it in base64"
         raise RowError(message, "no image")
-    if not text.startswith("data:"):
-        packed = text.strip()
-        if not packed.startswith(_BASE64_HEADS) and len(packed) <= _LONGEST_NAME:
-            return None
+    packed = (packed if text.startswith("data:") else text).strip().translate(_URL_ALPHABET)
+    may_be_a_path = not text.startswith("data:") and len(packed) <= _LONGEST_NAME
+    if may_be_a_path and not packed.startswith(_BASE64_HEADS):
+        return None
+    packed = "".join(packed.split())
     try:
-        return base64.b64decode("".join(packed.split()), validate=True)
+        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except ValueError:
         return None
 

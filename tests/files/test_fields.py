@@ -1,5 +1,7 @@
 """Fields of rows: what was meant, whatever pandas, JSON or a spreadsheet made of it; or one line."""
 
+import base64
+import io
 import json
 import math
 from decimal import Decimal
@@ -11,6 +13,7 @@ import pytest
 import test_cvbench
 import test_vsibench
 import test_vsr
+from PIL import Image
 
 from spatialvlm.errors import RowError, UserError, shown
 from spatialvlm.files import rows
@@ -153,7 +156,14 @@ def test_numbers_and_ids_of_vsibench(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda c: c.map(np.array), lambda c: c.map(json.dumps), lambda c: c.map(str)]
+    "change",
+    [
+        lambda c: c.map(np.array),
+        lambda c: c.map(json.dumps),
+        lambda c: c.map(str),
+        lambda c: c.map(lambda each: {"text": each, "label": list("ABCDEF")[: len(each)]}),
+        lambda c: c.map(lambda each: dict(zip("ABCDEF", [*each, *[None] * 6], strict=False))),
+    ],
 )
 def test_choices_of_cvbench(tmp_path, change):
     data = [test_cvbench.row(n, "Count", image=test_cvbench.png(n)) for n in range(3)]
@@ -161,6 +171,48 @@ def test_choices_of_cvbench(tmp_path, change):
     plain = [test_cvbench.row(n, "Count") for n in range(3)]
     found = [(example.id, example.choices, example.answer) for example in cvbench.load(file)]
     assert found == [(f"cvbench-{n}", tuple(row["choices"]), row["answer"]) for n, row in enumerate(plain)]
+
+
+@pytest.mark.parametrize("written", ["C", "c", "(c)", "(C) ", " C. ", "C)", "C:"])
+def test_letters_however_they_are_written(tmp_path, written):
+    changed = {"answer": written, "task": " count ", "source": "coco"}
+    data = [test_cvbench.row(0, "Count", image=test_cvbench.png(0)) | changed]
+    (found,) = cvbench.load(as_parquet(tmp_path, data), tasks=("Count",))
+    assert (found.answer, found.task, found.meta["source"]) == ("(C)", "Count", "COCO")
+    row = test_vsibench.row(0, "object_rel_distance") | {"ground_truth": written}
+    (tmp_path / "test.jsonl").write_text(json.dumps(row))
+    assert vsibench.load(tmp_path / "test.jsonl")[0].answer == "C"
+
+
+@pytest.mark.parametrize("written", ["CC", "E", "the C", "(", "", 2, True, ["C"], None, "Ⅽ", "С"])
+def test_what_is_no_letter_is_named(written):
+    with pytest.raises(RowError, match="row 0: 'answer' .* is not the letter of one of its 4 choices"):
+        rows.as_letter(written, 4, "answer", "row 0")
+
+
+@pytest.mark.parametrize("record", [{"A": "x", "C": "y"}, {"a": "x"}, {"text": "x"}, {"B": "x", "D": None}])
+def test_records_that_are_no_choices_are_named(record):
+    with pytest.raises(RowError, match="row 0: 'choices' must be a list of texts"):
+        rows.as_texts(record, "choices", "row 0")
+
+
+def test_relations_of_vsr_in_another_case(tmp_path):
+    data = [test_vsr.row(0) | {"relation": written} for written in ("Under", " under", "Somewhere New")]
+    found = vsr.load(as_parquet(tmp_path, data), "test", need_images=False)
+    assert [example.meta["relation"] for example in found] == ["under", "under", "Somewhere New"]
+    assert [example.task for example in found] == [vsr.group("under")] * 2 + [vsr.UNALLOCATED]
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_images_in_the_other_alphabet_of_base64(padded):
+    noise = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(noise).save(content, "PNG")
+    packed = base64.urlsafe_b64encode(content.getvalue()).decode()
+    assert "-" in packed and "_" in packed
+    for text in (packed, f"data:image/png;base64,{packed}"):
+        found = rows.as_image(text if padded else text.rstrip("="), "row 0")
+        assert (np.asarray(found) == noise).all()
 
 
 @pytest.mark.parametrize(
@@ -198,6 +250,9 @@ def test_answers_of_sat(tmp_path):
     pandas.DataFrame(data).to_parquet(tmp_path / "train.parquet")
     (example,) = sat.load(tmp_path / "train.parquet")
     assert example.answer == "3" and sorted(example.choices) == ["3", "4"]
+    data[0]["correct_answer"] = " 3\n"
+    pandas.DataFrame(data).to_parquet(tmp_path / "train.parquet")
+    assert sat.load(tmp_path / "train.parquet")[0].answer == "3"
 
 
 # ---- files made after public trouble reports

@@ -114,7 +114,7 @@ def test_a_row_that_is_not_whole_is_named(tmp_path):
     for number, (change, message) in enumerate(
         [
             ({"answer": None}, r"row 1 has no 'answer'"),
-            ({"answer": "(E)"}, r"row 1: answer '\(E\)' is not one of the letters of its 4 choices"),
+            ({"answer": "(E)"}, r"row 1: 'answer' '\(E\)' is not the letter of one of its 4 choices"),
             ({"prompt": ""}, r"row 1 has no 'prompt'"),
             ({"choices": ["3"]}, r"row 1: .* its 1 choices"),
         ]

@@ -333,13 +333,18 @@ def test_a_file_that_is_torn_or_of_another_kind_is_named(folder, file, key):
             described.load(folder)
 
 
-def test_files_with_a_byte_order_mark_are_read(folder):
+def test_files_in_any_unicode_are_read(folder):
     before = list(described.load(folder))
-    for file in (SCENES, QUESTIONS):
-        (folder / file).write_text((folder / file).read_text(), encoding="utf-8-sig")
-    assert list(described.load(folder)) == before
-    (folder / SCENES).write_text((folder / SCENES).read_text(encoding="utf-8-sig"), encoding="utf-16-le")
-    with pytest.raises(UserError, match="CLEVR_val_scenes.json is UTF-16-LE; save it as UTF-8"):
+    texts = {file: (folder / file).read_text() for file in (SCENES, QUESTIONS)}
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"):
+        for file, text in texts.items():
+            (folder / file).write_text(text, encoding=encoding)
+        assert list(described.load(folder)) == before, encoding
+    (folder / SCENES).write_bytes(texts[SCENES].encode("utf-16")[:-401])
+    with pytest.raises(UserError, match="CLEVR_val_scenes.json is not JSON after scenes [0-9]"):
+        described.load(folder)
+    (folder / SCENES).write_bytes(texts[SCENES].encode("utf-16-le") + b"\0\xdc" * 9)
+    with pytest.raises(UserError, match="CLEVR_val_scenes.json is not JSON after scenes "):
         described.load(folder)
 
 

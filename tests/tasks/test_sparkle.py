@@ -1,6 +1,7 @@
 """Sparkle's basic questions: every answer recomputed another way, nothing given away, nothing ambiguous."""
 
 import io
+import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -8,6 +9,7 @@ from dataclasses import replace
 from random import Random
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
@@ -453,6 +455,18 @@ def test_an_answer_that_its_question_cannot_have_is_named(tmp_path, task, change
     row = sparkle.row(example, png(example.images[0])) | changed
     sparkle.write(tmp_path / "test-00000-of-00001.parquet", iter([row]))
     with pytest.raises(UserError, match=re.escape(message)):
+        sparkle.load(tmp_path, "test")
+
+
+def test_nodes_in_json_are_nodes(tmp_path):
+    table = pandas.DataFrame([sparkle.row(e, png(e.images[0])) for e in made(limit=2)])
+    (tmp_path / "plain").mkdir()
+    for folder, nodes in ((tmp_path / "plain", table.nodes), (tmp_path, table.nodes.map(json.dumps))):
+        table.assign(nodes=nodes).to_parquet(folder / "test-00000-of-00001.parquet")
+    found, plain = sparkle.load(tmp_path, "test"), sparkle.load(tmp_path / "plain", "test")
+    assert [each.meta for each in found] == [each.meta for each in plain]
+    table.assign(nodes=['["N1"', "N1"]).to_parquet(tmp_path / "test-00000-of-00001.parquet")
+    with pytest.raises(UserError, match="row 0: 'nodes' must be different labels"):
         sparkle.load(tmp_path, "test")
 
 

@@ -88,7 +88,7 @@ def test_limit_keeps_every_type(tmp_path):
         ({"question_type": math.nan}, "row 1 has no 'question_type'"),
         ({"scene_name": None}, "row 1 has no 'scene_name'"),
         ({"ground_truth": None}, "row 1 has no 'ground_truth'"),
-        ({"ground_truth": "D"}, "row 1: 'ground_truth' 'D' is not the letter of one of its 3 options"),
+        ({"ground_truth": "D"}, "row 1: 'ground_truth' 'D' is not the letter of one of its 3 choices"),
         ({"ground_truth": "right"}, "not the letter"),
         ({"options": None}, "row 1: 'options' must be a list of two or more, not None"),
         ({"options": math.nan}, "row 1: 'options' must be a list"),
@@ -173,10 +173,14 @@ def test_subsets_by_the_benchmarks_list_of_ids(tmp_path):
 
 def test_pruned_ids_are_read_as_editors_write_them(tmp_path, capsys):
     path = as_jsonl(tmp_path, ROWS)
-    for content in ("\ufeff1\n4\n".encode(), "1\r\n4".encode("utf-16"), b"1\r4\r", b'["1",\n "4"]\n'):
+    lists = (b'["1",\n "4"]\n', b"[1, 4]", b"[\r\n  1.0,\r\n  4\r\n]", b"1.0\n4.0\n", b"[1, 4")
+    for content in ("\ufeff1\n4\n".encode(), "1\r\n4".encode("utf-16"), b"1\r4\r", *lists[:-1]):
         (tmp_path / "pruned_ids.txt").write_bytes(content)
         assert ids(vsibench.load(path, subset="pruned")) == ["vsibench-1", "vsibench-4"]
     assert not capsys.readouterr().err
+    (tmp_path / "pruned_ids.txt").write_bytes(lists[-1])
+    with pytest.raises(UserError, match=r"pruned_ids.txt line 1: '\[1, 4' is no id"):
+        vsibench.load(path, subset="pruned")
     (tmp_path / "pruned_ids.txt").write_text("1\n77\n")
     vsibench.load(path, subset="pruned")
     assert "1 of the 2 ids" in (said := capsys.readouterr().err) and "pruned_ids.txt line 2" in said

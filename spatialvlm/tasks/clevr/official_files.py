@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from sys import intern
-from typing import Any
+from typing import Any, BinaryIO
 
 import ijson
 from tqdm import tqdm
@@ -80,11 +80,13 @@ def stream(file: Path, key: str, progress: bool = False) -> Iterator[tuple[str, 
                 disable=not progress,
             ) as bar,
         ):
-            opened.seek(_begin(opened.read(64), file))
-            for number, item in enumerate(ijson.items(opened, f"{key}.item", use_float=True)):
+            encoding = _encoding(opened.read(64), file)
+            opened.seek(0)
+            content = opened if encoding == "utf-8" else _InUtf8(opened, encoding)
+            for number, item in enumerate(ijson.items(content, f"{key}.item", use_float=True)):
                 bar.update(opened.tell() - bar.n)
                 yield f"{file} {key.removesuffix('s')} {number}", item
-    except ijson.JSONError as error:
+    except (ijson.JSONError, UnicodeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{file} is not JSON after {key} {number} ({reason}); fetch it again") from None
     except OSError as error:
@@ -93,14 +95,21 @@ def stream(file: Path, key: str, progress: bool = False) -> Iterator[tuple[str, 
         raise UserError(f"{file} holds no '{key}'; it should be a CLEVR {key} file")
 
 
-def _begin(content: bytes, file: Path) -> int:
-    """Where a file's JSON begins. Raises UserError where it is no UTF-8, which alone ijson reads."""
+class _InUtf8:
+    """A file of another encoding in UTF-8, which alone ijson reads."""
+
+    def __init__(self, file: BinaryIO, encoding: str) -> None:
+        self.reader = codecs.getreader(encoding)(file)
+
+    def read(self, size: int) -> bytes:
+        return self.reader.read(size).encode()
+
+
+def _encoding(content: bytes, file: Path) -> str:
+    """The encoding of a file by its beginning. Raises UserError where it is no text."""
     if reason := text_files.no_text(content):
         raise UserError(f"{file} {reason}")
-    encoding = json.detect_encoding(content)
-    if not encoding.startswith("utf-8"):
-        raise UserError(f"{file} is {encoding.upper()}; save it as UTF-8")
-    return len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+    return json.detect_encoding(content)
 
 
 def check_scene(scene: Any, where: str) -> None:

@@ -72,7 +72,10 @@ def load(
     numbers: Sequence[int] = range(len(table))
     if tasks:  # a row of no task is refused below
         others = [name for name in CVBENCH_TASKS if name not in tasks]
-        numbers = [number for number in numbers if table[number][1].get("task") not in others]
+        left_out = {name.lower() for name in others}
+        numbers = [
+            number for number in numbers if str(table[number][1].get("task")).strip().lower() not in left_out
+        ]
     if not numbers:
         raise UserError(f"{path} has no CV-Bench row{f' of task {tasks}' if tasks else ''}")
     size = min(limit or len(numbers), len(numbers))
@@ -101,31 +104,26 @@ def _check(where: str, row: dict[str, Any], folder: rows.Folder | None, need_ima
     if need_images:
         rows.require_files([image], where)
     for name, known in (("task", CVBENCH_TASKS), ("source", SOURCES)):
-        if row[name] not in known:
-            among = ", ".join(known)
-            raise UserError(
-                f"{where}: '{name}' {shown(row[name])} is none of {among}; correct or remove the row"
-            )
+        rows.as_known(row[name], known, name, where)
     if "idx" in row:
         rows.as_id(rows.need(row, "idx", where), "idx", where)
     choices = rows.as_texts(rows.need(row, "choices", where), "choices", where)
-    letters = [f"({chr(65 + number)})" for number in range(len(choices))]
-    if len(letters) < 2 or row["answer"] not in letters:
-        raise UserError(
-            f"{where}: answer {shown(row['answer'])} is not one of the letters of its {len(letters)} choices"
-        )
+    rows.as_letter(row["answer"], len(choices), "answer", where)
+    if len(choices) < 2:
+        raise UserError(f"{where}: 'choices' must be two or more, not {shown(choices)}")
 
 
 def _example(index: int, where: str, row: dict[str, Any], folder: rows.Folder | None) -> Example:
+    choices = tuple(rows.as_texts(row["choices"], "choices", where))
     return Example(
         id=f"cvbench-{rows.as_id(row.get('idx', index), 'idx', where)}",
         images=(rows.as_image(row["image"], where, folder),),
         question=row["question"],
-        answer=row["answer"],
-        task=row["task"],
-        choices=tuple(rows.as_texts(row["choices"], "choices", where)),
+        answer=f"({rows.as_letter(row['answer'], len(choices), 'answer', where)})",
+        task=rows.as_known(row["task"], CVBENCH_TASKS, "task", where),
+        choices=choices,
         prompt=row["prompt"],
-        meta={"source": row["source"]},
+        meta={"source": rows.as_known(row["source"], SOURCES, "source", where)},
     )
 
 

@@ -173,7 +173,7 @@ def _example(
         message = f"{where}: 'answers' has {len(choices)} different choices; 2 to {len(LETTERS)} can be"
         raise RowError(message, "too few or too many choices")
     said = rows.as_word(rows.need(row, "correct_answer", where), "correct_answer", where)
-    if said != right:
+    if said.strip() != right.strip():
         message = f"{where}: 'correct_answer' {shown(said)} is not the first of 'answers', {shown(right)}"
         raise RowError(message, "'correct_answer' is not the first of 'answers'")
     rng.shuffle(choices)

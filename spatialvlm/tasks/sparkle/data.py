@@ -395,6 +395,7 @@ def _from_row(where: str, each: rows.Row, folder: Path | None) -> Example:
 
 def _nodes(listed: Any, where: str) -> dict[str, tuple[float, float]]:
     nodes: dict[str, tuple[float, float]] = {}
+    listed = rows.list_in(listed) if isinstance(listed, str) else listed
     for node in listed if isinstance(listed, list) else [listed]:
         label, *point = (node.get(name) for name in ("label", "x", "y")) if isinstance(node, dict) else "?"
         on_plane = len(point) == 2 and all(

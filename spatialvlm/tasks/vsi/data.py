@@ -193,7 +193,12 @@ def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Ca
             f"{PRUNED_IDS} with --pruned_ids"
         )
     known = {rows.as_id(rows.need(row, "id", where), "id", where) for where, row in table}
-    named = dict(_pruned_id(line, f"{file} line {number}", known) for number, line in text_files.lines(file))
+    listed = rows.list_in(text_files.read(file))
+    if isinstance(listed, list):
+        lines = [(str(file), rows.as_id(each, "id", str(file))) for each in listed]
+    else:
+        lines = [(f"{file} line {number}", line) for number, line in text_files.lines(file)]
+    named = dict(_pruned_id(line, where, known) for where, line in lines)
     if not named.keys() & known:
         raise UserError(f"{file} names no id that {path} has; give both of one version")
     if unknown := [where for id, where in named.items() if id not in known]:
@@ -208,6 +213,7 @@ def _pruning(table: rows.Rows, path: str | Path, given: str | Path | None) -> Ca
 def _pruned_id(line: str, where: str, known: Collection[str]) -> tuple[str, str]:
     """(id, where): what a line of pruned ids names, without the quotes and commas of a list."""
     id = line.strip("[]\"', \t")
+    id = id if id in known else re.sub(r"^([0-9]+)\.0$", r"\1", id)  # pandas's 3.0
     if id in known or re.fullmatch(r"[\w.-]+", id):
         return id, where
     raise UserError(f"{where}: {line[:80]!r} is no id; write one id per line")
@@ -230,12 +236,7 @@ def _example(where: str, row: rows.Row, mode: Mode) -> Example:
         raise UserError(f"{where}: 'question_type' {shown(kind)} is none of VSI-Bench's: {known}")
     if kind in CHOICE_TYPES:
         choices = _choices(row["options"], where)
-        answer = row["ground_truth"]
-        if answer not in tuple(LETTERS[: len(choices)]):
-            raise UserError(
-                f"{where}: 'ground_truth' {shown(answer)} is not the letter of one of its "
-                f"{len(choices)} options"
-            )
+        answer = rows.as_letter(row["ground_truth"], len(choices), "ground_truth", where)
     else:
         if row["options"] not in (None, "", "[]") and row["options"] != []:
             raise UserError(f"{where}: {kind} asks for a number, but 'options' are {shown(row['options'])}")
@@ -273,7 +274,7 @@ def _number(value: Any, where: str) -> str:
         raise UserError(
             f"{where}: 'ground_truth' must be a number above 0, not {shown(value)}; correct the row"
         )
-    return rows.as_word(value, "ground_truth", where)
+    return rows.as_word(value, "ground_truth", where).strip()
 
 
 # ---- frames

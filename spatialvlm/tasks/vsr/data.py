@@ -92,7 +92,7 @@ def load(
     for number in range(size):
         where, row = table[number]
         _check(where, row)
-        relations.append(row["relation"])
+        relations.append(relation(row))
         pairs.append(pair(row))
         if need_images and isinstance(image := _image(where, row, folder, bool(image_folder)), str):
             links.append(image)
@@ -108,9 +108,9 @@ def load(
             images=(cached(image) if isinstance(image, str) else image,),
             question=row["caption"],
             answer="yes" if rows.as_yes_no(row["label"], "label", where) else "no",
-            task=group(row["relation"]),
+            task=group(relation(row)),
             prompt=vsr_prompt(row["caption"]),
-            meta={"relation": row["relation"], "vocabulary": ("yes", "no"), "pair": pair(row)},
+            meta={"relation": relation(row), "vocabulary": ("yes", "no"), "pair": pair(row)},
         )
 
     return LazyExamples(make, range(size), kept=1)  # photographs are not to pile up
@@ -119,6 +119,12 @@ def load(
 def group(relation: str) -> str:
     """The relation's group in the VSR paper; `Unallocated` where it lists none."""
     return GROUP_OF.get(relation, UNALLOCATED)
+
+
+def relation(row: rows.Row) -> str:
+    """A row's relation as VSR writes it, where it is one of VSR's in another case; else as it stands."""
+    plain = row["relation"].strip().lower()
+    return plain if plain in GROUP_OF else row["relation"]
 
 
 def pair(row: rows.Row) -> Pair:
