@@ -22,7 +22,7 @@ FINISH = {  # a reason why a reply ended, by what servers call it; other names s
     "content_filter": "content_filter contentfilter content_filtered filtered safety image_safety recitation "
     "image_recitation blocklist prohibited_content image_prohibited_content spii sensitive model_armor "
     "content_policy content_policy_violation guardrail_intervened",
-    "error": "error abort aborted server_error internal_error insufficient_system_resource",
+    "error": "error abort aborted server_error internal_error insufficient_system_resource timeout cancelled",
     "tool_calls": "tool_calls tool_call tool_use function_call",
 }
 NAMES = {name: finish for finish, names in FINISH.items() for name in names.split()}
@@ -70,7 +70,7 @@ CREDIT = "|".join(  # used up; comes with many statuses, and ends a study
         r"(credit|balance|fund)s?( \S+)? (is |are )?(insufficient|too low|not enough|used up|depleted)",
         r"(out of|no|more|all available|any|monthly included) credits|(spend(ing)?|credit) limit|arrear",
         r"(?<!token )(?<!thinking )budget.{0,20}exceed|exceed.{0,20}(?<!token )(?<!thinking )budget",
-        r"over budget|exceeded_current_quota",
+        r"over budget|exceeded_current_quota|api usage limits|organization has been disabled",
         r"in good standing|account \S+ is (suspended|not active)|\u6b20\u8d39|\u4f59\u989d\u4e0d\u8db3",
     )
 )
@@ -188,7 +188,8 @@ def _reply(body: Any) -> Reply:
     choices = whole.get("choices")
     choice = _first(choices)
     error = _error(body) or choice.get("error")
-    if error and (not choices or error_words(error)):  # whatever came before it
+    told = error_words(error) and _count(_fields(error).get("code")) not in (0, 200)  # those mean success
+    if error and (told or not choices):  # whatever came before it
         raise ErrorReply(error_status(error))
     completion = "choices" in whole or "usage" in whole or whole.get("object") == "chat.completion"
     if not (isinstance(choices, list) or (choices is None and (completion or any(map(whole.get, BLOCKED))))):
@@ -321,15 +322,16 @@ def meant(status: int, content: bytes) -> int:
     words = words.lower()
     if from_json and re.search(CREDIT, words):
         return 402
-    if status == 429 or (status < 500 and status not in OWN_STATUS and re.search(RATE, words)):
+    limited = status not in OWN_STATUS and (status < 500 or from_json) and re.search(RATE, words)
+    if status == 429 or limited:
         return 429
     if status >= 500 and from_json and re.search(UNFIT, words):
         return 400
     if status in (400, 422, 424) and re.search(CRASH, words):
         return 500
-    if status in (400, 422) and from_json:
+    if status in (400, 422, 500) and from_json:
         named = _named_status(_error(_body(content.decode("utf-8-sig", "replace"))))
-        return named if named and (named >= 500 or named == 429) else status
+        return named if named and (named >= 500 or named in (408, 429)) else status
     return status
 
 

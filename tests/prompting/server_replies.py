@@ -185,6 +185,7 @@ REPLIES: dict[str, tuple[object, Expected]] = {
         {"prompt_feedback": {"block_reason": "PROHIBITED_CONTENT"}},
         empty("content_filter", "filtered", usage=(None, None)),
     ),
+    "an error that is none": (PLAIN | {"error": {"code": 0, "message": "success"}}, Expected()),
     "an error of nothing": (PLAIN | {"error": {"message": "", "code": None}}, Expected()),
     # what it took
     "no usage": (without(PLAIN, "usage"), Expected(usage=(None, None))),
@@ -487,6 +488,7 @@ OWN: dict[str, tuple[int, object, bool]] = {
             (400, "Budget has been exceeded! Current cost: 10.2, Max budget: 10.0", "400", "budget_exceeded"),
             (400, "Access denied, please make sure your account is in good standing.", "Arrearage", None),
             (400, "Your credit balance is too low to access the API.", None, "invalid_request_error"),
+            (400, "You have reached your specified API usage limits.", None, "invalid_request_error"),
             (400, "Billing hard limit has been reached", "billing_hard_limit_reached", None),
             (403, "Sorry, your account balance is insufficient", 30001, None),
             (403, "Your team has used all available credits or reached its monthly spending limit", "", ""),
@@ -536,6 +538,7 @@ OWN: dict[str, tuple[int, object, bool]] = {
     ),
     "rate limit, LiteLLM": (400, error("litellm.RateLimitError: AzureException", None), True),
     "rate limit, by its code": (400, error("call later", "429"), True),
+    "time-out, by its code": (400, error("litellm.Timeout", "408"), True),
     "crash": (400, {"error": "The model has crashed without additional information."}, True),
     "out of memory": (
         424,
@@ -603,7 +606,15 @@ FAILED: dict[str, object] = {
     "aborted": body_of("", "abort"),
     **{
         f"{name} after a part": body_of(ANSWER, name)
-        for name in ("error", "abort", "failed", "too long", "insufficient_system_resource", "error: 502")
+        for name in (
+            "error",
+            "abort",
+            "failed",
+            "too long",
+            "insufficient_system_resource",
+            "timeout",
+            "error: 502",
+        )
     },
     "error in a stream": stream(delta(content=ANSWER), delta("error"), "[DONE]"),
     "no choices, nothing": {"object": "chat.completion", "usage": PLAIN["usage"]},
