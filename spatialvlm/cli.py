@@ -217,7 +217,8 @@ def run(
     except UserError as error:
         if int(os.environ.get("LOCAL_RANK", 0)) > 0:
             time.sleep(FIRST_SPEAKS)  # all read the same files: where all fail, the launcher ends this one
-        print(f"error: {error}", file=sys.stderr)
+        said = str(error).replace("\0", "\\x00")  # of a name in a file, which terminals would pass over
+        print(f"error: {said}", file=sys.stderr)
         distributed.leave()
         raise SystemExit(2) from None
     except KeyboardInterrupt:

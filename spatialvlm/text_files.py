@@ -16,6 +16,13 @@ _NO_TEXT = {  # what files of other kinds begin with
     b"PK\x03\x04": "is a zip archive or a spreadsheet: unpack it, or save its table as jsonl",
     b"PAR1": "is a parquet file: give it the ending .parquet",
 }
+_NO_JSON = {  # how texts of other kinds begin, where JSON should stand
+    r"(?i)\s*<(?:!doctype )?html": "is a web page: download the file itself",
+    r"\s*<": "looks like XML: write a JSON record per line",
+    r"(?:---\s*\n|- *\w+:(?: |\n)|[A-Za-z_]\w*:(?: |\n))": "looks like YAML: write a JSON record per line",
+    r"[^\n{}\[\]#`]*[,;\t][^\n{}\[\]]*\n": "looks like a table in CSV: convert it by "
+    "pandas.read_csv(FILE).to_json('rows.jsonl', orient='records', lines=True)",
+}
 LFS = b"version https://git-lfs.github.com/spec/"  # in the place of a file that was not fetched
 
 
@@ -97,6 +104,9 @@ def _values(file: str | Path, remedy: str) -> list[Any]:
             value, at = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             line = text.count("\n", 0, at) + 1
+            kind = next((kind for look, kind in _NO_JSON.items() if re.match(look, text)), None)
+            if kind and not found:
+                raise UserError(f"{file} {kind}") from None
             reason = f"{_reason(error, text)}; {remedy.format(row=len(found))}"
             raise UserError(f"{file} line {line} is not JSON: {reason}") from None
         found.append(value)

@@ -98,6 +98,15 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
     assert capsys.readouterr().err == "error: scenes.json is not JSON; fetch it again\n"
 
 
+def test_a_byte_0_in_a_name_is_seen(capsys):
+    def missing(args):
+        raise UserError("image a\0b.png is missing")
+
+    with pytest.raises(SystemExit):
+        cli.run(missing, Args, [])
+    assert capsys.readouterr().err == "error: image a\\x00b.png is missing\n"
+
+
 @pytest.mark.parametrize(
     "arguments", [["--stepz", "3"], ["--steps", "three"], ["--config", "gone.yaml"], ["--steps"]]
 )

@@ -348,10 +348,13 @@ def gold_answers(examples: Sequence[Example], settings: Settings, progress: str 
     rows = sorted(distributed.agree(parse), key=lambda row: row[0])
 
     def by_id() -> dict[str, Parsed]:
-        answers = {}
-        for _, id, answer, *_ in rows:
-            if id in answers:
-                raise UserError(f"two rows have the id {id!r}; make the ids of the data unique")
+        answers, first = {}, {}
+        for number, id, answer, *_ in rows:
+            if first.setdefault(id, number) != number:
+                raise UserError(
+                    f"two rows have the id {id!r}, number {first[id]} and number {number} of the questions; "
+                    "make the ids of the data unique"
+                )
             answers[id] = answer
         return answers
 

@@ -30,6 +30,7 @@ _TEXTS = (
     *("generated_text", "generation", "completion", "pred", "predicted_answer", "model_answer"),
     *("resps", "filtered_resps"),
 )
+_PERHAPS = ("text", "content", "raw_output")  # ... where none of those is there
 _QUESTIONS = ("question", "prompt", "input", "query", "problem", "instruction", "caption")
 _GOLD = (
     "target",
@@ -74,7 +75,7 @@ def texts(
     table = list(rows.read(path, ""))
     if not table:
         raise UserError(f"{path} holds no predictions")
-    field = text_field or _text_field(path, *table[0])
+    field = text_field or _text_field(path, table)
     names = _joined(path, table, ids, field)
     if examples:
         _check_questions(table, names, {id: _words(example.question) for id, example in examples.items()})
@@ -119,8 +120,8 @@ def _joined(path: str, table: Sequence[tuple[str, Row]], ids: Sequence[str], fie
             for (where, _), value, meant, id in zip(table, column.values, column.meant, ids, strict=True):
                 if meant != id:
                     raise UserError(
-                        f"{where}: '{column.name}' {value} is the number of {meant!r}, and no column an id; "
-                        f"name '{column.name}' 'id' where it is one, or remove it"
+                        f"{where} stands in the place of {id!r}, but its '{column.name}' {value} is the "
+                        f"number of {meant!r}; name it 'id' where it tells the question, or remove it"
                     )
         print(f"{path} has no ids: its rows are taken in the data's order", file=sys.stderr)
         return list(ids)
@@ -335,13 +336,15 @@ def _refuse_two_meanings(column: _Column, table: Sequence[tuple[str, Row]], ids:
 # ---- its text
 
 
-def _text_field(path: str, where: str, row: Row) -> str:
-    """The column of the text by its name; said on stderr where it is not one of ours."""
+def _text_field(path: str, table: Sequence[tuple[str, Row]]) -> str:
+    """The column of the text by its name, or the only one of texts; said on stderr where it is not ours."""
+    where, row = table[0]
     if ours := [name for name in _OURS if name in row]:
         return ours[0]
-    there = [name for name in _TEXTS if name in row]
-    if there == [*_NESTED]:
+    there = [name for name in row if name.lower() in (*_OURS, *_TEXTS)]
+    if sorted(there) == sorted(_NESTED):
         there = [_NESTED[0]]  # raw; the other may be cut by a filter
+    there = there or [name for name in row if name.lower() in _PERHAPS] or _only_texts(table)
     if len(there) != 1:
         columns = ", ".join(f"'{name}'" for name in list(row)[:20])
         several = f"{where} has " + " and ".join(f"'{name}'" for name in there)
@@ -352,6 +355,17 @@ def _text_field(path: str, where: str, row: Row) -> str:
         )
     print(f"{path}: the texts are those of '{there[0]}'", file=sys.stderr)
     return there[0]
+
+
+def _only_texts(table: Sequence[tuple[str, Row]]) -> list[str]:
+    """The columns of different texts beside an id that no other name tells the meaning of."""
+    row = table[0][1]
+    plain = {name: re.sub("[^a-z]", "", name.lower()) for name in row}
+    known = {*_IDS, *_GOLD, *_QUESTIONS, *(name for names in _FACTS.values() for name in names)}
+    if set(_IDS).isdisjoint(plain.values()):
+        return []
+    texts = [name for name, value in row.items() if isinstance(value, str) and plain[name] not in known]
+    return [name for name in texts if len({str(each.get(name)) for _, each in table}) > 1 or len(table) == 1]
 
 
 def _as_text(value: Any) -> Any:

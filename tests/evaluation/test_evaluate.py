@@ -159,7 +159,7 @@ def test_free_answers_are_parsed_by_their_vocabulary(scripted):
     "spoil, message",
     [
         (lambda examples: [], "no questions to evaluate"),
-        (lambda examples: [examples[0], examples[0]], "two rows have the id 'q0'"),
+        (lambda examples: [examples[0], examples[0]], "two rows have the id 'q0', number 0 and number 1"),
         (
             lambda examples: [replace(examples[0], answer="(E)")],
             r"row 'q0': gold answer '\(E\)' cannot be parsed",

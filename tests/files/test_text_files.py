@@ -56,6 +56,12 @@ BAD = {
     "parquet": (b"PAR1\x15\x04\x15", "is a parquet file: give it the ending .parquet"),
     "a spreadsheet": (b"PK\x03\x04\x14\x00", "is a zip archive or a spreadsheet"),
     "Git LFS": (text_files.LFS + b"v1\noid sha256:4d7a\nsize 12\n", "Git LFS's pointer"),
+    "a web page": (b"\n<!DOCTYPE html><html><title>404</title>", "is a web page: download the file itself"),
+    "XML": (b'<?xml version="1.0"?>\n<rows/>', "looks like XML"),
+    "YAML": (b"- id: 1\n  text: x\n", "looks like YAML: write a JSON record per line"),
+    "YAML with a head": (b"---\nid: 1\n", "looks like YAML"),
+    "CSV": (b"id,prediction\n0,(A)\n", "looks like a table in CSV: convert it by pandas.read_csv(FILE)"),
+    "a comment": (b'# made by x, y\n{"id": 1}\n', "line 1 is not JSON"),
     "pandas by columns": (b'{"id": {"0": 1, "1": 2}, "a": {"0": 3, "1": 4}}', "orient='records'"),
 }  # fmt: skip
 

@@ -149,6 +149,34 @@ def test_rows_are_joined_by_the_ids_of_other_programs(row_of, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    "row_of",
+    [
+        *(
+            lambda n, name=name: {name: SAID[n]}
+            for name in ("Prediction", "Response", "text", "content", "raw_output", "generated_text", "reply")
+        ),
+        lambda n: {"text": "What is it?", "completion": SAID[n]},
+        lambda n: {"text": SAID[n], "category": "ab"[n % 2], "note": "x" * n},
+        lambda n: {"said": SAID[n], "model": "m", "answer": "A", "question": f"{n}?", "task": "ab"[n % 2]},
+    ],
+)
+def test_the_only_text_beside_an_id_is_taken(row_of, tmp_path, capsys):
+    path = written(tmp_path, [{"id": n} | row_of(n) for n in SHUFFLED])
+    assert predictions.texts(str(path), None, IDS) == {f"cvbench-{n}": [SAID[n]] for n in SHUFFLED}
+    assert "the texts are those of '" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"id": 0, "a": "x", "b": "y"}, {"id": 0, "answer": "A"}, {"a": "x"}, {"id": 0, "question": "x"}]
+    + [{"id": "a"}, {"id": 0, "n": 3}, {"id": 0, "text": "a", "content": "b"}],
+)
+def test_a_text_that_may_be_another_is_asked_for(row, tmp_path):
+    with pytest.raises(UserError, match="name the field of the text with --text_field"):
+        predictions.texts(str(written(tmp_path, [row])), None, IDS[:1])
+
+
 def test_what_was_chosen_is_said(tmp_path, capsys):
     predictions.texts(str(written(tmp_path, [{"doc_id": n, "resps": ["A"]} for n in range(8)])), None, IDS)
     said = capsys.readouterr().err
@@ -208,7 +236,10 @@ def test_a_number_that_may_be_an_id_or_a_place_is_refused(tmp_path):
 )
 def test_numbers_in_another_order_are_never_passed_over(row_of, tmp_path):
     path = written(tmp_path, [row_of(n) | {"prediction": SAID[n]} for n in SHUFFLED])
-    with pytest.raises(UserError, match="row 0: '.*' 5.* is the number of 'cvbench-5', and no column an id"):
+    with pytest.raises(
+        UserError,
+        match="row 0 stands in the place of 'cvbench-0', but its '.*' 5.* is the number of 'cvbench-5'",
+    ):
         predictions.texts(str(path), None, IDS)
     path = written(tmp_path, [row_of(n) | {"prediction": SAID[n]} for n in range(8)])
     assert predictions.texts(str(path), None, IDS) == {f"cvbench-{n}": [SAID[n]] for n in range(8)}
