@@ -250,9 +250,10 @@ def test_answers_of_sat(tmp_path):
     pandas.DataFrame(data).to_parquet(tmp_path / "train.parquet")
     (example,) = sat.load(tmp_path / "train.parquet")
     assert example.answer == "3" and sorted(example.choices) == ["3", "4"]
-    data[0]["correct_answer"] = " 3\n"
-    pandas.DataFrame(data).to_parquet(tmp_path / "train.parquet")
-    assert sat.load(tmp_path / "train.parquet")[0].answer == "3"
+    for written in (" 3\n", "3.0"):
+        data[0]["correct_answer"] = written
+        pandas.DataFrame(data).to_parquet(tmp_path / "train.parquet")
+        assert sat.load(tmp_path / "train.parquet")[0].answer == "3"
 
 
 # ---- files made after public trouble reports

@@ -173,7 +173,8 @@ def _example(
         message = f"{where}: 'answers' has {len(choices)} different choices; 2 to {len(LETTERS)} can be"
         raise RowError(message, "too few or too many choices")
     said = rows.as_word(rows.need(row, "correct_answer", where), "correct_answer", where)
-    if said.strip() != right.strip():
+    same = [rows.as_id(each, "correct_answer", where) for each in (said, right)]  # 3 of "3.0", no blanks
+    if same[0] != same[1]:
         message = f"{where}: 'correct_answer' {shown(said)} is not the first of 'answers', {shown(right)}"
         raise RowError(message, "'correct_answer' is not the first of 'answers'")
     rng.shuffle(choices)
