@@ -414,13 +414,15 @@ def _in_base64(text: str, where: str) -> bytes | None:
     if text.startswith("data:") and not (comma and kind.endswith(";base64")):
         message = f"{where} has no readable image, but {shown(text)}; give it in base64"
         raise RowError(message, "no image")
-    packed = (packed if text.startswith("data:") else text).strip().translate(_URL_ALPHABET)
+    packed = (packed if text.startswith("data:") else text).strip()
+    if (plain := packed.translate(_URL_ALPHABET)).startswith(_BASE64_HEADS):  # no path, which has both too
+        packed = f"{plain}{'=' * (-len(''.join(plain.split())) % 4)}"
     may_be_a_path = not text.startswith("data:") and len(packed) <= _LONGEST_NAME
     if may_be_a_path and not packed.startswith(_BASE64_HEADS):
         return None
     packed = "".join(packed.split())
     try:
-        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+        return base64.b64decode(packed, validate=True)
     except ValueError:
         return None
 
