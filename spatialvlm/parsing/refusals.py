@@ -35,11 +35,13 @@ def answering(text: str) -> str:
     if not any(kind.search(text) for kind in (_ABSENT, _UNABLE, _UNSURE, _OFFER)):
         return text
     kept: list[str] = []
+    offered: list[str] = []
     absent = False
     after_doubt = False
     for sentence in _SENTENCE.findall(text):
         if _ABSENT.search(sentence):
-            kept, absent = [piece for piece in kept if _ANSWERS_ANYWAY.search(piece)], True
+            kept = [piece for piece in kept if _ANSWERS_ANYWAY.search(piece) and piece not in offered]
+            absent = True
             rest = _opinion_after(sentence, _last_end(_ABSENT, sentence))
             if rest and _ANSWERS_ANYWAY.search(rest):
                 kept.append(rest)
@@ -48,6 +50,7 @@ def answering(text: str) -> str:
                 kept.pop()
             if (answer := _ANSWERS_ANYWAY.search(sentence)) and not absent:
                 kept.append(answer[0])
+                offered.append(answer[0])  # "Answer: Yes, I can help!", before it asks for the image
         elif doubt := _UNABLE.search(sentence):
             kept = [piece for piece in kept if _ANSWERS_ANYWAY.search(piece) or _BARE.fullmatch(piece)]
             if (conceded := _CONCEDED_BEFORE.search(sentence, 0, doubt.start())) and not absent:

@@ -234,11 +234,10 @@ ERROR = st.builds(
 )
 DOUBT = any_of(
     "I don't know.|I'm not sure.|It is unclear.|It cannot be determined.|No answer.|No image was provided."
-    "|There is no image.|Unable to tell|I have no idea."
+    "|There is no image.|Unable to tell|I have no idea.|Yes, I can help with that! Please upload the image."
 )
 FRAMES = any_of("{}|<answer>{}</answer>|Answer: {}|**{}**|<think>B? 3? Yes.</think>{}|\\boxed{{{}}}")
-OFFER = st.just("Yes, I can help with that! Please upload the image.")  # announced as the answer, it is one
-REFUSAL = st.builds(str.format, FRAMES, CANNOT | ERROR | DOUBT) | OFFER
+REFUSAL = st.builds(str.format, FRAMES, CANNOT | ERROR | DOUBT)
 
 
 @texts(TEXTS // 6)
