@@ -124,7 +124,8 @@ def mean(parts: Sequence[Estimate], weights: Sequence[float] | None = None) -> E
     value = float(weights @ values)
     low = value - math.hypot(*(weights * (values - lows)))
     high = value + math.hypot(*(weights * (highs - values)))
-    return Estimate(value, (low, high), sum(part.n for part in parts))
+    interval = (max(low, float(lows.min())), min(high, float(highs.max())))  # rounding may leave them
+    return Estimate(value, interval, sum(part.n for part in parts))
 
 
 def mean_of_tasks(records: Sequence[Record]) -> Estimate:

@@ -54,7 +54,11 @@ _NESTED = ("resps", "filtered_resps")  # lists of lists, one for each request to
 
 
 def texts(
-    path: str, text_field: str | None, ids: Sequence[str], examples: Mapping[str, Example] | None = None
+    path: str,
+    text_field: str | None,
+    ids: Sequence[str],
+    examples: Mapping[str, Example] | None = None,
+    filtered: bool = False,
 ) -> dict[str, list[str]]:
     """The texts of each prediction, by the id of its question.
 
@@ -66,6 +70,8 @@ def texts(
         ids: of all questions, in order, each once.
         examples: the questions by id: their texts, right answers, scenes and tasks, which those in the rows
             must agree with.
+        filtered: of lmms-eval's two texts, that which its own rules score, without thoughts
+            (`filtered_resps`), and not the raw one.
 
     Raises:
         UserError: no predictions, a row without a text, of no question or of one that another row answers;
@@ -75,7 +81,7 @@ def texts(
     table = list(rows.read(path, ""))
     if not table:
         raise UserError(f"{path} holds no predictions")
-    field = text_field or _text_field(path, table)
+    field = text_field or _text_field(path, table, filtered)
     names = _joined(path, table, ids, field)
     if examples:
         _check_questions(table, names, {id: _words(example.question) for id, example in examples.items()})
@@ -336,14 +342,15 @@ def _refuse_two_meanings(column: _Column, table: Sequence[tuple[str, Row]], ids:
 # ---- its text
 
 
-def _text_field(path: str, table: Sequence[tuple[str, Row]]) -> str:
+def _text_field(path: str, table: Sequence[tuple[str, Row]], filtered: bool) -> str:
     """The column of the text by its name, or the only one of texts; said on stderr where it is not ours."""
     where, row = table[0]
     if ours := [name for name in _OURS if name in row]:
         return ours[0]
     there = [name for name in row if name.lower() in (*_OURS, *_TEXTS)]
-    if sorted(there) == sorted(_NESTED):
-        there = [_NESTED[0]]  # raw; the other may be cut by a filter
+    if there and set(there) <= set(_NESTED):
+        preferred = _NESTED[filtered]
+        there = [preferred] if any(preferred in row for _, row in table) else there
     there = there or [name for name in row if name.lower() in _PERHAPS] or _only_texts(table)
     if len(there) != 1:
         columns = ", ".join(f"'{name}'" for name in list(row)[:20])
@@ -378,6 +385,8 @@ def _as_text(value: Any) -> Any:
 
 
 def _texts(row: Row, name: str, where: str) -> list[str]:
+    if name not in row and name in _NESTED:  # lmms-eval writes one alone where both are equal
+        name = next((other for other in _NESTED if other in row), name)
     if name not in row:
         raise UserError(f"{where} has no '{name}'; name the field of the text with --text_field")
     value = row[name]

@@ -65,7 +65,9 @@ def score(args: Args) -> dict:
     examples = benchmark.load(args.data, split=args.split, limit=args.limit)
     gold = gold_answers(examples, Settings(rule), progress=None).answers
     asked = {example.id: example.without_images() for example in examples}
-    predicted = predictions.texts(args.predictions, args.text_field, list(gold), asked)
+    predicted = predictions.texts(
+        args.predictions, args.text_field, list(gold), asked, filtered=args.rule != "strict"
+    )
     if args.missing == "error" and (without := [id for id in gold if id not in predicted]):
         raise UserError(
             f"{args.predictions} has no prediction for {len(without)} of {len(examples)} questions, "

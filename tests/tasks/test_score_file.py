@@ -371,3 +371,14 @@ def test_real_answers_have_their_published_accuracy(rule, real_data, capsys):
     cli.run(score_file.main, score_file.Args, [*argv.split(), "--rule", rule])
     summary = json.loads(capsys.readouterr().out)
     assert (summary["n"], summary["aggregates"]["micro"]["value"]) == (200, 0.825)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_lmms_evals_two_texts_its_own_rules_take_the_one_without_thoughts(tmp_path, first):
+    """Where both are equal, lmms-eval writes `filtered_resps` alone."""
+    both = {"doc_id": 0, "resps": [["<think>A?</think>(B)"]], "filtered_resps": ["(B)"]}
+    table = [both, {"doc_id": 1, "filtered_resps": ["(A)"]}]
+    file = str(written(tmp_path, table if first == 0 else table[::-1]))
+    ids = ["cvbench-0", "cvbench-1"]
+    assert predictions.texts(file, None, ids) == {ids[0]: ["<think>A?</think>(B)"], ids[1]: ["(A)"]}
+    assert predictions.texts(file, None, ids, filtered=True) == {ids[0]: ["(B)"], ids[1]: ["(A)"]}
