@@ -448,9 +448,7 @@ def _generate(
             settings.num_samples,
             settings.max_new_tokens,
             temperature=settings.temperature if settings.num_samples > 1 else 0,
-            seeds=[
-                Random(f"{settings.seed}-sample-{id}").getrandbits(62) for id in [each.id for each in chosen]
-            ],
+            seeds=[Random(f"{settings.seed}-sample-{each.id}").getrandbits(62) for each in chosen],
         )
         return rollout.decode(processor, completions)
 

@@ -82,10 +82,11 @@ def texts(
     if not table:
         raise UserError(f"{path} holds no predictions")
     field = text_field or _text_field(path, table, filtered)
-    names = _joined(path, table, ids, field)
+    flat = [(where, _flat(row)) for where, row in table]
+    names = _joined(path, flat, ids, field)
     if examples:
-        _check_questions(table, names, {id: _words(example.question) for id, example in examples.items()})
-        _check_facts([(where, _flat(row)) for where, row in table], names, examples, field)
+        _check_questions(flat, names, {id: _words(example.question) for id, example in examples.items()})
+        _check_facts(flat, names, examples, field)
     predicted: dict[str, list[str]] = {}
     for (where, row), id in zip(table, names, strict=True):
         if id in predicted:
@@ -110,11 +111,11 @@ class _Column:
     meant: list[str | None]
 
     def plain(self) -> str:
-        return re.sub("[^a-z]", "", self.name.rsplit(".", 1)[-1].lower())
+        return _plain(self.name)
 
 
 def _joined(path: str, table: Sequence[tuple[str, Row]], ids: Sequence[str], field: str) -> list[str]:
-    """The id of the question that each row answers; `field` is the column of the text."""
+    """The id of the question that each flat row answers; `field` is the column of the text."""
     columns, hidden = _columns(table, ids, (field, *_GOLD))
     if not columns:
         if len(table) != len(ids):
@@ -160,7 +161,7 @@ def _columns(
     """(those called an id, the surest name first; those that could be ids by their values, but `others`)."""
     last = {id.rsplit("-", 1)[-1]: id for id in ids}
     known = (last if len(last) == len(ids) else {}) | {id: id for id in ids}
-    flat = [_flat(row) for _, row in table]
+    flat = [row for _, row in table]
     found, hidden = [], []
     for name in dict.fromkeys(name for row in flat for name in row):
         values = [_as_id(row.get(name)) for row in flat]
@@ -187,6 +188,11 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _plain(name: str) -> str:
+    """A column's name without its record, its case and what parts its words."""
+    return re.sub("[^a-z]", "", name.rsplit(".", 1)[-1].lower())
+
+
 def _check_questions(
     table: Sequence[tuple[str, Row]], names: Sequence[str], plain: Mapping[str, str]
 ) -> None:
@@ -195,7 +201,7 @@ def _check_questions(
     whole = {text: id for id, text in plain.items()}
     for at in range(0, len(table), max(1, len(table) // LOOKED_AT)):
         (where, row), id = table[at], names[at]
-        for name, value in _flat(row).items():
+        for name, value in row.items():
             if name.rsplit(".", 1)[-1].lower() not in _QUESTIONS or not isinstance(value, str):
                 continue
             text = _words(value)
@@ -220,7 +226,7 @@ def _check_facts(
     """
     forms = _forms(examples.values())
     for name in dict.fromkeys(name for _, row in flat for name in row):
-        plain = re.sub("[^a-z]", "", name.rsplit(".", 1)[-1].lower())
+        plain = _plain(name)
         values = [row.get(name) for _, row in flat]
         fact = next((fact for fact, called in _FACTS.items() if plain in called), None)
         if fact and len({str(value) for value in values}) > 1:
@@ -313,7 +319,7 @@ def _misfit(column: _Column, table: Sequence[tuple[str, Row]], ids: Sequence[str
     where, row = table[at]
     name, value = column.name, column.values[at]
     if value is None:
-        given = _flat(row).get(name)
+        given = row.get(name)
         if given is not None:
             return UserError(f"{where}: '{name}' must be an id, not {shown(given)}")
         return UserError(f"{where} has no '{name}', which other rows have")
