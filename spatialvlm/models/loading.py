@@ -190,13 +190,15 @@ def load(
     _check_launch(args, state)
     name = model_name(args)
     if args.adapter:
-        _adapter_config(Path(args.adapter), "--adapter")
+        _check_adapter(Path(args.adapter), "--adapter")
     options = {"dtype": dtype, "device_map": {"": state.device}}
     if args.load_in_4bit:
         options["quantization_config"] = _four_bits(dtype, state.device)
     name, merged = _base(name)
     if merged and args.load_in_4bit:
         raise UserError(f"--load_in_4bit: the adapter {merged} cannot be merged into 4-bit weights")
+    if merged:
+        _check_adapter(merged, "--model")
     with _explained(name):
         chats = _model_type(name) in qwen.TYPES
         if chats and args.shard_base:
@@ -406,8 +408,8 @@ def _four_bits(dtype: torch.dtype, device: torch.device) -> BitsAndBytesConfig:
 HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")  # PEFT's tasks whose models answer with a head of their own
 
 
-def _adapter_config(folder: Path, flag: str) -> PeftConfig:
-    """The configuration of an adapter that this model could have, read before its base is.
+def _check_adapter(folder: Path, flag: str) -> None:
+    """Check that an adapter is one that this model could have, before its base is loaded.
 
     Raises:
         UserError: a missing or damaged file, or an adapter of another kind; the message names `flag`.
@@ -452,7 +454,6 @@ def _adapter_config(folder: Path, flag: str) -> PeftConfig:
         raise UserError(f"{name} is of type {config.peft_type.value}, which adds to prompts; give a LoRA")
     if config.task_type in HEADS:
         raise UserError(f"{name} is for {config.task_type}, not for writing answers; give another")
-    return config
 
 
 def _wrong_field(name: str, field: str, value: object, kind: str) -> NoReturn:
@@ -483,7 +484,6 @@ def _adapter_record(folder: Path, flag: str) -> dict[str, Any]:
 
 def _with_adapter(model, folder: Path, trainable: bool, flag: str) -> PeftModel:
     name = f"{flag} {folder}"
-    _adapter_config(folder, flag)
     try:
         with _without_deprecations(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # refused below

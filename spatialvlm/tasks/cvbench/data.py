@@ -71,8 +71,7 @@ def load(
     table = rows.read(path, split, half)
     numbers: Sequence[int] = range(len(table))
     if tasks:  # a row of no task is refused below
-        others = [name for name in CVBENCH_TASKS if name not in tasks]
-        left_out = {name.lower() for name in others}
+        left_out = {name.lower() for name in CVBENCH_TASKS if name not in tasks}
         numbers = [
             number for number in numbers if str(table[number][1].get("task")).strip().lower() not in left_out
         ]
