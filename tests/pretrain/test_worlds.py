@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from random import Random
 
@@ -218,9 +219,13 @@ def test_the_repositorys_adapters_are_merged_on_load(folder):
 def test_an_adapter_in_four_bits_or_without_its_base(tmp_path):
     with pytest.raises(UserError, match="load_in_4bit"):
         loading.load(ModelArgs(profile="embedded", model=str(loading.ROOMS), load_in_4bit=True))
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "./gone"}))
+    adapter = tmp_path / "adapter"
+    shutil.copytree(loading.ROOMS, adapter)
+    record = json.loads((adapter / "adapter_config.json").read_text())
+    record["base_model_name_or_path"] = "./gone"
+    (adapter / "adapter_config.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="no such folder"):
-        loading.load(ModelArgs(profile="embedded", model=str(tmp_path)))
+        loading.load(ModelArgs(profile="embedded", model=str(adapter)))
 
 
 @pytest.mark.slow
