@@ -1,4 +1,5 @@
-"""A vectorised analytic ray caster for CLEVR's world: spheres, cubes and cylinders on a grey ground.
+"""A vectorised analytic ray caster for CLEVR's world: spheres, cubes and cylinders on a grey ground, which may
+have a rectangular floor on it.
 
 Every intersection has a closed form, so an image costs a few hundred numpy calls: geometry is sampled on a
 finer grid, and only the pixels on an outline are shaded more than once. Lamps are where CLEVR's own Blender
@@ -37,6 +38,8 @@ LAMP_RADIUS = 0.45  # how wide a lamp is: sets how soft its shadow is
 SUN = np.float32([0.4, -0.23, 0.89])
 SUN_POWER, SUN_RADIUS = 0.235, 0.06
 AMBIENT, GROUND_ALBEDO, WORLD = 0.085, 0.45, 0.02
+FLOOR_ALBEDO = (0.62, 0.5, 0.36)  # of a scene's floor: wood
+GROUND, FLOOR = -1, -2  # in place of an object's index
 THING_DIRECT, THING_AMBIENT = 0.47, 0.18  # how rubber answers lamps and ambient light, from the same fit
 
 
@@ -216,10 +219,9 @@ def _shade(
 ) -> np.ndarray:
     """Linear RGB (3, N) of surface points seen along unit directions `eye` (3, N)."""
     things = scene["objects"]
-    metal = np.array([t["material"] == "metal" for t in things] + [False])[ids]  # id -1 is the ground: last
-    albedo = np.array(
-        [np.array(COLORS[t["color"]]) / 255 for t in things] + [[GROUND_ALBEDO] * 3], np.float32
-    )[ids].T
+    metal = np.array([t["material"] == "metal" for t in things] + [False] * 2)[ids]  # floor, then ground: last
+    albedo = [np.array(COLORS[t["color"]]) / 255 for t in things] + [FLOOR_ALBEDO, [GROUND_ALBEDO] * 3]
+    albedo = np.array(albedo, np.float32)[ids].T
     reflected = eye - 2 * _dot(eye, normals) * normals
     direct = np.zeros_like(points)
     shine = np.zeros_like(points)
@@ -257,10 +259,15 @@ def _trace(scene: Scene, origin: np.ndarray, direction: np.ndarray) -> np.ndarra
     hit = np.flatnonzero(nearest < 1e4)
     if len(hit):
         points = origin[:, hit] + nearest[hit] * direction[:, hit]
-        color[:, hit] = _shade(
-            scene, direction[:, hit], points, _normals(scene, points, ids[hit]), ids[hit], False
-        )
+        seen = np.where((ids[hit] == GROUND) & _on_floor(scene, points), FLOOR, ids[hit])
+        color[:, hit] = _shade(scene, direction[:, hit], points, _normals(scene, points, seen), seen, False)
     return color
+
+
+def _on_floor(scene: Scene, points: np.ndarray) -> np.ndarray:
+    """Whether points (3, ...) of the ground lie on the scene's floor, around the origin; never without one."""
+    across, along = scene.get("floor", (0, 0))  # its two sides
+    return (2 * np.abs(points[0]) < across) & (2 * np.abs(points[1]) < along)
 
 
 def _normals(scene: Scene, points: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -274,7 +281,9 @@ def _normals(scene: Scene, points: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def visibility(scene: Scene, view: Camera, width: int, height: int) -> tuple[np.ndarray, ...]:
-    """What each pixel centre sees: unit rays (3, H, W), distance along them and object index (H, W)."""
+    """What each pixel centre sees: unit rays (3, H, W), distance along them, and the object's index, `GROUND`
+    or `FLOOR` (H, W).
+    """
     x = ((np.arange(width) + 0.5) * (WIDTH / width) - WIDTH / 2) / FOCAL
     y = (HEIGHT / 2 - (np.arange(height) + 0.5) * (HEIGHT / height)) / FOCAL
     right, up, forward = view.axes[:, :, None, None]
@@ -296,6 +305,8 @@ def visibility(scene: Scene, view: Camera, width: int, height: int) -> tuple[np.
         closer = (gap > 0) & (near < reach[window])
         reach[window] = np.where(closer, near, reach[window])
         ids[window] = np.where(closer, k, ids[window])
+    if "floor" in scene:
+        ids[(ids == GROUND) & _on_floor(scene, origin[..., None] + reach * rays)] = FLOOR
     return rays, reach, ids
 
 
@@ -325,4 +336,5 @@ def render(
     encoded = np.where(encoded <= 0.0031308, 12.92 * encoded, 1.055 * encoded ** (1 / 2.4) - 0.055)  # sRGB
     image = (encoded * 255 + 0.5).astype(np.uint8).reshape(height, width, 3)
     depth = (reach * np.tensordot(view.axes[2].astype(np.float32), rays, 1))[:, -1]
-    return Rendered(Image.fromarray(image), depth.reshape(height, width), ids[:, -1].reshape(height, width))
+    seen = np.maximum(ids[:, -1], GROUND).reshape(height, width)
+    return Rendered(Image.fromarray(image), depth.reshape(height, width), seen)

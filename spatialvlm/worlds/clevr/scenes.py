@@ -24,14 +24,19 @@ CAMERA = (7.48113, -6.50764, 5.34367)
 CAMERA_JITTER, LAMP_JITTER = 0.5, 1.0
 MINIMUM_DISTANCE, MARGIN = 0.25, 0.4  # between surfaces; between centres along each of the four directions
 MINIMUM_PIXELS = 200  # visible at 480 x 320
+GROUND = 6.0  # the side of the square on which objects' centres lie
+FLOOR = (4.0, 6.6)  # least and greatest side of a floor, in scene units; one this large is seen whole
 CHECK_SCALE = 2  # visibility is counted at 240 x 160
 
 
-def make(seed: str | int, index: int, min_objects: int = 3, max_objects: int = 10) -> Scene:
+def make(
+    seed: str | int, index: int, min_objects: int = 3, max_objects: int = 10, with_floor: bool = False
+) -> Scene:
     """Scene number `index` of the series `seed`.
 
     Beside what CLEVR's scenes have there are `camera`, `lights`, and for every object `bbox` (of its visible
-    part, [x0, y0, x1, y1]) and `visible_pixels`, both at 480 x 320.
+    part, [x0, y0, x1, y1]) and `visible_pixels`, both at 480 x 320. With a floor there is `floor`, its sides
+    along x and y in scene units; all objects stand on it.
 
     Raises:
         ValueError: object counts that CLEVR's ground has no room for.
@@ -43,7 +48,8 @@ def make(seed: str | int, index: int, min_objects: int = 3, max_objects: int = 1
     while True:
         position = [c + rng.uniform(-CAMERA_JITTER, CAMERA_JITTER) for c in CAMERA]
         view = render.camera(np.array(position))
-        objects = _place(rng, count, view)
+        floor = [rng.uniform(*FLOOR), rng.uniform(*FLOOR)] if with_floor else None
+        objects = _place(rng, count, view, floor)
         if objects is None:
             continue
         lights = {n: [c + rng.uniform(-LAMP_JITTER, LAMP_JITTER) for c in LAMP_POSITION[n]] for n in LAMPS}
@@ -56,6 +62,8 @@ def make(seed: str | int, index: int, min_objects: int = 3, max_objects: int = 1
             "camera": position,
             "lights": lights,
         }
+        if floor:
+            scene["floor"] = floor
         if _measure(scene, view):
             scene["relationships"] = relationships(scene)
             return scene
@@ -70,14 +78,20 @@ def _directions(view: render.Camera) -> dict[str, list[float]]:
     return {side: [float(c) for c in ways[side]] for side in SIDES}
 
 
-def _place(rng: random.Random, count: int, view: render.Camera) -> list[dict[str, Any]] | None:
+def _place(
+    rng: random.Random, count: int, view: render.Camera, floor: list[float] | None
+) -> list[dict[str, Any]] | None:
     """Objects apart from each other in every direction; None after 50 tries for one."""
     ways = _directions(view)
     objects: list[dict[str, Any]] = []
     for _ in range(count):
         for _ in range(50):
             size, shape = rng.choice(SIZES), rng.choice(SHAPES)
-            x, y, radius = rng.uniform(-3, 3), rng.uniform(-3, 3), RADIUS[size]
+            radius = RADIUS[size]
+            x, y = (
+                rng.uniform(-side / 2, side / 2)
+                for side in ([side - 2 * radius for side in floor] if floor else [GROUND] * 2)
+            )
             if all(_apart(x, y, radius, other, ways) for other in objects):
                 break
         else:
