@@ -42,8 +42,9 @@ from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import scannet
 from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.tasks.vsi.questions import FAMILIES, PAPER, PAPER_SCENES, Candidate, room_of
-from spatialvlm.worlds.rooms import annotation, rooms
-from spatialvlm.worlds.rooms.annotation import SceneAnnotation
+from spatialvlm.worlds import annotation
+from spatialvlm.worlds.annotation import SceneAnnotation
+from spatialvlm.worlds.rooms import rooms
 
 EMBEDDED_ROOMS = 60  # rendered rooms, where no limit is given
 ABOUT = """\

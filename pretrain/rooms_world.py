@@ -22,8 +22,8 @@ from spatialvlm.files.video import uniform
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi.questions import DIRECTION_WORDS
+from spatialvlm.worlds.annotation import SceneAnnotation, between_centres
 from spatialvlm.worlds.rooms import render, rooms
-from spatialvlm.worlds.rooms.annotation import SceneAnnotation, between_centres
 from spatialvlm.worlds.rooms.furniture import KINDS
 
 FRAMES = 4

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
+from spatialvlm.worlds.annotation import Box, SceneAnnotation
 
 LABELS = "bed sofa lamp chair door table fridge sink plant shelf desk stove".split()  # noqa: SIM905
 

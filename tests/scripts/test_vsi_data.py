@@ -14,7 +14,7 @@ from commands import ROOT, refused, run
 from spatialvlm.files import rows
 from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.tasks.vsi.questions import PAPER
-from spatialvlm.worlds.rooms import annotation
+from spatialvlm.worlds import annotation
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,9 @@ from pytest import approx
 from spatialvlm.errors import UserError
 from spatialvlm.tasks.vsi import scannet
 from spatialvlm.tasks.vsi.questions import candidates, targets
-from spatialvlm.worlds.rooms import annotation, rooms
-from spatialvlm.worlds.rooms.annotation import Box
+from spatialvlm.worlds import annotation
+from spatialvlm.worlds.annotation import Box
+from spatialvlm.worlds.rooms import rooms
 
 
 def test_scans_give_the_rooms_own_questions_and_answers(tmp_path):

@@ -20,8 +20,8 @@ from spatialvlm.example import Video
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.tasks.vsi.questions import FAMILIES, PAPER, candidates
-from spatialvlm.worlds.rooms import annotation
-from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
+from spatialvlm.worlds import annotation
+from spatialvlm.worlds.annotation import Box, SceneAnnotation
 
 
 def mirrored(room: SceneAnnotation) -> SceneAnnotation:

@@ -9,8 +9,8 @@ import pytest
 from spatialvlm.errors import UserError
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import verify as vsi_verify
-from spatialvlm.worlds.rooms import annotation
-from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
+from spatialvlm.worlds import annotation
+from spatialvlm.worlds.annotation import Box, SceneAnnotation
 
 
 def test_vsibenchs_answers_follow_from_its_annotation(real_data):

@@ -10,8 +10,8 @@ from boxed_rooms import made
 from scipy.spatial import cKDTree
 
 from spatialvlm.errors import UserError
-from spatialvlm.worlds.rooms import annotation
-from spatialvlm.worlds.rooms.annotation import Box
+from spatialvlm.worlds import annotation
+from spatialvlm.worlds.annotation import Box
 
 
 def test_annotation_goes_through_its_form_on_disk(tmp_path):

@@ -18,7 +18,8 @@ from spatialvlm.errors import UserError
 from spatialvlm.files import video
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi import scannet
-from spatialvlm.worlds.rooms import annotation, render, rooms
+from spatialvlm.worlds import annotation
+from spatialvlm.worlds.rooms import render, rooms
 from spatialvlm.worlds.rooms.furniture import KINDS
 from spatialvlm.worlds.rooms.render import Room
 

@@ -31,8 +31,8 @@ from random import Random
 import numpy as np
 
 from spatialvlm.errors import UserError
-from spatialvlm.worlds.rooms import annotation
-from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
+from spatialvlm.worlds import annotation
+from spatialvlm.worlds.annotation import Box, SceneAnnotation
 
 PAPER_SCENES = 1500
 PAPER = {  # questions over 1,500 scenes

@@ -33,9 +33,10 @@ from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.tasks.vsi.data import LETTERS, Mode
 from spatialvlm.tasks.vsi.questions import ANGLE, DIRECTION_WORDS, FARTHEST, LEAST_APART, WORDS, direction
+from spatialvlm.worlds import annotation
+from spatialvlm.worlds.annotation import Box, SceneAnnotation
 from spatialvlm.worlds.clevr.series import SPLITS, Series
-from spatialvlm.worlds.rooms import annotation, render, rooms
-from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
+from spatialvlm.worlds.rooms import render, rooms
 from spatialvlm.worlds.rooms.render import Room
 
 HELD_OUT = ("obj_appearance_order", "route_planning")

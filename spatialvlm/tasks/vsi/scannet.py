@@ -23,7 +23,7 @@ from scipy.spatial import Delaunay, QhullError
 
 from spatialvlm import text_files
 from spatialvlm.errors import UserError
-from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
+from spatialvlm.worlds.annotation import Box, SceneAnnotation
 
 MESH, SEGMENTS, OBJECTS = "_vh_clean_2.ply", "_vh_clean_2.0.010000.segs.json", ".aggregation.json"
 NO_THINGS = frozenset(("wall", "floor", "ceiling", "object", "objects", "unknown", "misc", "remove", "stuff"))

@@ -23,8 +23,8 @@ from spatialvlm.errors import UserError
 from spatialvlm.files import rows
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi.questions import TEMPLATES, direction
-from spatialvlm.worlds.rooms import annotation
-from spatialvlm.worlds.rooms.annotation import SceneAnnotation
+from spatialvlm.worlds import annotation
+from spatialvlm.worlds.annotation import SceneAnnotation
 
 SIZE, ROOM, DISTANCE = 1.0, 0.1, 0.1  # centimetres, square metres, metres
 ROUNDED = 1e-6  # of the numbers' own floating point

@@ -36,7 +36,7 @@ from spatialvlm.tasks.vsi.questions import (
     room_of,
 )
 from spatialvlm.tasks.vsi.scoring import same_word, score
-from spatialvlm.worlds.rooms.annotation import SceneAnnotation
+from spatialvlm.worlds.annotation import SceneAnnotation
 
 TEXTS = ("id", "dataset", "scene_name", "family", "question_type", "question", "answer")
 _NUMBERS = pa.list_(pa.float64())

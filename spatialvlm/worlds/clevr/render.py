@@ -1,5 +1,5 @@
-"""A vectorised analytic ray caster for CLEVR's world: spheres, cubes and cylinders on a grey ground, which may
-have a rectangular floor on it.
+"""A vectorised analytic ray caster for CLEVR's world: spheres, cubes and cylinders on a grey ground,
+which may have a rectangular floor on it.
 
 Every intersection has a closed form, so an image costs a few hundred numpy calls: geometry is sampled on a
 finer grid, and only the pixels on an outline are shaded more than once. Lamps are where CLEVR's own Blender
@@ -219,7 +219,8 @@ def _shade(
 ) -> np.ndarray:
     """Linear RGB (3, N) of surface points seen along unit directions `eye` (3, N)."""
     things = scene["objects"]
-    metal = np.array([t["material"] == "metal" for t in things] + [False] * 2)[ids]  # floor, then ground: last
+    # floor, then ground: last
+    metal = np.array([t["material"] == "metal" for t in things] + [False] * 2)[ids]
     albedo = [np.array(COLORS[t["color"]]) / 255 for t in things] + [FLOOR_ALBEDO, [GROUND_ALBEDO] * 3]
     albedo = np.array(albedo, np.float32)[ids].T
     reflected = eye - 2 * _dot(eye, normals) * normals
@@ -265,7 +266,7 @@ def _trace(scene: Scene, origin: np.ndarray, direction: np.ndarray) -> np.ndarra
 
 
 def _on_floor(scene: Scene, points: np.ndarray) -> np.ndarray:
-    """Whether points (3, ...) of the ground lie on the scene's floor, around the origin; never without one."""
+    """Whether points (3, ...) of the ground lie on the scene's floor, if it has one."""
     across, along = scene.get("floor", (0, 0))  # its two sides
     return (2 * np.abs(points[0]) < across) & (2 * np.abs(points[1]) < along)
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 from spatialvlm.errors import UserError
 from spatialvlm.files.video import uniform
+from spatialvlm.worlds.annotation import Box, SceneAnnotation
 from spatialvlm.worlds.clevr.series import SPLITS
 from spatialvlm.worlds.rooms import furniture, render
-from spatialvlm.worlds.rooms.annotation import Box, SceneAnnotation
 from spatialvlm.worlds.rooms.furniture import KINDS, Part, Thing
 from spatialvlm.worlds.rooms.render import Pose, Room
 
