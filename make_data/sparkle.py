@@ -1,7 +1,7 @@
 """Make Sparkle's data: 34,000 basic questions about 2,000 images, their tests, and the composite tests.
 
 python make_data/sparkle.py                                          # the paper's form, 448 pixels
-python make_data/sparkle.py --form embedded                          # 112 pixels, larger glyphs, fewer nodes
+python make_data/sparkle.py --form embedded                          # 126 pixels, larger glyphs, fewer nodes
 python make_data/sparkle.py --capabilities direction distance        # an ablation by capability
 python make_data/sparkle.py --numbers false                          # without questions answered by a number
 python make_data/sparkle.py --style background=beige lines=true noise=12 jitter=0.3       # for robustness
@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -34,6 +34,7 @@ from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.data import CONFIGURATIONS, FORMS, Form
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
+from spatialvlm.worlds.plane.nodes import Style
 
 BLOCK = 20  # images rendered by one process before it hands them over
 
@@ -74,9 +75,7 @@ class Args:
     )
     style: list[str] = field(
         default_factory=list,
-        metadata={
-            "help": "name=value ...: width radius glyph text shape node label background lines noise jitter"
-        },
+        metadata={"help": f"name=value ...: {' '.join(setting.name for setting in fields(Style))}"},
     )
     seed: int = field(default=0, metadata={"help": "random seed of nodes, questions and noise"})
     num_workers: int = field(

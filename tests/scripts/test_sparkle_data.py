@@ -37,7 +37,7 @@ def test_the_hub_form_is_what_datasets_reads(folder, tmp_path):
     made = sparkle.load("embedded", "train", configurations=4)
     for row, example in zip(loaded["train"], made, strict=True):
         assert (row["id"], row["prompt"], row["answer"]) == (example.id, example.prompt, example.answer)
-        assert row["image"].size == (112, 112) and row["image"].tobytes() == example.images[0].tobytes()
+        assert row["image"].size == (126, 126) and row["image"].tobytes() == example.images[0].tobytes()
     loaded.save_to_disk(str(tmp_path / "saved"))
     for where in (folder, tmp_path / "saved"):
         read = sparkle.load(where, "train")
@@ -57,7 +57,7 @@ def test_the_card_tells_splits_tasks_and_settings(folder):
         "| location_cell |",
         "| path_4x4_removed |",
         "| all | | 68 | 800 | 32 | 10 |",
-        "- `width`: 112",
+        "- `width`: 126",
         "- `pairs`: 17",
     ):
         assert told in card.text, told
@@ -124,7 +124,7 @@ def test_what_the_hub_refuses_is_said_and_the_folder_stays(tmp_path, monkeypatch
         (["--min_nodes", "3"], "nodes from 3 to 5"),
         (["--min_nodes", "0"], "nodes from 0 to 5"),
         (["--max_nodes", "0"], "nodes from 0 to 0"),
-        (["--gap", "1"], "gap 1.0: nodes of radius 1.05 overlap"),
+        (["--gap", "1"], "gap 1.0: nodes of radius 0.85 overlap"),
         (["--removed", "1"], "--removed 1.0: must be a fraction"),
         (["--removed", "0.97"], "--removed 0.97 leaves no path"),
         (["--capabilities", "vision"], "--capabilities vision: must be some of direction, distance"),

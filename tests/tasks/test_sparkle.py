@@ -270,7 +270,7 @@ def test_embedded_glyphs_are_large_and_no_two_nodes_touch():
         assert min(gaps) >= 2.3 and 4 <= len(points) <= 5
     image = render({"N8": (5.0, 5.0)}, FORMS["embedded"].style, Random(0))
     rows = np.argwhere(np.asarray(image.convert("L")) < 60)[:, 0]
-    assert image.size == (112, 112) and rows.max() - rows.min() >= 13  # a digit is a patch high
+    assert image.size == (126, 126) and rows.max() - rows.min() >= 13  # a digit is a patch high
 
 
 # ---- reading

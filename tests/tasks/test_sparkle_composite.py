@@ -20,6 +20,7 @@ from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.sparkle.composite import JOIN, Task, judge, shortest_paths, shortest_tours, tasks
 from spatialvlm.tasks.sparkle.data import FORMS
 from spatialvlm.tasks.sparkle.scoring import COMPOSITE, ratio, routes, routes_by_task
+from spatialvlm.worlds.plane.nodes import Style, render
 
 INSTANCES = 1000
 QUICK = {name: replace(form, style=replace(form.style, width=28)) for name, form in FORMS.items()}
@@ -128,6 +129,20 @@ def test_a_tour_can_be_told_from_the_next_best():
 
 
 # ---- the items
+
+
+def test_embedded_grids_have_their_nodes_in_the_middles_of_patches():
+    for task in tasks(FORMS["embedded"]):
+        if task.side:
+            nodes = task.make("x", FORMS["embedded"], 0).meta["nodes"]
+            assert {round(9 * along / 10, 1) % 1 for point in nodes.values() for along in point} == {0.5}
+
+
+def test_a_line_is_as_wide_as_its_style_says():
+    nodes, edge = {"N1": (2.0, 5.0), "N2": (8.0, 5.0)}, [("N1", "N2")]
+    for width, pixels in ((0.1, 1), (0.4, 4)):
+        image = render(nodes, Style(width=100, edge=width), Random(0), edge)
+        assert (np.asarray(image)[:, 50, 0] < 128).sum() == pixels
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def tasks(form: Form, removed: float = REMOVED) -> list[Task]:
     if not 0 < removed < 1:
         raise UserError(f"--removed {removed}: must be a fraction of the lines, between 0 and 1")
     for side in form.grids:
-        if side < 2 or (PLANE - 2 * form.style.radius) / (side - 1) <= 2 * form.style.radius:
+        if side < 2 or _step(form, side) <= 2 * form.style.radius:
             raise UserError(
                 f"a grid of {side} x {side} nodes of radius {form.style.radius} does not fit on the plane"
             )
@@ -185,10 +185,18 @@ def tasks(form: Form, removed: float = REMOVED) -> list[Task]:
     return [*full, *cut, Task("tour")]
 
 
+def _inset(form: Form) -> float:
+    return form.style.radius if form.inset is None else form.inset
+
+
+def _step(form: Form, side: int) -> float:
+    """Units between two neighbours of a grid."""
+    return (PLANE - 2 * _inset(form)) / (side - 1)
+
+
 def _path(id: str, name: str, form: Form, side: int, removed: float) -> Example:
     """A path through a grid, with at least as many legs as the grid has along a side."""
-    inset = form.style.radius
-    step = (PLANE - 2 * inset) / (side - 1)
+    inset, step = _inset(form), _step(form, side)
     for attempt in range(TRIES):
         rng = Random(f"{id}-{attempt}")
         labels = [f"N{number}" for number in rng.sample(range(1, side * side + 1), side * side)]

@@ -3,7 +3,7 @@ files.
 
 2,000 configurations give 34,000 questions: each of the 16 families once (`questions`), and one of them, in
 turn, once more. All questions of a configuration share its image. There are two forms of the same functions:
-`paper`, and `embedded` with larger glyphs and fewer nodes in 112 pixels, for a vision tower of 14-pixel
+`paper`, and `embedded` with larger glyphs and fewer nodes in 126 pixels, for a vision tower of 14-pixel
 patches. Every configuration follows from (form, split, seed, number) alone; splits share none, and the choice
 of capabilities changes none.
 
@@ -56,6 +56,7 @@ class Form:
         gap: minimum units between two nodes.
         style: of the images.
         grids: nodes along a side of the grids of shortest paths.
+        inset: units from the border to the outermost nodes of grids; the radius where not given.
         tours: minimum and maximum number of nodes of tours.
     """
 
@@ -63,6 +64,7 @@ class Form:
     gap: float = 1.2
     style: Style = field(default_factory=Style)
     grids: tuple[int, ...] = (4, 5)
+    inset: float | None = None
     tours: tuple[int, int] = (4, 8)
 
     def __post_init__(self) -> None:
@@ -81,7 +83,14 @@ class Form:
 
 FORMS = {
     "paper": Form(),
-    "embedded": Form((4, 5), 2.3, Style(width=112, radius=1.05, glyph=0.85, text="{}"), (3, 4), (4, 5)),
+    "embedded": Form(  # grids' nodes lie in the middles of patches, of which there are 9 along a side
+        nodes=(4, 5),
+        gap=2.3,
+        style=Style(width=126, radius=0.85, glyph=1.0, text="{}", edge=0.32),
+        grids=(3, 4),
+        inset=PLANE / 6,
+        tours=(4, 5),
+    ),
 }
 
 

@@ -31,7 +31,6 @@ SECTOR_MARGIN = 6.0  # degrees
 CELL_MARGIN = 0.4  # units, of cells, quadrants and coordinates that are compared
 SHAPES = ("disc", "square", "ring")
 OVERSAMPLING = 4  # of a node's outline, which is then smooth
-LINE = 0.12  # units: width of lines between nodes
 PLACEMENTS, DARTS = 40, 200  # placements tried, and places tried per node in each
 DENSEST = 0.5  # fraction of the plane that discs as wide as the gap may cover; at random they jam at 0.547
 
@@ -127,6 +126,7 @@ class Style:
         text: what is written on a node, around its number.
         shape: one of `SHAPES`.
         node, label, background: colours by any name that Pillow knows, or `#rrggbb`.
+        edge: units: the width of lines that join nodes.
         lines: faint lines in the background, one unit apart.
         noise: standard deviation of noise added to every pixel, in grey levels of 256.
         jitter: 0 to 0.5: the fraction by which size and grey vary between nodes, and, in radii, how far
@@ -144,6 +144,7 @@ class Style:
     node: str = "#b4b4b4"
     label: str = "black"
     background: str = "white"
+    edge: float = 0.12
     lines: bool = False
     noise: float = 0.0
     jitter: float = 0.0
@@ -158,6 +159,7 @@ class Style:
         need("glyph", 0 < self.glyph <= 1, "above 0 and at most 1")
         need("text", self.text.count("{}") == 1, "a text with one {} for the number")
         need("shape", self.shape in SHAPES, f"one of {', '.join(SHAPES)}")
+        need("edge", 0 < self.edge <= 1, "above 0 and at most 1 unit")
         need("noise", 0 <= self.noise <= 64, "0 to 64 grey levels")
         need("jitter", 0 <= self.jitter <= 0.5, "0 to 0.5")
         for name in ("node", "label", "background"):
@@ -214,7 +216,7 @@ def render(
             pen.line([(0, at), (style.width, at)], fill=_faint(style.background))
     at = {label: (x * scale, (PLANE - y) * scale) for label, (x, y) in nodes.items()}
     for first, second in edges:
-        pen.line([at[first], at[second]], fill="dimgray", width=max(1, round(LINE * scale)))
+        pen.line([at[first], at[second]], fill="dimgray", width=max(1, round(style.edge * scale)))
     texts = {label: style.text.replace("{}", label.lstrip("N")) for label in nodes}
     longest = max(texts.values(), key=len)
     for label, (x, y) in at.items():
