@@ -46,8 +46,8 @@ SHORTER = "use fewer or smaller frames (--num_frames; Qwen: --max_pixels), or a 
 class Args(evaluate.Args):
     BY_PROFILE: ClassVar = {
         "data": {"paper": vsibench.HUB_ID, "embedded": "embedded"},
-        "model": {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.ROOMS)},
-        "num_frames": {"paper": 16, "embedded": 4},
+        "model": {"paper": "Qwen/Qwen2-VL-2B-Instruct", "embedded": str(loading.EMBEDDED)},
+        "num_frames": {"paper": 16, "embedded": 1},
     }
     batch_size: int = field(
         default=16, metadata={"help": "answers per batch and device; changes no float32 score"}
@@ -72,7 +72,7 @@ class Args(evaluate.Args):
         default=None, metadata={"help": "folder of the videos; the hub's are fetched where not given"}
     )
     num_frames: int | None = field(
-        default=None, metadata={"help": "frames per video, from first to last; 16, embedded: 4"}
+        default=None, metadata={"help": "frames per video, from first to last; 16, embedded: 1"}
     )
     min_pixels: int = field(
         default=4 * 28 * 28, metadata={"help": "minimum number of pixels per frame (Qwen)"}

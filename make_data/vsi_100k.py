@@ -15,7 +15,7 @@ meta_info.json, all annotation, for `python -m spatialvlm.tasks.vsi.verify`. It 
 run the same command again to resume a stopped run with the scans and frames that it had.
 
 On 2 CPU cores: 1,500 scenes of annotation (71,564 questions) take 53 seconds and 0.5 GB, a scan of 200,000
-vertices half a second to one, a rendered room with 16 frames two seconds.
+vertices half a second to one, a rendered room with its frames a quarter of a second.
 """
 
 import json
@@ -44,7 +44,8 @@ from spatialvlm.tasks.vsi import vsi_100k as vsi
 from spatialvlm.tasks.vsi.questions import FAMILIES, PAPER, PAPER_SCENES, Candidate, room_of
 from spatialvlm.worlds import annotation
 from spatialvlm.worlds.annotation import SceneAnnotation
-from spatialvlm.worlds.rooms import rooms
+from spatialvlm.worlds.clevr import rooms
+from spatialvlm.worlds.clevr.facts import Scene
 
 EMBEDDED_ROOMS = 60  # rendered rooms, where no limit is given
 ABOUT = """\
@@ -160,9 +161,7 @@ def resumable_folder(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path
 
 def read_scenes(args: Args, folder: Path) -> list[SceneAnnotation]:
     if args.data == "embedded":
-        numbers = range(args.limit or EMBEDDED_ROOMS)
-        make = partial(rooms.make, "train", args.seed)
-        scenes = [rooms.annotation(room) for room in in_parallel(args, make, numbers, "rooms")]
+        scenes = [rooms.annotation(room) for room in rendered_rooms(args)]
     elif Path(args.data).is_file():
         by_name = annotation.read(args.data)
         scenes = [by_name[scene] for scene in sorted(by_name)[: args.limit]]
@@ -176,6 +175,11 @@ def read_scenes(args: Args, folder: Path) -> list[SceneAnnotation]:
     if not scenes:
         raise UserError("no scene is left to ask about")
     return scenes
+
+
+def rendered_rooms(args: Args) -> list[Scene]:
+    make = partial(rooms.make, f"vsi-100k-{args.seed}")
+    return in_parallel(args, make, range(args.limit or EMBEDDED_ROOMS), "rooms")
 
 
 def read_scans(args: Args, folder: Path) -> list[SceneAnnotation]:
@@ -213,19 +217,19 @@ def frames_of(
     names = [scene.scene for scene in scenes]
     if args.data == "embedded":
         render = partial(render_frames, num_frames=args.num_frames, folder=folder / "frames")
-        in_parallel(args, render, names, "frames")
+        in_parallel(args, render, rendered_rooms(args), "frames")
         return {name: frame_files(folder / "frames", name, args.num_frames, folder) for name in names}
     if args.frames is None:
         return {name: [] for name in names}
     return {name: frame_files(Path(args.frames), name, args.num_frames, final) for name in names}
 
 
-def render_frames(scene: str, num_frames: int, folder: Path) -> None:
+def render_frames(room: Scene, num_frames: int, folder: Path) -> None:
     """Render a room's frames into `folder/<scene>/`, which is there whole or not at all."""
-    if (folder / scene).is_dir():
+    name, film = rooms.name(room), rooms.Film(room)
+    if (folder / name).is_dir():
         return
-    film = rooms.Film(rooms.named(scene))
-    with whole(folder / scene) as aside:
+    with whole(folder / name) as aside:
         aside.mkdir()
         for number in video.uniform(len(film), num_frames):
             film[number].save(aside / f"{number:02}.png")

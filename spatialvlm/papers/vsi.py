@@ -40,7 +40,7 @@ class VSIArgs(RunArgs):
     """Data, tests and the run folder, by default as published."""
 
     FLAG_GROUP: ClassVar = "data"
-    BY_PROFILE: ClassVar = {"model": {"paper": loading.PUBLISHED, "embedded": str(loading.ROOMS)}}
+    BY_PROFILE: ClassVar = {"model": {"paper": loading.PUBLISHED, "embedded": str(loading.EMBEDDED)}}
     data: str = field(
         default="results/vsi_100k/scans-0",
         metadata={"help": "folder that make_data/vsi_100k.py wrote, or 'embedded': rendered rooms"},

@@ -1,1 +1,1 @@
-"""Rendered worlds: CLEVR's objects, furnished rooms, and labelled points on a plane."""
+"""Rendered worlds: CLEVR's objects, also in rooms, and labelled points on a plane."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from spatialvlm.errors import UserError
 from spatialvlm.files import video
-from spatialvlm.worlds.rooms import rooms
+from spatialvlm.worlds.clevr import rooms
 
 FRAMES = 50
 
@@ -308,9 +308,9 @@ def test_only_what_is_sampled_of_a_room_is_drawn():
             self.drawn.append(index)
             return super().__getitem__(index)
 
-    room = rooms.make("test", 0, 1)
+    room = rooms.make("test", 1)
     found = video.frames(Counted(room, 48, 36), 4)
-    assert found.total == len(room.path) and Counted.drawn == list(found.indices) and len(found) == 4
+    assert found.total == rooms.FRAMES and Counted.drawn == list(found.indices) and len(found) == 4
     for index, image in zip(found.indices, found.images, strict=True):
         assert np.array_equal(np.asarray(image), np.asarray(rooms.Film(room, 48, 36)[index]))
 

@@ -66,18 +66,18 @@ def benchmark(folder: Path) -> list:
         Image.new("RGB", (32, 24), (80 * number,) * 3).save(
             folder / f"videos/arkitscenes/41069021/{number}.png"
         )
-    return ["--data", folder / "test.parquet", "--frames", folder / "videos"]
+    return ["--data", folder / "test.parquet", "--frames", folder / "videos", "--num_frames", 4]
 
 
 def test_rendered_rooms(tmp_path):
-    flags = ["--profile", "embedded", "--limit", "16", "--output_dir", "run"]
+    flags = ["--profile", "embedded", "--limit", "12", "--output_dir", "run"]
     printed = run(SCRIPT, *flags, folder=tmp_path)
     assert printed.startswith("profile: embedded")
     for said in ("object_rel_direction", "micro", "rooms", "vsGRPO-V 2B", "rendered"):
         assert said in printed
     summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert summary["n"] == 16 and summary["sources"]["rooms"]["n"] == 16
-    assert summary["frames"] == {"requested": 4, "min": 4, "max": 4, "mean": 4.0}
+    assert summary["n"] == summary["sources"]["rooms"]["n"] == 12
+    assert summary["frames"] == {"requested": 1, "min": 1, "max": 1, "mean": 1.0}
     assert summary["published"]["vsGRPO-V 2B"]["Avg"] == 35.4
     assert summary["rule"].startswith("strict")
 
@@ -85,7 +85,7 @@ def test_rendered_rooms(tmp_path):
 def test_rooms_in_words(here):
     summary, printed = here("run", "--form", "words", "--limit", "6", "--rule", "lmms_eval")
     assert summary["n"] == 6 and summary["rule"].startswith("lmms_eval")
-    assert "held_out" not in summary["aggregates"] and "route_planning" not in summary["tasks"]
+    assert "held_out" not in summary["aggregates"] and "object_counting" in summary["tasks"]
 
 
 def test_the_benchmarks_rows_with_videos_and_folders(tmp_path, here):
@@ -138,10 +138,9 @@ def test_bad_input_ends_in_one_line(tmp_path, capsys):
     assert "--pruned_ids tells subsets apart" in message(*flags, "--pruned_ids", "x")
     assert "leave them out for rendered rooms" in message("--subset", "debiased")
     assert "VSI-Bench has options" in message(*flags, "--form", "words")
-    assert "--num_frames 4 or more, not 2" in message("--num_frames", "2")
     assert "--num_frames must be at least 1" in message("--num_frames", "0")
     assert "--min_pixels 9 must be between 1 and --max_pixels" in message(
         "--min_pixels", 9, "--max_pixels", 8
     )
-    assert "the model has room for 1,024" in message("--limit", "8", "--max_new_tokens", "900")
+    assert "the model has room for 1,024" in message("--limit", "8", "--max_new_tokens", "1000")
     assert not (tmp_path / "never").exists()

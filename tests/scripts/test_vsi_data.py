@@ -54,7 +54,7 @@ def test_rendered_rooms_and_their_frames(tmp_path):
     assert len(scenes["train"]) == 2 and len(scenes["validation"]) == 1
     assert not scenes["train"] & scenes["validation"]
     images = splits["train"][0].open_images()
-    assert len(images) == 2 and images[0].size == (168, 126)
+    assert len(images) == 2 and images[0].size == (168, 112)
     assert images[0].tobytes() != images[1].tobytes()
     assert not (tmp_path / "data.partial").exists()
 
