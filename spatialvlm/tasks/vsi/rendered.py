@@ -10,7 +10,7 @@ first of the turn's rooms that allows a question with that answer. Splits and se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -35,7 +35,7 @@ TEST_SEED = 0  # of a test's rooms, whatever the seed of the run
 KEPT = 64  # rooms, with their questions and frames, that stay in memory
 FRAME_INTERVAL = 0.5  # seconds between two frames of a camera's path
 # By family what the text of a question shows of its answer, and the answers that are then equally likely.
-ANSWERS: dict[str, dict[str, Sequence[Any]]] = {
+ANSWERS: dict[str, Mapping[str, Sequence[Any]]] = {
     "object_counting": {"color": (2, 3, 4), "material": (2, 3, 4, 5, 6)},
     "object_abs_distance": {"": (1, 2, 3, 4, 5)},  # whole metres below it
     "object_rel_distance": {"": (1, 2, 3, 4)},  # place of the nearest among the four named
@@ -145,7 +145,7 @@ def _shown_and_answer(question: Candidate) -> tuple[str, Any]:
 def _example(
     id: str, family: str, scene: str, question: Candidate, film: Video, form: str, mode: Mode | None
 ) -> Example:
-    meta = {"family": family, "scene": scene, "source": "rooms"}
+    meta: dict[str, Any] = {"family": family, "scene": scene, "source": "rooms"}
     choices, answer = None, question.answer
     if family in vsi_questions.WORDS:
         vocabulary = DIRECTION_WORDS.get(question.question_type) or question.labels[1:]
