@@ -2,10 +2,11 @@
 
 Nothing is stored: a question is made, and its frames are rendered, when an example is accessed. The form
 `words` is VSI-100k's, answered with a word or a number; `options` is VSI-Bench's, where a choice is answered
-with a letter. Families take turns, and every turn of all families has rooms of its own.
+with a letter. Families take turns, and every turn of all families has rooms of its own, which they search
+from different ones on.
 
 The text alone gives little away: first the answer is sampled (`ANSWERS`), of numbers its range, then the
-first of the turn's rooms that allows a question with that answer. Splits and seeds never share a room.
+first of these rooms that allows a question with that answer. Splits and seeds never share a room.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class RoomSeries:
         rng = Random(f"{series}-{family}")
         shown = rng.choice([*ANSWERS[family]])
         wanted = shown, rng.choice(ANSWERS[family][shown])
-        for attempt in count():  # the first room that allows a question with the answer
+        for attempt in count(turn):  # the first room that allows a question with the answer
             allowed = _candidates(series, attempt, FORMS[self.form])[family]
             chosen = [each for each in allowed if _shown_and_answer(each) == wanted]
             if chosen:
