@@ -21,7 +21,7 @@ paper: $(VENV)/.installed
 	$(BIN)/python paper/build.py
 
 reproduce-embedded: $(VENV)/.installed
-	$(BIN)/python model/reproduce_sat.py --profile embedded
+	$(BIN)/python model/reproduce_sat.py --ablations all
 
 test: lint
 	$(BIN)/pytest -n logical --dist loadfile --no-loadscope-reorder

@@ -27,7 +27,7 @@ from spatialvlm.evaluation.metrics import Record
 from spatialvlm.example import Example
 from spatialvlm.models import loading
 from spatialvlm.papers import sparkle as report
-from spatialvlm.papers.sparkle import MODELS
+from spatialvlm.papers.sparkle import MODELS, ROUTE_TOKENS
 from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.sparkle.questions import FAMILIES
@@ -35,7 +35,6 @@ from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE, routes_by_task, w
 from spatialvlm.tasks.whatsup import scoring as whatsup_scoring
 
 BENCHMARKS = {"basic": BASIC, "composite": COMPOSITE, "real": whatsup_scoring.BENCHMARK}
-ROUTE_TOKENS = {"paper": 64, "embedded": 48}
 
 
 @dataclass

@@ -16,7 +16,7 @@ from pathlib import Path
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation.metrics import Estimate
 from spatialvlm.evaluation.tables import percent
-from spatialvlm.reporting.comparison import verdict
+from spatialvlm.reporting.comparison import Claim
 
 Figure = dict | int | str
 PLACES = 6  # decimals kept of a fraction
@@ -41,10 +41,16 @@ def number(value: float, digits: int | str = 0, sign: bool = False) -> Figure:
     return {"value": kept, "digits": digits} | ({"sign": True} if sign else {})
 
 
-def claim(words: str, difference: Estimate, reported: float | None = None) -> dict:
-    """Return a claim that `difference` is above 0, the published points if any, and its verdict."""
-    found = {"claim": words, "difference": points(difference), "verdict": verdict(difference)}
-    return found | ({} if reported is None else {"published": number(reported, 1, sign=True)})
+def claims(found: Mapping[str, Claim]) -> dict:
+    """Return claims by name: difference, verdict, and the published and shuffled differences if any."""
+    return {key: _claim(each) for key, each in found.items()}
+
+
+def _claim(found: Claim) -> dict:
+    part = {"claim": found.text, "difference": points(found.difference), "seeds": found.seeds}
+    part |= {} if found.published is None else {"published": number(found.published, 1, sign=True)}
+    part |= {} if found.shuffled is None else {"shuffled": points(found.shuffled)}
+    return part | {"verdict": found.verdict}
 
 
 def is_figure(part: object) -> bool:
@@ -52,7 +58,7 @@ def is_figure(part: object) -> bool:
 
 
 def written(figure: Figure) -> dict[str, str]:
-    """Return a figure as `text`, with its interval if it has one, and as `short` without."""
+    """Return a figure as `text`, with interval and `n` if it has them, and as `short` without."""
     if not isinstance(figure, dict):
         text = f"{figure:,}" if isinstance(figure, int) else figure
         return {"text": text, "short": text}
@@ -62,7 +68,7 @@ def written(figure: Figure) -> dict[str, str]:
     kind = "share" if "share" in figure else "points"
     text = percent(Estimate(figure[kind], tuple(figure["interval"]), figure["n"]), sign=kind == "points")
     text = text.replace("-", "\u2212")
-    return {"text": text, "short": text.split(" (")[0]}
+    return {"text": text, "short": text.split(" (")[0], "n": f"{figure['n']:,}"}
 
 
 def _number(value: float, digits: int | str, sign: bool = False) -> str:

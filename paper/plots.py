@@ -98,14 +98,16 @@ def courses(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> plt.Figure:
     names = {"v1": "GRPO-v1", "v2": "GRPO-v2", "v2-unfiltered": "GRPO-v2 without dynamic sampling"}
     titles = {"reward": "mean reward", "informative": "fraction of groups whose rewards differ"}
     for axis, (metric, title) in zip(axes, titles.items(), strict=True):
-        for colour, (key, found) in zip((COLOURS[1], COLOURS[3], COLOURS[4]), curves.items(), strict=True):
-            values = found[metric]
+        for colour, (key, name) in zip((COLOURS[1], COLOURS[3], COLOURS[4]), names.items(), strict=True):
+            if key not in curves:
+                continue
+            values = curves[key][metric]
             smooth = [
                 sum(part) / len(part)
                 for end in range(1, len(values) + 1)
                 if (part := values[max(0, end - SMOOTHED) : end])
             ]
-            axis.plot(range(1, len(values) + 1), smooth, color=colour, label=names[key])
+            axis.plot(range(1, len(values) + 1), smooth, color=colour, label=name)
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("step")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=3)

@@ -1,29 +1,26 @@
-"""Paper C, Sparkle: training on basic capabilities, and the study of what carries over."""
+"""Paper C, Sparkle: training on basic capabilities, tests on them and on composite tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import ClassVar, Literal
 
 from spatialvlm.errors import UserError, require_at_least
-from spatialvlm.evaluation import metrics
+from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.metrics import Estimate, Record
 from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
 from spatialvlm.models import loading
-from spatialvlm.papers.commands import Arm
 from spatialvlm.reporting.cards import write_adapter_card
-from spatialvlm.reporting.runs import json_object
-from spatialvlm.run_folder import DataSource, read_lines
+from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.sparkle import data as sparkle
+from spatialvlm.tasks.sparkle import published
 from spatialvlm.tasks.sparkle.data import MADE
-from spatialvlm.tasks.sparkle.published import COMPOSITE
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
-from spatialvlm.tasks.sparkle.scoring import BASIC, with_vocabulary
+from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE, with_vocabulary
 from spatialvlm.training.experiment import Experiment, RunArgs
 
 # By profile. At 224 pixels the labels are too small; ours has learnt them with its adapter `labels`.
@@ -31,6 +28,9 @@ MODELS = {
     "paper": "google/paligemma2-3b-mix-448",
     "embedded": str(loading.LABELS),
 }
+
+
+ROUTE_TOKENS = {"paper": 64, "embedded": 48}  # of the longest answer to a composite question
 
 
 @dataclass
@@ -61,6 +61,9 @@ class SparkleArgs(RunArgs):
     train_limit: int = field(default=34_000, metadata={"help": "maximum number of training questions"})
     eval_data: str = field(
         default=MADE, metadata={"help": "test questions of all capabilities: made, or a folder as --data"}
+    )
+    full_test: bool = field(
+        default=False, metadata={"help": "also shortest paths and tours, rendered in --form"}
     )
     run_name: str = field(default="all", metadata={"help": "first part of the run folder's name"})
 
@@ -125,7 +128,7 @@ def _in_memory(examples: Sequence[Example], args: SparkleArgs) -> Sequence[Examp
 
 
 class SparkleExperiment(Experiment):
-    """Tested on the basic questions, with one row of the table per capability."""
+    """Tested on the basic questions, one row of the table per capability; `--full_test`: composite too."""
 
     def __init__(self, script: str, args: SparkleArgs, model, train_set: Sequence[Example] = ()) -> None:
         super().__init__(
@@ -140,64 +143,24 @@ class SparkleExperiment(Experiment):
             train_set=train_set,
         )
 
-
-# ---- arms of the study
-
-BASE, BLOCKS = "base", ("basic", "composite")
-
-
-def _arm(name: str) -> Arm:
-    script = "model/sparkle_grpo.py" if name == "sparkle_grpo" else "model/sparkle_sft.py"
-    return Arm(name, script, f"{name}.yaml")
-
-
-ARMS = {
-    "SFT": _arm("sparkle_sft"),
-    "GRPO": _arm("sparkle_grpo"),
-    "SFT, direction alone": _arm("sparkle_sft_direction"),
-    "SFT, distance alone": _arm("sparkle_sft_distance"),
-    "SFT, localization alone": _arm("sparkle_sft_localization"),
-}
-ABLATIONS = {
-    "SFT, without numbers": _arm("sparkle_sft_without_numbers"),
-    "SFT, without localization": _arm("sparkle_sft_direction_distance"),
-    "SFT, without distance": _arm("sparkle_sft_direction_localization"),
-    "SFT, without direction": _arm("sparkle_sft_distance_localization"),
-    "SFT, 200 images": _arm("sparkle_sft_200"),
-    "SFT, 500 images": _arm("sparkle_sft_500"),
-    "SFT, 1,000 images": _arm("sparkle_sft_1000"),
-}
-
-
-def test_folder(folder: Path, name: str, block: str = "") -> Path:
-    """The tests of the base model, or of the arm trained in a folder of this name."""
-    return folder / f"{name}-tested" / block
+    def test(self, name: str, model, processor, examples: Sequence[Example]) -> list[Record]:
+        """Greedy answers to the basic questions, in the run folder's part `name`; composite's beside it."""
+        records = super().test(name, model, processor, examples)
+        if self.args.full_test:
+            rows = {"path": self.args.form, "limit": self.args.eval_limit}
+            source = DataSource("sparkle_composite", rows)
+            items = load_rows(source)
+            if examples is self.shuffled_set:
+                items = shuffle_images(items, self.args.seed)
+            tokens = ROUTE_TOKENS[self.args.form]
+            self.part(f"{name}-composite", model, processor, items, 1, source, COMPOSITE, tokens)
+        return records
 
 
 # ---- tables
 
 Summary = Mapping  # what evaluate.run returns; composite with `routes` added
 ROUTES = ("optimal", "exact", "valid")
-
-
-@dataclass(frozen=True)
-class Tested:
-    """An arm's tests: summaries and records by block, `basic` and `composite`."""
-
-    summaries: Mapping[str, Summary]
-    records: Mapping[str, Sequence[Record]]
-
-
-def load_tests(folder: Path, arms: Mapping[str, Arm]) -> dict[str, Tested]:
-    """Load the tests of the base model and of arms of a study."""
-    names = {BASE: BASE} | {name: arm.folder for name, arm in arms.items()}
-    return {
-        arm: Tested(
-            {b: json_object(test_folder(folder, name, b) / "summary.json") for b in BLOCKS},
-            {b: read_lines(test_folder(folder, name, b) / "predictions.jsonl") for b in BLOCKS},
-        )
-        for arm, name in names.items()
-    }
 
 
 def chance(basic: Summary, capabilities: Sequence[str] = tuple(CAPABILITIES)) -> float:
@@ -259,7 +222,9 @@ def _composite(summary: Summary) -> str:
 
 def published_changes(task: str) -> str:
     """Format the published changes of a task: `InternVL2-8B 13.5 to 40.0`; empty if there are none."""
-    return ", ".join(f"{model} {before} to {after}" for model, before, after in COMPOSITE.get(task, ()))
+    return ", ".join(
+        f"{model} {before} to {after}" for model, before, after in published.COMPOSITE.get(task, ())
+    )
 
 
 def _length(routes: Mapping) -> str:
@@ -267,35 +232,3 @@ def _length(routes: Mapping) -> str:
         return "none valid"
     part = Estimate.of(routes["length_ratio"])
     return f"{part.value:.2f} ({part.interval[0]:.2f} to {part.interval[1]:.2f}), n {part.n}"
-
-
-def changes(before: Tested, after: Tested) -> dict[str, dict[str, Estimate]]:
-    """Return the paired differences by block, as `metrics.compare` has them."""
-    return {block: metrics.compare(before.records[block], after.records[block]) for block in BLOCKS}
-
-
-def arms_tables(arms: Mapping[str, Tested]) -> str:
-    """Format arms, base first: basic by capability, composite by task, and the changes from base."""
-    base = arms[BASE].summaries
-    rows = []
-    for name, arm in arms.items():
-        scores = arm.summaries["basic"]["aggregates"]
-        rows.append([name, *(percent(Estimate.of(scores[key])) for key in (*CAPABILITIES, "mean_of_tasks"))])
-    blind = [chance(base["basic"], (name,)) for name in CAPABILITIES] + [chance(base["basic"])]
-    rows.append(["blind baseline", *(f"{100 * value:.1f}" for value in blind)])
-    parts = ["Basic, each the mean over its families:", markdown(("", *CAPABILITIES, "all families"), rows)]
-    tasks = list(base["composite"]["routes"])
-    for kind, words in (("optimal", "any shortest path or tour"), ("valid", "paths and tours of any length")):
-        rows = []
-        for name, arm in arms.items():
-            routes = arm.summaries["composite"]["routes"]
-            rows.append([name, *(percent(Estimate.of(routes[task][kind])) for task in tasks)])
-        parts += [f"Composite, never trained on; {kind}, {words}:", markdown(("", *tasks), rows)]
-    rows = []
-    for name, arm in arms.items():
-        if name != BASE:
-            change = changes(arms[BASE], arm)
-            rows.append([name, *(percent(change[b]["mean_of_tasks"], sign=True) for b in BLOCKS)])
-    header = ("", "basic, all families", "composite (optimal), all tasks")
-    parts += [f"Change from {BASE}, paired by question, in points:", markdown(header, rows)]
-    return "\n\n".join(parts)

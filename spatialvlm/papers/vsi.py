@@ -1,4 +1,4 @@
-"""Paper B, vsGRPO: training on VSI-100k, tests on VSI-Bench, and the study of GRPO, SFT and DPO.
+"""Paper B, vsGRPO: training on VSI-100k, tests on VSI-Bench.
 
 The data are the folder that `make_data/vsi_100k.py` writes and VSI-Bench, or questions over rooms rendered on
 access. Those are tested in the form of training, without options: words by exact match, numbers by their mean
@@ -7,22 +7,17 @@ relative accuracy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 from spatialvlm.errors import UserError, require_at_least
-from spatialvlm.evaluation import metrics
-from spatialvlm.evaluation.metrics import Estimate, Record
-from spatialvlm.evaluation.tables import markdown, percent
 from spatialvlm.example import Example
 from spatialvlm.files.lazy import mapped
 from spatialvlm.models import loading
-from spatialvlm.papers.commands import Arm
 from spatialvlm.reporting.cards import write_adapter_card
-from spatialvlm.run_folder import DataSource, read_lines
+from spatialvlm.run_folder import DataSource
 from spatialvlm.tasks.registry import load_rows
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import rendered as vsi_rooms
@@ -161,111 +156,3 @@ class VSIExperiment(Experiment):
             test_data=data,
             train_set=train_set,
         )
-
-
-# ---- arms of the study
-
-V, T = "vsgrpo_2b_v.yaml", "vsgrpo_2b_t.yaml"
-HELD_OUT = ("object_rel_direction", "object_size_estimation")
-KEPT_FAMILIES = tuple(name for name in FAMILIES if name not in HELD_OUT)
-GRPO = "model/vsi_grpo.py"
-ARMS = {
-    "SFT": Arm("sft", "model/vsi_sft.py", "vsgrpo_2b_sft.yaml"),
-    "DPO": Arm("dpo", "model/vsi_dpo.py", "vsgrpo_2b_dpo.yaml"),
-    "vsGRPO-V": Arm("v", GRPO, V),
-}
-OPEN_ARMS = {  # what the paper leaves open; thoughts first, since they take longest
-    "T, beta 0.0001": Arm("t", GRPO, T),
-    "T, beta 0": Arm("t-beta0", GRPO, T, ("--beta", "0")),
-    "T, beta 0.01": Arm("t-beta1e-2", GRPO, T, ("--beta", "0.01")),
-    "V, beta 0": Arm("v-beta0", GRPO, V, ("--beta", "0")),
-    "V, beta 0.01": Arm("v-beta1e-2", GRPO, V, ("--beta", "0.01")),
-    "V, MRA as reward": Arm("v-mra", GRPO, V, ("--reward", "mra")),
-    "V, four families": Arm("v-held-out", GRPO, V, ("--families", *KEPT_FAMILIES)),
-}
-
-# ---- tables
-
-Answers = Sequence[Record]
-SHORT = {
-    "object_counting": "count",
-    "object_abs_distance": "absolute distance",
-    "object_rel_distance": "relative distance",
-    "object_rel_direction": "relative direction",
-    "object_size_estimation": "object size",
-    "room_size_estimation": "room size",
-}
-COURSES = {
-    "format": "format",
-    "empty_thoughts": "empty thoughts",
-    "completion_length": "tokens",
-    "kl": "KL",
-}
-LAST = 5  # steps that the end of a course is averaged over
-
-
-def answers(folder: Path) -> list[Record]:
-    """Load a test's records, with their families as tasks."""
-    rows = read_lines(folder / "predictions.jsonl")
-    return [record | {"task": family(record["task"])} for record in rows]
-
-
-def scores(records: Answers) -> dict[str, Estimate]:
-    """Return accuracy by family, and `mean` over them."""
-    by_task = metrics.by_task(records)
-    by_family = {name: by_task[name] for name in FAMILIES if name in by_task}
-    return by_family | {"mean": metrics.mean_of_tasks(records)}
-
-
-def arms_table(arms: Mapping[str, Answers]) -> str:
-    """Format accuracy: a row per family, a column per arm."""
-    columns = {arm: scores(records) for arm, records in arms.items()}
-    rows = [
-        [SHORT.get(name, name), str(part.n), *(percent(each[name]) for each in columns.values())]
-        for name, part in next(iter(columns.values())).items()
-    ]
-    return markdown(("", "n", *columns), rows)
-
-
-def change(before: Answers, after: Answers, families: Sequence[str] = FAMILIES) -> Estimate:
-    """Return the paired difference of the mean over some families."""
-    before, after = ([r for r in records if r["task"] in families] for records in (before, after))
-    return metrics.compare(before, after)["mean_of_tasks"]
-
-
-def gains_table(base: Answers, arms: Mapping[str, Answers], shuffled: Mapping[str, Answers]) -> str:
-    """Format each arm's gain over the untrained model, and its score with the videos shuffled."""
-    rows = [
-        [arm, percent(change(base, records), sign=True), percent(scores(shuffled[arm])["mean"])]
-        for arm, records in arms.items()
-    ]
-    return markdown(("", "gain of the mean", "mean with the videos shuffled"), rows)
-
-
-def course(folder: Path) -> dict[str, tuple[float, float]]:
-    """Return a training's metrics of `COURSES`: at the first step, and averaged over the last."""
-    rows = read_lines(folder / "metrics.jsonl")
-    last = rows[-LAST:]
-    return {
-        name: (rows[0][name], sum(row[name] for row in last) / len(last))
-        for name in COURSES
-        if name in rows[0]
-    }
-
-
-def courses_table(folders: Mapping[str, Path]) -> str:
-    """Format format, empty thoughts, length and KL of trainings: first step to last steps."""
-    rows = []
-    for arm, folder in folders.items():
-        measured = course(folder)
-        rows.append([arm, *(_course(name, measured.get(name)) for name in COURSES)])
-    return markdown(("", *COURSES.values()), rows)
-
-
-def _course(name: str, pair: tuple[float, float] | None) -> str:
-    if pair is None:
-        return ""
-    first, last = pair
-    if name == "completion_length":
-        return f"{first:.1f} to {last:.1f}"
-    return f"{last:.3f}" if name == "kl" else f"{100 * first:.0f} % to {100 * last:.0f} %"

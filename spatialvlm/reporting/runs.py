@@ -63,7 +63,7 @@ class Test:
     @property
     def ablation(self) -> str:
         """`shuffled` or `blank` if the images were not the questions' own; else empty."""
-        if self.arguments.get("shuffle_images") or self.stage == "shuffled":
+        if self.arguments.get("shuffle_images") or "shuffled" in self.stage:
             return "shuffled"
         return "blank" if self.arguments.get("blank_image") else ""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from spatialvlm import distributed
 from spatialvlm.errors import UserError, require_at_least
@@ -158,25 +159,41 @@ class Experiment:
 
     # ---- tests
 
-    def test_base(self, model, processor) -> list[Record] | None:
-        """Test the model before training, if `--test_base`."""
-        return self.test("base", model, processor) if self.args.test_base else None
+    @cached_property
+    def shuffled_set(self) -> Sequence[Example]:
+        """The questions of the test with images of other questions, the same for all arms of a seed."""
+        return shuffle_images(self.test_set, self.args.seed)
 
-    def test(self, name: str, model, processor) -> list[Record]:
+    def test_base(self, model, processor) -> Answered | None:
+        """Test the model before training, with its images and with others, if `--test_base`."""
+        if not self.args.test_base:
+            return None
+        own = self.test("base", model, processor, self.test_set)
+        return Answered(own, self.test("base-shuffled", model, processor, self.shuffled_set))
+
+    def test(self, name: str, model, processor, examples: Sequence[Example]) -> list[Record]:
         """Greedy answers to the test, in the run folder's part `name`."""
-        return self.part(name, model, processor, self.test_set)
+        return self.part(name, model, processor, examples)
 
     def part(
-        self, name: str, model, processor, examples, num_samples: int = 1, data: DataSource | None = None
+        self,
+        name: str,
+        model,
+        processor,
+        examples: Sequence[Example],
+        num_samples: int = 1,
+        data: DataSource | None = None,
+        benchmark: Benchmark | None = None,
+        max_new_tokens: int | None = None,
     ) -> list[Record]:
-        """Answers to `examples`, in the run folder's part `name`; they are the test's without `data`."""
-        data = data or self.test_data
+        """Answers to `examples`, in the run folder's part `name`; what is None is as in the test."""
         arguments = asdict(self.args) | {"evaluated": name, "processes": self.processes}
+        data, benchmark = data or self.test_data, benchmark or self.benchmark
         folder = distributed.on_main(lambda: Run(self.folder / name, arguments, MAY_DIFFER, data=data))
         settings = evaluate.Settings(
-            self.benchmark.rules["strict"],
+            benchmark.rules["strict"],
             batch_size=self.args.eval_batch_size,
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=max_new_tokens or self.max_new_tokens,
             num_samples=num_samples,
             seed=self.args.seed,
             num_workers=evaluate.default_workers(model.device),
@@ -185,30 +202,34 @@ class Experiment:
         progress = f"test, {name}"
         gold = evaluate.gold_answers(examples, settings, progress)
         records, _ = evaluate.answer_into(
-            folder, model, processor, examples, gold, self.benchmark, settings, progress
+            folder, model, processor, examples, gold, benchmark, settings, progress
         )
         return records
 
-    def finish(self, base: list[Record] | None, model, processor) -> None:
+    def finish(self, base: Answered | None, model, processor) -> None:
         """Save the adapter, test the trained model with its images and with others, and print the table."""
         loading.save_adapter(model, self.folder / "adapter")
-        trained = self.test("trained", model, processor)
-        shuffled = self.part("shuffled", model, processor, shuffle_images(self.test_set, self.args.seed))
+        own = self.test("trained", model, processor, self.test_set)
+        trained = Answered(own, self.test("shuffled", model, processor, self.shuffled_set))
         self.tracker.finish()
         if self.main:
             tracking.plot(self.run)
             if self.write_card:
                 self.write_card(self.folder)
-            table = comparison(base, trained, shuffled, self.benchmark.title, self.group)
-            print(f"\n{table}\nwritten to {self.folder}")
+            print(
+                f"\n{comparison(base, trained, self.benchmark.title, self.group)}\nwritten to {self.folder}"
+            )
+
+
+class Answered(NamedTuple):
+    """A model's answers to the test: with the questions' own images, and with those of other questions."""
+
+    own: list[Record]
+    shuffled: list[Record]
 
 
 def comparison(
-    base: list[Record] | None,
-    trained: list[Record],
-    shuffled: list[Record],
-    title: str,
-    group: Callable[[str], str] | None = None,
+    base: Answered | None, trained: Answered, title: str, group: Callable[[str], str] | None = None
 ) -> str:
     """The paper's table: accuracy by task and their mean (the paper's Total), base against trained.
 
@@ -216,31 +237,38 @@ def comparison(
         title: of the table.
         group: a task's row; each task has its own where None.
     """
+    columns = ("trained",) if base is None else ("base", "trained", "difference")
+    lines = [(title, "n", *columns)]
+    lines += _rows(base and base.own, trained.own, group)
+    tasks = len(lines) - 2
+    lines += [(), ("images shuffled",), *_rows(base and base.shuffled, trained.shuffled, group)]
+    number = NUMBERS[tasks] if tasks < len(NUMBERS) else str(tasks)
+    note = f"percent, 95 % intervals; Total is the mean of the {number} tasks"
+    return f"{text_table(lines, '<><')}\n{note}"
+
+
+def _rows(
+    base: list[Record] | None, trained: list[Record], group: Callable[[str], str] | None
+) -> list[tuple[str, ...]]:
+    """Rows of the table by task, then the Total."""
 
     def regrouped(records: list[Record]) -> list[Record]:
         return [record | {"task": group(record["task"])} for record in records] if group else records
 
-    def rows(records: list[Record]) -> dict[str, metrics.Estimate]:
+    def scores(records: list[Record]) -> dict[str, metrics.Estimate]:
         return metrics.by_task(records) | {"Total": metrics.mean_of_tasks(records)}
 
-    trained, shuffled = regrouped(trained), regrouped(shuffled)
-    after, blind = rows(trained), rows(shuffled)
-    columns: dict[str, dict[str, str]] = {"trained": {task: percent(after[task]) for task in after}}
-    if base is not None:
-        base = regrouped(base)
-        gains = metrics.compare(base, trained)
-        gains["Total"] = gains["mean_of_tasks"]
-        columns = {"base": {task: percent(part) for task, part in rows(base).items()}} | columns
-        columns["difference"] = {task: percent(gains[task], sign=True) for task in after}
-    lines = [(title, "n", *columns)]
-    lines += [(task, str(after[task].n), *(cells[task] for cells in columns.values())) for task in after]
-    before = [""] * list(columns).index("trained")
-    lines += [(), ("images shuffled", "", *before, "trained")]
-    lines += [(task, str(part.n), *before, percent(part)) for task, part in blind.items()]
-    tasks = len(after) - 1
-    number = NUMBERS[tasks] if tasks < len(NUMBERS) else str(tasks)
-    note = f"percent, 95 % intervals; Total is the mean of the {number} tasks"
-    return f"{text_table(lines, '<><')}\n{note}"
+    trained = regrouped(trained)
+    after = scores(trained)
+    if base is None:
+        return [(task, str(part.n), percent(part)) for task, part in after.items()]
+    base = regrouped(base)
+    before, gains = scores(base), metrics.compare(base, trained)
+    gains["Total"] = gains["mean_of_tasks"]
+    return [
+        (task, str(part.n), percent(before[task]), percent(part), percent(gains[task], sign=True))
+        for task, part in after.items()
+    ]
 
 
 # ---- which folder

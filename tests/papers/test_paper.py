@@ -15,18 +15,18 @@ from scripts import commands
 
 from spatialvlm.errors import UserError
 from spatialvlm.evaluation import metrics
-from spatialvlm.papers import sparkle
+from spatialvlm.papers import sat_study, sparkle_study, vsi_study
+from spatialvlm.papers.study import AFTER, BEFORE
 from spatialvlm.reporting import comparison
 from spatialvlm.run_folder import read_lines
+from spatialvlm.tasks.cvbench import published
 from spatialvlm.tasks.sparkle.questions import CAPABILITIES, FAMILIES
-from spatialvlm.tasks.sparkle.scoring import aggregate_basic
 from spatialvlm.tasks.vsi.questions import FAMILIES as ROOM_FAMILIES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "paper"))
 
-import studies
 from collect import collect
-from figures import claim, number, points, share, written
+from figures import claims, number, points, share, written
 
 PAPER = commands.ROOT / "paper"
 SOURCES = sorted(PAPER.glob("*.typ"))
@@ -69,26 +69,21 @@ def sat_runs(folder: Path) -> Path:
         rng = Random(name)
         return [{"id": f"{t}-{i}", "task": t, "correct": rng.random() < 0.7} for t in tasks for i in range(6)]
 
-    for turned in ("", "-ood"):
-        tasks = ("Depth", "Distance") if turned else ("Count", "Relation", "Depth", "Distance")
-        for name in ("greedy", "pass4-seed0", "pass4-seed1"):
-            write(folder / f"base/{name}{turned}", answers(f"{name}{turned}", tasks))
-        for way in ("v1", "sft", "v2", "v2-unfiltered"):
-            for seed in (0, 1):
-                run = folder / f"{way}-seed{seed}"
-                for test in ("trained", "trained-pass4"):
-                    write(run / f"{test}{turned}", answers(f"{run.name}{test}{turned}", tasks))
-                if not turned:
-                    write(run / "shuffled", answers(f"{run.name}shuffled", tasks))
-                rows = [{"reward": 0.5 + step / 10, "informative": 0.2} for step in range(3)]
-                write_training(run, rows, max_steps=3, num_generations=4, train_limit=8)
+    for name, arm in (sat_study.ARMS | {sat_study.UNFILTERED: UNFILTERED}).items():
+        for seed in (0, 1):
+            run = folder / f"{arm.folder}-seed{seed}"
+            for stage in (*(BEFORE if name == "SFT" else ()), *AFTER):
+                for test in sat_study.TESTS:
+                    tasks = ("Depth", "Distance") if "ood" in test else published.COLUMNS[:-1]
+                    write(run / f"{stage}{test}", answers(f"{run.name}{stage}{test}", tasks))
+            rows = [{"reward": 0.5 + step / 10, "informative": 0.2} for step in range(3)]
+            write_training(run, rows, max_steps=3, num_generations=4, train_limit=8)
     write_facts(folder)
     return folder
 
 
-OPEN = [
-    short for short in studies.VSI_OPEN if short != "t-beta1e-2"
-]  # one of the open questions is not trained
+UNFILTERED = sat_study.ABLATIONS[sat_study.UNFILTERED]
+UNTRAINED = "vsGRPO-T, beta 0.01"  # one of the ablations
 
 
 def room_runs(folder: Path) -> Path:
@@ -102,37 +97,42 @@ def room_runs(folder: Path) -> Path:
                 found.append({"id": f"{task}-{index}", "task": asked, "correct": score == 1, "score": score})
         return found
 
-    for run in ("sft", "dpo", "v", *OPEN):
-        parts = ("base", "trained", "shuffled") if run in ("sft", "t") else ("trained", "shuffled")
-        for part in parts:
-            write(folder / run / part, answers(f"{run}-{part}"))
-        habits = {"format": 0.5, "empty_thoughts": 0.25} if run.startswith("t") else {}
+    for name, arm in (vsi_study.ARMS | vsi_study.ABLATIONS).items():
+        run = folder / f"{arm.folder}-seed0"
+        if name == UNTRAINED:
+            continue
+        for part in (*(BEFORE if arm.base else ()), *AFTER):
+            write(run / part, answers(f"{run.name}-{part}"))
+        habits = {"format": 0.5, "empty_thoughts": 0.25} if arm.folder.startswith("t") else {}
         rows = [{"completion_length": 4.0 + step, "kl": 0.01, **habits} for step in range(6)]
-        arguments = {"max_steps": 6, "num_generations": 14, "num_frames": 4, "seed": 0}
-        write_training(folder / run, rows, beta=0.0 if "beta0" in run else 1e-4, **arguments)
+        arguments = {"max_steps": 6, "num_generations": 14, "num_frames": 4}
+        write_training(run, rows, beta=1e-4, **arguments)
     write_facts(folder)
     return folder
 
 
 def node_runs(folder: Path) -> Path:
-    for way in ("base", *(arm.folder for arm in sparkle.ARMS.values())):
-        rng = Random(way)
-        basic = [
-            {"id": f"{name}-{i}", "task": name, "correct": rng.random() < 0.6}
-            for name in FAMILIES
-            for i in range(4)
-        ]
-        routes = {
-            task: [{"id": f"{task}-{i}", "task": task, "correct": rng.random() < 0.3} for i in range(8)]
-            for task in ("path_4x4", "path_5x5", "tour")
-        }
-        shares = {name: found.as_dict() for name, found in aggregate_basic(basic).items()}
-        chances = {name: {"chance": 0.25} for name in FAMILIES}
-        summary = {"n": len(basic), "tasks": chances, "aggregates": shares}
-        write(folder / f"{way}-tested/basic", basic, summary)
-        scored = {task: metrics.accuracy(part).as_dict() for task, part in routes.items()}
-        summary = {"n": 24, "routes": {task: {"optimal": s, "valid": s} for task, s in scored.items()}}
-        write(folder / f"{way}-tested/composite", [r for part in routes.values() for r in part], summary)
+    for arm in sparkle_study.ARMS.values():
+        for part in (*(BEFORE if arm.base else ()), *AFTER):
+            rng = Random(arm.folder + part)
+            basic = [
+                {"id": f"{name}-{i}", "task": name, "correct": rng.random() < 0.6}
+                for name in FAMILIES
+                for i in range(4)
+            ]
+            routes = [
+                {
+                    "id": f"{task}-{i}",
+                    "task": task,
+                    "correct": right,
+                    "parsed": "N1 | optimal" if right else None,
+                }
+                for task in ("path_4x4", "path_5x5", "tour")
+                for i, right in ((i, rng.random() < 0.3) for i in range(8))
+            ]
+            run = folder / f"{arm.folder}-seed0"
+            write(run / part, basic, {"tasks": {name: {"chance": 0.25} for name in FAMILIES}})
+            write(run / f"{part}-composite", routes)
     write_facts(folder)
     return folder
 
@@ -155,30 +155,46 @@ def whole(runs) -> dict:
 # ---- collecting
 
 
+def records(folder: Path) -> list[dict]:
+    return read_lines(folder / "predictions.jsonl")
+
+
 def test_shares_and_claims_are_those_of_the_reports(runs, whole):
     found = whole["sat"]
     run = runs / "reproduce_sat"
-    asked = comparison.questions(read_lines(run / "base/greedy/predictions.jsonl"))
-    v2 = [comparison.score(read_lines(run / f"v2-seed{seed}/trained/predictions.jsonl")) for seed in (0, 1)]
+    asked = comparison.questions(records(run / "sft-seed0/trained"))
+    v2 = [comparison.score(records(run / f"v2-seed{seed}/trained")) for seed in (0, 1)]
     assert found["pass1"]["v2"]["Total"]["share"] == pytest.approx(comparison.mean(v2, asked).value, abs=1e-6)
     assert found["seeds"] == 2 and found["questions"] == 24 and found["commands"] == 2
     assert written(found["minutes"])["text"] == "3"
-    for part in (found, whole["vsi"], whole["vsi"]["open"], whole["sparkle"]):
-        for each in part["claims"].values():
+    for part in (found, whole["vsi"], whole["sparkle"]):
+        for key, each in part["claims"].items():
             low, high = each["difference"]["interval"]
             assert each["verdict"] == ("held" if low > 0 else "not held" if high < 0 else "undecided")
+            assert ("shuffled" in each) == (not key.endswith("looks"))
+    blind = [comparison.score(records(run / f"v2-seed{seed}/shuffled")) for seed in (0, 1)]
+    sft = [comparison.score(records(run / f"sft-seed{seed}/shuffled")) for seed in (0, 1)]
+    lead = comparison.mean(comparison.difference(blind, sft), asked).value
+    assert found["claims"]["v2_above_sft"]["shuffled"]["points"] == pytest.approx(lead, abs=1e-6)
+    gaps = [
+        sum(r["correct"] for r in records(run / f"{arm}-seed{seed}/trained") if r["task"].startswith("D"))
+        - sum(r["correct"] for r in records(run / f"{arm}-seed{seed}/trained-ood"))
+        for arm in ("sft", "v2")
+        for seed in (0, 1)
+    ]
+    smaller = (gaps[0] + gaps[1] - gaps[2] - gaps[3]) / 24
+    assert found["claims"]["gap"]["difference"]["points"] == pytest.approx(smaller, abs=1e-6)
 
 
 def test_families_and_capabilities_are_recomputed_by_hand(runs, whole):
-    answers = read_lines(runs / "reproduce_vsi/v/trained/predictions.jsonl")
+    answers = records(runs / "reproduce_vsi/v-seed0/trained")
     counts = [record["score"] for record in answers if record["task"] == "object_counting"]
     assert whole["vsi"]["ways"]["v"]["count"]["share"] == pytest.approx(sum(counts) / len(counts), abs=1e-6)
-    shuffled = read_lines(runs / "reproduce_vsi/v/shuffled/predictions.jsonl")
+    shuffled = records(runs / "reproduce_vsi/v-seed0/shuffled")
     gain = [one["score"] - other["score"] for one, other in zip(answers, shuffled, strict=True)]
-    assert whole["vsi"]["looks"]["v"]["difference"]["points"] == pytest.approx(
-        sum(gain) / len(gain), abs=1e-6
-    )
-    basic = read_lines(runs / "reproduce_sparkle/sparkle_sft-tested/basic/predictions.jsonl")
+    found = whole["vsi"]["claims"]["v_looks"]["difference"]
+    assert found["points"] == pytest.approx(sum(gain) / len(gain), abs=1e-6) and found["n"] == 30
+    basic = records(runs / "reproduce_sparkle/sft-seed0/trained")
     for capability in CAPABILITIES:  # every family has as many questions
         right = [record["correct"] for record in basic if FAMILIES[record["task"]].capability == capability]
         found = whole["sparkle"]["ways"]["sft"][capability]["share"]
@@ -188,18 +204,21 @@ def test_families_and_capabilities_are_recomputed_by_hand(runs, whole):
     assert above["points"] == pytest.approx(found["ways"]["sft"]["all"]["share"] - 0.25, abs=1e-5)
     assert written(found["chance"])["text"] == "25.0"
     alone = found["ways"]["sft_direction"]["direction"]["share"] - 0.25
-    assert found["claims"]["direction_chance"]["difference"]["points"] == pytest.approx(alone, abs=1e-5)
-    kept = whole["vsi"]["open"]["ways"]
+    assert found["claims"]["sft_direction_chance"]["difference"]["points"] == pytest.approx(alone, abs=1e-5)
+    assert written(found["claims"]["sft_path_5x5"]["published"])["text"] == "+26.5"
+    assert found["claims"]["sft_paths"]["difference"]["n"] == 16
+    kept = whole["vsi"]["courses"]
     assert written(kept["t"]["format_first"])["text"] == "50" and "format_first" not in kept["v"]
+    assert written(whole["vsi"]["families"]["object_counting"]["published"])["text"] == "+24.0"
 
 
 @pytest.mark.parametrize(
     ("study", "lost"),
     [
         ("sat", "reproduce_sat/v2-seed1/trained-ood/predictions.jsonl"),
-        ("sat", "reproduce_sat/base/greedy/summary.json"),
-        ("vsi", "reproduce_vsi/sft/base/predictions.jsonl"),
-        ("sparkle", "reproduce_sparkle/sparkle_grpo-tested/composite/summary.json"),
+        ("sat", "reproduce_sat/sft-seed0/base-shuffled/summary.json"),
+        ("vsi", "reproduce_vsi/sft-seed0/base/predictions.jsonl"),
+        ("sparkle", "reproduce_sparkle/grpo-seed0/shuffled-composite/summary.json"),
     ],
 )
 def test_a_study_that_is_not_whole_is_left_out(runs, tmp_path, study, lost):
@@ -209,16 +228,19 @@ def test_a_study_that_is_not_whole_is_left_out(runs, tmp_path, study, lost):
     assert {"sat", "vsi", "sparkle"} - found.keys() == {study}
 
 
-def test_open_questions_are_left_out_alone(runs, tmp_path):
-    shutil.copytree(runs / "reproduce_vsi", tmp_path / "reproduce_vsi")
-    shutil.rmtree(tmp_path / "reproduce_vsi/v-mra")
-    found = collect(tmp_path)["vsi"]["open"]
-    assert found["missing"] == "MRA as reward, think with a larger KL weight"
-    assert "mra" not in found["claims"] and "kl_think" in found["claims"]
-    for short in OPEN:
-        shutil.rmtree(tmp_path / "reproduce_vsi" / short, ignore_errors=True)
+def test_ablations_are_left_out_alone(runs, tmp_path):
+    for name in ("reproduce_vsi", "reproduce_sat"):
+        shutil.copytree(runs / name, tmp_path / name)
+    shutil.rmtree(tmp_path / "reproduce_vsi/v-mra-seed0")
+    shutil.rmtree(tmp_path / "reproduce_sat/v2-unfiltered-seed1")
+    found = collect(tmp_path)
+    assert found["vsi"]["missing"] == f"{UNTRAINED}; vsGRPO-V, MRA as reward"
+    assert "mra" not in found["vsi"]["claims"] and "kl_think" in found["vsi"]["claims"]
+    assert "filtering" not in found["sat"]["claims"] and "v2-unfiltered" not in found["sat"]["pass1"]
+    for arm in vsi_study.ABLATIONS.values():
+        shutil.rmtree(tmp_path / f"reproduce_vsi/{arm.folder}-seed0", ignore_errors=True)
     found = collect(tmp_path)["vsi"]
-    assert "open" not in found and "v_above_sft" in found["claims"]
+    assert set(found["courses"]) == {"v"} and "v_above_sft" in found["claims"]
 
 
 def test_no_study_is_refused(tmp_path):
@@ -228,15 +250,9 @@ def test_no_study_is_refused(tmp_path):
 
 def test_spoilt_files_are_refused_by_name(runs, tmp_path):
     shutil.copytree(runs, tmp_path / "results")
-    spoilt = tmp_path / "results/reproduce_vsi/v/config.json"
+    spoilt = tmp_path / "results/reproduce_vsi/v-seed0/config.json"
     spoilt.write_text("{")
     with pytest.raises(UserError, match="config.json is no JSON"):
-        collect(tmp_path / "results")
-    spoilt = tmp_path / "results/reproduce_sparkle/base-tested/composite/summary.json"
-    (tmp_path / "results/reproduce_vsi/v/config.json").unlink()
-    shutil.rmtree(tmp_path / "results/reproduce_vsi")
-    spoilt.write_text('{"n": 24}')
-    with pytest.raises(UserError, match="has no routes"):
         collect(tmp_path / "results")
 
 
@@ -245,11 +261,13 @@ def test_spoilt_files_are_refused_by_name(runs, tmp_path):
 
 def test_figures_are_written_as_the_tables_write_them():
     half = metrics.Estimate(0.5325, (0.501, 0.564), 800)
-    assert written(share(half)) == {"text": "53.2 (50.1 to 56.4)", "short": "53.2"}
+    assert written(share(half)) == {"text": "53.2 (50.1 to 56.4)", "short": "53.2", "n": "800"}
     lower = metrics.Estimate(-0.004, (-0.012, 0.004), 800)
     assert written(points(lower))["text"] == "−0.4 (−1.2 to +0.4)"
-    assert claim("a above b", lower, 5.59)["verdict"] == "undecided"
-    assert written(claim("a above b", lower, 5.59)["published"])["text"] == "+5.6"
+    found = claims({"a": comparison.Claim("a above b", lower, 3, 5.59, half)})["a"]
+    assert found["verdict"] == "undecided" and found["seeds"] == 3
+    assert written(found["published"])["text"] == "+5.6" and written(found["difference"])["n"] == "800"
+    assert written(found["shuffled"])["text"] == "+53.2 (+50.1 to +56.4)"
     assert written(number(1.9e-6, "e"))["text"] == "2 · 10⁻⁶" and written(number(0.0, "e"))["text"] == "0"
     assert written(12345)["text"] == "12,345" and written("held")["short"] == "held"
 
@@ -298,9 +316,11 @@ def test_every_reference_exists(source, whole):
     called = r"#?\b(?:n|short|verdict|has|arms|claims|accuracies|find)\("
     paths = re.findall(called + r'"([a-z]+\.[\w.-]*\w)"[,)]', text)
     committed = json.loads(FIGURES.read_text())
+    optional = set(re.findall(r'#if has\("([a-z]+\.[\w.-]*\w)"\)', text))  # and what stands with it
+    optional = {path for path in optional if not has(committed, path)}
     for path in paths:
         assert has(whole, path), path
-        if path.split(".")[0] in committed and not path.startswith("vsi.open"):
+        if path.split(".")[0] in committed and not optional:
             assert has(committed, path), path
 
 
@@ -333,12 +353,12 @@ def test_with_every_study_the_paper_keeps_its_length(build, whole):
     assert pdf == build.compiled(json.loads(json.dumps(whole)), "pdf")
 
 
-def test_with_open_questions_in_part_it_builds(build, whole):
+def test_without_ablations_it_builds(build, whole):
     part = json.loads(json.dumps(whole))
-    for name in ("ways", "claims"):
-        part["vsi"]["open"][name] = {}
-    part["vsi"]["open"] |= {"missing": "think"}
-    del part["vsi"]["open"]["thinking_base"]
+    part["vsi"] |= {"missing": "think"}
+    del part["vsi"]["thinking_base"], part["sat"]["claims"]["filtering"]
+    for of in ("pass1", "pass1_ood", "curves"):
+        del part["sat"][of]["v2-unfiltered"]
     assert build.compiled(part, "pdf").startswith(b"%PDF")
 
 

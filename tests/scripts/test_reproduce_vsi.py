@@ -35,11 +35,12 @@ def write_part(folder: Path, right: int) -> None:
 @pytest.fixture
 def finished(tmp_path):
     for name, right in RIGHT.items():
-        run = tmp_path / "runs" / name
+        run = tmp_path / "runs" / f"{name}-seed0"
         write_part(run / "trained", right)
         write_part(run / "shuffled", 1)
         if name in ("sft", "t"):
             write_part(run / "base", 1)
+            write_part(run / "base-shuffled", 1)
         steps = [{"step": n, "completion_length": 3.0, "kl": 0.01 * n} for n in range(1, 8)]
         if name.startswith("t"):
             steps = [row | {"format": row["step"] / 7, "empty_thoughts": 0.25} for row in steps]
@@ -50,18 +51,28 @@ def finished(tmp_path):
 def test_tables_follow_from_the_predictions(finished, tmp_path):
     results = tmp_path / "RESULTS.md"
     results.write_text("# Results\n\nwritten by hand\n")
-    flags = ["--output_dir", finished, "--results", results, "--open_questions", "all"]
+    flags = ["--output_dir", finished, "--results", results, "--ablations", "all"]
     printed = run_here(SCRIPT, *flags, folder=tmp_path)
     text = results.read_text()
     assert "written by hand" in text and text.split("<!-- vsi -->")[1].strip()[:40] in printed
-    lines = text.splitlines()
-    first = next(line for line in lines if line.startswith("| mean "))
-    assert [cell.split()[0] for cell in first.split("|")[2:-1]] == ["24", "25.0", "75.0", "25.0", "100.0"]
-    gains = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
-    assert "+50.0 (" in gains["SFT"] and "+0.0 (" in gains["DPO"] and "+75.0 (" in gains["vsGRPO-V"]
-    assert "14 % to 71 %" in gains["T, beta 0"] and "25 % to 25 %" in gains["T, beta 0"]
-    assert "to MRA's: -25.0 (" in text
-    assert "+75.0 (" in gains["the two held out"] and "+25.0 (" in gains["the two held out"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    first = {row[0]: row for row in rows if len(row) == 9}  # the table of scores, with images shuffled
+    means = {name: row[7].split()[0] for name, row in first.items() if name}
+    assert means | {"base": "25.0", "SFT": "75.0", "DPO": "25.0", "vsGRPO-V": "100.0"} == means
+    assert [cell.split()[0] for cell in first["vsGRPO-T"][1:]] == ["50.0"] * 7 + ["25.0"]
+    claims = {row[0]: row for row in rows if len(row) == 6}
+    assert claims["vsGRPO-V above SFT"][1:3] == ["+5.8", "+25.0 (+1.3 to +48.7)"]
+    assert claims["vsGRPO-V above SFT"][3] == "24, 1" and claims["vsGRPO-V above SFT"][5] == "**held**"
+    assert claims["vsGRPO-V above SFT"][4].startswith("+0.0 (-")
+    assert claims["DPO above base"][5] == "**undecided**"
+    assert claims["think: a KL weight of 0.0001 above 0.01"][5] == "**not held**"
+    assert claims["MRA as reward above the relative error"][2].startswith("-25.0 (")
+    assert claims["held-out families gain"][3] == "8, 1" and claims["count: vsGRPO-V above SFT"][1] == "+24.0"
+    assert "SFT 6 of 6 (count, " in text and "DPO 0 of 6;" in text
+    course = next(
+        line for line in text.splitlines() if line.startswith("| vsGRPO-T, beta 0 ") and "%" in line
+    )
+    assert "14 % to 71 %" in course and "25 % to 25 %" in course
     commands = (finished / "commands.txt").read_text().splitlines()
     assert len(commands) == len(set(commands)) == 10
     assert sum("--test_base true" in command for command in commands) == 2
@@ -70,19 +81,19 @@ def test_tables_follow_from_the_predictions(finished, tmp_path):
 
 def test_only_what_has_been_trained_is_told(finished, tmp_path):
     flags = ["--output_dir", finished, "--results", tmp_path / "R.md"]
-    shutil.rmtree(finished / "v-mra")
+    shutil.rmtree(finished / "v-mra-seed0")
     text = run_here(SCRIPT, *flags, folder=tmp_path)
-    assert "9 commands" in text and "Not trained here: V, MRA as reward." in text and "to MRA's" not in text
+    assert "9 commands" in text and "Not trained here: vsGRPO-V, MRA as reward" in text
+    assert "MRA as reward above" not in text
     for name in set(RIGHT) - {"sft", "dpo", "v"}:
-        shutil.rmtree(finished / name, ignore_errors=True)
+        shutil.rmtree(finished / f"{name}-seed0", ignore_errors=True)
     text = run_here(SCRIPT, *flags, folder=tmp_path)
-    assert "leaves open" not in text and "3 commands" in text
+    assert "vsGRPO-T, beta 0" not in text.split("Not trained here")[0] and "3 commands" in text
 
 
 def test_sizes_that_make_no_sense(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--eval_limit must be at least 6" in refused(SCRIPT, "--eval_limit", "4", capsys=capsys)
     assert "--max_steps must be at least 1, not 0" in refused(SCRIPT, "--max_steps", "0", capsys=capsys)
-    assert "--open_questions x: must be all, or some of dpo" not in refused(
-        SCRIPT, "--open_questions", "x", capsys=capsys
-    )
+    line = refused(SCRIPT, "--ablations", "x", capsys=capsys)
+    assert "--ablations x: must be all, or some of t, t-beta0" in line and " dpo" not in line

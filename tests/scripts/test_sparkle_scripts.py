@@ -12,6 +12,7 @@ from commands import refused, run
 
 from spatialvlm.files.lazy import facts_of
 from spatialvlm.papers.sparkle import SparkleArgs, training_set
+from spatialvlm.run_folder import read_lines
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
 from spatialvlm.tasks.whatsup.data import RELATIONS
@@ -59,9 +60,18 @@ def summary_tasks(folder: Path) -> list[str]:
     return list(json.loads((folder / "summary.json").read_text())["tasks"])
 
 
+def sparkle_tasks() -> set[str]:
+    return {item.task for item in sparkle_composite.load("embedded", 32)}
+
+
 def test_grpo_learns_from_the_same_questions(tmp_path):
-    flags = [*SMALL[:-1], "1", "--test_base", "false", "--prompts_per_device", "2", "--max_resamples", "0"]
+    flags = [*SMALL[:-1], "1", "--prompts_per_device", "2", "--max_resamples", "0", "--full_test", "true"]
     run(GRPO, *flags, "--output_dir", "run", folder=tmp_path)
+    for part in ("base", "base-shuffled", "trained", "shuffled"):
+        for test, tasks in (("", set(sparkle.FAMILIES)), ("-composite", sparkle_tasks())):
+            rows = read_lines(tmp_path / f"run/{part}{test}/predictions.jsonl")
+            assert len(rows) == 32 and {row["task"] for row in rows} == tasks
+            assert all(("images_of" in row) == ("shuffled" in part) for row in rows)
     (row,) = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert -0.2 <= row["reward"] <= 1
     said = [json.loads(line) for line in (tmp_path / "run/completions.jsonl").read_text().splitlines()]
@@ -71,51 +81,42 @@ def test_grpo_learns_from_the_same_questions(tmp_path):
 
 # ---- the comparison's driver, over runs that are there already
 
-WAYS = ("base", "sparkle_sft", "sparkle_grpo", "sparkle_sft_direction", "sparkle_sft_distance")
-WAYS += ("sparkle_sft_localization",)
-
 
 def leave(folder: Path, share: float) -> None:
-    """An arm's tests as eval_sparkle.py leaves them, a fraction of each task's four questions correct."""
+    """A run's tests as it leaves them, a fraction of each task's four questions correct."""
     from spatialvlm.evaluation.summary import summarize
-    from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE, routes_by_task
+    from spatialvlm.tasks.sparkle.scoring import BASIC, COMPOSITE
 
-    tasks = {"basic": list(sparkle.FAMILIES), "composite": ["path_3x3", "tour"]}
-    for block, benchmark in (("basic", BASIC), ("composite", COMPOSITE)):
+    tasks = {"": (list(sparkle.FAMILIES), BASIC), "-composite": (["path_4x4", "tour"], COMPOSITE)}
+    for test, (names, benchmark) in tasks.items():
         rows = []
-        for task in tasks[block]:
+        for task in names:
             for number in range(4):
                 right = number < 4 * share
-                parsed = "N1 -> N2 | optimal" if right else "N1 -> N2 | no route: N2 is repeated"
+                parsed = "N1 -> N2 | optimal" if right else "N1 -> N2 | valid, 1.5 times the shortest"
                 row = {"id": f"{task}{number}", "task": task, "correct": right, "score": float(right)}
                 rows.append(row | {"parsed": parsed, "gold": "N1 -> N2"})
+        part = folder.with_name(f"{folder.name}{test}")
+        part.mkdir(parents=True)
         summary = summarize(rows, benchmark.aggregate, benchmark.rules["strict"], benchmark.title)
-        if block == "composite":
-            found = routes_by_task(rows)
-            summary["routes"] = {t: {n: e.as_dict() for n, e in part.items()} for t, part in found.items()}
-        (folder / block).mkdir(parents=True)
-        (folder / block / "summary.json").write_text(json.dumps(summary))
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / block / "predictions.jsonl").write_text(lines)
-    (folder / "summary.json").write_text("{}")
+        (part / "summary.json").write_text(json.dumps(summary))
+        (part / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def finish(folder: Path, way: str, share: float) -> None:
+    leave(folder / f"{way}-seed0/trained", share)
+    leave(folder / f"{way}-seed0/shuffled", 0.25)
 
 
 @pytest.fixture
 def finished(tmp_path):
     """An output folder in which all has been run: base has a quarter right, SFT all, others half."""
     folder = tmp_path / "runs"
-    for way in WAYS:
-        finish(folder, way, {"base": 0.25, "sparkle_sft": 1.0}.get(way, 0.5))
+    for way in ("sft", "grpo", "sft_direction", "sft_distance", "sft_localization"):
+        finish(folder, way, 1.0 if way == "sft" else 0.5)
+    for part in ("base", "base-shuffled"):
+        leave(folder / "sft-seed0" / part, 0.25)
     return folder
-
-
-def finish(folder: Path, way: str, share: float) -> None:
-    leave(folder / f"{way}-tested", share)
-    if way != "base":
-        (folder / way / "adapter").mkdir(parents=True)
-        (folder / way / "shuffled").mkdir()
-        (folder / way / "adapter/adapter_model.safetensors").touch()
-        (folder / way / "shuffled/summary.json").write_text("{}")
 
 
 def test_the_comparison_of_finished_runs(finished, tmp_path):
@@ -126,21 +127,31 @@ def test_the_comparison_of_finished_runs(finished, tmp_path):
     text = results.read_text()
     assert "written by hand" in text and text.split("<!-- sparkle -->")[1].strip()[:40] in printed
     rows = [line for line in text.splitlines() if line.startswith("| SFT  ")]
-    assert len(rows) == 4 and rows[0].count("100.0 (") == 4 and rows[3].count("+75.0 (") == 2
-    assert len([line for line in text.splitlines() if line.startswith("| base  ")]) == 3
+    assert len(rows) == 4 and rows[0].count(" 100.0 (") == 4 and rows[0].count(" 25.0 (") == 1
+    assert rows[1].count("+75.0 (") == 4  # by looking
+    base = [line for line in text.splitlines() if line.startswith("| base  ")]
+    assert len(base) == 4 and base[3].count(" 100.0 (") == 4  # valid routes
+    claims = {line.split("|")[1].strip(): line for line in text.splitlines() if "**" in line}
+    paths = claims["SFT: carries over to path 4x4, above base"]
+    assert "+17.2" in paths and "+75.0 (" in paths and "| 4, 1 " in paths and "+0.0 (" in paths
+    assert "**held**" in claims["GRPO: basic capabilities above base"]
+    assert "**held**" in claims["SFT, distance alone: distance with its images above shuffled ones"]
+    assert "**not held**" in claims["GRPO: basic capabilities above the blind baseline"]
     commands = (finished / "commands.txt").read_text().splitlines()
-    assert len(commands) == len(set(commands)) == 5 + 6
+    assert len(commands) == len(set(commands)) == 5
     grpo = next(line for line in commands if "sparkle_grpo.py" in line)
-    for flag in ("runs/embedded/sparkle_grpo.yaml", "--test_base false", "--resume"):
+    for flag in ("runs/embedded/sparkle_grpo.yaml", "--test_base false", "--full_test true", "--resume"):
         assert flag in grpo
     assert run(REPRODUCE, *flags, folder=tmp_path) and results.read_text() == text  # nothing is done twice
-    blind = next(line for line in text.splitlines() if "blind baseline" in line)
+    blind = next(line for line in text.splitlines() if line.startswith("| blind baseline"))
     assert [cell.strip() for cell in blind.split("|")[2:6]] == ["100.0"] * 4  # all gold answers are alike
 
-    finish(finished, "sparkle_sft_200", 0.5)  # an ablation that was asked for once stays in the tables
+    finish(finished, "200_images", 0.5)  # an ablation that was run once stays in the tables
     run(REPRODUCE, *flags, folder=tmp_path)
-    assert results.read_text().count("| SFT, 200 images") == 4
-    assert len((finished / "commands.txt").read_text().splitlines()) == 6 + 7
+    text = results.read_text()
+    assert text.count("| SFT, 200 images ") == 4 and "SFT on all above SFT, 200 images: basic" in text
+    commands = (finished / "commands.txt").read_text().splitlines()
+    assert len(commands) == 6 and "--configurations 200" in commands[-1]
 
 
 # ---- what is refused
@@ -218,7 +229,7 @@ def test_an_image_that_is_cut_off(tmp_path, capsys):
             "model/sparkle_grpo.py trains on Sparkle's questions",
         ),
         (REPRODUCE, ["--workers", "0"], "--workers must be at least 1"),
-        (REPRODUCE, ["--ablations", "pairs"], "--ablations pairs: must be all, or some of without_numbers"),
+        (REPRODUCE, ["--ablations", "pairs"], "--ablations pairs: must be all, or some of 1000_images"),
         (REPRODUCE, ["--eval_limit", "0"], "--eval_limit must be at least 1"),
     ],
 )

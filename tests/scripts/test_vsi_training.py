@@ -35,14 +35,14 @@ def test_it_trains_and_prints_the_table_by_family(script, flags, metrics, tmp_pa
     monkeypatch.setattr(evaluate, "default_workers", lambda device: 2)
     monkeypatch.setattr(evaluate, "prepared", lambda *all: workers.append(all[3]) or prepared(*all))
     printed = started(f"model/{script}.py", *SMALL.split(), *flags, "--output_dir", "run", folder=tmp_path)
-    assert printed.startswith("profile: embedded") and workers == ([] if started is run else [2, 2, 2])
+    assert printed.startswith("profile: embedded") and workers == ([] if started is run else [2] * 4)
     for family in ("object_counting", "object_rel_direction", "room_size_estimation", "Total"):
         assert family in printed
     assert "images shuffled" in printed and "_easy" not in printed
     steps = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in steps] == [1, 2] and metrics <= set(steps[0])
     assert (tmp_path / "run/adapter/adapter_model.safetensors").exists()
-    for part in ("base", "trained", "shuffled"):
+    for part in ("base", "base-shuffled", "trained", "shuffled"):
         rows = [
             json.loads(line) for line in (tmp_path / f"run/{part}/predictions.jsonl").read_text().splitlines()
         ]
