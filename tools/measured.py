@@ -159,9 +159,8 @@ def all_section() -> str:
     rows = []
     for name, made in memory.planned():
         phase, peak = made.highest()
-        if not name.startswith("sparkle_sft_"):  # ablations take what sparkle_sft does
-            fits = ["yes" if fits else "no" for fits in memory.fitting(peak).values()]
-            rows.append([f"`{name}`", phase, f"{peak / 1e9:.1f}", *fits])
+        fits = ["yes" if fits else "no" for fits in memory.fitting(peak).values()]
+        rows.append([f"`{name}`", phase, f"{peak / 1e9:.1f}", *fits])
     return markdown(["configuration, or script by default", "highest in", "GB", *memory.CARDS], rows)
 
 

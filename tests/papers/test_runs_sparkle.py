@@ -1,4 +1,4 @@
-"""runs/sparkle_*: each ablation is SFT's run but for what it leaves out; each twin the same, but small."""
+"""runs/sparkle_*: published runs, each with its embedded twin: the same, but small."""
 
 import importlib.util
 import sys
@@ -9,16 +9,8 @@ import yaml
 from trl import TrlParser
 
 from spatialvlm.models import loading
-from spatialvlm.tasks.sparkle.questions import CAPABILITIES
 
-ABLATIONS = {f"sparkle_sft_{name}": {"capabilities": [name]} for name in CAPABILITIES}
-ABLATIONS |= {
-    f"sparkle_sft_{one}_{other}": {"capabilities": [one, other]}
-    for one, other in (CAPABILITIES[:2], CAPABILITIES[::2], CAPABILITIES[1:])
-}
-ABLATIONS |= {f"sparkle_sft_{number}": {"configurations": number} for number in (200, 500, 1000)}
-ABLATIONS |= {"sparkle_sft_without_numbers": {"numbers": False}}
-TWINS = ("sparkle_sft", "sparkle_grpo", *ABLATIONS)
+TWINS = ("sparkle_sft", "sparkle_grpo")
 QWEN = ("sparkle_qwen2vl_sft", "sparkle_qwen2vl_grpo")
 # What a small model, its images and its sizes make different.
 OF_THE_TWIN = {"profile", "model", "form", "eval_limit", "eval_batch_size", "max_steps", "learning_rate"}
@@ -55,16 +47,7 @@ def test_all_files_are_known():
     assert {path.stem for path in (loading.RUNS / "embedded").glob("sparkle_*.yaml")} == set(TWINS)
 
 
-@pytest.mark.parametrize("profile", ["paper", "embedded"])
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_differs_in_what_it_leaves_out(name, profile):
-    whole, part = parsed("sparkle_sft", profile), parsed(name, profile)
-    assert differing(whole, part) == {*ABLATIONS[name], "run_name"}
-    assert {key: part[key] for key in ABLATIONS[name]} == ABLATIONS[name]
-    assert part["run_name"] == name.removeprefix("sparkle_")
-
-
-@pytest.mark.parametrize("name", ["sparkle_sft", "sparkle_grpo"])
+@pytest.mark.parametrize("name", TWINS)
 def test_the_twin_differs_in_model_pictures_and_size_alone(name):
     published, embedded = parsed(name), parsed(name, "embedded")
     assert differing(published, embedded) <= OF_THE_TWIN
