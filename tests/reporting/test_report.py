@@ -95,6 +95,9 @@ def test_every_test_and_training_is_found_with_its_kind(found):
         "train/trained": "greedy",
         "train/shuffled": "greedy, images shuffled",
     }
+    config = {"arguments": {"evaluated": "base-shuffled-ood"}}  # the other tests of a study's training
+    before = loading.Test(Path(), "base-shuffled-ood", config, {"num_samples": 1}, [])
+    assert before.kind == "greedy, polarity-flipped, images shuffled"
     assert [training.name for training in found.trainings] == ["train"]
     assert named(found, "better-ood").arm == named(found, "better").arm
 
