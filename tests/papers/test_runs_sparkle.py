@@ -15,7 +15,7 @@ QWEN = ("sparkle_qwen2vl_sft", "sparkle_qwen2vl_grpo")
 # What a small model, its images and its sizes make different.
 OF_THE_TWIN = {"profile", "model", "form", "eval_limit", "eval_batch_size", "max_steps", "learning_rate"}
 OF_THE_TWIN |= {"prompts_per_device", "per_device_batch_size", "gradient_accumulation_steps"}
-OF_THE_TWIN |= {"gradient_checkpointing", "max_completion_length"}
+OF_THE_TWIN |= {"gradient_checkpointing", "max_completion_length", "lora_dropout"}
 
 
 def args_of(name):
