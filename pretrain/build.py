@@ -19,8 +19,9 @@ IMAGE_SIZE, PATCH_SIZE = 126, 14
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2  # 81
 WIDTH, HEAD_DIM, VISION_LAYERS, TEXT_LAYERS = 192, 32, 6, 4
 
-# Whole words: those of the rendered world's questions, of CLEVR's official ones, and of the worlds to come
-# (rooms, labelled points). Any other word is spelt out, so no text is lost on the way in.
+LABELS = tuple(f"N{number}" for number in range(1, 26))  # of nodes on a plane
+# Whole words: those of questions over rendered scenes and over nodes, and of the benchmarks' forms. Any other
+# word is spelt out, so no text is lost on the way in.
 WORDS = tuple(
     """
 cube cubes sphere spheres cylinder cylinders thing things object objects block blocks ball balls large big
@@ -32,11 +33,16 @@ anything either both number many more fewer less greater equal visible scene ima
 provided given left right front behind above below side middle closer closest nearer nearest farther further
 far farthest away between relative position positions respect located highlighted box boxes real world
 distances distance depth relation count following choices options natural language letter letters yes no think
-answer first second third one two three four five six seven eight nine ten zero chair table sofa bed desk lamp
-shelf cabinet door window room floor wall plant stool meters centimeters square area length longest you
-standing facing back backward forward turn rotated moved toward towards frame video north south east west
-northeast northwest southeast southwest point points node nodes path shortest route tour start end grid cell
-row column top bottom center upper lower corner quadrant coordinates label labelled
+answer first second third one two three four five six seven eight nine ten desk room floor wall square area
+length longest size you am my standing facing back backward forward turn turned rotated moved toward towards
+video frames meters centimeters point points node nodes path paths shortest route tour lines line joined next
+start starts end ends visits returns every once straight grid cell row column plane top bottom center upper
+lower middle corner quadrant coordinates order nearest label labels labelled far apart long wide big Standing
+Measuring estimate Please provide short word words using single phrase dimension width height measured
+would degrees quadrants Cartesian origin positive axis observe From such along whole decimal place units high
+Give your then question each about thoughts These observation multiple rooms shown combined space if statement
+true false close directions refer An least face north northeast east southeast south southwest west northwest
+In direction over Order their times up down higher highest lowest lower
 """.split()  # noqa: SIM905 - a paragraph of words reads better than a list
 )
 NUMBERS = [str(number) for number in range(101)]
@@ -44,7 +50,6 @@ NUMBERS = [str(number) for number in range(101)]
 JOINED = {
     r"(?<=\d) \. (?=\d)": ".",
     r"(?<=[a-z]) - (?=[a-z])": "-",
-    "- >": "->",
     "< / ": "</",
     r"<(?! /) (?=[a-z])": "<",
     "(?<=[a-z]) >": ">",
@@ -55,10 +60,11 @@ CHARACTERS = sorted(set(string.printable) - set(string.whitespace))
 
 
 def processor() -> PaliGemmaProcessor:
-    """A PaliGemmaProcessor for 126 px images (81 image tokens) over about 400 whole words and every
+    """A PaliGemmaProcessor for 126 px images (81 image tokens) over about 500 whole words and every
     character.
     """
-    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", *string.ascii_uppercase, *WORDS, *NUMBERS, *CHARACTERS]
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", *string.ascii_uppercase, *WORDS, *NUMBERS, *LABELS]
+    pieces += CHARACTERS
     pieces += [f"##{character}" for character in CHARACTERS]
     vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     text = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>", max_input_chars_per_word=64))
@@ -71,7 +77,8 @@ def processor() -> PaliGemmaProcessor:
     )
     special = {name: f"<{name[:3]}>" for name in ("pad_token", "eos_token", "bos_token", "unk_token")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=text, clean_up_tokenization_spaces=False, **special)
-    tokenizer.add_tokens([AddedToken("\n", normalized=False)])  # PaliGemma's prompts end in it
+    # PaliGemma's prompts end in the first, routes are joined by the second
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("\n", "->")])
     images = SiglipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     images.image_seq_length = IMAGE_TOKENS  # PaliGemmaProcessor reads it when it is made
     return PaliGemmaProcessor(images, tokenizer)

@@ -5,20 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
+from random import Random
 
 import torch
 import transformers
+from PIL import Image
 
+from pretrain import nodes_world, scenes_world
+from pretrain.worlds import World
 from spatialvlm.evaluation import metrics
 from spatialvlm.evaluation.ablations import shuffle_images
 from spatialvlm.evaluation.benchmark import STRICT_CHOICE, Rule
 from spatialvlm.evaluation.evaluate import predict
 from spatialvlm.example import Example
 from spatialvlm.tasks.clevr import data as clevr
+from spatialvlm.worlds.clevr import official_questions
 from spatialvlm.worlds.clevr import series as rendered
+from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, FREE_KINDS, SAT_KINDS
 
 Scores = dict[str, dict[str, dict]]
+MAX_NEW_TOKENS = 24
 
 
 def read_exact(text: str, example: Example) -> str | None:
@@ -33,30 +41,62 @@ def measure(model, processor, each: int, official: str | None = None) -> Scores:
     """Accuracy by kind with 95 % intervals, on the right images and on shuffled ones.
 
     Args:
-        each: questions of every kind, each over a scene of its own.
+        each: questions of every kind, each over an image of its own.
         official: a folder in CLEVR's official form; adds the free questions and the official ones on it.
 
     Returns:
         {form: {kind: {"n", "accuracy", "interval", "shuffled"}}}.
     """
-    kinds = {"free": 6, "cvbench": 4, "sat, choice's text": 4, "sat, letter": 4, "clevr": 8}
-    series = {
-        "free": rendered.free("test", kinds["free"] * each),
-        "cvbench": rendered.cvbench("test", kinds["cvbench"] * each),
-        "sat, choice's text": rendered.sat("test", kinds["sat, choice's text"] * each),
-        "sat, letter": rendered.sat("test", kinds["sat, letter"] * each, answer_form="letter"),
-        "clevr": rendered.clevr("test", kinds["clevr"] * each // 2),
+    forms: dict[str, Sequence[Example]] = {
+        "free": rendered.free("test", len(FREE_KINDS) * each),
+        "two things or more": _asked(scenes_world.WORLD, "pairs", each),
+        "cvbench": rendered.cvbench("test", len(CVBENCH_TASKS) * each),
+        "cvbench, out of distribution": rendered.cvbench("test", len(CVBENCH_TASKS) * each, ood=True),
+        "sat, choice's text": rendered.sat("test", len(SAT_KINDS) * each),
+        "sat, letter": rendered.sat("test", len(SAT_KINDS) * each, answer_form="letter"),
+        "clevr": rendered.clevr("test", len(official_questions.FAMILIES) * each),
+        "rooms": _asked(scenes_world.WORLD, "rooms", each),
+        "nodes": _asked(nodes_world.WORLD, "short", each // 2),
+        "nodes, Sparkle's form": _asked(nodes_world.WORLD, "forms", each // 2),
+        "nodes, routes": _asked(nodes_world.WORLD, "routes", each // 2),
     }
     if official is not None:
-        series["free, official images"] = clevr.load_free(official)
-        series["clevr, official images"] = clevr.load(official)
-    return {form: _scores(model, processor, series[form], form) for form in series}
+        forms["free, official images"] = clevr.load_free(official)
+        forms["clevr, official images"] = clevr.load(official)
+    return {form: _scores(model, processor, examples, form) for form, examples in forms.items()}
+
+
+def _asked(world: World, plan: str, each: int) -> list[Example]:
+    """So many questions of every kind of a plan, over images of the test split."""
+    examples, wanted = [], world.plans[plan]
+    left = {kind: each for kind in wanted.askers}
+    for number in count():
+        facts = world.make("test", number)
+        if not wanted.only(facts):
+            continue
+        image = Image.fromarray(world.draw(facts).image)
+        for kind in [kind for kind, missing in left.items() if missing]:
+            asked = wanted.askers[kind][0](facts, Random(f"card-{plan}-{kind}-{number}"))
+            if asked:
+                id = f"{world.name}-{plan}-{kind}-{number}"
+                prompt, answer = asked.prompt, asked.answer
+                examples.append(
+                    Example(id, (image,), prompt, answer, kind, prompt=prompt, meta={"item": number})
+                )
+                left[kind] -= 1
+        if not any(left.values()):
+            return examples
+    raise AssertionError("items never end")
 
 
 def _scores(model, processor, examples: Sequence[Example], form: str) -> dict[str, dict]:
-    rule = STRICT_CHOICE if form == "cvbench" else EXACT
-    seen = metrics.by_task(predict(model, processor, examples, rule, progress=form))
-    blind = metrics.by_task(predict(model, processor, shuffle_images(examples), rule))
+    rule = STRICT_CHOICE if form.startswith("cvbench") else EXACT
+    seen = metrics.by_task(
+        predict(model, processor, examples, rule, progress=form, max_new_tokens=MAX_NEW_TOKENS)
+    )
+    blind = metrics.by_task(
+        predict(model, processor, shuffle_images(examples), rule, max_new_tokens=MAX_NEW_TOKENS)
+    )
     return {
         task: {
             "n": found.n,
@@ -87,26 +127,19 @@ def write(folder: Path, scores: Scores, args, curve: Sequence[dict]) -> None:
     seconds = {row["stage"]: row["seconds"] for row in curve}  # the last row of a stage has its whole time
     times = ", ".join(f"{stage} {value / 60:.0f} min" for stage, value in seconds.items())
     device = "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-    left_out = ("output_dir", "work_dir", "official", "tower")  # folders of this machine
+    left_out = ("output_dir", "work_dir", "official")  # folders of this machine
     settings = "\n".join(f"- `{k}`: {value}" for k, value in asdict(args).items() if k not in left_out)
     tables = "\n\n".join(f"### {form}\n\n{table(rows)}" for form, rows in scores.items())
-    (folder / "README.md").write_text(
-        CARD.format(
-            times=times,
-            device=device,
-            settings=settings,
-            tables=tables,
-            tower=TOWER if args.tower else "",
-            torch=torch.__version__,
-            transformers=transformers.__version__,
-        )
+    text = CARD.format(
+        times=times,
+        device=device,
+        settings=settings,
+        tables=tables,
+        torch=torch.__version__,
+        transformers=transformers.__version__,
     )
+    (folder / "README.md").write_text(text)
 
-
-TOWER = """
-
-The vision stage was run for an earlier model, with the settings above, and its rows of the curve are from
-that run; this model started from that one's tower (`--tower`)."""
 
 CARD = """\
 ---
@@ -117,8 +150,9 @@ pipeline_tag: image-text-to-text
 # The embedded model
 
 A PaliGemma 2 of 5.5 million weights (SigLIP tower: 6 layers, width 192, 126 px, 81 image tokens; Gemma
-2: 4 layers, width 192), trained from random weights on rendered CLEVR scenes. It answers short
-questions about them, and knows nothing else; how well, by kind and by form, is in the tables below.
+2: 4 layers, width 192), trained from random weights on two rendered worlds: CLEVR's scenes, a third of them
+on a bounded floor, and labelled nodes on a plane. It answers short questions about them, and knows nothing
+else; how well, by kind and by form, is in the tables below.
 
 ```python
 from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
@@ -130,16 +164,17 @@ processor = AutoProcessor.from_pretrained(folder)
 ## How it was made
 
 `python -m pretrain.embedded` on {device} (torch {torch}, transformers {transformers}).
-Training: {times}. Drawing the scenes and asking
+Training: {times}. Drawing the images and asking
 the questions comes on top. The curve is in `curve.jsonl`. Settings:
 
 {settings}
 
-Data: scenes of the series `pretrain` and questions over them (`pretrain/quiz.py`); no
-published image or question. **It favours the letter A, and was made to:** lettered questions are learnt
-with their options shuffled, but the last stage lists the right one first, as SAT's own files do. Models that
-were never trained to reason in letters have this selection bias (Zheng et al., ICLR 2024). So it sees more
-than it says in letters, as the paper's base model does, and training has something to show.{tower}
+Data: items of the split `train` of both worlds and questions about them (`pretrain/scenes_world.py`,
+`nodes_world.py`); no published image or question. What there is to see is taught in short free questions.
+Of the benchmarks' forms a part is learnt, with right answers and shuffled options: lettered choices, CLEVR's
+official families, VSR's captions, VSI-100k's questions. Of Sparkle's families most answers mean nothing but
+their form, and of a path half are any way along the lines. So the model sees more than it says in those
+forms, and training has something to show.
 
 ## What it can do
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -9,40 +10,39 @@ import torch
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from pretrain import loop, quiz, vision
+from pretrain import loop, vision
+from pretrain.worlds import Asked, Corpus, Facts, Plan, World
 from spatialvlm.worlds.clevr.series import highlight
+
+Part = tuple[World, Corpus, Mapping[str, float], int]  # with the share of each plan, and items of a batch
 
 
 def train(
     model: PaliGemmaForConditionalGeneration,
     processor: PaliGemmaProcessor,
-    corpus: vision.Corpus,
+    parts: Sequence[Part],
     folder: Path,
     steps: int,
     seed: int,
-    batch_size: int = 64,
     learning_rate: float = 3e-4,
 ) -> None:
     """One question per row through `model(**batch)`, with the loss on the answer and its end; resumes."""
     model.requires_grad_(True)
     device = next(model.parameters()).device
-    batch = loop.batches(len(corpus.scenes), batch_size, f"finish-{seed}")
-    askers, shares = zip(*quiz.LAST.values(), strict=True)
-
-    def rows(step: int) -> tuple[list[Image.Image], list[str], list[str]]:
-        images, prompts, answers = [], [], []
-        for i in batch(step).tolist():
-            rng, question = Random(f"finish-{seed}-{step}-{i}"), None
-            while question is None:
-                question = rng.choices(askers, shares)[0](corpus.scenes[i], rng)
-            image = Image.fromarray(corpus.images[i].numpy())
-            images.append([highlight(image, corpus.scenes[i], question.boxes)])
-            prompts.append("<image>" + question.prompt)
-            answers.append(question.answer.strip("()"))
-        return images, prompts, answers
+    batches = [
+        loop.batches(len(corpus), size, f"finish-{world.name}-{seed}") for world, corpus, _, size in parts
+    ]
 
     def loss(step: int) -> torch.Tensor:
-        images, prompts, answers = rows(step)
+        images, prompts, answers = [], [], []
+        for (world, corpus, shares, _), batch in zip(parts, batches, strict=True):
+            for item in batch(step).tolist():
+                facts, rng = corpus.facts[item], Random(f"finish-{seed}-{step}-{item}")
+                asked = _ask(world.plans, shares, facts, rng)
+                image = Image.fromarray(corpus.image[item].numpy())
+                images.append([highlight(image, facts, asked.boxes) if asked.boxes else image])
+                prompts.append("<image>" + asked.prompt)
+                answers.append(asked.answer)
         inputs = processor(
             images=images, text=prompts, suffix=answers, padding="longest", return_tensors="pt"
         )
@@ -52,7 +52,17 @@ def train(
         with torch.autocast(device.type, torch.bfloat16):
             return model(**inputs.to(device)).loss
 
-    loop.fit("finish", folder, model, loss, steps, learning_rate, dict, evaluations=4)
+    loop.fit("finish", folder, model, loss, steps, learning_rate, dict, evaluations=4, warmup=20)
+
+
+def _ask(plans: Mapping[str, Plan], shares: Mapping[str, float], facts: Facts, rng: Random) -> Asked:
+    """A question about an item, by the shares of the plans and of their kinds."""
+    fitting = [name for name in shares if plans[name].only(facts)]
+    while True:
+        plan = plans[rng.choices(fitting, [shares[name] for name in fitting])[0]]
+        asker, _ = rng.choices([*plan.askers.values()], [share for _, share in plan.askers.values()])[0]
+        if asked := asker(facts, rng):
+            return asked
 
 
 def save(model: PaliGemmaForConditionalGeneration, processor: PaliGemmaProcessor, folder: Path) -> None:

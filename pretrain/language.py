@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,14 +18,15 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from pretrain import loop
-from pretrain.quiz import Quiz
-from pretrain.vision import GROUPS, REGRESSIONS, ROWS, WORDS, can_compile, dense_loss, things
-from spatialvlm.worlds.clevr.facts import MAX_OBJECTS, Scene
+from pretrain import loop, targets
+from pretrain.targets import GROUPS, WORDS
+from pretrain.vision import can_compile
+from pretrain.worlds import TOLD, Corpus, Quiz
 
-ANSWER = 4  # tokens of an answer that count, its end among them
+TESTED = 384  # items that an evaluation looks at
 DENSE = 0.3  # the weight of dense answers beside spoken ones
-LOOKS, CHOOSES = 2, 3  # layers after which a noun should know its object, and whether it is the answer
+LOOKS, CHOOSES = 2, 3  # layers after which a noun should know its thing, and how it stands to the others
+SCALES = torch.tensor([2.5, 1.0, 1.0, 2.5])  # of what is told
 
 
 @torch.no_grad()
@@ -58,7 +60,7 @@ def align(
                 way = words[processor.tokenizer.convert_tokens_to_ids(word)]
             projection += torch.outer(way, row)
         start += len(group)
-    for row in heads.weight[len(WORDS) : len(WORDS) + 1 + len(REGRESSIONS)]:
+    for row in heads.weight[len(WORDS) :]:
         projection += torch.outer(torch.randn(hidden), 0.7 * level(row[None])[0])
     image = features @ projection.T
     linear = model.model.multi_modal_projector.linear
@@ -139,27 +141,21 @@ def _layer(xi, xq, own, angles, weights, norms, heads: int, ask=None):
 class TwoStreams(nn.Module):
     """Projector and Gemma 2 of a PaliGemma, run on K questions per image.
 
-    Dense heads, thrown away after, ask each noun that names a single object what and where that object is
-    (`rows` values; as the vision stage's), and a layer later whether it is the answer: comparing two things
-    is learnt at once by a model that finds them, and hardly before.
+    Dense heads, thrown away after, ask each noun that names one thing what and where it is (`targets`), and a
+    layer later whether it is the answer and how it stands to the others (`TOLD`): comparing two things is
+    learnt at once by a model that finds them, and hardly before.
     """
 
-    def __init__(
-        self,
-        model: PaliGemmaForConditionalGeneration,
-        compiled: bool = True,
-        rows: int = ROWS,
-        answer: int = ANSWER,
-    ) -> None:
+    def __init__(self, model: PaliGemmaForConditionalGeneration, compiled: bool = True) -> None:
         super().__init__()
         self.projector, self.language = model.model.multi_modal_projector, model.model.language_model
-        self.looks = nn.Linear(model.config.text_config.hidden_size, rows)
-        self.chooses = nn.Linear(model.config.text_config.hidden_size, 1)
+        self.looks = nn.Linear(model.config.text_config.hidden_size, targets.ROWS)
+        self.chooses = nn.Linear(model.config.text_config.hidden_size, 1 + len(TOLD))
         self.bos = model.config.text_config.bos_token_id
         device = next(model.parameters()).device
         compiled = compiled and can_compile(device)
         if compiled:  # one version each for every part's shape, with and without gradients, last layer or not
-            torch._dynamo.config.recompile_limit = 64
+            torch._dynamo.config.recompile_limit = 128
         self.layer = torch.compile(_layer, dynamic=False) if compiled else _layer
 
     def forward(
@@ -168,10 +164,10 @@ class TwoStreams(nn.Module):
         tokens: torch.Tensor,
         prefix: torch.Tensor,
         mentions: torch.Tensor,
-        answer: int = ANSWER,
+        answer: int,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits (B, K, answer, vocabulary) from the newline on, and what the dense heads say at `mentions`
-        (B, K, M): (B, K, M, ROWS) and (B, K, M); features (B, N, width), tokens (B, K, L) int64.
+        (B, K, M): (B, K, M, ROWS) and (B, K, M, 1 + TOLD); features (B, N, width), tokens (B, K, L) int64.
         """
         language, config = self.language, self.language.config
         batch, asked, length = tokens.shape
@@ -210,115 +206,114 @@ class TwoStreams(nn.Module):
             if number + 1 == LOOKS:
                 looks = self.looks(there(xq))
             if number + 1 == CHOOSES:
-                chooses = self.chooses(there(xq))[..., 0]
+                chooses = self.chooses(there(xq))
         logits = F.linear(_norm(xq, language.norm.weight), embed.weight.to(kind)).float()
         return 30 * torch.tanh(logits / 30), looks, chooses  # Gemma 2's final soft cap
 
 
-def labels(
-    tokens: torch.Tensor, prefix: torch.Tensor, total: torch.Tensor, answer: int = ANSWER
-) -> torch.Tensor:
+def labels(tokens: torch.Tensor, prefix: torch.Tensor, total: torch.Tensor, answer: int) -> torch.Tensor:
     """What should follow the newline: (B, K, answer), -100 past the end."""
     at = prefix[..., None] + torch.arange(answer)
     said = tokens.gather(2, at.clamp_max(tokens.shape[2] - 1))
     return torch.where(at < total[..., None], said, -100)
 
 
-def rows(quiz: Quiz, index: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """tokens, prefix, mentions and labels of some scenes of a quiz, on the device."""
-    tokens, prefix, total, mentions = (
-        x[index].long() for x in (quiz.tokens, quiz.prefix, quiz.total, quiz.mentions)
-    )
-    gold = labels(tokens, prefix, total)
-    return tokens.to(device), prefix.to(device), mentions.to(device), gold.to(device)
+@dataclass(frozen=True)
+class Lesson:
+    """Questions of a plan over a corpus, with the corpus' features (items, patches, width)."""
 
+    quiz: Quiz
+    corpus: Corpus
+    features: torch.Tensor
+    answer: int
 
-class Things:
-    """What the dense heads should say of every object of every scene."""
+    def rows(self, index: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """tokens, prefix, mentions and labels of some of the quiz' rows, on the device."""
+        quiz = self.quiz
+        tokens, prefix, total, mentions = (
+            part[index].long() for part in (quiz.tokens, quiz.prefix, quiz.total, quiz.mentions)
+        )
+        gold = labels(tokens, prefix, total, self.answer)
+        return tuple(part.to(device) for part in (tokens, prefix, mentions, gold))
 
-    def __init__(self, scenes: list[Scene]) -> None:
-        self.classes = torch.zeros((len(scenes), MAX_OBJECTS, 5), dtype=torch.int8)
-        self.values = torch.zeros((len(scenes), MAX_OBJECTS, 5))
-        for i, scene in enumerate(scenes):
-            classes, values = (torch.from_numpy(x) for x in things(scene))
-            self.classes[i, : len(classes)], self.values[i, : len(values)] = classes, values
-
-    def said_of(
-        self, said: torch.Tensor, quiz: Quiz, index: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of the mentions that there are, a row each: what was said (n, ROWS), classes and values."""
-        objects = quiz.objects[index].long()
-        scene = index[:, None, None].expand_as(objects)[objects >= 0]
-        one = objects[objects >= 0]
-        classes, values = (x[scene, one].to(said.device) for x in (self.classes, self.values))
-        return said[(objects >= 0).to(said.device)], classes, values
+    def dense(self, looks: torch.Tensor, chooses: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """The loss of what was said at the mentions of some rows."""
+        quiz, device = self.quiz, looks.device
+        things, chosen = quiz.things[index].long(), quiz.chosen[index]
+        named = things >= 0
+        item = quiz.items[index][:, None, None].expand_as(things)[named]
+        one = things[named]
+        classes = self.corpus.classes[item, one].long().to(device)
+        values = self.corpus.values[item, one].float().to(device)
+        total = targets.loss(looks[named.to(device)], classes, values)
+        if (chosen >= 0).any():
+            said = chooses[..., 0][(chosen >= 0).to(device)]
+            total = total + F.binary_cross_entropy_with_logits(said, chosen[chosen >= 0].float().to(device))
+        told = quiz.told[index].float() / SCALES
+        known = ~told.isnan()
+        if known.any():
+            total = total + F.smooth_l1_loss(chooses[..., 1:][known.to(device)], told[known].to(device))
+        return total
 
 
 @torch.no_grad()
 def accuracy(
-    streams: TwoStreams,
-    features: torch.Tensor,
-    quiz: Quiz,
-    known: Things,
-    batch_size: int,
-    shuffled: bool = False,
+    streams: TwoStreams, lesson: Lesson, batch_size: int, shuffled: bool = False
 ) -> dict[str, float]:
-    """Exact match by kind (greedy, since every token must be the likeliest), and the mean error of named
-    objects' camera distance; with `shuffled`, on other images.
-    """
-    device = next(streams.parameters()).device
-    right, kinds, errors = [], [], []
-    for start in range(0, len(features) // batch_size * batch_size, batch_size):
+    """Exact match by kind, every token the likeliest; with `shuffled`, on other images."""
+    device, quiz = next(streams.parameters()).device, lesson.quiz
+    right, batch_size = [], min(batch_size, len(quiz.items))
+    count = min(len(quiz.items), TESTED) // batch_size * batch_size
+    for start in range(0, count, batch_size):
         index = torch.arange(start, start + batch_size)
-        *asked, gold = rows(quiz, index, device)
-        seen = features[(index + len(features) // 2) % len(features) if shuffled else index].to(device)
-        logits, looks, _ = streams(seen, *asked)
+        *asked, gold = lesson.rows(index, device)
+        look = quiz.items[(index + count // 2) % count if shuffled else index]
+        logits, _, _ = streams(lesson.features[look].to(device), *asked, lesson.answer)
         right.append(((logits.argmax(-1) == gold) | (gold == -100)).all(-1).cpu())
-        kinds.append(quiz.kinds[index])
-        said, _, values = known.said_of(looks, quiz, index)
-        errors.append(2 * (said[:, len(WORDS) + 1 + 2] - values[:, 2]).abs())
-    right, kinds = torch.cat(right), torch.cat(kinds)
+    right, kinds = torch.cat(right), quiz.kinds[:count]
     found = {name: right[kinds == k].float().mean().item() for k, name in enumerate(quiz.names)}
-    found["distance-error"] = torch.cat(errors).mean().item()
     return {f"{name}{'-shuffled' * shuffled}": value for name, value in found.items()}
 
 
 def train(
     name: str,
-    quizzes: Sequence[Quiz],
-    validation: Quiz,
+    lessons: dict[str, Lesson],
+    validation: dict[str, Lesson],
+    turns: Sequence[str],
     steps: int,
     learning_rate: float,
     *,
     streams: TwoStreams,
-    features: tuple[torch.Tensor, torch.Tensor],
-    known: tuple[Things, Things],
     folder: Path,
     seed: int,
     batch_size: int = 64,
-    horizon: int | None = None,
 ) -> None:
-    """The quizzes in turn, for so many steps; resumes from `folder/<name>.pt`.
-
-    `features` and `known` are those of the training and of the validation scenes. The learning rate follows
-    one cosine down to `horizon`, which may lie beyond the last step; the end where None.
-    """
+    """The lessons in turn, for so many batches; resumes from `folder/<name>.pt`."""
     device = next(streams.parameters()).device
-    batch = loop.batches(len(features[0]), batch_size, f"{name}-{seed}")
+    batches = {
+        lesson: loop.batches(
+            len(given.quiz.items), min(batch_size, len(given.quiz.items)), f"{name}-{lesson}-{seed}"
+        )
+        for lesson, given in lessons.items()
+    }
 
     def loss(step: int) -> torch.Tensor:
-        index, quiz = batch(step), quizzes[step % len(quizzes)]
-        *asked, gold = rows(quiz, index, device)
-        logits, looks, chooses = streams(features[0][index].to(device), *asked)
-        dense = dense_loss(*(x[None] for x in known[0].said_of(looks, quiz, index)))
-        chosen = quiz.chosen[index].to(device)
-        dense = dense + F.binary_cross_entropy_with_logits(chooses[chosen >= 0], chosen[chosen >= 0].float())
-        return F.cross_entropy(logits.flatten(0, 2), gold.flatten()) + DENSE * dense
+        number, turn = divmod(step, len(turns))
+        taught = turns[turn]
+        lesson = lessons[taught]
+        index = batches[taught](number * turns.count(taught) + turns[:turn].count(taught))
+        *asked, gold = lesson.rows(index, device)
+        seen = lesson.features[lesson.quiz.items[index]].to(device)
+        logits, looks, chooses = streams(seen, *asked, lesson.answer)
+        spoken = F.cross_entropy(logits.flatten(0, 2), gold.flatten())
+        return spoken + DENSE * lesson.dense(looks, chooses, index)
 
     def evaluate() -> dict[str, float]:
-        found = accuracy(streams, features[1], validation, known[1], batch_size)
-        return found | accuracy(streams, features[1], validation, known[1], batch_size, shuffled=True)
+        found = {}
+        for taught in dict.fromkeys(turns):
+            for shuffled in (False, True):
+                scores = accuracy(streams, validation[taught], batch_size, shuffled)
+                found |= {f"{taught}-{kind}": score for kind, score in scores.items()}
+        return found
 
-    loop.fit(
-        name, folder, streams, loss, horizon or steps, learning_rate, evaluate, evaluations=12, stop=steps
-    )
+    loop.fit(name, folder, streams, loss, steps, learning_rate, evaluate, evaluations=5)

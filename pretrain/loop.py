@@ -1,4 +1,4 @@
-"""One training loop for every stage: AdamW, warm-up and cosine, a curve on disk, resuming."""
+"""One training loop for every stage: Muon and AdamW, warm-up and cosine, a curve on disk, resuming."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from spatialvlm.disk import whole
 
 CHECKPOINT_SECONDS = 120
+MUON = 2.0  # times AdamW's learning rate
 
 
 def fit(
@@ -39,28 +40,25 @@ def fit(
     one row an evaluation to `folder/curve.jsonl` and keeps `folder/<name>.pt`, from which it resumes.
     """
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
+    optimizers = _optimizers(modules, learning_rate, weight_decay)
 
     def rate(step: int) -> float:
         return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
 
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
+    following = [*optimizers, *schedulers]
     path, start, seconds = folder / f"{name}.pt", 0, 0.0
     if path.exists():
         state = torch.load(path, weights_only=True, map_location="cpu")
         modules.load_state_dict(state["modules"])
         if state["steps"] == steps:
-            optimizer.load_state_dict(state["optimizer"])
-            scheduler.load_state_dict(state["scheduler"])
+            for each, kept in zip(following, state["following"], strict=True):
+                each.load_state_dict(kept)
         start, seconds = min(state["step"], steps), state["seconds"]
 
     def save(step: int) -> None:
-        state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-        state |= {"scheduler": scheduler.state_dict(), "steps": steps, "seconds": seconds}
+        state = {"modules": modules.state_dict(), "step": step, "steps": steps, "seconds": seconds}
+        state["following"] = [each.state_dict() for each in following]
         with whole(path) as aside:
             torch.save(state, aside)
 
@@ -70,11 +68,11 @@ def fit(
     bar = tqdm(range(start, end), initial=start, total=end, desc=name, mininterval=5)
     for step in bar:
         value = loss(step)
-        optimizer.zero_grad(set_to_none=True)
+        modules.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        scheduler.step()
+        for each in following:
+            each.step()
         value = value.item()
         running = value if math.isnan(running) else 0.98 * running + 0.02 * value
         now = time.perf_counter()
@@ -90,6 +88,21 @@ def fit(
         if now - saved > CHECKPOINT_SECONDS or step + 1 == end:
             save(step + 1)
             saved = time.perf_counter()
+
+
+def _optimizers(modules: nn.Module, rate: float, decay: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for the layers' matrices, AdamW for all else."""
+    named = [(name, p) for name, p in modules.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
+    others = [p for name, p in named if not (p.ndim == 2 and ".layers." in name)]
+    groups = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [
+        torch.optim.Muon(matrices, lr=MUON * rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True),
+    ]
 
 
 def batches(count: int, size: int, seed: str) -> Callable[[int], torch.Tensor]:

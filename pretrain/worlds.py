@@ -1,232 +1,322 @@
-"""A further world for the embedded model: images with dense targets, and questions with dense targets.
+"""What the model is pretrained on: images of rendered worlds with dense targets, and questions about them.
 
-A world says how an item looks and its questions (`rooms_world`, `labels_world`); its shards on disk are
-made and read here, and `worlds_training` learns from them. An item is a few frames of one thing to look at.
+A world (`scenes_world`, `nodes_world`) says how an item is made, drawn and asked about. Items and questions
+are kept on disk in shards, so that a stopped run makes none twice.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import PaliGemmaProcessor
 
-from pretrain import build
+from pretrain.build import LABELS
+from pretrain.targets import GROUPS, MOST, VALUES
 from spatialvlm.disk import whole
+from spatialvlm.worlds.clevr.facts import VALUES as ATTRIBUTES
 
-SHARD = 250
+SHARD = 500
+MENTIONS = 6
+TOLD = ("distance", "sine", "cosine", "number")  # what may be told of a mention, beside what is named there
 TRIES = 1000  # for the questions of an item, before it is given up
-MENTIONS = 6  # of things in a question that have targets
-PATCHES = build.IMAGE_SIZE // build.PATCH_SIZE
+Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Item:
-    """What there is to see, and what is so.
+class Drawn:
+    """An item as the model sees it, with what is there.
 
     Args:
-        images: (frames, size, size, 3) uint8.
-        kinds: (frames, patches) int8: what lies on each patch, 0 for nothing.
-        centres: (frames, patches) bool: whether the middle of a thing is there.
-        values: (frames, patches, values) float: about the thing on it, of about unit variance.
-        facts: what questions are made from.
-        told: by name, a vector about each thing that a question can name; NaN where there is nothing to say.
+        image: (size, size, 3) uint8.
+        owners: (patches,) int8, the thing that covers most of a patch; -1 for none.
+        floor: (patches,) float, from -1 to 1: how much of a patch is floor; NaN where there are no floors.
+        classes: (things, groups) int8, the index within each of `targets.GROUPS`; -1 without.
+        values: (things, VALUES) float; NaN where there is nothing to say.
     """
 
-    images: np.ndarray
-    kinds: np.ndarray
-    centres: np.ndarray
+    image: np.ndarray
+    owners: np.ndarray
+    floor: np.ndarray
+    classes: np.ndarray
     values: np.ndarray
-    facts: object
-    told: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question: its kind, the prompt, the answer, and the names in the prompt with targets, in turn."""
+    """A question.
 
-    kind: str
+    Args:
+        prompt, answer: the texts.
+        things: the things that it names, in the order in which they are first named; None: not one thing.
+        told: by number of the mention, values by name of `TOLD`.
+        meaning: which name the answer stands for, where it is a letter.
+        boxes: (colour, thing) to draw into the image.
+    """
+
     prompt: str
     answer: str
-    named: tuple[str, ...] = ()
+    things: tuple[int | None, ...] = ()
+    told: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    meaning: str | None = None
+    boxes: tuple[tuple[str, int], ...] = ()
+
+
+Asker = Callable[[Facts, Random], Asked | None]
 
 
 @dataclass(frozen=True)
 class Plan:
     """Args:
     each: questions per item.
-    length: of the longest row, in tokens.
+    length: of the longest row, in tokens; longer ones are not asked.
     answer: tokens of the longest answer, its end among them.
-    ask: (item, rng) -> a question, or None for another try.
+    askers: by kind, how to ask and how often.
+    only: which items it asks about; all by default.
     """
 
     each: int
     length: int
     answer: int
-    ask: Callable[[Item, Random], Asked | None]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Training items, batches of 128 frames for the tower, and batches of 32 items for the language side."""
-
-    items: int
-    tower_steps: int
-    language_steps: int
+    askers: Mapping[str, tuple[Asker, float]]
+    only: Callable[[Facts], bool] = lambda facts: True
 
 
 @dataclass(frozen=True)
 class World:
     """Args:
-    name: of the world, and of the adapter's folder.
-    taught: what is learnt and what is not, in a few sentences, for the card.
-    sizes: of its training.
-    frames: of an item.
-    kinds: how many there are, nothing among them.
-    values: about a thing on a patch.
-    told: about a thing that is named.
-    make: (split, index) -> Item.
+    name: of its folder.
+    make: (split, index) -> facts, which JSON can hold.
+    draw: facts -> the item.
     plans: by name.
-    turns: the plans of one batch after another, again and again.
-    names: what each kind but nothing is called in questions.
     """
 
     name: str
-    taught: str
-    sizes: Sizes
-    frames: int
-    kinds: int
-    values: int
-    told: int
-    make: Callable[[str, int], Item]
-    plans: dict[str, Plan]
-    turns: tuple[str, ...]
-    names: tuple[str, ...]
-
-    @property
-    def rows(self) -> int:
-        return self.kinds + 1 + self.values
+    make: Callable[[str, int], Facts]
+    draw: Callable[[Facts], Drawn]
+    plans: Mapping[str, Plan]
 
 
-# ---- items on disk
+# ---- on disk
 
 
-def draw(
-    folder: Path, world: World, processor: PaliGemmaProcessor, split: str, count: int, workers: int = 2
-) -> None:
-    """Writes `count` items with their questions in shards; those that are there stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [at for at in range(0, count, SHARD) if not _file(folder, at, count).exists()]
-    global _drawing
-    _drawing = (world, processor.tokenizer)  # forked workers inherit it: worlds hold functions
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [
-            pool.submit(_shard, _file(folder, at, count), split, at, min(SHARD, count - at)) for at in missing
-        ]
-        for job in tqdm(jobs, desc=f"drawing {world.name}, {split}", unit="shard"):
-            job.result()
+def _shards(count: int) -> list[tuple[int, int]]:
+    """First item and number of items of each shard; the last may be short."""
+    return [(at, min(SHARD, count - at)) for at in range(0, count, SHARD)]
 
 
-_drawing: tuple = ()
+def _each_shard(what: str, files: Mapping[Path, tuple], job: Callable) -> None:
+    """Writes the files that are missing, by `job(*arguments)` in processes of their own."""
+    if missing := {file: given for file, given in files.items() if not file.exists()}:
+        next(iter(missing)).parent.mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            jobs = [pool.submit(_save, file, job, given) for file, given in missing.items()]
+            for each in tqdm(jobs, desc=what, unit="shard"):
+                each.result()
 
 
-def _file(folder: Path, at: int, count: int) -> Path:
-    return folder / f"{at:06d}-{min(SHARD, count - at)}.npz"
-
-
-def _shard(file: Path, split: str, first: int, count: int) -> None:
-    world, tokenizer = _drawing
-    items = [world.make(split, first + number) for number in range(count)]
-    arrays = {
-        name: np.stack([getattr(item, name) for item in items]) for name in ("images", "kinds", "centres")
-    }
-    arrays["values"] = np.stack([item.values for item in items]).astype(np.float16)
-    for name, plan in world.plans.items():
-        made = [
-            _rows(world.told, tokenizer, item, plan, f"{split}-{first + number}-{name}")
-            for number, item in enumerate(items)
-        ]
-        arrays |= {f"{name}-{key}": np.stack([row[key] for row in made]) for key in made[0]}
+def _save(file: Path, job: Callable[..., dict[str, np.ndarray]], given: tuple) -> None:
+    arrays = job(*given)
     with whole(file) as aside:
         np.savez(aside, **arrays)
 
 
-def _rows(told_values: int, tokenizer, item: Item, plan: Plan, seed: str) -> dict[str, np.ndarray]:
-    """A plan's questions about an item as token rows; those that are too long are not asked."""
-    each, length = plan.each, plan.length
-    tokens = np.zeros((each, length), np.int16)
-    prefix, total = np.zeros(each, np.int16), np.zeros(each, np.int16)
-    kinds = np.zeros(each, "U24")
-    at = np.zeros((each, MENTIONS), np.int16)
-    told = np.full((each, MENTIONS, told_values), np.nan, np.float16)
-    rng, number = Random(seed), 0
-    for tries in itertools.count():
-        if number == each:
-            break
-        if tries > TRIES:
-            raise RuntimeError(f"{seed}: no question fits in {length} tokens, its answer in {plan.answer}")
-        asked = plan.ask(item, rng)
-        if asked is None:
-            continue
-        encoded = tokenizer(f"{asked.prompt}\n", add_special_tokens=False)
-        said = tokenizer.encode(asked.answer, add_special_tokens=False)
-        row = [*encoded["input_ids"], *said, tokenizer.eos_token_id]
-        if len(row) > length or len(said) >= plan.answer:
-            continue
-        tokens[number, : len(row)] = row
-        prefix[number], total[number] = len(encoded["input_ids"]), len(row)
-        kinds[number], start = asked.kind, 0
-        for slot, name in enumerate(asked.named[:MENTIONS]):
-            start = asked.prompt.index(name, start) + len(name)
-            at[number, slot], told[number, slot] = encoded.char_to_token(start - 1), item.told[name]
-        number += 1
-    return {"tokens": tokens, "prefix": prefix, "total": total, "kinds": kinds, "at": at, "told": told}
+def draw(folder: Path, world: World, split: str, count: int) -> None:
+    """Draws `count` items of a split into `folder`; shards that are there stay."""
+    global _drawing
+    _drawing = world  # forked processes inherit it: worlds hold functions
+    files = {folder / f"{at:06d}-{number}.npz": (split, at, number) for at, number in _shards(count)}
+    _each_shard(f"drawing {world.name}, {split}", files, _drawn)
 
 
-@dataclass(frozen=True)
-class Questions:
-    """Rows of a plan for all items, as `language.rows` has them; `told` (N, K, MENTIONS, values), NaN for
-    nothing.
-    """
+_drawing: Any = None
 
-    tokens: torch.Tensor
-    prefix: torch.Tensor
-    total: torch.Tensor
-    kinds: np.ndarray
-    at: torch.Tensor
-    told: torch.Tensor
+
+def _drawn(split: str, first: int, count: int) -> dict[str, np.ndarray]:
+    facts = [_drawing.make(split, first + number) for number in range(count)]
+    items = [_drawing.draw(each) for each in facts]
+    arrays = {name: np.stack([getattr(item, name) for item in items]) for name in ("image", "owners")}
+    arrays["floor"] = np.stack([item.floor for item in items]).astype(np.float16)
+    arrays["classes"] = np.full((count, MOST, len(GROUPS)), -1, np.int8)
+    arrays["values"] = np.full((count, MOST, len(VALUES)), np.nan, np.float16)
+    for number, item in enumerate(items):
+        arrays["classes"][number, : len(item.classes)] = item.classes
+        arrays["values"][number, : len(item.values)] = item.values
+    return arrays | {"facts": np.array("\n".join(map(json.dumps, facts)))}
 
 
 class Corpus:
-    """All items of a folder, in memory."""
+    """All items of a folder, in memory: image, owners, floor, classes and values as in `Drawn`, stacked, and
+    facts.
+    """
 
-    def __init__(self, folder: Path, world: World, count: int) -> None:
+    def __init__(self, folder: Path, count: int) -> None:
         parts: dict[str, list[np.ndarray]] = {}
-        for start in range(0, count, SHARD):
-            with np.load(_file(folder, start, count), allow_pickle=False) as stored:
-                for name in stored.files:
+        self.facts: list[Facts] = []
+        for at, number in _shards(count):
+            with np.load(folder / f"{at:06d}-{number}.npz", allow_pickle=False) as stored:
+                self.facts += map(json.loads, str(stored["facts"]).split("\n"))
+                for name in ("image", "owners", "floor", "classes", "values"):
                     parts.setdefault(name, []).append(stored[name])
-        arrays = {name: np.concatenate(listed) for name, listed in parts.items()}
-        flat = {
-            name: arrays[name].reshape(-1, *arrays[name].shape[2:]) for name in ("images", "kinds", "centres")
-        }
-        self.images, self.kinds, self.centres = (torch.from_numpy(part) for part in flat.values())
-        self.values = torch.from_numpy(arrays["values"]).flatten(0, 1)
-        self.questions = {
-            plan: Questions(
-                **{
-                    key: arrays[f"{plan}-{key}"]
-                    if key == "kinds"
-                    else torch.from_numpy(arrays[f"{plan}-{key}"])
-                    for key in Questions.__dataclass_fields__
-                }
-            )
-            for plan in world.plans
-        }
+        arrays = {name: torch.from_numpy(np.concatenate(listed)) for name, listed in parts.items()}
+        self.image, self.owners, self.floor, self.classes, self.values = arrays.values()
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+
+# ---- questions
+
+
+@dataclass(frozen=True)
+class Quiz:
+    """Token rows for items x questions; row = prompt, newline, answer, <eos>, padding.
+
+    Args:
+        items: (items,) int64, their numbers in the corpus.
+        tokens: (items, questions, length) int16.
+        prefix: (items, questions) int16, tokens up to and with the newline.
+        total: (items, questions) int16, tokens in all.
+        kinds: (items, questions) int8, index into `names`.
+        mentions: (items, questions, MENTIONS) int16, the token that ends each mention of a thing; 0 for none.
+        things: (items, questions, MENTIONS) int8, which thing that is; -1 where it is none.
+        chosen: (items, questions, MENTIONS) int8, 1 if it is the answer, 0 if not; -1 where no mention is.
+        told: (items, questions, MENTIONS, TOLD) float16; NaN for nothing.
+        names: of the kinds.
+    """
+
+    items: torch.Tensor
+    tokens: torch.Tensor
+    prefix: torch.Tensor
+    total: torch.Tensor
+    kinds: torch.Tensor
+    mentions: torch.Tensor
+    things: torch.Tensor
+    chosen: torch.Tensor
+    told: torch.Tensor
+    names: tuple[str, ...]
+
+
+def ask(folder: Path, facts: Sequence[Facts], processor: PaliGemmaProcessor, plan: Plan, seed: str) -> Quiz:
+    """A plan's questions about items, kept in `folder`.
+
+    Questions are drawn by the plan's shares from Random(f"{seed}-{item's index}"), so any row can be made
+    again alone.
+    """
+    global _drawing
+    numbers = [number for number, each in enumerate(facts) if plan.only(each)]
+    facts = [facts[number] for number in numbers]
+    _drawing = (processor.tokenizer, plan, facts)  # forked processes inherit it: plans hold functions
+    files = {folder / f"{at:06d}-{number}.npz": (at, number, seed) for at, number in _shards(len(facts))}
+    _each_shard(f"asking {folder.name}", files, _rows)
+    parts = []
+    for file in files:
+        with np.load(file, allow_pickle=False) as stored:
+            parts.append({name: stored[name] for name in stored.files})
+    arrays = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+    return Quiz(torch.tensor(numbers), **arrays, names=tuple(plan.askers))
+
+
+def _rows(first: int, count: int, seed: str) -> dict[str, np.ndarray]:
+    tokenizer, plan, facts = _drawing
+    names, askers = list(plan.askers), list(plan.askers.values())
+    shape = (count, plan.each)
+    arrays = {
+        "tokens": np.zeros((*shape, plan.length), np.int16),
+        "prefix": np.zeros(shape, np.int16),
+        "total": np.zeros(shape, np.int16),
+        "kinds": np.zeros(shape, np.int8),
+        "mentions": np.zeros((*shape, MENTIONS), np.int16),
+        "things": np.full((*shape, MENTIONS), -1, np.int8),
+        "chosen": np.full((*shape, MENTIONS), -1, np.int8),
+        "told": np.full((*shape, MENTIONS, len(TOLD)), np.nan, np.float16),
+    }
+    names_of_things = Names(tokenizer)
+    for item in range(count):
+        rng, number = Random(f"{seed}-{first + item}"), 0
+        for _ in range(TRIES):
+            kind = rng.choices(range(len(names)), [share for _, share in askers])[0]
+            asked = askers[kind][0](facts[first + item], rng)
+            row = asked and _row(asked, tokenizer, names_of_things, plan)
+            if row:
+                tokens = row.pop("tokens")
+                arrays["tokens"][item, number, : len(tokens)] = tokens
+                arrays["kinds"][item, number] = kind
+                for name, value in row.items():
+                    arrays[name][item, number] = value
+                number += 1
+            if number == plan.each:
+                break
+        else:
+            raise RuntimeError(f"{seed}, item {first + item}: no question fits in {plan.length} tokens")
+    return arrays
+
+
+def _row(asked: Asked, tokenizer, names: Names, plan: Plan) -> dict[str, Any] | None:
+    """A question's part of each array; None where it is too long."""
+    prompt = tokenizer.encode(f"{asked.prompt}\n", add_special_tokens=False)
+    answer = tokenizer.encode(asked.answer, add_special_tokens=False)
+    if len(prompt) + len(answer) >= plan.length or len(answer) >= plan.answer:
+        return None
+    found = names.mentions(prompt, asked.things)
+    meaning = tuple(tokenizer.encode(asked.meaning, add_special_tokens=False) if asked.meaning else answer)
+    choosing = any(name == meaning for _, _, name in found)
+    row: dict[str, Any] = {
+        "tokens": [*prompt, *answer, tokenizer.eos_token_id],
+        "prefix": len(prompt),
+        "total": len(prompt) + len(answer) + 1,
+        "mentions": np.zeros(MENTIONS, np.int16),
+        "things": np.full(MENTIONS, -1, np.int8),
+        "chosen": np.full(MENTIONS, -1, np.int8),
+        "told": np.full((MENTIONS, len(TOLD)), np.nan, np.float16),
+    }
+    for slot, (at, thing, name) in enumerate(found):
+        row["mentions"][slot], row["things"][slot] = at, -1 if thing is None else thing
+        if choosing and thing is not None:
+            row["chosen"][slot] = name == meaning
+        for key, value in asked.told.get(slot, {}).items():
+            row["told"][slot, TOLD.index(key)] = value
+    return row
+
+
+class Names:
+    """Finds where a prompt names things: a noun with the adjectives before it, or a node's label."""
+
+    def __init__(self, tokenizer) -> None:
+        def ids(words: Sequence[str]) -> set[int]:
+            return set(tokenizer.convert_tokens_to_ids(list(words)))
+
+        nouns = (*ATTRIBUTES["shape"], "thing")
+        self.nouns = ids([*nouns, *(f"{noun}s" for noun in nouns), *LABELS])
+        self.adjectives = ids(
+            [word for name, words in ATTRIBUTES.items() if name != "shape" for word in words]
+        )
+
+    def mentions(
+        self, prompt: Sequence[int], things: Sequence[int | None]
+    ) -> list[tuple[int, int | None, tuple[int, ...]]]:
+        """(token that ends it, thing, its tokens) of each name; a name that comes again is the same thing.
+
+        `things` are in the order in which they are first named; names beyond them are not told of.
+        """
+        found, named, following = [], {}, iter(things)
+        for at, token in enumerate(prompt):
+            if token in self.nouns:
+                start = at
+                while start and prompt[start - 1] in self.adjectives:
+                    start -= 1
+                name = tuple(prompt[start : at + 1])
+                if name not in named:
+                    named[name] = next(following, ...)
+                if named[name] is not ...:
+                    found.append((at, named[name], name))
+        return found[:MENTIONS]

@@ -42,6 +42,11 @@ CVBENCH_TASKS = ("Count", "Relation", "Depth", "Distance")
 ANSWER_FORMS = ("natural", "letter", "mixed")
 LETTERS = "ABCDEFGH"
 POLARITIES = ("closer to", "farther from")
+# How free questions say either of them.
+POLARITY_WORDS = {
+    "closer to": ("closer to", "nearer to"),
+    "farther from": ("farther from", "far away from", "farther away from"),
+}
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,10 @@ def _free_exist(scene: Scene, rng: Random) -> Question | None:
         ]
         if absent:  # only where both answers were possible, so that the kind of filter tells nothing
             answer = rng.choice(("yes", "no"))
-            phrase = describe(present if answer == "yes" else rng.choice(absent))
-            return Question(f"Is there {_article(phrase)} {phrase}?", answer, "exist")
+            conditions = present if answer == "yes" else rng.choice(absent)
+            phrase = describe(conditions)
+            question = f"Is there {_article(phrase)} {phrase}?"
+            return Question(question, answer, "exist", meta={"filter": conditions})
     return None
 
 
@@ -123,8 +130,9 @@ def _free_count(scene: Scene, rng: Random) -> Question | None:
     by_subset = [counts(scene, subset) for subset in SUBSETS[:-1]]
     count = rng.choice(sorted({count for by_count in by_subset for count in by_count}))
     by_count = rng.choice([by_count for by_count in by_subset if count in by_count])
-    phrase = describe(rng.choice(by_count[count]), plural=True)
-    return Question(f"How many {phrase} are there?", str(count), "count")
+    conditions = rng.choice(by_count[count])
+    question = f"How many {describe(conditions, plural=True)} are there?"
+    return Question(question, str(count), "count", meta={"filter": conditions})
 
 
 _FREE_RELATION = {
@@ -146,7 +154,8 @@ def _free_relation(scene: Scene, rng: Random) -> Question | None:
 def _free_nearer(scene: Scene, rng: Random, kind: str) -> Question | None:
     if found := _NEARER[kind](scene, rng):
         polarity = rng.choice(POLARITIES)
-        question = f"Which is {polarity} {found.reference}, the {found.names[0]} or the {found.names[1]}?"
+        words = rng.choice(POLARITY_WORDS[polarity])
+        question = f"Which is {words} {found.reference}, the {found.names[0]} or the {found.names[1]}?"
         meta = {"polarity": polarity, "objects": found.objects}
         return Question(question, found.answer(polarity), kind, meta=meta)
     return None
