@@ -256,11 +256,13 @@ class Lesson:
         return total
 
 
-@torch.no_grad()
 def accuracy(
     streams: TwoStreams, lesson: Lesson, batch_size: int, shuffled: bool = False
 ) -> dict[str, float]:
-    """Exact match by kind, every token the likeliest; with `shuffled`, on other images."""
+    """Exact match by kind, every token the likeliest; with `shuffled`, on other images.
+
+    With gradients, as in training: without them each shape would be compiled once more.
+    """
     device, quiz = next(streams.parameters()).device, lesson.quiz
     right, batch_size = [], min(batch_size, len(quiz.items))
     count = min(len(quiz.items), TESTED) // batch_size * batch_size
@@ -269,7 +271,7 @@ def accuracy(
         *asked, gold = lesson.rows(index, device)
         look = quiz.items[(index + count // 2) % count if shuffled else index]
         logits, _, _ = streams(lesson.features[look].to(device), *asked, lesson.answer)
-        right.append(((logits.argmax(-1) == gold) | (gold == -100)).all(-1).cpu())
+        right.append(((logits.detach().argmax(-1) == gold) | (gold == -100)).all(-1).cpu())
     right, kinds = torch.cat(right), quiz.kinds[:count]
     found = {name: right[kinds == k].float().mean().item() for k, name in enumerate(quiz.names)}
     return {f"{name}{'-shuffled' * shuffled}": value for name, value in found.items()}
