@@ -31,7 +31,7 @@ There Describe describe I The Yes No is are do does did what which where how the
 at by or and than as from with without not that this these those same have has made other else another any
 anything either both number many more fewer less greater equal visible scene image photo picture camera taking
 provided given left right front behind above below side middle closer closest nearer nearest farther further
-far farthest away between relative position positions respect located highlighted box boxes real world
+near far farthest away between relative position positions respect located highlighted box boxes real world
 distances distance depth relation count following choices options natural language letter letters yes no think
 answer first second third one two three four five six seven eight nine ten desk room floor wall square area
 length longest size you am my standing facing back backward forward turn turned rotated moved toward towards
