@@ -43,7 +43,7 @@ class Args:
     validation: int = field(default=1_000, metadata={"help": "items of each world to measure on"})
     vision_steps: int = field(default=1_400, metadata={"help": "batches of 128 images for the vision tower"})
     language_steps: int = field(default=2_250, metadata={"help": "language batches: short free questions"})
-    forms_steps: int = field(default=900, metadata={"help": "language batches: the benchmarks' forms too"})
+    forms_steps: int = field(default=600, metadata={"help": "language batches: the benchmarks' forms too"})
     finish_steps: int = field(default=80, metadata={"help": "last batches, through the true model"})
     seed: int = field(default=0, metadata={"help": "of weights, order and augmentation"})
     compile: bool = field(default=True, metadata={"help": "torch.compile, where there is a C++ compiler"})
@@ -76,7 +76,10 @@ def main(args: Args) -> None:
     vision.train(seer, train, validation, work, args.vision_steps, (96, 32), args.seed, args.compile)
     tower = model.model.vision_tower.requires_grad_(False)
     seen = {
-        split: [vision.features(tower, corpus.image) for corpus in corpora]
+        split: [
+            vision.features(tower, corpus.image, work / world.name / f"{split}-features.pt")
+            for world, corpus in zip(both, corpora, strict=True)
+        ]
         for split, corpora in (("train", train), ("validation", validation))
     }
 

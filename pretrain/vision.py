@@ -12,6 +12,7 @@ from torch import nn
 
 from pretrain import loop, targets
 from pretrain.worlds import Corpus, Facts
+from spatialvlm.disk import whole
 from spatialvlm.worlds.clevr.facts import HEIGHT, WIDTH
 
 
@@ -138,14 +139,18 @@ def can_compile(device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def features(tower: nn.Module, images: torch.Tensor, batch_size: int = 256) -> torch.Tensor:
+def features(tower: nn.Module, images: torch.Tensor, path: Path, batch_size: int = 256) -> torch.Tensor:
     """The tower's last hidden states for uint8 images (N, H, W, 3): (N, patches, width) in bfloat16 on the
-    CPU.
+    CPU, kept in `path`.
     """
+    if path.exists():
+        return torch.load(path, weights_only=True)
     device = next(tower.parameters()).device
     found = []
     for start in range(0, len(images), batch_size):
         with torch.autocast(device.type, torch.bfloat16):
             states = tower(normalize(images[start : start + batch_size], device)).last_hidden_state
         found.append(states.to("cpu", torch.bfloat16))
+    with whole(path) as aside:
+        torch.save(torch.cat(found), aside)
     return torch.cat(found)
