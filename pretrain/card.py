@@ -41,12 +41,13 @@ def measure(model, processor, each: int, official: str | None = None) -> Scores:
     """Accuracy by kind with 95 % intervals, on the right images and on shuffled ones.
 
     Args:
-        each: questions of every kind, each over an image of its own.
+        each: questions of every kind, each over an image of its own; of nodes half as many.
         official: a folder in CLEVR's official form; adds the free questions and the official ones on it.
 
     Returns:
         {form: {kind: {"n", "accuracy", "interval", "shuffled"}}}.
     """
+    fewer = max(2, each // 2)  # of the many kinds of nodes; at least two images, to shuffle them
     forms: dict[str, Sequence[Example]] = {
         "free": rendered.free("test", len(FREE_KINDS) * each),
         "two things or more": _asked(scenes_world.WORLD, "pairs", each),
@@ -56,9 +57,9 @@ def measure(model, processor, each: int, official: str | None = None) -> Scores:
         "sat, letter": rendered.sat("test", len(SAT_KINDS) * each, answer_form="letter"),
         "clevr": rendered.clevr("test", len(official_questions.FAMILIES) * each),
         "rooms": _asked(scenes_world.WORLD, "rooms", each),
-        "nodes": _asked(nodes_world.WORLD, "short", each // 2),
-        "nodes, Sparkle's form": _asked(nodes_world.WORLD, "forms", each // 2),
-        "nodes, routes": _asked(nodes_world.WORLD, "routes", each // 2),
+        "nodes": _asked(nodes_world.WORLD, "short", fewer),
+        "nodes, Sparkle's form": _asked(nodes_world.WORLD, "forms", fewer),
+        "nodes, routes": _asked(nodes_world.WORLD, "routes", fewer),
     }
     if official is not None:
         forms["free, official images"] = clevr.load_free(official)

@@ -112,7 +112,7 @@ def main(args: Args) -> None:
     finish.train(model, processor, parts, work, args.finish_steps, args.seed)
     output = Path(args.output_dir)
     finish.save(model, processor, output)
-    scores = card.measure(model.float(), processor, args.card_questions, args.official)
+    scores = card.measure(model.float().to(device), processor, args.card_questions, args.official)
     curve = [json.loads(row) for row in (work / "curve.jsonl").read_text().splitlines()]
     card.write(output, scores, args, curve)
     for form, rows in scores.items():

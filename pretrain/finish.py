@@ -14,7 +14,7 @@ from pretrain import loop, vision
 from pretrain.worlds import Asked, Corpus, Facts, Plan, World
 from spatialvlm.worlds.clevr.series import highlight
 
-Part = tuple[World, Corpus, Mapping[str, float], int]  # with the share of each plan, and items of a batch
+Part = tuple[World, Corpus, Mapping[str, float], int]  # with the weight of each plan, and items per batch
 
 
 def train(

@@ -26,7 +26,7 @@ from pretrain.worlds import TOLD, Corpus, Quiz
 TESTED = 384  # items that an evaluation looks at
 DENSE = 0.3  # the weight of dense answers beside spoken ones
 LOOKS, CHOOSES = 2, 3  # layers after which a noun should know its thing, and how it stands to the others
-SCALES = torch.tensor([2.5, 1.0, 1.0, 2.5])  # of what is told
+SCALES = torch.tensor([2.5, 1.0, 1.0, 2.5])  # of what `TOLD` names
 
 
 @torch.no_grad()
@@ -114,7 +114,8 @@ def _layer(xi, xq, own, angles, weights, norms, heads: int, ask=None):
 
     a, b = _norm(xi, n1), _norm(xq, n1)
     ki, vi, kq, vq = _rotate(image(a, wk), ci, si), image(a, wv), question(b, wk), question(b, wv)
-    kq, turn = _rotate(kq, cq, sq), (cq, sq)
+    kq = _rotate(kq, cq, sq)
+    turn: Sequence[torch.Tensor] = (cq, sq)
     if ask is not None:
         b, xq = (x.gather(2, ask[..., None].expand(-1, -1, -1, hidden)) for x in (b, xq))
         turn = [x[0, 0, :, 0][ask][..., None, :] for x in turn]
@@ -198,8 +199,8 @@ class TwoStreams(nn.Module):
             attention, feed = block.self_attn, block.mlp
             weights = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
             weights = [x.weight for x in (*weights, feed.gate_proj, feed.up_proj, feed.down_proj)]
-            norms = (block.input_layernorm, block.post_attention_layernorm)
-            norms += (block.pre_feedforward_layernorm, block.post_feedforward_layernorm)
+            norms = [block.input_layernorm, block.post_attention_layernorm]
+            norms += [block.pre_feedforward_layernorm, block.post_feedforward_layernorm]
             norms = [x.weight for x in norms]
             last = ask if number + 1 == len(language.layers) else None
             xi, xq = self.layer(xi, xq, own, angles, weights, norms, config.num_attention_heads, last)
@@ -293,9 +294,7 @@ def train(
     """The lessons in turn, for so many batches; resumes from `folder/<name>.pt`."""
     device = next(streams.parameters()).device
     batches = {
-        lesson: loop.batches(
-            len(given.quiz.items), min(batch_size, len(given.quiz.items)), f"{name}-{lesson}-{seed}"
-        )
+        lesson: loop.batches(len(given.quiz.items), batch_size, f"{name}-{lesson}-{seed}")
         for lesson, given in lessons.items()
     }
 

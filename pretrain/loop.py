@@ -106,7 +106,11 @@ def _optimizers(modules: nn.Module, rate: float, decay: float) -> list[torch.opt
 
 
 def batches(count: int, size: int, seed: str) -> Callable[[int], torch.Tensor]:
-    """Which items belong to a step: reshuffled each epoch, the same for the same step, whenever asked."""
+    """Which items belong to a step: reshuffled each epoch, the same for the same step, whenever asked.
+
+    Of fewer items than `size` a batch has all.
+    """
+    size = min(size, count)
     per_epoch = count // size
     cached: dict[int, torch.Tensor] = {}
 

@@ -416,10 +416,6 @@ def _tour(facts: Facts, rng: Random) -> Asked | None:
     )
 
 
-def _is_scattered(facts: Facts) -> bool:
-    return "edges" not in facts
-
-
 _SHORT: dict[str, tuple[Asker, float]] = {
     "exist": (_exist, 1),
     "beside": (_beside, 2),

@@ -222,7 +222,7 @@ def _vsi(family: str, thoughts: bool) -> Asker:
 
 
 def _of_labels(scene: Facts, candidate: vsi_questions.Candidate, prompt: str):
-    """The things that a question of VSI-100k names, and what is told of them."""
+    """The things that a question of VSI-100k names, and what there is to say of them (`Asked.told`)."""
     labels = sorted(candidate.labels, key=prompt.index)  # as they come
     things = tuple(_labelled(scene, label) for label in labels)
     if candidate.question_type == "object_counting":
@@ -249,7 +249,7 @@ def _labelled(scene: Facts, label: str) -> int | None:
 
 def _thought(scene: Facts, candidate: vsi_questions.Candidate, rng: Random) -> Asked:
     """Three in four in the form that is asked for, the others spoilt; the thought is idle, short or empty."""
-    mode = rng.choice(("think", "think", "observe"))
+    mode: vsibench.Mode = rng.choice(("think", "think", "observe"))
     place = "" if (found := _names(scene, rng, 1)) is None else f"there is a {found[1][0]}"
     said, answer = rng.choice((place, place, "")), candidate.answer
     whole = f"<{mode}> {said} </{mode}> <answer> {answer} </answer>"

@@ -119,8 +119,9 @@ def train(
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        size, answers, gold = sum(sizes), [], []
+        answers, gold = [], []
         for corpus in validation:
+            size = min(sum(sizes), len(corpus))
             for start in range(0, len(corpus) // size * size, size):
                 index = torch.arange(start, start + size)
                 answers.append(said(normalize(corpus.image[index], device)).float().cpu())

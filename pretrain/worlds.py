@@ -7,6 +7,7 @@ are kept on disk in shards, so that a stopped run makes none twice.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -118,7 +119,7 @@ def _each_shard(what: str, files: Mapping[Path, tuple], job: Callable) -> None:
     """Writes the files that are missing, by `job(*arguments)` in processes of their own."""
     if missing := {file: given for file, given in files.items() if not file.exists()}:
         next(iter(missing)).parent.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
             jobs = [pool.submit(_save, file, job, given) for file, given in missing.items()]
             for each in tqdm(jobs, desc=what, unit="shard"):
                 each.result()
@@ -310,15 +311,16 @@ class Names:
 
         `things` are in the order in which they are first named; names beyond them are not told of.
         """
-        found, named, following = [], {}, iter(things)
+        found: list[tuple[int, int | None, tuple[int, ...]]] = []
+        named: dict[tuple[int, ...], int | None] = {}
         for at, token in enumerate(prompt):
             if token in self.nouns:
                 start = at
                 while start and prompt[start - 1] in self.adjectives:
                     start -= 1
                 name = tuple(prompt[start : at + 1])
-                if name not in named:
-                    named[name] = next(following, ...)
-                if named[name] is not ...:
+                if name not in named and len(named) < len(things):
+                    named[name] = things[len(named)]
+                if name in named:
                     found.append((at, named[name], name))
         return found[:MENTIONS]

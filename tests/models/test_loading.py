@@ -11,6 +11,7 @@ import tiny
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import PaliGemmaForConditionalGeneration
 
 from spatialvlm.errors import UserError
 from spatialvlm.models import loading, rollout
@@ -399,10 +400,27 @@ def test_a_damaged_adapter_config_is_named(folder, adapter, tmp_path, content, m
             loading.load(arguments(**options))
 
 
-def test_an_adapter_in_the_place_of_a_model_is_checked_too(folder, adapter, tmp_path, batch):
-    fits, _ = loading.load(arguments(model=str(adapter)))
+def test_an_adapter_in_the_place_of_a_model_is_merged_into_its_base(folder, adapter, batch):
+    merged, _ = loading.load(arguments(model=str(adapter)))
+    assert type(merged) is PaliGemmaForConditionalGeneration
+    assert merged.name_or_path == merged.config.name_or_path == str(adapter)
     expected, _ = loading.load(arguments(model=str(folder), adapter=str(adapter)))
-    torch.testing.assert_close(logps(fits, batch), logps(expected, batch))
+    torch.testing.assert_close(logps(merged, batch), logps(expected, batch))
+    base, _ = loading.load(arguments(model=str(folder)))
+    weights = dict(base.named_parameters())
+    assert sum(not torch.equal(weights[name], part) for name, part in merged.named_parameters()) == 14
+
+
+def test_an_adapter_is_not_merged_into_four_bits(adapter, monkeypatch):
+    monkeypatch.setattr(loading, "_four_bits", lambda dtype, device: None)  # as where a GPU is
+    with pytest.raises(UserError, match=f"--load_in_4bit: the adapter {re.escape(str(adapter))} cannot"):
+        loading.load(arguments(model=str(adapter), load_in_4bit=True))
+
+
+def test_an_adapter_in_the_place_of_a_model_is_checked_too(folder, adapter, tmp_path):
+    name = changed_adapter(adapter, tmp_path, base_model_name_or_path="./gone")
+    with pytest.raises(UserError, match="--model ./gone: no such folder"):
+        loading.load(arguments(model=name))
     name = changed_adapter(adapter, tmp_path, base_model_name_or_path="nobody/no-such-model")
     with pytest.raises(UserError, match="--model nobody/no-such-model cannot be fetched"):
         loading.load(arguments(model=name))

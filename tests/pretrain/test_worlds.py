@@ -1,243 +1,292 @@
-"""Further worlds for the embedded model: their targets are true; the adapter holds what was learnt."""
+"""Items and questions of both worlds: rows fit, names are those of things, what is noted of them is true."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-import shutil
-from collections import Counter
+from functools import lru_cache
 from random import Random
 
-import networkx as nx
 import numpy as np
 import pytest
 import torch
-from commands import run_fresh
-from peft import PeftModel
-from transformers import PaliGemmaForConditionalGeneration
 
-from pretrain import adapters, build, labels_world, rooms_world, worlds
-from spatialvlm.errors import UserError
-from spatialvlm.files.video import uniform
-from spatialvlm.models import loading
-from spatialvlm.models.loading import ModelArgs
-from spatialvlm.tasks.vsi import questions as vsi_questions
-from spatialvlm.worlds.rooms import render, rooms
+from pretrain import build, nodes_world, scenes_world, worlds
+from pretrain.worlds import MENTIONS, TOLD, Asked, Plan, Quiz
+from spatialvlm.worlds.clevr.facts import VALUES as ATTRIBUTES
 
-WORLDS = {"rooms": rooms_world.WORLD, "labels": labels_world.WORLD}
+WORLDS = {world.name: world for world in (scenes_world.WORLD, nodes_world.WORLD)}
+PLANS = [(name, plan) for name, world in WORLDS.items() for plan in world.plans]
+COUNTS = {"scenes": 30, "nodes": 40}
+ADJECTIVES = {word for name in ("size", "color", "material") for word in ATTRIBUTES[name]}
+NOUNS = {noun + ending for noun in (*ATTRIBUTES["shape"], "thing") for ending in ("", "s")}
+
+
+@lru_cache
+def items(name: str) -> list[worlds.Facts]:
+    """Some items, as they come back from disk."""
+    return [json.loads(json.dumps(WORLDS[name].make("worlds", n))) for n in range(COUNTS[name])]
 
 
 @pytest.fixture(scope="module")
-def items():
-    return {
-        name: [world.make("test", n) for n in range(6 if name == "rooms" else 40)]
-        for name, world in WORLDS.items()
-    }
+def processor():
+    return build.processor()
 
 
-def asked(world, listed, plan, each=40):
-    """(item, question) of a plan."""
-    rng = Random(0)
-    found = [(item, world.plans[plan].ask(item, rng)) for item in listed for _ in range(each)]
-    return [(item, question) for item, question in found if question]
+@pytest.fixture(scope="module")
+def quiz(processor, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quiz")
+
+    @lru_cache
+    def of(name: str, plan: str) -> Quiz:
+        return worlds.ask(folder / name / plan, items(name), processor, WORLDS[name].plans[plan], "rows")
+
+    return of
+
+
+def rows(quiz: Quiz, processor):
+    """(item's number, kind, the prompt's tokens as text, the answer's, the row's places in the quiz)."""
+    for i, item in enumerate(quiz.items.tolist()):
+        for k in range(quiz.tokens.shape[1]):
+            words = processor.tokenizer.convert_ids_to_tokens(quiz.tokens[i, k].tolist())
+            start, end = int(quiz.prefix[i, k]), int(quiz.total[i, k])
+            yield item, quiz.names[quiz.kinds[i, k]], words[:start], words[start : end - 1], (i, k)
+
+
+def fitting(scene: worlds.Facts, words: list[str]) -> list[int]:
+    """The things that a noun with its adjectives fits."""
+    wanted = {word.removesuffix("s") for word in words} - {"thing"}
+    return [
+        number
+        for number, thing in enumerate(scene["objects"])
+        if wanted <= {thing[name] for name in ATTRIBUTES}
+    ]
+
+
+def name_at(prompt: list[str], at: int) -> list[str]:
+    """The words of the name that a token ends."""
+    start = at
+    while prompt[start - 1] in ADJECTIVES:
+        start -= 1
+    return prompt[start : at + 1]
+
+
+# ---- rows
+
+
+@pytest.mark.parametrize("name, plan", PLANS)
+def test_rows_fit_and_end(quiz, processor, name, plan):
+    made, wanted = quiz(name, plan), WORLDS[name].plans[plan]
+    about = [number for number, facts in enumerate(items(name)) if wanted.only(facts)]
+    assert made.items.tolist() == about and made.tokens.shape == (len(about), wanted.each, wanted.length)
+    end, newline = (processor.tokenizer.convert_tokens_to_ids(text) for text in ("<eos>", "\n"))
+    for row, prefix, total in zip(
+        made.tokens.flatten(0, 1).tolist(), made.prefix.flatten(), made.total.flatten(), strict=True
+    ):
+        assert row[prefix - 1] == newline and row.index(end) == total - 1 and not any(row[total:])
+        assert 1 < total - prefix <= wanted.answer and total <= wanted.length
+    assert {made.names[kind] for kind in made.kinds.flatten()} == set(wanted.askers)
+
+
+def test_what_is_too_long_is_not_asked(processor, tmp_path):
+    texts = ("How many cubes?", "How many big red cubes?", "How many cubes?")
+    answers = ("2", "2", "1 2 3")
+
+    def asker(_: worlds.Facts, rng: Random) -> Asked:
+        which = rng.randrange(3)
+        return Asked(texts[which], answers[which])
+
+    facts = items("nodes")[:5]
+    made = worlds.ask(tmp_path / "short", facts, processor, Plan(8, 7, 2, {"count": (asker, 1)}), "long")
+    assert (made.total == 7).all() and (made.prefix == 5).all()  # "How many cubes ? \n" and "2"
+
+
+def test_items_that_allow_too_few_questions_are_left_out(processor, tmp_path):
+    facts = [{"count": str(number)} for number in (2, 123, 3, 4)]
+    plan = Plan(3, 7, 2, {"count": (lambda facts, _: Asked("How many cubes?", facts["count"]), 1)})
+    made = worlds.ask(tmp_path, facts, processor, plan, "few")
+    assert made.items.tolist() == [0, 2, 3] and made.kinds.shape == (3, 3)
+    answers = [processor.tokenizer.convert_ids_to_tokens(row.tolist())[5] for row in made.tokens[:, 0]]
+    assert answers == ["2", "3", "4"]
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_shapes_rows_and_names(items, name):
-    world, processor = WORLDS[name], build.processor()
-    for item in items[name]:
-        assert item.images.shape == (world.frames, build.IMAGE_SIZE, build.IMAGE_SIZE, 3)
-        assert item.kinds.shape == item.centres.shape == (world.frames, build.IMAGE_TOKENS)
-        assert item.values.shape == (*item.kinds.shape, world.values) and np.isfinite(item.values).all()
-        assert 0 < item.kinds.max() < world.kinds
-    for plan, of in world.plans.items():
-        fits = []
-        for item, question in asked(world, items[name], plan):
-            tokens = processor.tokenizer.tokenize(f"{question.prompt}\n{question.answer}")
-            answer = processor.tokenizer.tokenize(question.answer)
-            fits.append(len(tokens) < of.length and len(answer) < of.answer)
-            again = processor.tokenizer.decode(processor.tokenizer.encode(question.answer))
-            assert again == " ".join(question.answer.split())
-            assert all(
-                label in question.prompt and item.told[label].shape == (world.told,)
-                for label in question.named
-            )
-        assert np.mean(fits) > 0.75  # few are too long to be asked
+def test_words_are_whole_and_answers_come_back(processor, name):
+    """Only numbers above 100 are spelled."""
+    tokenizer, rng, words = processor.tokenizer, Random(0), set()
+    for plan in WORLDS[name].plans.values():
+        for facts in filter(plan.only, items(name)):
+            for asker, _ in plan.askers.values():
+                if asked := asker(facts, rng):
+                    words |= set(re.findall(r"\w+", f"{asked.prompt} {asked.answer}"))
+                    ids = tokenizer.encode(asked.answer, add_special_tokens=False)
+                    assert tokenizer.decode(ids) == " ".join(asked.answer.split())
+                    assert "<unk>" not in tokenizer.tokenize(asked.prompt)
+    spelled = {word for word in words if len(tokenizer.tokenize(word)) > 1}
+    assert len(words) > 100
+    assert all(word.isdigit() and int(word) > 100 for word in spelled), spelled
 
 
-def test_a_room_is_told_as_it_is(items):
-    """Against the renderer's image at another size, and the room's own boxes."""
-    for number, item in enumerate(items["rooms"][:3]):
-        room = rooms.make("test", rooms_world.SERIES, number)
-        for frame, at in enumerate(uniform(len(room.path), rooms_world.FRAMES)):
-            drawn = render.seen(room, room.path[at], 252, 252)
-            for thing, label in enumerate(room.things):
-                share = (drawn == thing).mean()
-                if share > 0.02:
-                    assert item.facts.seen[frame, thing]
-                    rows, columns = np.nonzero(drawn == thing)
-                    there = item.kinds[frame].reshape(9, 9)[
-                        int(np.median(rows)) // 28, int(np.median(columns)) // 28
-                    ]
-                    assert there > 0, (label, frame)
-                if share < 0.005:
-                    assert not item.facts.seen[frame, thing]
+# ---- what a row names
 
 
-def test_short_answers_about_rooms(items):
-    sides = Counter()
-    for item, question in asked(WORLDS["rooms"], items["rooms"], "short"):
-        facts, names = item.facts, question.named
-        boxes = [facts.annotation.objects[name][0] for name in names if name in facts.annotation.objects]
-        if question.kind == "count":
-            assert int(question.answer) == facts.labels.count(names[0])
-        if question.kind == "exist":
-            assert (question.answer == "yes") == (names[0] in facts.labels)
-        if question.kind == "nearer":
-            away = [np.linalg.norm(np.subtract(boxes[0].centroid, box.centroid)) for box in boxes[1:]]
-            assert question.answer == names[1 + int(np.argmin(away))]
-        if question.kind == "longer":
-            assert question.answer == names[int(np.argmax([max(box.axes_lengths) for box in boxes]))]
-        if question.kind == "lateral":
-            frame = rooms_world.ORDINALS.index(re.search(r"the (\w+) image", question.prompt)[1])
-            columns = [item.told[name][rooms_world.FRAMES + frame] for name in names]
-            assert (question.answer == "left") == (columns[0] < columns[1])
-            sides[question.answer] += 1
-    assert min(sides["left"], sides["right"]) > 5
-
-
-@pytest.mark.slow
-def test_forms_answers_mean_nothing_and_have_their_form(items):
-    """A number's answer is spread as drawn whatever the room is; a word's is among those that can be."""
-    numbers = []
-    for item, question in asked(WORLDS["rooms"], items["rooms"], "form", each=150):
-        family = question.kind.removeprefix("form-")
-        truth = {c.question: c for c in vsi_questions.candidates(item.facts.annotation)[family]}
-        candidate = next(c for text, c in truth.items() if text in question.prompt)
-        if family in vsi_questions.WORDS:
-            assert re.fullmatch(r"[a-z-]+( [a-z]+)?", question.answer)
+@pytest.mark.parametrize("name, plan", PLANS)
+def test_mentions_are_the_names_of_the_things_asked_about(quiz, processor, name, plan):
+    """The words fit the thing and no other, every noun is one, and the chosen one is the answer."""
+    made, labels = quiz(name, plan), set(build.LABELS)
+    choosing = set()
+    for item, kind, prompt, answer, at in rows(made, processor):
+        facts = items(name)[item]
+        ends = [place for place in made.mentions[at].tolist() if place]
+        things, chosen = made.things[at].tolist(), made.chosen[at].tolist()
+        assert ends == sorted(set(ends)) and things[len(ends) :] == [-1] * (MENTIONS - len(ends))
+        if name == "scenes":
+            names = [tuple(name_at(prompt, end)) for end in ends]
+            meaning = tuple(answer)
+            if len(answer) == 1 and f"( {answer[0]} )" in (text := " ".join(prompt)):
+                meaning = tuple(re.search(rf"\( {answer[0]} \) ([^\n]*)\n", text)[1].split())
+            for words, thing in zip(names, things, strict=False):
+                assert words[-1] in NOUNS
+                assert thing == -1 or fitting(facts, list(words)) == [thing], (prompt, thing)
         else:
-            decimals = "." in candidate.answer
-            assert re.fullmatch(r"\d+\.\d" if decimals else r"\d+", question.answer)
-        if family == "object_size_estimation":
-            numbers.append((float(question.answer), float(candidate.answer)))
-    said, true = np.array(numbers).T
-    assert len(said) > 60 and abs(np.corrcoef(said, true)[0, 1]) < 0.35
+            names, meaning = [(prompt[end],) for end in ends], tuple(answer)
+            for (label,), thing in zip(names, things, strict=False):
+                assert thing == -1 or list(facts["nodes"])[thing] == label
+                assert (thing == -1) == (label not in facts["nodes"])
+        if plan not in ("official", "routes"):  # nothing is noted of the things in those
+            every = [end for end, word in enumerate(prompt) if word in (NOUNS | labels)]
+            assert ends == every[:MENTIONS], prompt
+        for words, thing, right in zip(names, things, chosen, strict=False):
+            assert right == ((words == meaning) if meaning in names and thing >= 0 else -1), (kind, prompt)
+        if 1 in chosen:
+            choosing.add(kind)
+    nearer = {"depth", "distance", "closest", "object_rel_distance"}
+    nearer |= {f"{form}-{kind}" for form in ("natural", "letter") for kind in ("depth", "distance")}
+    nearer |= {"cvbench-Depth", "cvbench-Distance"}
+    if name == "scenes":
+        assert choosing == (nearer & set(made.names) if plan != "thoughts" else set())
+    elif plan == "short":
+        assert choosing == {"closer", "rank", "first-step"}
 
 
-def test_labels_are_told_as_they_are(items):
-    kinds = Counter()
-    for item, question in asked(WORLDS["labels"], items["labels"], "short"):
-        points, names = item.facts.nodes.points, question.named
-        kinds[question.kind, question.answer] += 1
-        if question.kind == "lateral":
-            assert (question.answer == "left") == (points[names[0]][0] < points[names[1]][0])
-        if question.kind == "vertical":
-            assert (question.answer == "above") == (points[names[0]][1] > points[names[1]][1])
-        if question.kind == "exist":
-            assert (question.answer == "yes") == (names[0] in points)
-        if question.kind == "joined":
-            assert (question.answer == "yes") == (frozenset(names) in item.facts.edges)
-        if question.kind == "next":
-            side = next(side for side in labels_world.SIDES if side in question.prompt)
-            apart = np.subtract(points[question.answer], points[names[0]])
-            assert {names[0], question.answer} in item.facts.edges
-            assert np.dot(apart, labels_world.SIDES[side]) > 0.9 * np.linalg.norm(apart)
-        if question.kind == "coloured":
-            assert (
-                question.answer
-                == {"green": item.facts.start, "red": item.facts.end}[question.prompt.split()[-1][:-1]]
-            )
-    assert sum(count for (kind, _), count in kinds.items() if kind == "next") > 50
-    for kind, answers in {
-        "joined": ("yes", "no"),
-        "lateral": ("left", "right"),
-        "exist": ("yes", "no"),
-    }.items():
-        counts = [kinds[kind, answer] for answer in answers]
-        assert min(counts) > 0.3 * sum(counts), (kind, counts)
+def _scene_truth(scene, kind: str, named: list[int], thing: int, words: list[str]) -> dict[str, float]:
+    if kind in ("exist", "count", "natural-count", "letter-count", "cvbench-Count", "object_counting"):
+        return {"number": len(fitting(scene, words))}
+    places = {number: np.array(scene["objects"][number]["3d_coords"]) for number in named}
+    if kind in ("turned", "object_rel_direction"):
+        ahead, there = (places[number][:2] - places[named[0]][:2] for number in named[1:])
+        if thing == named[1]:
+            return {"distance": np.linalg.norm(ahead)}
+        scale = np.linalg.norm(ahead) * np.linalg.norm(there)
+        left = (ahead[0] * there[1] - ahead[1] * there[0]) / scale
+        return {"distance": np.linalg.norm(there), "sine": left, "cosine": ahead @ there / scale}
+    reference = named[-1 if kind == "object_rel_distance" else 0]
+    return {"distance": np.linalg.norm(places[thing] - places[reference])}
 
 
-def test_paths_are_ways_and_seldom_shortest(items):
-    paths, shortest = 0, 0
-    world, listed = WORLDS["labels"], items["labels"]
-    for item, question in [*asked(world, listed, "form"), *asked(world, listed, "route")]:
-        if question.kind == "form-path":
-            graph = nx.Graph([tuple(edge) for edge in item.facts.edges])
-            way = question.answer.split(" -> ")
-            assert nx.is_simple_path(graph, way) and (way[0], way[-1]) == (item.facts.start, item.facts.end)
-            paths += 1
-            shortest += len(way) - 1 == nx.shortest_path_length(graph, way[0], way[-1])
-        if question.kind == "form-tour":
-            tour = question.answer.split(" -> ")
-            assert tour[0] == tour[-1] and sorted(tour[1:]) == sorted(item.facts.nodes.labels)
-    assert paths > 100 and shortest < 0.75 * paths
+def _node_truth(facts, named: list[str], label: str, answer: str) -> dict[str, float]:
+    truth, goal = {}, label
+    if label == named[0]:
+        goal = answer if answer in facts["nodes"] else label
+    if goal != named[0]:
+        away = np.subtract(facts["nodes"][goal], facts["nodes"][named[0]])
+        length = np.linalg.norm(away)
+        truth = {"distance": length, "sine": away[1] / length, "cosine": away[0] / length}
+    if label == named[-1] and re.fullmatch(r"\d+(\.\d)?", answer):
+        truth["number"] = float(answer)
+    return truth
 
 
-def test_an_adapter_is_what_was_trained(tmp_path):
-    """`models.load` of the folder gives the parametrized weights, words among them."""
-    processor = build.processor()
-    model = PaliGemmaForConditionalGeneration.from_pretrained(loading.EMBEDDED, dtype=torch.float32)
-    before = {
-        name: module.weight.detach().clone()
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
-    adapters.attach(model, processor.image_token_id)
-    torch.manual_seed(0)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    assert sum(parameter.numel() for parameter in trained) < 960_000
-    with torch.no_grad():
-        for parameter in trained:
-            parameter.normal_(0, 0.05)
-    adapters.save(model, loading.EMBEDDED, tmp_path)
-    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 2e6
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == ".."
-    plain = PaliGemmaForConditionalGeneration.from_pretrained(loading.EMBEDDED, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(plain, str(tmp_path)).merge_and_unload()
-    found, changed = dict(merged.named_modules()), 0
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and name != "lm_head":
-            torch.testing.assert_close(found[name].weight, module.weight, atol=1e-3, rtol=1e-3)
-            changed += (module.weight - before[name]).abs().max() > 0.01
-    assert changed == len(before) - 1
-    words = model.get_input_embeddings().weight
-    torch.testing.assert_close(merged.get_input_embeddings().weight, words, atol=2e-3, rtol=1e-3)
-    assert merged.lm_head.weight.data_ptr() == merged.get_input_embeddings().weight.data_ptr()
+_WHERE = {"distance", "sine", "cosine"}
+NOTED = {  # of which kinds what is noted; of the others nothing
+    "scenes": {
+        **dict.fromkeys(("exist", "count", "natural-count", "letter-count", "cvbench-Count"), {"number"}),
+        "object_counting": {"number"},
+        **dict.fromkeys(("distance", "natural-distance", "letter-distance"), {"distance"}),
+        **dict.fromkeys(("cvbench-Distance", "apart", "closest"), {"distance"}),
+        **dict.fromkeys(("object_abs_distance", "object_rel_distance"), {"distance"}),
+        **dict.fromkeys(("turned", "object_rel_direction"), _WHERE),
+    },
+    "nodes": {
+        **dict.fromkeys(("beside", "compass", "compass-node", "closer", "closest", "rank"), _WHERE),
+        **dict.fromkeys(("joined", "next", "first-step"), _WHERE),
+        **dict.fromkeys(("apart", "steps"), _WHERE | {"number"}),
+        **dict.fromkeys(("coordinate", "how-many"), {"number"}),
+    },
+}
 
 
-@pytest.mark.parametrize("folder", [loading.ROOMS, loading.LABELS], ids=["rooms", "labels"])
-def test_the_repositorys_adapters_are_merged_on_load(folder):
-    model, _ = loading.load(ModelArgs(profile="embedded", model=str(folder)))
-    assert type(model) is PaliGemmaForConditionalGeneration and model.name_or_path == str(folder)
-    base, _ = loading.load(ModelArgs(profile="embedded"))
-    names = dict(base.named_parameters())
-    same = [torch.equal(parameter, names[name]) for name, parameter in model.named_parameters()]
-    assert sum(same) < 0.6 * len(same)
+@pytest.mark.parametrize("name, plan", PLANS)
+def test_what_is_noted_of_a_mention_is_true(quiz, processor, name, plan):
+    made = quiz(name, plan)
+    noted = {kind: set() for kind in made.names}
+    for item, kind, prompt, answer, at in rows(made, processor):
+        facts, things = items(name)[item], made.things[at].tolist()
+        named = list(dict.fromkeys(thing for thing in things if thing >= 0))
+        for slot, values in enumerate(made.told[at].tolist()):
+            told = {key: value for key, value in zip(TOLD, values, strict=True) if not math.isnan(value)}
+            if not told:
+                continue
+            end = int(made.mentions[at][slot])
+            if name == "scenes":
+                truth = _scene_truth(facts, kind, named, things[slot], name_at(prompt, end))
+            else:
+                labels = [list(facts["nodes"])[thing] for thing in named]
+                truth = _node_truth(facts, labels, prompt[end], "".join(answer))
+            assert told == pytest.approx(truth, abs=2e-3, rel=1e-3), (prompt, answer, slot)
+            noted[kind] |= set(told)
+    silent = ("scenes", "official"), ("nodes", "forms"), ("nodes", "routes")
+    expected = {} if (name, plan) in silent else NOTED[name]
+    assert noted == {kind: expected.get(kind, set()) for kind in made.names}
 
 
-def test_an_adapter_in_four_bits_or_without_its_base(tmp_path):
-    with pytest.raises(UserError, match="load_in_4bit"):
-        loading.load(ModelArgs(profile="embedded", model=str(loading.ROOMS), load_in_4bit=True))
-    adapter = tmp_path / "adapter"
-    shutil.copytree(loading.ROOMS, adapter)
-    record = json.loads((adapter / "adapter_config.json").read_text())
-    record["base_model_name_or_path"] = "./gone"
-    (adapter / "adapter_config.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="no such folder"):
-        loading.load(ModelArgs(profile="embedded", model=str(adapter)))
+# ---- on disk
 
 
-@pytest.mark.slow
-def test_the_script_learns(tmp_path):
-    """A step of each stage."""
-    flags = (
-        "--world labels --compile false --items 128 --validation_items 128 --tower_steps 1 --language_steps 1"
+def same(one: Quiz, other: Quiz) -> bool:
+    return all(
+        torch.equal(torch.nan_to_num(part, -7), torch.nan_to_num(getattr(other, name), -7))
+        for name, part in vars(one).items()
+        if name != "names"
     )
-    flags += " --card_questions 2 --work_dir work --output_dir out"
-    run_fresh("pretrain.world_adapter", *flags.split(), folder=tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / "out/curve.jsonl").read_text().splitlines()]
-    assert {row["stage"] for row in rows} == {"tower", "language"} and "lateral-shuffled" in rows[-1]
-    assert "| lateral | 2 |" in (tmp_path / "out/README.md").read_text()
-    questions = asked(WORLDS["labels"], [WORLDS["labels"].make("test", 0)], "form")
-    assert max(len(question.named) for _, question in questions) <= worlds.MENTIONS
+
+
+def test_questions_follow_from_the_item_and_stay(processor, tmp_path, monkeypatch):
+    def ask(folder: str, seed: str = "seed") -> Quiz:
+        plan = WORLDS["nodes"].plans["short"]
+        return worlds.ask(tmp_path / folder, items("nodes")[:10], processor, plan, seed)
+
+    whole = ask("whole")
+    monkeypatch.setattr(worlds, "SHARD", 4)
+    assert same(ask("parts"), whole) and not same(ask("other", "another"), whole)
+    files = sorted((tmp_path / "parts").iterdir())
+    assert [file.name for file in files] == ["000000-4.npz", "000004-4.npz", "000008-2.npz"]
+    files[1].unlink()
+    before = [file.stat().st_mtime_ns for file in (files[0], files[2])]
+    assert same(ask("parts"), whole)
+    assert [file.stat().st_mtime_ns for file in (files[0], files[2])] == before
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_corpus_is_what_was_drawn(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(worlds, "SHARD", 3)
+    world = WORLDS[name]
+    worlds.draw(tmp_path, world, "corpus", 5)
+    corpus = worlds.Corpus(tmp_path, 5)
+    assert len(corpus) == 5
+    for number in range(5):
+        facts = json.loads(json.dumps(world.make("corpus", number)))
+        assert corpus.facts[number] == facts
+        drawn = world.draw(facts)
+        assert drawn.image.shape == (build.IMAGE_SIZE, build.IMAGE_SIZE, 3)
+        assert np.array_equal(corpus.image[number], drawn.image)
+        assert np.array_equal(corpus.owners[number], drawn.owners)
+        things = len(drawn.classes)
+        assert np.array_equal(corpus.classes[number, :things], drawn.classes)
+        assert (corpus.classes[number, things:] == -1).all() and corpus.values[number, things:].isnan().all()
+        for stored, value in (
+            (corpus.floor[number], drawn.floor),
+            (corpus.values[number, :things], drawn.values),
+        ):
+            np.testing.assert_allclose(stored.float(), value, atol=4e-3)
