@@ -116,16 +116,20 @@ def _shards(count: int) -> list[tuple[int, int]]:
 
 
 def _each_shard(what: str, files: Mapping[Path, tuple], job: Callable) -> None:
-    """Writes the files that are missing, by `job(*arguments)` in processes of their own."""
-    if missing := {file: given for file, given in files.items() if not file.exists()}:
-        next(iter(missing)).parent.mkdir(parents=True, exist_ok=True)
+    """Writes the files that are missing, by `job(*arguments)`; several in processes of their own."""
+    missing = {file: given for file, given in files.items() if not file.exists()}
+    for file in missing:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    if len(missing) == 1:
+        _save(*missing.popitem(), job)
+    elif missing:
         with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
-            jobs = [pool.submit(_save, file, job, given) for file, given in missing.items()]
+            jobs = [pool.submit(_save, file, given, job) for file, given in missing.items()]
             for each in tqdm(jobs, desc=what, unit="shard"):
                 each.result()
 
 
-def _save(file: Path, job: Callable[..., dict[str, np.ndarray]], given: tuple) -> None:
+def _save(file: Path, given: tuple, job: Callable[..., dict[str, np.ndarray]]) -> None:
     arrays = job(*given)
     with whole(file) as aside:
         np.savez(aside, **arrays)

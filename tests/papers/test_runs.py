@@ -126,10 +126,11 @@ def test_vsgrpos_twin_differs_in_model_data_and_size_alone(row):
     published, embedded = parsed(f"vsgrpo_{row}", "paper"), parsed(f"vsgrpo_{row}", "embedded")
     sizes = {"model", "run_name", "num_frames", "eval_limit"}
     assert {key for key in published if published[key] != embedded[key]} <= OF_THE_TWIN | sizes
-    assert prompts_a_step(embedded) == prompts_a_step(published)
-    times = 10 if row.endswith("dpo") else 30
+    kind = row.split("_")[1]
+    assert prompts_a_step(embedded) == prompts_a_step(published) * (2 if kind == "sft" else 1)
+    times = {"sft": 100, "dpo": 10}.get(kind, 30)
     assert embedded["learning_rate"] == pytest.approx(times * published["learning_rate"])
-    assert embedded["data"] == embedded["eval_data"] == "embedded" and embedded["num_frames"] == 4
+    assert embedded["data"] == embedded["eval_data"] == "embedded" and embedded["num_frames"] == 1
 
 
 def test_there_is_no_other_run_of_vsgrpo():

@@ -54,7 +54,7 @@ def expected(scene, text):
     if found := re.match(r"How many (.+) are (?:there|visible in the scene|in the image)\?", text):
         return str(len(fits(scene, found[1])))
     text = re.sub(r" \(highlighted by a \w+ box\)", "", text)
-    if found := re.search(r"(closer to|farther from|far away from) the (.+), the (.+) or the (.+)\?", text):
+    if found := re.search(r"(closer to|nearer to|farther from|farther away from|far away from) the (.+), the (.+) or the (.+)\?", text):
         polarity, anchor, *names = found.groups()
         first, second = (only(scene, name) for name in names)
         if anchor.startswith("camera"):
@@ -63,7 +63,7 @@ def expected(scene, text):
             target = objects[only(scene, anchor)]["3d_coords"]
             gaps = [math.dist(target, objects[i]["3d_coords"]) for i in (first, second)]
         assert abs(gaps[0] - gaps[1]) > 0.4, "too close to call"
-        return names[gaps.index((min if polarity == "closer to" else max)(gaps))]
+        return names[gaps.index((min if polarity in ("closer to", "nearer to") else max)(gaps))]
     return None
 
 
