@@ -54,7 +54,9 @@ def expected(scene, text):
     if found := re.match(r"How many (.+) are (?:there|visible in the scene|in the image)\?", text):
         return str(len(fits(scene, found[1])))
     text = re.sub(r" \(highlighted by a \w+ box\)", "", text)
-    if found := re.search(r"(closer to|nearer to|farther from|farther away from|far away from) the (.+), the (.+) or the (.+)\?", text):
+    if found := re.search(
+        r"((?:clos|near)er to|(?:farther|far away|farther away) from) the (.+), the (.+) or the (.+)\?", text
+    ):
         polarity, anchor, *names = found.groups()
         first, second = (only(scene, name) for name in names)
         if anchor.startswith("camera"):
