@@ -6,6 +6,7 @@ are kept on disk in shards, so that a stopped run makes none twice.
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -91,6 +92,10 @@ class Plan:
     askers: Mapping[str, tuple[Asker, float]]
     only: Callable[[Facts], bool] = lambda facts: True
 
+    def __reduce__(self):
+        """Pickled by name, since it holds functions; one that stands in no world cannot be."""
+        return _named, self.place
+
 
 @dataclass(frozen=True)
 class World:
@@ -105,6 +110,20 @@ class World:
     make: Callable[[str, int], Facts]
     draw: Callable[[Facts], Drawn]
     plans: Mapping[str, Plan]
+
+    def __post_init__(self) -> None:
+        for name, plan in self.plans.items():
+            object.__setattr__(plan, "place", (self.name, name))
+
+    def __reduce__(self):
+        """Pickled by name, since it holds functions."""
+        return _named, (self.name,)
+
+
+def _named(world: str, plan: str = "") -> World | Plan:
+    """A world, or a plan of it, in a process that has neither."""
+    found = importlib.import_module(f"pretrain.{world}_world").WORLD
+    return found.plans[plan] if plan else found
 
 
 # ---- on disk
@@ -123,7 +142,7 @@ def _each_shard(what: str, files: Mapping[Path, tuple], job: Callable) -> None:
     if len(missing) == 1:
         _save(*missing.popitem(), job)
     elif missing:
-        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
+        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
             jobs = [pool.submit(_save, file, given, job) for file, given in missing.items()]
             for each in tqdm(jobs, desc=what, unit="shard"):
                 each.result()
@@ -137,18 +156,13 @@ def _save(file: Path, given: tuple, job: Callable[..., dict[str, np.ndarray]]) -
 
 def draw(folder: Path, world: World, split: str, count: int) -> None:
     """Draws `count` items of a split into `folder`; shards that are there stay."""
-    global _drawing
-    _drawing = world  # forked processes inherit it: worlds hold functions
-    files = {folder / f"{at:06d}-{number}.npz": (split, at, number) for at, number in _shards(count)}
+    files = {folder / f"{at:06d}-{number}.npz": (world, split, at, number) for at, number in _shards(count)}
     _each_shard(f"drawing {world.name}, {split}", files, _drawn)
 
 
-_drawing: Any = None
-
-
-def _drawn(split: str, first: int, count: int) -> dict[str, np.ndarray]:
-    facts = [_drawing.make(split, first + number) for number in range(count)]
-    items = [_drawing.draw(each) for each in facts]
+def _drawn(world: World, split: str, first: int, count: int) -> dict[str, np.ndarray]:
+    facts = [world.make(split, first + number) for number in range(count)]
+    items = [world.draw(each) for each in facts]
     arrays = {name: np.stack([getattr(item, name) for item in items]) for name in ("image", "owners")}
     arrays["floor"] = np.stack([item.floor for item in items]).astype(np.float16)
     arrays["classes"] = np.full((count, MOST, len(GROUPS)), -1, np.int8)
@@ -217,11 +231,12 @@ def ask(folder: Path, facts: Sequence[Facts], processor: PaliGemmaProcessor, pla
     Questions are drawn by the plan's shares from Random(f"{seed}-{item's index}"), so any row can be made
     again alone.
     """
-    global _drawing
     numbers = [number for number, each in enumerate(facts) if plan.only(each)]
     facts = [facts[number] for number in numbers]
-    _drawing = (processor.tokenizer, plan, facts)  # forked processes inherit it: plans hold functions
-    files = {folder / f"{at:06d}-{number}.npz": (at, number, seed) for at, number in _shards(len(facts))}
+    files = {
+        folder / f"{at:06d}-{number}.npz": (processor.tokenizer, plan, facts[at : at + number], at, seed)
+        for at, number in _shards(len(facts))
+    }
     _each_shard(f"asking {folder.name}", files, _rows)
     parts = []
     for file in files:
@@ -233,10 +248,9 @@ def ask(folder: Path, facts: Sequence[Facts], processor: PaliGemmaProcessor, pla
     return Quiz(torch.tensor(numbers)[whole_items], **arrays, names=tuple(plan.askers))
 
 
-def _rows(first: int, count: int, seed: str) -> dict[str, np.ndarray]:
-    tokenizer, plan, facts = _drawing
+def _rows(tokenizer, plan: Plan, facts: Sequence[Facts], first: int, seed: str) -> dict[str, np.ndarray]:
     names, askers = list(plan.askers), list(plan.askers.values())
-    shape = (count, plan.each)
+    count, shape = len(facts), (len(facts), plan.each)
     arrays = {
         "asked": np.zeros(count, np.int16),
         "tokens": np.zeros((*shape, plan.length), np.int16),
@@ -253,7 +267,7 @@ def _rows(first: int, count: int, seed: str) -> dict[str, np.ndarray]:
         rng, number = Random(f"{seed}-{first + item}"), 0
         for _ in range(TRIES):
             kind = rng.choices(range(len(names)), [share for _, share in askers])[0]
-            asked = askers[kind][0](facts[first + item], rng)
+            asked = askers[kind][0](facts[item], rng)
             row = asked and _row(asked, tokenizer, names_of_things, plan)
             if row:
                 tokens = row.pop("tokens")
