@@ -31,13 +31,12 @@ def fit(
     evaluations: int = 5,
     weight_decay: float = 0.05,
     warmup: int = 100,
-    stop: int | None = None,
 ) -> None:
     """Minimises `loss(step)` over the trainable parameters of `modules`.
 
     `loss` must depend on nothing but the step (and the parameters), so that a resumed run sees the same
-    batches. With `stop` it ends after that step, part of the way down the cosine that `steps` sets. Appends
-    one row an evaluation to `folder/curve.jsonl` and keeps `folder/<name>.pt`, from which it resumes.
+    batches. Appends one row an evaluation to `folder/curve.jsonl` and keeps `folder/<name>.pt`, from which it
+    resumes.
     """
     parameters = [p for p in modules.parameters() if p.requires_grad]
     optimizers = _optimizers(modules, learning_rate, weight_decay)
@@ -62,10 +61,9 @@ def fit(
         with whole(path) as aside:
             torch.save(state, aside)
 
-    end = steps if stop is None else stop
-    every = max(1, end // evaluations)
+    every = max(1, steps // evaluations)
     running, last, saved = float("nan"), time.perf_counter(), time.perf_counter()
-    bar = tqdm(range(start, end), initial=start, total=end, desc=name, mininterval=5)
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=5)
     for step in bar:
         value = loss(step)
         modules.zero_grad(set_to_none=True)
@@ -78,14 +76,14 @@ def fit(
         now = time.perf_counter()
         seconds, last = seconds + now - last, now
         bar.set_postfix(loss=f"{running:.3f}", refresh=False)
-        if (step + 1) % every == 0 or step + 1 == end:
+        if (step + 1) % every == 0 or step + 1 == steps:
             row = {"stage": name, "step": step + 1, "seconds": round(seconds, 1), "loss": round(running, 4)}
             row |= {k: round(v, 4) for k, v in evaluate().items()}
             with (folder / "curve.jsonl").open("a") as out:
                 out.write(json.dumps(row) + "\n")
             bar.write(" ".join(f"{k}={v}" for k, v in row.items()))
             last = time.perf_counter()
-        if now - saved > CHECKPOINT_SECONDS or step + 1 == end:
+        if now - saved > CHECKPOINT_SECONDS or step + 1 == steps:
             save(step + 1)
             saved = time.perf_counter()
 

@@ -21,14 +21,13 @@ from pretrain.targets import GROUPS, MOST, PATCHES, SIDES, VALUES
 from pretrain.worlds import Asked, Asker, Drawn, Facts, Plan, World
 from spatialvlm.tasks.sparkle import composite as sparkle_composite
 from spatialvlm.tasks.sparkle import data as sparkle
-from spatialvlm.tasks.sparkle.questions import FAMILIES, HINTS
+from spatialvlm.tasks.sparkle.questions import FAMILIES, HINTS, by_distance, clearly, others_clear
 from spatialvlm.worlds.plane.nodes import (
     CELL_MARGIN,
     CELL_NAMES,
     CELLS,
     PLANE,
     QUADRANTS,
-    SECTOR_MARGIN,
     SECTORS,
     Configuration,
     render,
@@ -77,6 +76,14 @@ def draw(facts: Facts) -> Drawn:
     return Drawn(np.asarray(image), owners.astype(np.int8), floor, classes, values)
 
 
+def _nodes(facts: Facts) -> Configuration:
+    return Configuration(facts["name"], facts["nodes"])
+
+
+def _is_scattered(facts: Facts) -> bool:
+    return "edges" not in facts
+
+
 def beside(facts: Facts, label: str) -> dict[str, str]:
     """The nodes that a line joins to `label`, by side."""
     found = {}
@@ -112,26 +119,17 @@ def _asked(facts: Facts, prompt: str, answer: str, named: Sequence[str], goal: s
     return Asked(prompt, answer, tuple(labels.index(label) for label in named), told)
 
 
-def _distance_of(facts: Facts, one: str, other: str) -> float:
-    return math.dist(facts["nodes"][one], facts["nodes"][other])
-
-
-def _clearly(shorter: float, longer: float) -> bool:
-    return longer >= 1.15 * shorter and longer - shorter >= 0.3
-
-
 def _from_near_to_far(facts: Facts, rng: Random, count: int) -> tuple[str, list[str]] | None:
     """An anchor, and some others from the nearest to the farthest, clearly so."""
     anchor, *others = rng.sample(list(facts["nodes"]), count + 1)
-    others.sort(key=lambda label: _distance_of(facts, anchor, label))
-    away = [_distance_of(facts, anchor, label) for label in others]
-    return (anchor, others) if all(map(_clearly, away, away[1:])) else None
+    order = by_distance(_nodes(facts), anchor, others)
+    return (anchor, order) if order else None
 
 
 def _in_sector(facts: Facts, rng: Random) -> tuple[int, str, str] | None:
     """A sector, every one as often, and two nodes, the second clearly in it from the first."""
     number = rng.randrange(8)
-    pairs = Configuration("", facts["nodes"]).sectors[SECTORS[number]]
+    pairs = _nodes(facts).sectors[SECTORS[number]]
     return (number, *rng.choice(pairs)) if pairs else None
 
 
@@ -160,12 +158,10 @@ def _compass_node(facts: Facts, rng: Random) -> Asked | None:
     if not (clear := _in_sector(facts, rng)):
         return None
     number, anchor, answer = clear
-    x, y = facts["nodes"][anchor]
-    for label, (u, v) in facts["nodes"].items():
-        if label not in (anchor, answer):
-            off = abs((math.degrees(math.atan2(v - y, u - x)) - 45 * number + 180) % 360 - 180)
-            if off < 22.5 + SECTOR_MARGIN:
-                return None
+    nodes, name = _nodes(facts), SECTORS[number]
+    inside = [second for first, second in nodes.sectors[name] if first == anchor]
+    if len(inside) > 1 or not others_clear(nodes, anchor, name):
+        return None
     return _asked(facts, f"From {anchor}, which is {COMPASS[number]}?", answer, (anchor,), answer)
 
 
@@ -175,7 +171,7 @@ def _compass_node(facts: Facts, rng: Random) -> Asked | None:
 def _apart(facts: Facts, rng: Random) -> Asked:
     one, other = rng.sample(list(facts["nodes"]), 2)
     return _asked(
-        facts, f"From {one}, how far is {other}?", f"{_distance_of(facts, one, other):.1f}", (one, other)
+        facts, f"From {one}, how far is {other}?", f"{_nodes(facts).distance(one, other):.1f}", (one, other)
     )
 
 
@@ -190,12 +186,12 @@ def _closer(facts: Facts, rng: Random) -> Asked | None:
 
 def _closest(facts: Facts, rng: Random) -> Asked | None:
     anchor, *others = rng.sample(list(facts["nodes"]), len(facts["nodes"]))
-    order = sorted(others, key=lambda label: _distance_of(facts, anchor, label))
-    away = [_distance_of(facts, anchor, label) for label in order]
+    order = sorted(others, key=lambda label: _nodes(facts).distance(anchor, label))
+    away = [_nodes(facts).distance(anchor, label) for label in order]
     if rng.random() < 0.6:
-        fine, answer, prompt = _clearly(*away[:2]), order[0], f"Which is closest to {anchor}?"
+        fine, answer, prompt = clearly(*away[:2]), order[0], f"Which is closest to {anchor}?"
     else:
-        fine, answer, prompt = _clearly(*away[-2:]), order[-1], f"Which is far away from {anchor}?"
+        fine, answer, prompt = clearly(*away[-2:]), order[-1], f"Which is far away from {anchor}?"
     return _asked(facts, prompt, answer, (anchor,), answer) if fine else None
 
 
@@ -249,7 +245,7 @@ def _in_third(facts: Facts, rng: Random) -> Asked | None:
         for label, point in facts["nodes"].items()
         if all(a < along < a + side for along, a in zip(point, low, strict=True))
     ]
-    cells = Configuration("", facts["nodes"]).cells
+    cells = _nodes(facts).cells
     if len(near) != 1 or cells.get(near[0]) != CELL_NAMES[2 - row][column]:
         return None
     return _asked(facts, f"Which is at the {ROWS[row]} {COLUMNS[column]}?", near[0], ())
@@ -279,7 +275,7 @@ def _how_many(facts: Facts, rng: Random) -> Asked | None:
 
 
 def _coloured(facts: Facts, rng: Random) -> Asked | None:
-    if "start" not in facts:
+    if _is_scattered(facts):
         return None
     colour, answer = rng.choice((("green", facts["start"]), ("red", facts["end"])))
     return _asked(facts, f"Which is {colour}?", answer, ())
@@ -287,13 +283,11 @@ def _coloured(facts: Facts, rng: Random) -> Asked | None:
 
 def _joined(facts: Facts, rng: Random) -> Asked | None:
     """Nodes next to each other, joined or not, and in a quarter any others."""
-    if "edges" not in facts:
+    if _is_scattered(facts):
         return None
-    edges = {frozenset(edge) for edge in facts["edges"]}
-    step = min(_distance_of(facts, *edge) for edge in edges)
-    pairs = [
-        pair for pair in itertools.permutations(facts["nodes"], 2) if _distance_of(facts, *pair) < 1.1 * step
-    ]
+    nodes, edges = _nodes(facts), {frozenset(edge) for edge in facts["edges"]}
+    step = 1.1 * min(nodes.distance(*edge) for edge in edges)
+    pairs = [pair for pair in itertools.permutations(nodes.labels, 2) if nodes.distance(*pair) < step]
     apart = [pair for pair in pairs if frozenset(pair) not in edges]
     if rng.random() < 0.5:
         one, other = rng.choice([pair for pair in pairs if frozenset(pair) in edges])
@@ -307,7 +301,7 @@ def _joined(facts: Facts, rng: Random) -> Asked | None:
 
 def _next(facts: Facts, rng: Random) -> Asked | None:
     """Which node a line leads to, or none; three in four have one where there is one."""
-    if "edges" not in facts:
+    if _is_scattered(facts):
         return None
     label = rng.choice(list(facts["nodes"]))
     sides, found = list(WAYS), beside(facts, label)
@@ -319,33 +313,35 @@ def _next(facts: Facts, rng: Random) -> Asked | None:
 
 
 def _graph(facts: Facts) -> nx.Graph:
-    graph = nx.Graph([tuple(edge) for edge in facts["edges"]])
+    graph = nx.Graph(facts["edges"])
     graph.add_nodes_from(facts["nodes"])
     return graph
 
 
 def _steps(facts: Facts, rng: Random) -> Asked | None:
     """How many lines away."""
-    if "edges" not in facts:
+    if _is_scattered(facts):
         return None
     one, other = rng.sample(list(facts["nodes"]), 2)
-    if not nx.has_path(_graph(facts), one, other):
+    graph = _graph(facts)
+    if not nx.has_path(graph, one, other):
         return None
-    steps = nx.shortest_path_length(_graph(facts), one, other)
+    steps = nx.shortest_path_length(graph, one, other)
     return _asked(facts, f"From {one} to {other}, how many lines?", str(steps), (one, other))
 
 
 def _first_step(facts: Facts, rng: Random) -> Asked | None:
     """The neighbour that every shortest way to a node (or to the red one) goes by."""
-    if "edges" not in facts:
+    if _is_scattered(facts):
         return None
     one, other = rng.sample(list(facts["nodes"]), 2)
     to = other
     if rng.random() < 0.5:
         other, to = facts["end"], "red"
-    if one == other or not nx.has_path(_graph(facts), one, other):
+    graph = _graph(facts)
+    if one == other or not nx.has_path(graph, one, other):
         return None
-    after = {way[1] for way in nx.all_shortest_paths(_graph(facts), one, other)}
+    after = {way[1] for way in nx.all_shortest_paths(graph, one, other)}
     if len(after) != 1:
         return None
     named = (one,) if to == "red" else (one, other)
@@ -382,7 +378,7 @@ def _sparkle(name: str) -> Asker:
     family = FAMILIES[name]
 
     def ask(facts: Facts, rng: Random) -> Asked | None:
-        if "edges" in facts or not (asked := family.ask(Configuration("", facts["nodes"]), rng)):
+        if not _is_scattered(facts) or not (asked := family.ask(_nodes(facts), rng)):
             return None
         labels = list(facts["nodes"])
         named = sorted((label for label in labels if label in asked.question), key=asked.question.index)
@@ -396,9 +392,9 @@ def _sparkle(name: str) -> Asker:
 
 
 def _path(facts: Facts, rng: Random) -> Asked | None:
-    if "edges" not in facts:
+    if _is_scattered(facts):
         return None
-    graph, ends = nx.Graph(facts["edges"]), (facts["start"], facts["end"])
+    graph, ends = _graph(facts), (facts["start"], facts["end"])
     ways = sorted(nx.all_shortest_paths(graph, *ends))
     if rng.random() < 0.5:
         ways = sorted(nx.all_simple_paths(graph, *ends, len(ways[0]) + 1))
@@ -407,7 +403,7 @@ def _path(facts: Facts, rng: Random) -> Asked | None:
 
 
 def _tour(facts: Facts, rng: Random) -> Asked | None:
-    if "edges" in facts:
+    if not _is_scattered(facts):
         return None
     start, *others = rng.sample(list(facts["nodes"]), len(facts["nodes"]))
     prompt = f"{sparkle_composite.TOUR_QUESTION.format(start=start)} {sparkle_composite.HINT}"
@@ -437,10 +433,6 @@ _SHORT: dict[str, tuple[Asker, float]] = {
     "steps": (_steps, 4),
     "first-step": (_first_step, 10),
 }
-
-
-def _is_scattered(facts: Facts) -> bool:
-    return "edges" not in facts
 
 
 PLANS = {

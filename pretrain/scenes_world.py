@@ -7,7 +7,7 @@ part is learnt: SAT's and CV-Bench's options, CLEVR's official families, VSR's c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from random import Random
 
@@ -18,6 +18,7 @@ from pretrain.targets import GROUPS, PATCHES, SIDES, VALUES
 from pretrain.worlds import Asked, Asker, Drawn, Facts, Plan, World
 from spatialvlm.tasks.vsi import data as vsibench
 from spatialvlm.tasks.vsi import questions as vsi_questions
+from spatialvlm.worlds.annotation import bearing
 from spatialvlm.worlds.clevr import official_questions, questions, render, rooms, scenes
 from spatialvlm.worlds.clevr.facts import (
     HEIGHT,
@@ -100,13 +101,8 @@ def _floor(scene: Facts, rng: Random) -> Asked | None:
     """The area of a room's floor."""
     if "floor" not in scene:
         return None
-    return Asked(
-        rng.choice(("How large is the floor?", "What area is the floor?")), _whole(math.prod(scene["floor"]))
-    )
-
-
-def _whole(number: float) -> str:
-    return str(round(number))
+    question = rng.choice(("How large is the floor?", "What area is the floor?"))
+    return Asked(question, str(round(math.prod(scene["floor"]))))
 
 
 # ---- questions about two things or more
@@ -154,9 +150,7 @@ def _turned(scene: Facts, rng: Random) -> Asked | None:
     if not (found := _names(scene, rng, 3)):
         return None
     things, names = found
-    here, ahead, there = (complex(*scene["objects"][thing]["3d_coords"][:2]) for thing in things)
-    way = (there - here) / (ahead - here)
-    angle = math.degrees(math.atan2(way.imag, way.real))  # to the left is positive
+    angle = bearing(*(rooms.box(scene["objects"][thing]) for thing in things))  # to the left is positive
     words = rng.choice(("left or right", "in front or behind"))
     if words == "left or right":
         answer, unclear = "left" if angle > 0 else "right", min(abs(angle), 180 - abs(angle))
@@ -164,18 +158,15 @@ def _turned(scene: Facts, rng: Random) -> Asked | None:
         answer, unclear = "front" if abs(angle) < 90 else "behind", abs(abs(angle) - 90)
     if unclear < CLEAR:
         return None
-    told = {1: {"distance": abs(ahead - here)}, 2: _bearing(angle, abs(there - here))}
-    return Asked(
-        f"Standing by the {names[0]} and facing the {names[1]}, is the {names[2]} {words}?",
-        answer,
-        things,
-        told,
-    )
+    question = f"Standing by the {names[0]} and facing the {names[1]}, is the {names[2]} {words}?"
+    return Asked(question, answer, things, _told_of_bearing(scene, things, angle))
 
 
-def _bearing(angle: float, away: float) -> dict[str, float]:
-    radians = math.radians(angle)
-    return {"distance": away, "sine": math.sin(radians), "cosine": math.cos(radians)}
+def _told_of_bearing(scene: Facts, things: Sequence[int], angle: float) -> dict[int, dict[str, float]]:
+    """Told of the second and the third thing, seen from the first: how far on the ground, and the bearing."""
+    here, ahead, there = (scene["objects"][thing]["3d_coords"][:2] for thing in things)
+    way = {"sine": math.sin(math.radians(angle)), "cosine": math.cos(math.radians(angle))}
+    return {1: {"distance": math.dist(here, ahead)}, 2: {"distance": math.dist(here, there)} | way}
 
 
 # ---- the benchmarks' forms
@@ -228,9 +219,7 @@ def _of_labels(scene: Facts, candidate: vsi_questions.Candidate, prompt: str):
     if candidate.question_type == "object_counting":
         return things, {0: {"number": candidate.measures[0]}}
     if vsi_questions.family(candidate.question_type) == "object_rel_direction":
-        here, ahead, there = (scene["objects"][thing]["3d_coords"][:2] for thing in things)
-        told = {1: {"distance": math.dist(here, ahead)}}
-        return things, told | {2: _bearing(candidate.measures[0], math.dist(here, there))}
+        return things, _told_of_bearing(scene, things, candidate.measures[0])
     first = _labelled(scene, candidate.labels[0]) if len(labels) > 1 else None
     told = {
         slot: {"distance": distance(scene, first, thing)}

@@ -129,9 +129,10 @@ def _named(world: str, plan: str = "") -> World | Plan:
 # ---- on disk
 
 
-def _shards(count: int) -> list[tuple[int, int]]:
-    """First item and number of items of each shard; the last may be short."""
-    return [(at, min(SHARD, count - at)) for at in range(0, count, SHARD)]
+def _shards(folder: Path, count: int) -> dict[Path, slice]:
+    """The items of each shard, by its file; the last may be short."""
+    parts = [slice(at, min(at + SHARD, count)) for at in range(0, count, SHARD)]
+    return {folder / f"{part.start:06d}-{part.stop - part.start}.npz": part for part in parts}
 
 
 def _each_shard(what: str, files: Mapping[Path, tuple], job: Callable) -> None:
@@ -156,17 +157,17 @@ def _save(file: Path, given: tuple, job: Callable[..., dict[str, np.ndarray]]) -
 
 def draw(folder: Path, world: World, split: str, count: int) -> None:
     """Draws `count` items of a split into `folder`; shards that are there stay."""
-    files = {folder / f"{at:06d}-{number}.npz": (world, split, at, number) for at, number in _shards(count)}
+    files = {file: (world, split, part) for file, part in _shards(folder, count).items()}
     _each_shard(f"drawing {world.name}, {split}", files, _drawn)
 
 
-def _drawn(world: World, split: str, first: int, count: int) -> dict[str, np.ndarray]:
-    facts = [world.make(split, first + number) for number in range(count)]
+def _drawn(world: World, split: str, part: slice) -> dict[str, np.ndarray]:
+    facts = [world.make(split, number) for number in range(part.start, part.stop)]
     items = [world.draw(each) for each in facts]
     arrays = {name: np.stack([getattr(item, name) for item in items]) for name in ("image", "owners")}
     arrays["floor"] = np.stack([item.floor for item in items]).astype(np.float16)
-    arrays["classes"] = np.full((count, MOST, len(GROUPS)), -1, np.int8)
-    arrays["values"] = np.full((count, MOST, len(VALUES)), np.nan, np.float16)
+    arrays["classes"] = np.full((len(items), MOST, len(GROUPS)), -1, np.int8)
+    arrays["values"] = np.full((len(items), MOST, len(VALUES)), np.nan, np.float16)
     for number, item in enumerate(items):
         arrays["classes"][number, : len(item.classes)] = item.classes
         arrays["values"][number, : len(item.values)] = item.values
@@ -181,8 +182,8 @@ class Corpus:
     def __init__(self, folder: Path, count: int) -> None:
         parts: dict[str, list[np.ndarray]] = {}
         self.facts: list[Facts] = []
-        for at, number in _shards(count):
-            with np.load(folder / f"{at:06d}-{number}.npz", allow_pickle=False) as stored:
+        for file in _shards(folder, count):
+            with np.load(file, allow_pickle=False) as stored:
                 self.facts += map(json.loads, str(stored["facts"]).split("\n"))
                 for name in ("image", "owners", "floor", "classes", "values"):
                     parts.setdefault(name, []).append(stored[name])
@@ -234,8 +235,8 @@ def ask(folder: Path, facts: Sequence[Facts], processor: PaliGemmaProcessor, pla
     numbers = [number for number, each in enumerate(facts) if plan.only(each)]
     facts = [facts[number] for number in numbers]
     files = {
-        folder / f"{at:06d}-{number}.npz": (processor.tokenizer, plan, facts[at : at + number], at, seed)
-        for at, number in _shards(len(facts))
+        file: (processor.tokenizer, plan, facts[part], part.start, seed)
+        for file, part in _shards(folder, len(facts)).items()
     }
     _each_shard(f"asking {folder.name}", files, _rows)
     parts = []

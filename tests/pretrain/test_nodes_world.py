@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from functools import partial
 from random import Random
 
+import asking
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from spatialvlm.tasks.sparkle.questions import ANSWERS, FAMILIES
 from spatialvlm.worlds.plane.nodes import PLANE, Configuration
 
 WORLD = nodes_world.WORLD
+asked = partial(asking.asked, WORLD, each=5)
 COMPASS = {
     f"{up}{along}": np.array([y, x]) / math.hypot(x, y)
     for up, x in (("north", 1), ("", 0), ("south", -1))
@@ -28,15 +31,6 @@ COMPASS = {
 @pytest.fixture(scope="module")
 def made():
     return [WORLD.make("nodes", number) for number in range(120)]
-
-
-def asked(made, plan: str, kind: str, each: int = 5):
-    """(facts, question) of a kind."""
-    rng, wanted = Random(kind), WORLD.plans[plan]
-    for facts in filter(wanted.only, made):
-        for _ in range(each):
-            if question := wanted.askers[kind][0](facts, rng):
-                yield facts, question
 
 
 # ---- items

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from random import Random
+from functools import partial
 
+import asking
 import numpy as np
 import pytest
 from shapely.geometry import Polygon, box
@@ -18,20 +19,12 @@ from spatialvlm.tasks.vsi import questions as vsi_questions
 from spatialvlm.worlds.clevr import official_answers, render, rooms, scenes
 
 WORLD = scenes_world.WORLD
+asked = partial(asking.asked, WORLD, each=6)
 
 
 @pytest.fixture(scope="module")
 def made():
     return [WORLD.make("scenes", number) for number in range(30)]
-
-
-def asked(made, plan: str, kind: str, each: int = 6):
-    """(scene, question) of a kind."""
-    rng, wanted = Random(kind), WORLD.plans[plan]
-    for scene in filter(wanted.only, made):
-        for _ in range(each):
-            if question := wanted.askers[kind][0](scene, rng):
-                yield scene, question
 
 
 def fitting(scene, phrase: str) -> list[int]:

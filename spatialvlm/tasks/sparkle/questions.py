@@ -81,12 +81,12 @@ def _direction_node(nodes: Configuration, rng: Random) -> Question | None:
     for name in _shuffled(SECTORS, rng):
         for anchor in _shuffled(nodes.labels, rng):
             inside = [second for first, second in nodes.sectors[name] if first == anchor]
-            if len(inside) == 1 and _others_clear(nodes, anchor, name):
+            if len(inside) == 1 and others_clear(nodes, anchor, name):
                 return Question(f"Which node is in the direction {name} from {anchor}?", inside[0])
     return None
 
 
-def _others_clear(nodes: Configuration, anchor: str, name: str) -> bool:
+def others_clear(nodes: Configuration, anchor: str, name: str) -> bool:
     """Whether no node lies so near the border of a sector that it could be taken for inside."""
     x, y = nodes.points[anchor]
     for label, point in nodes.points.items():
@@ -101,22 +101,23 @@ def _others_clear(nodes: Configuration, anchor: str, name: str) -> bool:
 # ---- distance
 
 
-def _clearly(shorter: float, longer: float) -> bool:
+def clearly(shorter: float, longer: float) -> bool:
+    """Whether one distance is the longer by `CLEARLY` times and `CLEARLY_BY` units."""
     return longer >= CLEARLY * shorter and longer - shorter >= CLEARLY_BY
 
 
-def _by_distance(nodes: Configuration, anchor: str, others: Sequence[str]) -> list[str] | None:
+def by_distance(nodes: Configuration, anchor: str, others: Sequence[str]) -> list[str] | None:
     """Others from the nearest to the farthest; None where two of them are about as far."""
     order = sorted(others, key=lambda label: nodes.distance(anchor, label))
     away = [nodes.distance(anchor, label) for label in order]
-    return order if all(map(_clearly, away, away[1:])) else None
+    return order if all(map(clearly, away, away[1:])) else None
 
 
 def _sample_apart(nodes: Configuration, rng: Random, count: int) -> tuple[str, list[str]] | None:
     """An anchor, and `count` others from the nearest to the farthest."""
     for _ in range(TRIES):
         anchor, *others = rng.sample(nodes.labels, count + 1)
-        if order := _by_distance(nodes, anchor, others):
+        if order := by_distance(nodes, anchor, others):
             return anchor, order
     return None
 
@@ -140,7 +141,7 @@ def _distance_extreme(
     for anchor in _shuffled(nodes.labels, rng):
         others = [label for label in nodes.labels if label != anchor]
         order = sorted(others, key=lambda label, anchor=anchor: nodes.distance(anchor, label))
-        if _by_distance(nodes, anchor, [order[best], order[next_]]):
+        if by_distance(nodes, anchor, [order[best], order[next_]]):
             return Question(f"Which node is {words} {anchor}?", order[best])
     return None
 

@@ -260,15 +260,16 @@ def _trace(scene: Scene, origin: np.ndarray, direction: np.ndarray) -> np.ndarra
     hit = np.flatnonzero(nearest < 1e4)
     if len(hit):
         points = origin[:, hit] + nearest[hit] * direction[:, hit]
-        seen = np.where((ids[hit] == GROUND) & _on_floor(scene, points), FLOOR, ids[hit])
+        seen = _with_floor(scene, points, ids[hit]) if "floor" in scene else ids[hit]
         color[:, hit] = _shade(scene, direction[:, hit], points, _normals(scene, points, seen), seen, False)
     return color
 
 
-def _on_floor(scene: Scene, points: np.ndarray) -> np.ndarray:
-    """Whether points (3, ...) of the ground lie on the scene's floor, if it has one."""
-    across, along = scene.get("floor", (0, 0))  # its two sides
-    return (2 * np.abs(points[0]) < across) & (2 * np.abs(points[1]) < along)
+def _with_floor(scene: Scene, points: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """What is seen (...) at points (3, ...), with `FLOOR` where the ground there is the scene's floor."""
+    across, along = scene["floor"]  # its two sides, in the middle of the ground
+    on_floor = (2 * np.abs(points[0]) < across) & (2 * np.abs(points[1]) < along)
+    return np.where((ids == GROUND) & on_floor, FLOOR, ids)
 
 
 def _normals(scene: Scene, points: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -307,7 +308,7 @@ def visibility(scene: Scene, view: Camera, width: int, height: int) -> tuple[np.
         reach[window] = np.where(closer, near, reach[window])
         ids[window] = np.where(closer, k, ids[window])
     if "floor" in scene:
-        ids[(ids == GROUND) & _on_floor(scene, origin[..., None] + reach * rays)] = FLOOR
+        ids = _with_floor(scene, origin[..., None] + reach * rays, ids)
     return rays, reach, ids
 
 
