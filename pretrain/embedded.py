@@ -24,8 +24,8 @@ from spatialvlm import cli
 # Lessons, each a plan of a world, one batch after another, again and again.
 FREE = ("scenes-short", "scenes-pairs", "nodes-short")
 FORMS = (
-    *("scenes-short", "scenes-pairs", "nodes-short", "scenes-official"),
-    *("scenes-rooms", "scenes-pairs", "nodes-forms", "scenes-official"),
+    *("scenes-short", "scenes-forms", "scenes-pairs", "nodes-short", "scenes-official"),
+    *("scenes-rooms", "scenes-forms", "scenes-pairs", "nodes-forms", "scenes-official"),
     *("scenes-short", "scenes-forms", "nodes-routes", "scenes-thoughts"),
 )
 LAST = (  # by world, how often each plan is asked in the last stage
@@ -43,7 +43,7 @@ class Args:
     validation: int = field(default=1_000, metadata={"help": "items of each world to measure on"})
     vision_steps: int = field(default=1_400, metadata={"help": "batches of 128 images for the vision tower"})
     language_steps: int = field(default=2_250, metadata={"help": "language batches: short free questions"})
-    forms_steps: int = field(default=600, metadata={"help": "language batches: the benchmarks' forms too"})
+    forms_steps: int = field(default=700, metadata={"help": "language batches: the benchmarks' forms too"})
     finish_steps: int = field(default=80, metadata={"help": "last batches, through the true model"})
     seed: int = field(default=0, metadata={"help": "of weights, order and augmentation"})
     compile: bool = field(default=True, metadata={"help": "torch.compile, where there is a C++ compiler"})
