@@ -6,7 +6,8 @@ Stages, each resumable, all under --work_dir:
 1. items of both worlds are drawn once (`scenes_world`, `nodes_world`);
 2. the vision tower learns what lies on each patch (dense targets: `targets`, `vision`);
 3. with vision frozen, the language side learns to answer from the image (`language`): short free questions
-   first, then the benchmarks' forms too;
+   first, then the benchmarks' forms too, last their lettered options, for so short a time that the model
+   stays unsure of them and training has something to teach;
 4. everything together for a while as a true PaliGemma: its own mask, processor and pixels (`finish`).
 """
 
@@ -24,10 +25,11 @@ from spatialvlm import cli
 # Lessons, each a plan of a world, one batch after another, again and again.
 FREE = ("scenes-short", "scenes-pairs", "nodes-short")
 FORMS = (
-    *("scenes-short", "scenes-forms", "scenes-pairs", "nodes-short", "scenes-official"),
-    *("scenes-rooms", "scenes-forms", "scenes-pairs", "nodes-forms", "scenes-official"),
+    *("scenes-short", "scenes-pairs", "nodes-short", "scenes-official"),
+    *("scenes-rooms", "scenes-pairs", "nodes-forms", "scenes-official"),
     *("scenes-short", "scenes-forms", "nodes-routes", "scenes-thoughts"),
 )
+LETTERS = ("scenes-forms", "scenes-pairs", "scenes-forms", "nodes-short", "scenes-forms", "scenes-official")
 LAST = (  # by world, how often each plan is asked in the last stage
     {"short": 2, "pairs": 3, "official": 2, "forms": 1, "rooms": 2, "thoughts": 1},
     {"short": 4, "forms": 1, "routes": 1},
@@ -43,7 +45,8 @@ class Args:
     validation: int = field(default=1_000, metadata={"help": "items of each world to measure on"})
     vision_steps: int = field(default=1_400, metadata={"help": "batches of 128 images for the vision tower"})
     language_steps: int = field(default=2_250, metadata={"help": "language batches: short free questions"})
-    forms_steps: int = field(default=700, metadata={"help": "language batches: the benchmarks' forms too"})
+    forms_steps: int = field(default=600, metadata={"help": "language batches: the benchmarks' forms too"})
+    letters_steps: int = field(default=144, metadata={"help": "... lettered options, so few: learnt in part"})
     finish_steps: int = field(default=80, metadata={"help": "last batches, through the true model"})
     seed: int = field(default=0, metadata={"help": "of weights, order and augmentation"})
     compile: bool = field(default=True, metadata={"help": "torch.compile, where there is a C++ compiler"})
@@ -102,6 +105,7 @@ def main(args: Args) -> None:
     for stage, turns, steps, rate in (
         ("language", FREE, args.language_steps, 1.5e-3),
         ("forms", FORMS, args.forms_steps, 1e-3),  # forms are a skill of their own: a high rate again
+        ("letters", LETTERS, args.letters_steps, 1e-3),
     ):
         taught, tested = lessons("train", train, turns), lessons("validation", validation, turns)
         language.train(
