@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
+import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     Gemma2Config,
@@ -85,7 +87,7 @@ def processor() -> PaliGemmaProcessor:
 
 
 def model(made: PaliGemmaProcessor) -> PaliGemmaForConditionalGeneration:
-    """A PaliGemma 2 of about 5.7 million random weights for this processor's vocabulary, in float32."""
+    """A PaliGemma 2 of about 5.5 million random weights for this processor's vocabulary, in float32."""
     heads = WIDTH // HEAD_DIM
     vision = SiglipVisionConfig(
         hidden_size=WIDTH,
@@ -123,3 +125,10 @@ def model(made: PaliGemmaProcessor) -> PaliGemmaForConditionalGeneration:
         bos_token_id=2,
     )
     return PaliGemmaForConditionalGeneration._from_config(config, attn_implementation="eager")
+
+
+def save(model: PaliGemmaForConditionalGeneration, processor: PaliGemmaProcessor, folder: Path) -> None:
+    """Writes model (float16) and processor in the form that `from_pretrained` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.eval().to("cpu", torch.float16).save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -7,8 +7,7 @@ Stages, each resumable, all under --work_dir:
 2. the vision tower learns what lies on each patch (dense targets: `targets`, `vision`);
 3. with vision frozen, the language side learns to answer from the image (`language`): short free questions
    first, then the benchmarks' forms too, last their lettered options, for so short a time that the model
-   stays unsure of them and training has something to teach;
-4. everything together for a while as a true PaliGemma: its own mask, processor and pixels (`finish`).
+   stays unsure of them and training has something to teach.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from pretrain import build, card, finish, language, nodes_world, scenes_world, vision, worlds
+from pretrain import build, card, language, nodes_world, scenes_world, vision, worlds
 from spatialvlm import cli
 
 # Lessons, each a plan of a world, one batch after another, again and again.
@@ -30,10 +29,6 @@ FORMS = (
     *("scenes-short", "scenes-forms", "nodes-routes", "scenes-thoughts"),
 )
 LETTERS = ("scenes-forms", "scenes-pairs", "scenes-forms", "nodes-short", "scenes-forms", "scenes-official")
-LAST = (  # by world, how often each plan is asked in the last stage
-    {"short": 2, "pairs": 3, "official": 2, "forms": 1, "rooms": 2, "thoughts": 1},
-    {"short": 4, "forms": 1, "routes": 1},
-)
 
 
 @dataclass
@@ -47,7 +42,6 @@ class Args:
     language_steps: int = field(default=2_250, metadata={"help": "language batches: short free questions"})
     forms_steps: int = field(default=600, metadata={"help": "language batches: the benchmarks' forms too"})
     letters_steps: int = field(default=144, metadata={"help": "... lettered options, so few: learnt in part"})
-    finish_steps: int = field(default=80, metadata={"help": "last batches, through the true model"})
     seed: int = field(default=0, metadata={"help": "of weights, order and augmentation"})
     compile: bool = field(default=True, metadata={"help": "torch.compile, where there is a C++ compiler"})
     card_questions: int = field(default=400, metadata={"help": "test questions of each kind for the card"})
@@ -112,10 +106,8 @@ def main(args: Args) -> None:
             stage, taught, tested, turns, steps, rate, streams=streams, folder=work, seed=args.seed
         )
 
-    parts = tuple(zip(both, train, LAST, (48, 16), strict=True))
-    finish.train(model, processor, parts, work, args.finish_steps, args.seed)
     output = Path(args.output_dir)
-    finish.save(model, processor, output)
+    build.save(model, processor, output)
     scores = card.measure(model.float().to(device), processor, args.card_questions, args.official)
     curve = [json.loads(row) for row in (work / "curve.jsonl").read_text().splitlines()]
     card.write(output, scores, args, curve)

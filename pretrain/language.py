@@ -1,9 +1,9 @@
 """Stage 2: the language side learns to read the image, with the vision tower frozen and its features cached.
 
 Two streams share one set of weights: an image's keys and values are computed once for all its questions,
-which look at the image and at themselves. The image does not look at the questions here, as PaliGemma's does;
-the last stage closes that gap. Image tokens and words start in one basis (`align`), and attention starts as
-matching of like with like.
+which look at the image and at themselves. The image does not look at the questions here, as PaliGemma's does:
+80 more steps through the true model gained nothing at a low rate, and unlearnt much at a higher one.
+Image tokens and words start in one basis (`align`), and attention starts as matching of like with like.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def _told(scene: Facts, found: Question | None) -> Asked | None:
     answer = found.answer.strip("()")
     lettered = found.choices and answer in LETTERS
     meaning = found.choices[LETTERS.index(answer)] if lettered else answer
-    return Asked(found.prompt, answer, things, told, meaning, found.boxes)
+    return Asked(found.prompt, answer, things, told, meaning)
 
 
 def _free(kind: str) -> Asker:

@@ -62,7 +62,6 @@ class Asked:
         things: the things that it names, in the order in which they are first named; None: not one thing.
         told: by number of the mention, values by name of `TOLD`.
         meaning: which name the answer stands for, where it is a letter.
-        boxes: (colour, thing) to draw into the image.
     """
 
     prompt: str
@@ -70,7 +69,6 @@ class Asked:
     things: tuple[int | None, ...] = ()
     told: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     meaning: str | None = None
-    boxes: tuple[tuple[str, int], ...] = ()
 
 
 Asker = Callable[[Facts, Random], Asked | None]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from commands import run_fresh
 
-from pretrain import build, card, finish, language, loop, nodes_world, scenes_world, vision, worlds
+from pretrain import build, card, language, loop, nodes_world, scenes_world, vision, worlds
 
 
 @pytest.fixture(scope="module")
@@ -229,62 +229,7 @@ def test_features_are_the_towers_of_images_in_batches_and_kept(corpora, tmp_path
     assert torch.equal(vision.features(Tower(), images, tmp_path / "kept.pt"), found)
 
 
-# ---- the last stage, and the card
-
-
-def test_the_last_stage_asks_what_fits_the_item(corpora):
-    cases = (
-        (scenes_world.WORLD, {"short": 1, "rooms": 9}),
-        (nodes_world.WORLD, {"forms": 1, "routes": 1}),
-    )
-    for corpus, (world, shares) in zip(corpora, cases, strict=True):
-        about_rooms = 0
-        for item, facts in enumerate(corpus.facts):
-            for again in range(8):
-                asked = finish._ask(world.plans, shares, facts, Random(f"{item}-{again}"))
-                assert asked == finish._ask(world.plans, shares, facts, Random(f"{item}-{again}"))
-                room = "this room" in asked.prompt or "(in meters)" in asked.prompt
-                about_rooms += room
-                assert "floor" in facts or not room
-                assert "along the lines" not in asked.prompt or "edges" in facts
-        assert (about_rooms > 3) == (world is scenes_world.WORLD)
-
-
-def test_the_last_stage_learns_the_answer_and_its_end(made, corpora, tmp_path, monkeypatch):
-    """What `model(**batch)` is given: a row for each item, labels only on answers, each with its own end."""
-    _, processor = made
-    model, batches = Layered(), []
-
-    def forward(**inputs):
-        batches.append(inputs)
-        return SimpleNamespace(loss=sum(part.sum() for part in model.parameters()))
-
-    monkeypatch.setattr(model, "forward", forward)
-    parts = [
-        (world, corpus, {plan: 1}, size)
-        for world, corpus, plan, size in zip(
-            (scenes_world.WORLD, nodes_world.WORLD), corpora, ("short", "routes"), (3, 2), strict=True
-        )
-    ]
-    finish.train(model, processor, parts, tmp_path, 2, seed=0)
-    for step, inputs in enumerate(batches):
-        assert inputs["pixel_values"].shape == (5, 3, build.IMAGE_SIZE, build.IMAGE_SIZE)
-        items = [
-            (world, corpus.facts[item], item, {plan: 1})
-            for (world, corpus, shares, size) in parts
-            for plan in shares
-            for item in loop.batches(7, size, f"finish-{world.name}-0")(step).tolist()
-        ]
-        for (world, facts, item, shares), ids, labels in zip(
-            items, inputs["input_ids"], inputs["labels"], strict=True
-        ):
-            asked = finish._ask(world.plans, shares, facts, Random(f"finish-0-{step}-{item}"))
-            answer = processor.tokenizer.encode(asked.answer, add_special_tokens=False)
-            assert labels[labels != -100].tolist() == [*answer, processor.tokenizer.eos_token_id]
-            prompt = processor.tokenizer.encode(f"{asked.prompt}\n", add_special_tokens=False)
-            text = ids[(ids != processor.image_token_id) & (ids != 0)].tolist()
-            assert text == [2, *prompt, *answer, 1]
-    assert len(batches) == 2
+# ---- the card
 
 
 def test_the_cards_questions_are_of_the_test_split(monkeypatch):
@@ -320,7 +265,7 @@ def test_the_script_makes_a_model_from_nothing(tmp_path):
     """All stages, one step each, from another folder; the result loads as any PaliGemma does."""
     from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
-    steps = ("vision", "language", "forms", "finish")
+    steps = ("vision", "language", "forms", "letters")
     flags = [part for name in steps for part in (f"--{name}_steps", "1")]
     flags += ["--scenes", "18", "--nodes", "16", "--validation", "16", "--card_questions", "2"]
     flags += ["--compile", "false", "--output_dir", "made", "--work_dir", "work"]
