@@ -53,8 +53,7 @@ def measure(model, processor, each: int, official: str | None = None) -> Scores:
         "two things or more": _asked(scenes_world.WORLD, "pairs", each),
         "cvbench": rendered.cvbench("test", len(CVBENCH_TASKS) * each),
         "cvbench, out of distribution": rendered.cvbench("test", len(CVBENCH_TASKS) * each, ood=True),
-        "sat, choice's text": rendered.sat("test", len(SAT_KINDS) * each),
-        "sat, letter": rendered.sat("test", len(SAT_KINDS) * each, answer_form="letter"),
+        "sat": rendered.sat("test", len(SAT_KINDS) * each),
         "clevr": rendered.clevr("test", len(official_questions.FAMILIES) * each),
         "rooms": _asked(scenes_world.WORLD, "rooms", each),
         "nodes": _asked(nodes_world.WORLD, "short", fewer),
@@ -172,10 +171,10 @@ the questions comes on top. The curve is in `curve.jsonl`. Settings:
 
 Data: items of the split `train` of both worlds and questions about them (`pretrain/scenes_world.py`,
 `nodes_world.py`); no published image or question. What there is to see is taught in short free questions.
-Of the benchmarks' forms a part is learnt, with right answers and shuffled options: lettered choices, CLEVR's
-official families, VSR's captions, VSI-100k's questions. Of Sparkle's families most answers mean nothing but
-their form, and of a path half are any way along the lines. So the model sees more than it says in those
-forms, and training has something to show.
+Of the benchmarks' forms a part is learnt: CLEVR's official families and VSI-100k's questions. Of Sparkle's
+families most answers mean nothing but their form, and of a path half are any way along the lines. The wording
+of SAT, CV-Bench and VSR, and options to choose from, it never met. So the model sees more than it says in
+those forms, and training has something to show.
 
 ## What it can do
 

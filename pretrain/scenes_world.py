@@ -1,7 +1,7 @@
 """CLEVR's scenes, for `worlds`: a third of them rooms, on a bounded floor.
 
-Short questions, and those about two or more things, teach what there is to see. Of the benchmarks' forms some
-part is learnt: SAT's and CV-Bench's options, CLEVR's official families, VSR's captions, VSI-100k's questions.
+Short questions, and those about two or more things, teach what there is to see. Of the benchmarks' forms it
+learns CLEVR's official families and VSI-100k's questions; SAT's, CV-Bench's and VSR's are left to training.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from spatialvlm.worlds.clevr.facts import (
 from spatialvlm.worlds.clevr.facts import (
     VALUES as ATTRIBUTES,
 )
-from spatialvlm.worlds.clevr.questions import CVBENCH_TASKS, LETTERS, SAT_KINDS, VSR_KINDS, Question
+from spatialvlm.worlds.clevr.questions import Question
 
 ROOMS = 3  # one scene in so many is a room
 COVERED = 0.08  # of a patch: from there on, what lies on it is a target
@@ -87,10 +87,7 @@ def _told(scene: Facts, found: Question | None) -> Asked | None:
         things, told = (None,), {0: {"number": float(len(matches(scene, found.meta["filter"])))}}
     elif len(things) == 3:
         told = {slot: {"distance": distance(scene, things[0], things[slot])} for slot in (1, 2)}
-    answer = found.answer.strip("()")
-    lettered = found.choices and answer in LETTERS
-    meaning = found.choices[LETTERS.index(answer)] if lettered else answer
-    return Asked(found.prompt, answer, things, told, meaning)
+    return Asked(found.prompt, found.answer, things, told)
 
 
 def _free(kind: str) -> Asker:
@@ -170,18 +167,6 @@ def _told_of_bearing(scene: Facts, things: Sequence[int], angle: float) -> dict[
 
 
 # ---- the benchmarks' forms
-
-
-def _sat(kind: str, form: str) -> Asker:
-    return lambda scene, rng: _told(scene, questions.sat(scene, rng, kind, form, "balanced"))
-
-
-def _cvbench(task: str) -> Asker:
-    return lambda scene, rng: _told(scene, questions.cvbench(scene, rng, task, rng.random() < 0.5))
-
-
-def _vsr(scene: Facts, rng: Random) -> Asked | None:
-    return _told(scene, questions.vsr(scene, rng, rng.choice(VSR_KINDS)))
 
 
 def _clevr(family: str) -> Asker:
@@ -266,15 +251,6 @@ PLANS = {
         | {"apart": (_apart, 2), "closest": (_closest, 2), "turned": (_turned, 3)},
     ),
     "official": Plan(10, 36, 4, {family: (_clevr(family), 1) for family in official_questions.FAMILIES}),
-    "forms": Plan(
-        6,
-        76,
-        4,
-        {f"natural-{kind}": (_sat(kind, "natural"), 1) for kind in SAT_KINDS}
-        | {f"letter-{kind}": (_sat(kind, "letter"), 1) for kind in SAT_KINDS}
-        | {f"cvbench-{task}": (_cvbench(task), 1) for task in CVBENCH_TASKS}
-        | {"vsr": (_vsr, 1)},
-    ),
     "rooms": Plan(4, 112, 6, {name: (_vsi(name, False), 1) for name in vsi_questions.FAMILIES}, _is_room),
     "thoughts": Plan(2, 150, 36, {name: (_vsi(name, True), 1) for name in vsi_questions.FAMILIES}, _is_room),
 }

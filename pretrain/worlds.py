@@ -61,14 +61,12 @@ class Asked:
         prompt, answer: the texts.
         things: the things that it names, in the order in which they are first named; None: not one thing.
         told: by number of the mention, values by name of `TOLD`.
-        meaning: which name the answer stands for, where it is a letter.
     """
 
     prompt: str
     answer: str
     things: tuple[int | None, ...] = ()
     told: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    meaning: str | None = None
 
 
 Asker = Callable[[Facts, Random], Asked | None]
@@ -288,8 +286,7 @@ def _row(asked: Asked, tokenizer, names: Names, plan: Plan) -> dict[str, Any] | 
     if len(prompt) + len(answer) >= plan.length or len(answer) >= plan.answer:
         return None
     found = names.mentions(prompt, asked.things)
-    meaning = tuple(tokenizer.encode(asked.meaning, add_special_tokens=False) if asked.meaning else answer)
-    choosing = any(name == meaning for _, _, name in found)
+    choosing = any(name == tuple(answer) for _, _, name in found)
     row: dict[str, Any] = {
         "tokens": [*prompt, *answer, tokenizer.eos_token_id],
         "prefix": len(prompt),
@@ -302,7 +299,7 @@ def _row(asked: Asked, tokenizer, names: Names, plan: Plan) -> dict[str, Any] | 
     for slot, (at, thing, name) in enumerate(found):
         row["mentions"][slot], row["things"][slot] = at, -1 if thing is None else thing
         if choosing and thing is not None:
-            row["chosen"][slot] = name == meaning
+            row["chosen"][slot] = name == tuple(answer)
         for key, value in asked.told.get(slot, {}).items():
             row["told"][slot, TOLD.index(key)] = value
     return row

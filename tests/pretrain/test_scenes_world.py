@@ -195,11 +195,6 @@ HALVES = {  # answers that are as frequent, by plan and kind
     "short": {"exist": ("yes", "no")},
     "pairs": {"relation": ("left", "right"), "turned": ("left", "right")},
     "official": dict.fromkeys(("exist", "compare_integer", "compare_attribute"), ("yes", "no")),
-    "forms": {
-        "vsr": ("yes", "no"),
-        **{f"letter-{kind}": ("A", "B") for kind in ("relation", "depth", "distance")},
-        **{f"cvbench-{task}": ("A", "B") for task in ("Relation", "Depth", "Distance")},
-    },
 }
 
 
@@ -212,15 +207,7 @@ def test_answers_are_balanced(made, plan, kind):
 
 @pytest.mark.parametrize(
     "plan, kind, fraction",
-    [
-        ("pairs", "depth", 0.5),
-        ("pairs", "distance", 0.5),
-        ("pairs", "closest", 0.3),
-        ("forms", "natural-depth", 0.5),
-        ("forms", "letter-distance", 0.5),
-        ("forms", "cvbench-Depth", 0.5),
-        ("forms", "cvbench-Distance", 0.5),
-    ],
+    [("pairs", "depth", 0.5), ("pairs", "distance", 0.5), ("pairs", "closest", 0.3)],
 )
 def test_both_polarities_are_asked(made, plan, kind, fraction):
     far = [bool(re.search(r"\bfar", question.prompt)) for _, question in asked(made, plan, kind)]

@@ -265,7 +265,7 @@ def test_the_script_makes_a_model_from_nothing(tmp_path):
     """All stages, one step each, from another folder; the result loads as any PaliGemma does."""
     from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
-    steps = ("vision", "language", "forms", "letters")
+    steps = ("vision", "language", "forms")
     flags = [part for name in steps for part in (f"--{name}_steps", "1")]
     flags += ["--scenes", "18", "--nodes", "16", "--validation", "16", "--card_questions", "2"]
     flags += ["--compile", "false", "--output_dir", "made", "--work_dir", "work"]

@@ -143,14 +143,11 @@ def test_mentions_are_the_names_of_the_things_asked_about(quiz, processor, name,
         assert ends == sorted(set(ends)) and things[len(ends) :] == [-1] * (MENTIONS - len(ends))
         if name == "scenes":
             names = [tuple(name_at(prompt, end)) for end in ends]
-            meaning = tuple(answer)
-            if len(answer) == 1 and f"( {answer[0]} )" in (text := " ".join(prompt)):
-                meaning = tuple(re.search(rf"\( {answer[0]} \) ([^\n]*)\n", text)[1].split())
             for words, thing in zip(names, things, strict=False):
                 assert words[-1] in NOUNS
                 assert thing == -1 or fitting(facts, list(words)) == [thing], (prompt, thing)
         else:
-            names, meaning = [(prompt[end],) for end in ends], tuple(answer)
+            names = [(prompt[end],) for end in ends]
             for (label,), thing in zip(names, things, strict=False):
                 assert thing == -1 or list(facts["nodes"])[thing] == label
                 assert (thing == -1) == (label not in facts["nodes"])
@@ -158,12 +155,13 @@ def test_mentions_are_the_names_of_the_things_asked_about(quiz, processor, name,
             every = [end for end, word in enumerate(prompt) if word in (NOUNS | labels)]
             assert ends == every[:MENTIONS], prompt
         for words, thing, right in zip(names, things, chosen, strict=False):
-            assert right == ((words == meaning) if meaning in names and thing >= 0 else -1), (kind, prompt)
+            assert right == ((words == tuple(answer)) if tuple(answer) in names and thing >= 0 else -1), (
+                kind,
+                prompt,
+            )
         if 1 in chosen:
             choosing.add(kind)
     nearer = {"depth", "distance", "closest", "object_rel_distance"}
-    nearer |= {f"{form}-{kind}" for form in ("natural", "letter") for kind in ("depth", "distance")}
-    nearer |= {"cvbench-Depth", "cvbench-Distance"}
     if name == "scenes":
         assert choosing == (nearer & set(made.names) if plan != "thoughts" else set())
     elif plan == "short":
@@ -171,7 +169,7 @@ def test_mentions_are_the_names_of_the_things_asked_about(quiz, processor, name,
 
 
 def _scene_truth(scene, kind: str, named: list[int], thing: int, words: list[str]) -> dict[str, float]:
-    if kind in ("exist", "count", "natural-count", "letter-count", "cvbench-Count", "object_counting"):
+    if kind in ("exist", "count", "object_counting"):
         return {"number": len(fitting(scene, words))}
     places = {number: np.array(scene["objects"][number]["3d_coords"]) for number in named}
     if kind in ("turned", "object_rel_direction"):
@@ -201,10 +199,8 @@ def _node_truth(facts, named: list[str], label: str, answer: str) -> dict[str, f
 _WHERE = {"distance", "sine", "cosine"}
 NOTED = {  # of which kinds what is noted; of the others nothing
     "scenes": {
-        **dict.fromkeys(("exist", "count", "natural-count", "letter-count", "cvbench-Count"), {"number"}),
-        "object_counting": {"number"},
-        **dict.fromkeys(("distance", "natural-distance", "letter-distance"), {"distance"}),
-        **dict.fromkeys(("cvbench-Distance", "apart", "closest"), {"distance"}),
+        **dict.fromkeys(("exist", "count", "object_counting"), {"number"}),
+        **dict.fromkeys(("distance", "apart", "closest"), {"distance"}),
         **dict.fromkeys(("object_abs_distance", "object_rel_distance"), {"distance"}),
         **dict.fromkeys(("turned", "object_rel_direction"), _WHERE),
     },
