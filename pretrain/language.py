@@ -317,4 +317,4 @@ def train(
                 found |= {f"{taught}-{kind}": score for kind, score in scores.items()}
         return found
 
-    loop.fit(name, folder, streams, loss, steps, learning_rate, evaluate, evaluations=5)
+    loop.fit(name, folder, streams, loss, steps, learning_rate, evaluate)

@@ -18,6 +18,7 @@ from spatialvlm.disk import whole
 
 CHECKPOINT_SECONDS = 120
 MUON = 2.0  # times AdamW's learning rate
+WARMUP, WEIGHT_DECAY = 100, 0.05
 
 
 def fit(
@@ -29,8 +30,6 @@ def fit(
     learning_rate: float,
     evaluate: Callable[[], dict[str, float]],
     evaluations: int = 5,
-    weight_decay: float = 0.05,
-    warmup: int = 100,
 ) -> None:
     """Minimises `loss(step)` over the trainable parameters of `modules`.
 
@@ -39,10 +38,10 @@ def fit(
     resumes.
     """
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizers = _optimizers(modules, learning_rate, weight_decay)
+    optimizers = _optimizers(modules, learning_rate)
 
     def rate(step: int) -> float:
-        return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+        return min((step + 1) / WARMUP, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
 
     schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
     following = [*optimizers, *schedulers]
@@ -88,17 +87,17 @@ def fit(
             saved = time.perf_counter()
 
 
-def _optimizers(modules: nn.Module, rate: float, decay: float) -> list[torch.optim.Optimizer]:
+def _optimizers(modules: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024) for the layers' matrices, AdamW for all else."""
     named = [(name, p) for name, p in modules.named_parameters() if p.requires_grad]
     matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
     others = [p for name, p in named if not (p.ndim == 2 and ".layers." in name)]
     groups = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [
-        torch.optim.Muon(matrices, lr=MUON * rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(matrices, lr=MUON * rate, weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True),
     ]
 

@@ -155,10 +155,8 @@ def test_mentions_are_the_names_of_the_things_asked_about(quiz, processor, name,
             every = [end for end, word in enumerate(prompt) if word in (NOUNS | labels)]
             assert ends == every[:MENTIONS], prompt
         for words, thing, right in zip(names, things, chosen, strict=False):
-            assert right == ((words == tuple(answer)) if tuple(answer) in names and thing >= 0 else -1), (
-                kind,
-                prompt,
-            )
+            choice = tuple(answer) in names and thing >= 0
+            assert right == (words == tuple(answer) if choice else -1), (kind, prompt)
         if 1 in chosen:
             choosing.add(kind)
     nearer = {"depth", "distance", "closest", "object_rel_distance"}
