@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,3 @@ def hash_seed(text: str) -> int:
     import hashlib
 
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-
-
-def mean(rows: Iterable[dict[str, float]]) -> dict[str, float]:
-    """The mean of each key over dictionaries."""
-    rows = list(rows)
-    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
